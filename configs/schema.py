@@ -1,0 +1,242 @@
+"""What a model's `model.yaml` may say. Frozen, and a key that is not here is an error.
+
+A field's description is the documentation of its key.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
+
+
+def parse_duration(value: Any) -> Any:
+    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; anything else is left for pydantic to refuse."""
+    match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
+    if isinstance(value, str) and not match:
+        raise ValueError(f"{value!r} is no duration; write a number and min, h, D or W, such as 14D")
+    return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Every = Literal["M", "W", "D", "H"]
+Severity = Literal["critical", "warning", "info"]
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Table(Strict):
+    """One table that the SQL may read by its name: parquet or CSV files."""
+
+    path: str = Field(description="file; %Y, %m, %d, %H stand for the period of one file when `every` is given")
+    every: Every | None = Field(None, description="period that one file covers, in the partition's time zone")
+    known_at: str | None = Field(
+        None, description="SQL: when a row becomes known; rows known later are hidden from the leak check"
+    )
+    outcomes: tuple[str, ...] = Field((), description="columns that are known only at `outcomes_known_at`")
+    outcomes_known_at: str | None = Field(
+        None, description="SQL over this table: when the outcome columns become known"
+    )
+
+    @model_validator(mode="after")
+    def _outcomes_have_a_time(self) -> Self:
+        if bool(self.outcomes) != bool(self.outcomes_known_at):
+            raise ValueError("`outcomes` and `outcomes_known_at` go together: name both or neither")
+        if ("%" in self.path) != (self.every is not None):
+            raise ValueError("a path with %Y, %m ... needs `every`, and `every` needs such a path")
+        return self
+
+
+class Source(Strict):
+    """Where rows come from. The SQL runs on DuckDB with `$start` and `$end` bound."""
+
+    tables: Mapping[Name, Table] = Field(min_length=1, description="the tables by the name that the SQL uses")
+    sql: str = Field("source.sql", description="file beside model.yaml: key, time and features of [$start, $end)")
+    labels: str = Field("labels.sql", description="file beside model.yaml: key, target and known_at of [$start, $end)")
+    lookback: Duration = Field(timedelta(0), description="how far before a partition's start the SQL reads")
+
+
+class Partitioning(Strict):
+    """How time is cut into partitions."""
+
+    every: Every = Field(description="M, W (from Monday), D or H")
+    timezone: str = Field("UTC", description="IANA name of the zone whose midnights are the borders")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{value!r} is no IANA time zone, such as Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _hours_are_utc(self) -> Self:
+        if self.every == "H" and self.timezone != "UTC":
+            raise ValueError("hourly partitions are in UTC: a local hour can happen twice")
+        return self
+
+
+class Target(Strict):
+    """What is predicted, and how long after a row's time its outcome is known."""
+
+    column: Name
+    kind: Literal["binary"] = "binary"
+    delay: Duration = Field(description="label delay: from a row's time to the moment its outcome is known")
+    max_bad_share: float = Field(
+        0.01, ge=0, le=1, description="labels that may be faulty before the partition's are blocked"
+    )
+
+
+class Features(Strict):
+    """The model's inputs. Numbers are float64, categories strings; null is allowed in both."""
+
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.numeric + self.categorical
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        twice = sorted({name for name in self.all if self.all.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        if not self.all:
+            raise ValueError("a model needs at least one feature")
+        return self
+
+
+class Expectation(Strict):
+    """One Great Expectations check.
+
+    Rows that break a critical or warning check are quarantined. A critical check that fails as a
+    whole (more rows than `mostly` tolerates) blocks the partition.
+    """
+
+    type: str = Field(pattern=r"^expect_[a-z_]+$", description="Great Expectations' name in snake case")
+    severity: Severity = "critical"
+    columns: tuple[str, ...] = Field((), description="makes one check for each column; or name `column` in kwargs")
+    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as Great Expectations names them")
+
+    def each(self) -> Iterator[dict[str, Any]]:
+        """The arguments of each check that this entry stands for."""
+        if not self.columns:
+            yield dict(self.kwargs)
+        for column in self.columns:
+            yield {"column": column, **self.kwargs}
+
+
+class TrainingWindow(Strict):
+    """What a training may learn from."""
+
+    partitions: int | None = Field(None, ge=1, description="newest partitions to learn from; without it all")
+    min_partitions: int = Field(1, ge=1, description="a shorter window is an error")
+    min_rows: int = Field(1000, ge=1, description="fewer labelled rows to fit on are an error")
+    holdout: Duration = Field(
+        description="the newest labelled part that judges the challenger and is fitted on only after"
+    )
+
+
+class Candidate(Strict):
+    """An estimator and its parameters. The preprocessing comes with it."""
+
+    estimator: Literal["xgboost", "logistic_regression"]
+    params: Mapping[str, float | int | str | bool] = Field(default_factory=dict)
+
+
+class TrainingConfig(Strict):
+    window: TrainingWindow
+    candidates: Mapping[Name, Candidate] = Field(
+        min_length=1, description="tried in order; the best on the newest part of the window goes to the gate"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class Gate(Strict):
+    """What a challenger must show on the holdout before it may become champion."""
+
+    max_loss: float = Field(gt=0, description="floor: log loss may not be above this")
+    min_gain: float = Field(0.0, description="over the champion: the gain's lower bound must be above this (log loss)")
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of that lower bound")
+    min_blocks: int = Field(
+        7, ge=2, description="days with labels in the holdout; with fewer the gain cannot be judged"
+    )
+    resamples: int = Field(1000, ge=100)
+
+
+class Method(Strict):
+    """An Evidently statistic and the score from which a column counts as drifted."""
+
+    method: str
+    threshold: float = Field(gt=0)
+
+
+class Monitoring(Strict):
+    """How a partition is compared with the champion's training data."""
+
+    numeric: Method = Method(method="wasserstein", threshold=0.1)
+    categorical: Method = Method(method="jensenshannon", threshold=0.1)
+    missing: float = Field(0.1, gt=0, le=1, description="change in a column's share of nulls that counts as drift")
+    share: float = Field(0.3, gt=0, le=1, description="share of drifted columns from which a drift is a fact")
+    sample_rows: int = Field(10_000, ge=100, description="rows of each side that are compared; a deterministic sample")
+
+
+class Retraining(Strict):
+    """When a fact leads to a retraining, all in as-of time."""
+
+    cool_down: Duration = Field(
+        timedelta(0), description="as-of time that must pass after a champion's training before the next"
+    )
+    enabled: bool = True
+
+
+class ModelConfig(Strict):
+    """The whole of one model."""
+
+    name: Name
+    description: str
+    partition: Partitioning
+    source: Source
+    key: str = Field(description="column that names a row for ever")
+    time: str = Field(description="column with the moment of the prediction, a timestamp with time zone")
+    target: Target
+    features: Features
+    expectations: tuple[Expectation, ...] = ()
+    training: TrainingConfig
+    gate: Gate
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What `source.sql` must yield."""
+        return (self.key, self.time, *self.features.all)
+
+    @model_validator(mode="after")
+    def _columns_have_one_role(self) -> Self:
+        roles = [self.key, self.time, self.target.column]
+        double = sorted({n for n in roles if roles.count(n) > 1 or n in self.features.all})
+        if double:
+            raise ValueError(f"{', '.join(double)}: key, time, target and features must be different columns")
+        for expectation in self.expectations:
+            named = {
+                v for kwargs in expectation.each() for k, v in kwargs.items() if k in ("column", "column_A", "column_B")
+            }
+            unknown = sorted(named - set(self.columns))
+            if unknown:
+                raise ValueError(
+                    f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
+                )
+        return self

@@ -1,0 +1,79 @@
+"""A wrong config is refused at load, with the file, the key, the value and the way out."""
+
+import pytest
+import yaml
+
+from configs.errors import ConfigError, UnknownModel
+from configs.load import load_model, model_names
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def change(folder, edit) -> None:
+    """Apply `edit` to the tiny model's YAML."""
+    path = folder / "configs" / "tiny" / "model.yaml"
+    content = yaml.safe_load(path.read_text())
+    edit(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+def test_a_good_folder_loads_with_its_sql(tiny):
+    model = load_model("tiny")
+    assert model.config.features.all == ("weight", "distance", "city")
+    assert "$start" in model.source_sql
+    assert model_names() == ["tiny"]
+
+
+def test_a_config_cannot_be_changed(tiny):
+    with pytest.raises(ValueError, match="frozen"):
+        load_model("tiny").config.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c: c["gate"].update(max_los=1), ["gate.max_los", "unknown key", "'max_loss'"]),
+        (lambda c: c["source"]["tables"]["parcels"].update(pth="x"), ["source.tables.parcels.pth", "'path'"]),
+        (lambda c: c.pop("key"), ["key: is missing"]),
+        (lambda c: c["target"].update(delay="soon"), ["target.delay", "'soon'", "14D"]),
+        (lambda c: c["partition"].update(timezone="Mars/Base"), ["partition.timezone", "Mars/Base", "IANA"]),
+        (lambda c: c["partition"].update(every="Q"), ["partition.every", "'M'"]),
+        (lambda c: c["features"].update(numeric=["weight", "weight"]), ["features", "named twice: weight"]),
+        (lambda c: c["features"].update(numeric=["late"]), ["late", "different columns"]),
+        (
+            lambda c: c["training"]["candidates"]["trees"].update(estimator="pickle"),
+            ["candidates.trees.estimator", "xgboost"],
+        ),
+        (lambda c: c["training"]["window"].update(min_rows="many"), ["training.window.min_rows", "'many'"]),
+        (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "no column"]),
+        (lambda c: c["source"].update(sql="no.sql"), ["source.sql", "'no.sql'", "does not exist"]),
+        (lambda c: c.update(name="other"), ["name", "'other'", "'tiny'"]),
+        (lambda c: c["source"]["tables"]["parcels"].pop("outcomes_known_at"), ["outcomes_known_at", "go together"]),
+        (lambda c: c["partition"].update(every="H", timezone="Europe/Berlin"), ["hourly", "UTC"]),
+    ],
+)
+def test_each_mistake_is_named_with_its_way_out(tiny, edit, words):
+    change(tiny, edit)
+    with pytest.raises(ConfigError) as caught:
+        load_model("tiny")
+    for word in ["model.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_several_mistakes_are_told_together(tiny):
+    change(tiny, lambda c: (c["gate"].update(max_los=1), c.pop("key")))
+    with pytest.raises(ConfigError) as caught:
+        load_model("tiny")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1", "", "\x00"])
+def test_what_is_no_mapping_is_refused(tiny, text):
+    (tiny / "configs" / "tiny" / "model.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"model\.yaml"):
+        load_model("tiny")
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name(tiny):
+    with pytest.raises(UnknownModel, match="did you mean 'tiny'"):
+        load_model("tinny")
