@@ -1,0 +1,228 @@
+"""Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from tasks.contracts import Decision, GateDecision, Passage, Promotion, Stage, Training
+from tasks.events import snapshot_url
+from tasks.resources import Resources
+from tasks.summary import PartitionSummary, grid, summarise
+
+
+def page_key(model: str, page: str) -> str:
+    """Prefect allows lower case letters, digits and dashes in a key."""
+    return f"{model}-{page}".replace("_", "-")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def told(decision: Decision | None) -> str:
+    """A decision in a few words."""
+    if decision is None:
+        return "no decision yet"
+    if decision.action == "decline":
+        return f"declined: {decision.rule}"
+    return {
+        "": "retraining",
+        "promoted": f"retrained: v{decision.version}",
+        "refused": "retrained: refused by the gate",
+    }.get(decision.outcome, f"retraining {decision.outcome}")
+
+
+def row(summary: PartitionSummary) -> dict[str, Any]:
+    """One partition as a row of a table."""
+    return {
+        "partition": summary.key,
+        "rows": summary.rows if summary.rows is not None else "blocked",
+        "quarantined": summary.quarantined or 0,
+        "scored by": f"v{summary.version}" if summary.version else "",
+        "ROC AUC": number(summary.roc_auc),
+        "log loss": number(summary.log_loss),
+        "drift share": number(summary.drift_share, 2),
+        "retraining": told(summary.decision) if summary.fact else "",
+    }
+
+
+def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
+    """The page and the table of a `process` run; returns the headline."""
+    name, keys = res.config.name, [p.partition for p in passages]
+    line = process_headline(name, passages)
+    shown = [s for s in summarise(res) if s.key in keys]
+    links = [link for key in keys[-12:] for link in _links(res, key)]
+    steps = [
+        f"| {p.partition} | " + ", ".join(f"{v}: {s}{f' ({w})' if w else ''}" for v, s, w in p.steps) + " |"
+        for p in passages[-40:]
+    ]
+    page = [line, "", "| partition | steps |", "|---|---|", *steps, "", *links]
+    create_markdown_artifact("\n".join(page), key=page_key(name, "process"), description=line)
+    create_table_artifact(
+        [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
+    )
+    _publish_drift(res, keys)
+    return line
+
+
+def process_headline(name: str, passages: Sequence[Passage]) -> str:
+    """What happened and what to do, in a line."""
+    made, blocked = [p for p in passages if p.made], [p for p in passages if p.newly_blocked]
+    if blocked:
+        first = blocked[0]
+        return (
+            f"**{name}: {len(blocked)} of {len(passages)} partitions blocked**, first {first.partition}: "
+            f"{first.newly_blocked}. Mend the source; the next run tries again when it has changed."
+        )
+    if not made:
+        return f"**{name}: everything is fresh** ({len(passages)} partitions); nothing to do."
+    return f"**{name}: {', '.join(p.partition for p in made)} processed**; {len(passages) - len(made)} were fresh."
+
+
+def _links(res: Resources, key: str) -> list[str]:
+    """Where to read on about one partition."""
+    links = []
+    scored = res.lake.record(Stage.PREDICTIONS, key)
+    if scored and scored.status == "done" and (url := res.registry.version_url(scored.data["version"])):
+        links.append(f"[model v{scored.data['version']} in MLflow]({url})")
+    watched = res.lake.record(Stage.MONITORING, key)
+    if watched and watched.status == "done" and (url := snapshot_url(watched, res)):
+        links.append(f"[drift report in Evidently]({url})")
+    return [f"- {key}: {', '.join(links)}"] if links else []
+
+
+def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
+    """The drift table of the newest partition of a run."""
+    records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
+    if records:
+        newest = records[-1]
+        columns = sorted(newest.data["columns"], key=lambda c: c["score"] / c["threshold"], reverse=True)
+        share, version = newest.data["share"], newest.data["version"]
+        text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} learned from"
+        create_table_artifact(columns, key=page_key(newest.model, "drift"), description=text)
+
+
+def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
+    """The page and the table of an `assess` run; returns the headline."""
+    name, made = res.config.name, [p.partition for p in passages if p.made]
+    shown = [s for s in summarise(res) if s.log_loss is not None]
+    line = (
+        f"**{name}: {len(made)} partitions assessed**"
+        if made
+        else f"**{name}: no new outcomes**; everything known is assessed."
+    )
+    if made and shown:
+        new = shown[-1]
+        line += f"; newest {new.key}: ROC AUC {number(new.roc_auc)}, log loss {number(new.log_loss)} on {new.mature} mature rows."
+    waits = [f"- {p.partition}: {v} waits: {w}" for p in passages for v, s, w in p.steps if s in ("waiting", "blocked")]
+    create_markdown_artifact("\n".join([line, "", *waits[-20:]]), key=page_key(name, "assess"), description=line)
+    create_table_artifact(
+        [row(s) for s in shown], key=page_key(name, "performance"), description=f"{name}: performance by partition"
+    )
+    return line
+
+
+def publish_training(res: Resources, training: Training) -> str:
+    """The page and the gate's table of a `train` run; returns the headline."""
+    name, decision = res.config.name, training.decision
+    if training.promotion:
+        line = f"**{name}: version {training.promotion.version} is champion** for partitions after {training.promotion.as_of:%Y-%m-%d}."
+    else:
+        line = f"**{name}: version {decision.version} was refused by the gate**; the champion stays. {'; '.join(decision.reasons)}"
+    window = training.window
+    page = [
+        line,
+        "",
+        f"Learned from {window.span}, judged on {window.holdout_start:%Y-%m-%d} to "
+        f"{window.end:%Y-%m-%d}, as of {window.as_of:%Y-%m-%d}.",
+        *(f"Passed over, since blocked: {key}." for key in window.passed_over),
+        "",
+        *_version_links(res, training),
+    ]
+    create_markdown_artifact("\n".join(page), key=page_key(name, "train"), description=line)
+    create_table_artifact(
+        gate_rows(decision),
+        key=page_key(name, "gate"),
+        description=f"{name}: the gate about version {decision.version}",
+    )
+    return line
+
+
+def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
+    return [
+        {
+            "rule": v.rule,
+            "verdict": "passed" if v.passed else "REFUSED",
+            "value": f"{v.value:.5g}",
+            "threshold": f"{v.threshold:.5g}",
+            "note": v.note,
+        }
+        for v in decision.verdicts
+    ]
+
+
+def _version_links(res: Resources, training: Training) -> list[str]:
+    """The MLflow pages of the challenger and of what was promoted."""
+    made = [(training.challenger.version, training.challenger.run_id)]
+    if training.promotion:
+        made.append((training.promotion.version, training.promotion.run_id))
+    return [
+        f"- version {v}: [model]({res.registry.version_url(v)}), [run]({res.registry.run_url(r)})"
+        for v, r in made
+        if res.registry.version_url(v)
+    ]
+
+
+def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
+    """The page of a `retrain` run; returns the headline."""
+    name = res.config.name
+    line = f"**{name} {partition}: {told(decision)}**. {decision.reason}."
+    page = [
+        line,
+        "",
+        f"- rule: {decision.rule}",
+        f"- as of: {decision.as_of.isoformat()}",
+        f"- fact: `{decision.fact_id}`",
+        f"- outcome: {decision.outcome or '-'} {decision.detail}",
+    ]
+    create_markdown_artifact("\n".join(page), key=page_key(name, "retrain"), description=line)
+    rows = [{"as of": f"{d.as_of:%Y-%m-%d}", "decision": told(d), "why": d.reason} for d in res.ledger.decisions()]
+    create_table_artifact(rows, key=page_key(name, "decisions"), description=f"{name}: every decision so far")
+    return line
+
+
+def publish_backfill(res: Resources, passages: Sequence[Passage], failed: dict[str, str]) -> str:
+    """The page and the grid of a `backfill` run; returns the headline."""
+    name, made = res.config.name, [p for p in passages if p.made]
+    blocked = [p for p in passages if any(s == "blocked" for _, s, _ in p.steps)]
+    count = len(passages) + len(failed)
+    line = f"**{name}: {len(made)} of {count} partitions had something to do**, {len(failed)} failed, {len(blocked)} blocked."
+    notes = [f"- {key} failed: {why}" for key, why in failed.items()]
+    notes += [f"- {p.partition} blocked at {v}: {w}" for p in blocked for v, s, w in p.steps if s == "blocked"]
+    create_markdown_artifact("\n".join([line, "", *notes]), key=page_key(name, "backfill"), description=line)
+    refs = [res.ref(key) for key in sorted({*(p.partition for p in passages), *failed})]
+    create_table_artifact(grid(res, refs), key=page_key(name, "grid"), description=f"{name}: partition by stage")
+    return line
+
+
+def publish_promotion(res: Resources, promotion: Promotion) -> str:
+    """The page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
+    name = res.config.name
+    since = f"for partitions after {promotion.as_of:%Y-%m-%d}, by {promotion.by}: {promotion.reason}"
+    line = f"**{name}: version {promotion.version} is champion** {since}"
+    create_markdown_artifact(line, key=page_key(name, promotion.action), description=line)
+    rows = [
+        {
+            "#": p.sequence,
+            "action": p.action,
+            "version": p.version,
+            "previous": p.previous or "",
+            "as of": f"{p.as_of:%Y-%m-%d}",
+            "by": p.by,
+            "reason": p.reason,
+        }
+        for p in res.ledger.promotions()
+    ]
+    create_table_artifact(rows, key=page_key(name, "ledger"), description=f"{name}: every promotion and rollback")
+    return line

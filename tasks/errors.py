@@ -1,0 +1,57 @@
+"""What can go wrong, named by the fact. Every message says what to do next."""
+
+
+class EvergreenError(Exception):
+    """The root of our own errors: expected bad days, told without a traceback's help."""
+
+
+class BadData(EvergreenError):
+    """The data of one partition cannot be used. The partition is recorded as blocked and passed over."""
+
+
+class MissingSource(BadData):
+    """The source has no data for this partition."""
+
+
+class SourceMismatch(BadData):
+    """The source yields other columns or types than the model declares."""
+
+
+class LeakFound(EvergreenError):
+    """A feature changes when outcomes are hidden that were not known yet. The SQL must be mended."""
+
+
+class MissingPartition(EvergreenError):
+    """A partition that is needed was never made. Run `backfill` for it first."""
+
+
+class CorruptPartition(EvergreenError):
+    """A file of the lake does not match its record. Delete both and run `backfill` for it."""
+
+
+class NotEnoughData(EvergreenError):
+    """The window is too short, or holds too few labels or one class only."""
+
+
+class NoChampion(EvergreenError):
+    """The model has no champion yet. Run `train` first."""
+
+
+class UnknownVersion(EvergreenError):
+    """The registry or the ledger does not have this version."""
+
+
+class RegistryUnavailable(EvergreenError):
+    """MLflow does not answer. Nothing was changed; the same call may be made again."""
+
+
+class StaleDecision(EvergreenError):
+    """The champion is no longer the one that the decision was made against. Judge again."""
+
+
+class GateRefused(EvergreenError):
+    """The gate did not pass this version, so it is not promoted."""
+
+
+class UnknownFact(EvergreenError):
+    """No fact has this id. Facts are written by `process` before their event is sent."""

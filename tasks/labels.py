@@ -1,0 +1,98 @@
+"""Collect a partition's outcomes as they become known: mature, late, corrected, or never to come."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from configs.schema import ModelConfig
+from tasks.contracts import PartitionRef, Stage
+from tasks.errors import BadData
+from tasks.lake import digest_json
+from tasks.resources import Resources
+from tasks.source import fingerprint, read_labels
+from tasks.stages import Made, Step, made_from
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Labels sorted out as of one moment. `known` has a null outcome where there never will be one."""
+
+    known: "pd.DataFrame"
+    bad: "pd.DataFrame"
+    mature: int
+    never: int
+    pending: int
+    """Rows without a label or a word that none will come."""
+
+
+def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfig, as_of: datetime) -> Sorted:
+    """Take what was known at or before `as_of`, and put aside what cannot be true.
+
+    `labels` has key, target and `known_at`; `rows` has key and time of the raw partition. Where
+    a key has several known-times the newest counts, as a correction; the same known-time
+    twice is a duplicate, and neither is believed.
+    """
+    key, target = config.key, config.target.column
+    times = rows.drop_duplicates(key).set_index(key)[config.time]
+    row_time = labels[key].map(times)
+    value = labels[target]
+    wrong = {
+        "no key": labels[key].isna(),
+        "no row has this key": labels[key].notna() & row_time.isna(),
+        "the same key and known-time twice": labels[key].notna() & labels.duplicated([key, "known_at"], keep=False),
+        f"{target} is not 0 or 1": value.notna() & ~value.isin([0, 1]),
+        "no known-time": value.notna() & labels["known_at"].isna(),
+        "known before the moment of its row": labels["known_at"] < row_time,
+    }
+    reasons = labels[key].map(lambda _: "").astype(object)
+    for reason, mask in wrong.items():
+        reasons = reasons.where(~mask, reasons + reason + "; ")
+    faulty = reasons != ""
+    bad = labels[faulty].assign(reasons=reasons[faulty].str.removesuffix("; "))
+    known = labels[~faulty & (labels["known_at"] <= as_of)]
+    known = known.sort_values(["known_at", key]).drop_duplicates(key, keep="last").sort_values(key)
+    mature = int(known[target].notna().sum())
+    return Sorted(known, bad, mature, len(known) - mature, len(times) - len(known))
+
+
+def collect(ref: PartitionRef, res: Resources) -> Made:
+    """Write key, outcome and known-time of every row whose outcome is known as of the ref's moment.
+
+    Raises:
+        BadData: more labels are faulty than `target.max_bad_share` allows.
+    """
+    config = res.config
+    labels = read_labels(res.model, ref, res.settings.threads).to_pandas()
+    rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
+    found = sort_labels(labels, rows, config, ref.as_of)
+    reasons = found.bad["reasons"].value_counts().head(10).to_dict()
+    share = len(found.bad) / max(len(labels), 1)
+    if share > config.target.max_bad_share:
+        told = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
+        raise BadData(
+            f"{ref}: {len(found.bad)} of {len(labels)} labels are faulty ({told}), more than target.max_bad_share = "
+            f"{config.target.max_bad_share:g} allows; mend {config.source.labels} or its tables"
+        )
+    digest = res.lake.write_frame(Stage.LABELS, ref.key, found.known)
+    counts = {"mature": found.mature, "never": found.never, "pending": found.pending}
+    return Made(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons})
+
+
+def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Labels are collected again when their source changed, or when some were pending at an earlier moment."""
+    raw = made_from(ref, res, Stage.RAW)
+    moment = ref.as_of.isoformat()
+    earlier = res.lake.record(Stage.LABELS, ref.key)
+    if earlier and (ref.as_of <= earlier.as_of or earlier.data.get("pending") == 0):
+        moment = earlier.inputs.get("as_of", moment)
+    config = res.config
+    rules = digest_json([config.source.model_dump(), res.model.labels_sql, config.target.model_dump(), config.key])
+    return {"source": fingerprint(res.model, ref), "raw": raw.digest, "config": rules, "as_of": moment}
+
+
+COLLECT = Step("collect", Stage.LABELS, VERSION, inputs, collect)

@@ -1,0 +1,193 @@
+"""Partitions on disk: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record beside it.
+
+A writer makes a temporary file, renames it, and writes the record last. So a record that
+matches its file is the proof that the stage is done; anything else counts as not done.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from tasks.contracts import Freshness, PartitionRef, Record, RunInfo, Stage
+from tasks.errors import CorruptPartition, MissingPartition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_RECORD = TypeAdapter(Record)
+
+
+def digest_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Digest of a value's canonical JSON: sorted keys, no spaces, times and paths as text."""
+    return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place on success, remove it on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Lake:
+    """One model's partitions and records under a root folder."""
+
+    def __init__(self, root: Path, model: str) -> None:
+        self.root = root / model
+        self.model = model
+
+    def path(self, stage: Stage, key: str, suffix: str = "parquet") -> Path:
+        return self.root / stage / f"{key}.{suffix}"
+
+    def record(self, stage: Stage, key: str) -> Record | None:
+        """What is known of a stage, or None. A record that cannot be read counts as none."""
+        try:
+            return _RECORD.validate_json(self.path(stage, key, "json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def keys(self, stage: Stage) -> list[str]:
+        """The partitions that a stage has records of, oldest first."""
+        return sorted(p.stem for p in (self.root / stage).glob("*.json") if not p.name.startswith("."))
+
+    def done(self, stage: Stage, key: str) -> Record:
+        """The record of a stage that is done.
+
+        Raises:
+            MissingPartition: it was never made, or is blocked.
+        """
+        record = self.record(stage, key)
+        if record is None:
+            raise MissingPartition(f"{self.model} {key}: no {stage} data; run `backfill` for {key} first")
+        if record.status == "blocked":
+            raise MissingPartition(f"{self.model} {key}: {stage} is blocked: {record.reason}")
+        return record
+
+    def read(self, stage: Stage, key: str, columns: list[str] | None = None) -> "pd.DataFrame":
+        """A stage's rows.
+
+        Raises:
+            MissingPartition: it was never made, or is blocked.
+            CorruptPartition: the file is gone or is not the one that the record tells of.
+        """
+        import pandas as pd
+
+        record, path = self.done(stage, key), self.path(stage, key)
+        if not path.is_file() or digest_file(path) != record.digest:
+            raise CorruptPartition(
+                f"{path} is not the file that its record tells of; run `backfill` for {key} with `mode=all`"
+            )
+        return pd.read_parquet(path, columns=columns)
+
+    def write_frame(self, stage: Stage, key: str, frame: "pd.DataFrame") -> str:
+        """Write a stage's rows and return their digest. The caller then writes the record."""
+        import pyarrow as pa
+
+        return self.write_table(stage, key, pa.Table.from_pandas(frame, preserve_index=False))
+
+    def write_table(self, stage: Stage, key: str, table: "pa.Table") -> str:
+        """The same for an Arrow table. Metadata that names library versions is left out of the bytes."""
+        import pyarrow.parquet as pq
+
+        with replacing(self.path(stage, key)) as draft:
+            pq.write_table(table.replace_schema_metadata(None), draft, compression="zstd")
+            return digest_file(draft)
+
+    def write_record(
+        self,
+        ref: PartitionRef,
+        stage: Stage,
+        *,
+        version: int,
+        inputs: Mapping[str, str],
+        rows: int = 0,
+        digest: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        blocked: bool = False,
+        run: RunInfo | None = None,
+    ) -> Record:
+        """Write the record that makes a stage count as done, or as blocked, and forget an earlier failure."""
+        record = Record(
+            model=ref.model,
+            stage=stage,
+            partition=ref.key,
+            as_of=ref.as_of,
+            version=version,
+            status="blocked" if blocked else "done",
+            rows=rows,
+            digest=digest or digest_json(data or {}),
+            inputs=dict(inputs),
+            data=dict(data or {}),
+            run=run,
+        )
+        with replacing(self.path(stage, ref.key, "json")) as draft:
+            draft.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
+        self.path(stage, ref.key, "failure").unlink(missing_ok=True)
+        if blocked:
+            self.path(stage, ref.key).unlink(missing_ok=True)
+        return record
+
+    def write_failure(self, ref: PartitionRef, stage: Stage, error: BaseException) -> None:
+        """Note that a stage failed. What it made before stays as it is."""
+        note = {"error": f"{type(error).__name__}: {error}", "at": datetime.now(UTC).isoformat()}
+        with replacing(self.path(stage, ref.key, "failure")) as draft:
+            draft.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+    def failure(self, stage: Stage, key: str) -> str:
+        """How a stage last failed, or nothing."""
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            return str(json.loads(self.path(stage, key, "failure").read_text(encoding="utf-8"))["error"])
+        return ""
+
+    def freshness(self, stage: Stage, key: str, version: int, inputs: Mapping[str, str]) -> Freshness:
+        """Whether a stage still is what these inputs make, and if not, why."""
+        record = self.record(stage, key)
+        if record is None:
+            failure = self.failure(stage, key)
+            return Freshness("failed", failure) if failure else Freshness("missing", "never made")
+        changed = differences(record, version, inputs)
+        if changed:
+            return Freshness("stale", f"changed since: {', '.join(changed)}")
+        if record.status == "blocked":
+            return Freshness("blocked", record.reason)
+        if stage in FILED and not self._has_file(record):
+            return Freshness("missing", "the file is gone")
+        return Freshness("fresh")
+
+    def _has_file(self, record: Record) -> bool:
+        return self.path(record.stage, record.partition).is_file()
+
+
+FILED = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)
+"""Stages that write rows; the others are told by their record alone."""
+
+
+def differences(record: Record, version: int, inputs: Mapping[str, str]) -> list[str]:
+    """The inputs by which a record differs from what is wanted now."""
+    names = [name for name in {**record.inputs, **inputs} if record.inputs.get(name) != inputs.get(name)]
+    return sorted(names) + (["the stage itself"] if record.version != version else [])

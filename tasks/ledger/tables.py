@@ -1,0 +1,82 @@
+"""The tables of the one database: promotions, facts and decisions. Rows are added, never deleted."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+HEAD = "0001"
+"""The migration that these tables stand at; a test holds it to the newest file in `migrations/`."""
+
+
+class Moment(sa.TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC; SQLite itself would forget the zone."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value and value.astimezone(UTC)
+
+
+metadata = sa.MetaData()
+
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("model", sa.String(40), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("version", sa.String(16), nullable=False),
+    sa.Column("previous", sa.String(16)),
+    sa.Column("as_of", Moment, nullable=False),
+    sa.Column("window_end", Moment, nullable=False),
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("flow_run", sa.String(64), nullable=False),
+    sa.Column("recorded_at", Moment, nullable=False),
+)
+"""The primary key is the compare-and-set: of racing promoters one gets the next sequence."""
+
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("model", sa.String(40), nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("partition", sa.String(16), nullable=False),
+    sa.Column("as_of", Moment, nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("recorded_at", Moment, nullable=False),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("fact_id", sa.String(36), sa.ForeignKey("facts.id"), primary_key=True),
+    sa.Column("model", sa.String(40), nullable=False, index=True),
+    sa.Column("as_of", Moment, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("rule", sa.String(40), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("flow_run", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("version", sa.String(16), nullable=False),
+    sa.Column("recorded_at", Moment, nullable=False),
+    sa.Index(
+        "one_retraining_in_flight",
+        "model",
+        unique=True,
+        sqlite_where=sa.text("action = 'retrain' AND outcome = ''"),
+        postgresql_where=sa.text("action = 'retrain' AND outcome = ''"),
+    ),
+)
+"""One decision a fact, and one unfinished retraining a model: both are kept by the database."""

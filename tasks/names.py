@@ -1,0 +1,16 @@
+"""Names of flow runs that depend on which parameters were given."""
+
+from prefect import runtime
+
+
+def name_by_partition() -> str:
+    """`flights 2013-05`, or `flights: all that is due`."""
+    given = runtime.flow_run.parameters
+    return f"{given['model']} {given['partition']}" if given.get("partition") else f"{given['model']}: all that is due"
+
+
+def name_by_moment() -> str:
+    """`flights as of 2013-05-02: drift in 2013-04 ...`."""
+    given = runtime.flow_run.parameters
+    moment = f"as of {str(given['as_of'])[:10]}" if given.get("as_of") else "as of the newest partition"
+    return f"{given['model']} {moment}: {given['reason']}"

@@ -1,0 +1,105 @@
+"""The steps of a partition as one table, and the one way to run a step: only when it is not fresh.
+
+process   ingest -> validate -> score -> watch
+assess    collect -> assess
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.contracts import Freshness, PartitionRef, Record, Stage
+from tasks.errors import BadData, MissingSource
+from tasks.resources import Resources
+
+
+class NotDue(Exception):
+    """A step has nothing to do yet: what it is made from is not there. No error; the message says what it waits for."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step made: the rows and digest of its file, and what it found. The runner writes the record."""
+
+    rows: int = 0
+    digest: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    blocked: str = ""
+    """Why the partition cannot be used; empty when it can."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the stage that it makes, from what, and how.
+
+    `version` is raised when the same inputs would make another output. `inputs` names digests
+    and raises `NotDue` when there is nothing to make the stage from.
+    """
+
+    verb: str
+    stage: Stage
+    version: int
+    inputs: Callable[[PartitionRef, Resources], dict[str, str]]
+    run: Callable[[PartitionRef, Resources], Made]
+
+
+def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
+    """Whether a step needs to run for a partition, and why."""
+    try:
+        wanted = step.inputs(ref, res)
+    except (NotDue, MissingSource) as reason:
+        return Freshness("waiting", str(reason))
+    found = res.lake.freshness(step.stage, ref.key, step.version, wanted)
+    if found.state == "stale" and (failure := res.lake.failure(step.stage, ref.key)):
+        return Freshness("failed", failure)
+    return found
+
+
+def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
+    """Bring one stage of one partition up to date, and return its record.
+
+    What is fresh or blocked stays, unless `again`. Bad data leaves a blocked record; any
+    other error leaves a note of the failure, keeps what was there, and is raised.
+
+    Raises:
+        NotDue: there is nothing to make it from yet.
+    """
+    wanted = step.inputs(ref, res)
+    record = res.lake.record(step.stage, ref.key)
+    state = res.lake.freshness(step.stage, ref.key, step.version, wanted).state
+    if record and state in ("fresh", "blocked") and not again:
+        return record
+    started = datetime.now(UTC)
+    try:
+        made = step.run(ref, res)
+    except BadData as error:
+        made = Made(data={"reason": str(error)}, blocked=str(error))
+    except Exception as error:
+        res.lake.write_failure(ref, step.stage, error)
+        raise
+    return res.lake.write_record(
+        ref,
+        step.stage,
+        version=step.version,
+        inputs=wanted,
+        rows=made.rows,
+        digest=made.digest,
+        data={**made.data, **({"reason": made.blocked} if made.blocked else {})},
+        blocked=bool(made.blocked),
+        run=res.run_info(started),
+    )
+
+
+def made_from(ref: PartitionRef, res: Resources, stage: Stage) -> Record:
+    """The record of the stage before.
+
+    Raises:
+        NotDue: it was not made, or is blocked.
+    """
+    record = res.lake.record(stage, ref.key)
+    if record is None:
+        raise NotDue(f"no {stage} data of {ref} yet")
+    if record.status == "blocked":
+        raise NotDue(f"{stage} of {ref} is blocked")
+    return record

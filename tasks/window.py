@@ -1,0 +1,119 @@
+"""What a training may learn from as of one moment, and reading it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from configs.schema import ModelConfig, TrainingWindow
+from tasks.contracts import PartitionRef, Stage, Window
+from tasks.errors import MissingPartition, NotEnoughData
+from tasks.partitions import between
+from tasks.resources import Resources
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def newest_ref(res: Resources) -> PartitionRef:
+    """The newest partition that was validated: its as-of is the default of a training.
+
+    Raises:
+        MissingPartition: there is none.
+    """
+    for key in reversed(res.lake.keys(Stage.VALID)):
+        record = res.lake.record(Stage.VALID, key)
+        if record and record.status == "done":
+            return res.ref(key)
+    raise MissingPartition(f"{res.config.name}: no partition was validated yet; run `backfill` first")
+
+
+def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetime, rules: TrainingWindow) -> Window:
+    """The window that ends with the newest partition over at `as_of`.
+
+    `states` says of each partition whether its valid stage is `done` or `blocked`. A blocked
+    partition is passed over; one that was never made is an error, since a model must not
+    learn from a history with a hole that nobody knows of.
+
+    Raises:
+        MissingPartition: a partition within the window was never validated.
+        NotEnoughData: fewer partitions than `min_partitions`.
+    """
+    over = sorted(key for key in states if _end(config, key) <= as_of)
+    done = [key for key in over if states[key] == "done"]
+    if len(done) < rules.min_partitions:
+        raise NotEnoughData(
+            f"{config.name}: {len(done)} validated partitions as of {as_of.isoformat()}, but training.window.min_partitions "
+            f"is {rules.min_partitions}; run `backfill` for earlier ones, or lower it"
+        )
+    chosen = done[-rules.partitions :] if rules.partitions else done
+    refs = list(between(config, chosen[0], chosen[-1]))
+    holes = [r.key for r in refs if r.key not in states]
+    if holes:
+        raise MissingPartition(
+            f"{config.name}: {', '.join(holes)} in the training window was never validated; run `backfill` first"
+        )
+    passed_over = tuple(r.key for r in refs if states[r.key] == "blocked")
+    end = refs[-1].end
+    return Window(config.name, tuple(chosen), passed_over, refs[0].start, end - rules.holdout, end, as_of)
+
+
+def _end(config: ModelConfig, key: str) -> datetime:
+    return next(between(config, key, key)).end
+
+
+def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
+    """The window of a training as of a moment, by default the newest partition's.
+
+    Raises:
+        MissingPartition, NotEnoughData: see `choose_window`.
+    """
+    moment = as_of or newest_ref(res).as_of
+    records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
+    states = {record.partition: record.status for record in records if record}
+    return choose_window(res.config, states, moment, res.config.training.window)
+
+
+def read_rows(res: Resources, window: Window, start: datetime, end: datetime) -> "pd.DataFrame":
+    """Valid rows with time in `[start, end)` whose outcome was known as of the window's moment, oldest first.
+
+    Raises:
+        MissingPartition: a partition or its labels were never made.
+    """
+    import pandas as pd
+
+    config = res.config
+    frames = []
+    for key in window.partitions:
+        ref = res.ref(key)
+        if ref.end <= start or ref.start >= end:
+            continue
+        rows = res.lake.read(Stage.VALID, key)
+        labels = res.lake.read(Stage.LABELS, key)
+        known = labels[labels[config.target.column].notna() & (labels["known_at"] <= window.as_of)]
+        joined = rows.merge(
+            known[[config.key, config.target.column]], on=config.key, how="inner", validate="one_to_one"
+        )
+        frames.append(joined[(joined[config.time] >= start) & (joined[config.time] < end)])
+    if not frames:
+        raise NotEnoughData(
+            f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", window: Window) -> None:
+    """Refuse to learn from too few rows or from one class.
+
+    Raises:
+        NotEnoughData: naming the count, the rule and the window.
+    """
+    least, found = config.training.window.min_rows, len(rows)
+    span = f"[{window.start.isoformat()}, {window.holdout_start.isoformat()})"
+    if found < least:
+        raise NotEnoughData(
+            f"{config.name}: {found} labelled rows in {span}, but training.window.min_rows is {least}; use a longer window"
+        )
+    if rows[config.target.column].nunique() < 2:
+        raise NotEnoughData(
+            f"{config.name}: every outcome in {span} is {rows[config.target.column].iloc[0]:g}; a classifier needs both"
+        )

@@ -1,0 +1,124 @@
+"""What tests share: a tiny model in a folder of its own, and one Prefect server and MLflow store a session."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs.settings import QUIET
+
+os.environ.update(QUIET)
+FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 24, 150, 16
+
+MODEL_YAML = """\
+name: tiny
+description: Whether a parcel comes late, from two numbers and a city.
+partition: {every: D, timezone: UTC}
+source:
+  lookback: 1D
+  tables:
+    parcels:
+      path: DATA/parcels-%Y-%m-%d.parquet
+      every: D
+      outcomes: [late, arrived]
+      outcomes_known_at: sent + INTERVAL 1 DAY
+key: parcel
+time: sent
+target: {column: late, kind: binary, delay: 1D}
+features: {numeric: [weight, distance], categorical: [city]}
+expectations:
+  - {type: expect_column_values_to_be_between, kwargs: {column: weight, min_value: -50, max_value: 50, mostly: 0.9}}
+  - {type: expect_column_values_to_not_be_null, kwargs: {column: city, mostly: 0.5}, severity: info}
+training:
+  window: {min_partitions: 4, min_rows: 200, holdout: 3D}
+  candidates:
+    trees: {estimator: xgboost, params: {n_estimators: 20, max_depth: 3}}
+gate: {max_loss: 0.69, min_blocks: 2, resamples: 200}
+monitoring: {share: 0.25, sample_rows: 1000}
+retraining: {cool_down: 3D}
+"""
+SOURCE_SQL = "SELECT parcel, sent, weight, distance, city FROM parcels WHERE sent >= $start AND sent < $end"
+LABELS_SQL = "SELECT parcel, late, sent + INTERVAL 1 DAY AS known_at FROM parcels WHERE sent >= $start AND sent < $end"
+
+
+def parcels(day: int) -> pd.DataFrame:
+    """One day of parcels; from day `SHIFTED_FROM` on they are heavier and the rule of lateness is another."""
+    rng = np.random.default_rng(day)
+    shifted = day >= SHIFTED_FROM
+    weight, distance = rng.normal(4.0 if shifted else 0.0, 1, ROWS), rng.exponential(10, ROWS)
+    score = 1.5 * (weight - 4) if shifted else -1.5 * weight
+    late = (rng.random(ROWS) < 1 / (1 + np.exp(-score))).astype("float64")
+    late[:3] = np.nan
+    sent = FIRST + pd.to_timedelta(day, "D") + pd.to_timedelta(np.arange(ROWS), "min")
+    return pd.DataFrame(
+        {
+            "parcel": [f"{day:02d}-{i:03d}" for i in range(ROWS)],
+            "sent": sent.astype("datetime64[us, UTC]"),
+            "weight": weight,
+            "distance": np.where(np.arange(ROWS) % 10 == 9, np.nan, distance),
+            "city": np.where(np.arange(ROWS) % 7 == 6, None, rng.choice(["Bonn", "Kiel", "Ulm"], ROWS)),
+            "late": late,
+            "arrived": late,
+        }
+    )
+
+
+def day_file(folder: Path, day: int) -> Path:
+    return folder / "data" / f"parcels-{(FIRST + pd.Timedelta(day, 'D')):%Y-%m-%d}.parquet"
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny model's `configs/` and `data/`, to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "configs" / "tiny").mkdir(parents=True)
+    (folder / "data").mkdir()
+    (folder / "configs" / "tiny" / "source.sql").write_text(SOURCE_SQL)
+    (folder / "configs" / "tiny" / "labels.sql").write_text(LABELS_SQL)
+    (folder / "configs" / "tiny" / "model.yaml").write_text(MODEL_YAML)
+    for day in range(DAYS):
+        parcels(day).to_parquet(day_file(folder, day), index=False)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
+    """The tiny model in a world of its own: configs, data, lake and ledger under `tmp_path`; returns that."""
+    shutil.copytree(tiny_source, tmp_path, dirs_exist_ok=True)
+    place(tmp_path, monkeypatch.setenv)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    return tmp_path
+
+
+def place(folder: Path, setenv) -> None:
+    """Point the model's data and every setting into a folder."""
+    path = folder / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace("DATA/", f"{folder}/data/"))
+    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake"), ("CONFIGS", "configs")):
+        setenv(f"EVERGREEN_{name}", str(folder / value))
+    setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real MLflow store on SQLite, shared by the session; the first use makes its tables."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A real Prefect server for every test that runs flows or tasks: a new one, or the one at EVERGREEN_TEST_PREFECT_URL."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    if url := os.environ.get("EVERGREEN_TEST_PREFECT_URL"):
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+        return
+
+    with prefect_test_harness(server_startup_timeout=600):
+        yield

@@ -1,0 +1,111 @@
+"""A stage counts as done only when its record matches its file."""
+
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from tasks.contracts import PartitionRef, Stage
+from tasks.errors import CorruptPartition, MissingPartition
+from tasks.lake import Lake, replacing
+
+REF = PartitionRef("m", "2013-05", *(datetime(2013, m, 1, tzinfo=UTC) for m in (5, 6, 6)))
+FRAME = pd.DataFrame({"id": ["a", "b"], "x": [1.0, None]})
+
+
+@pytest.fixture
+def lake(tmp_path) -> Lake:
+    return Lake(tmp_path, "m")
+
+
+def write(lake: Lake, frame: pd.DataFrame = FRAME, **inputs: str):
+    digest = lake.write_frame(Stage.RAW, REF.key, frame)
+    return lake.write_record(REF, Stage.RAW, version=1, inputs=inputs, rows=len(frame), digest=digest)
+
+
+def test_what_was_written_is_read_back(lake):
+    write(lake)
+    pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
+
+
+def test_twice_the_same_rows_are_the_same_bytes(lake):
+    first = write(lake), lake.path(Stage.RAW, REF.key).read_bytes()
+    second = write(lake), lake.path(Stage.RAW, REF.key).read_bytes()
+    assert first == second
+
+
+def test_a_writer_that_dies_before_the_rename_leaves_what_was_there(lake):
+    write(lake)
+
+    def die() -> None:
+        with replacing(lake.path(Stage.RAW, REF.key)) as draft:
+            draft.write_bytes(b"half a fi")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die()
+    pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
+    assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
+
+
+def test_a_writer_that_dies_between_file_and_record_has_made_nothing(lake):
+    lake.write_frame(Stage.RAW, REF.key, FRAME)
+    assert lake.freshness(Stage.RAW, REF.key, 1, {}).state == "missing"
+    with pytest.raises(MissingPartition, match="run `backfill`"):
+        lake.read(Stage.RAW, REF.key)
+
+
+def test_new_rows_under_an_old_record_are_not_believed(lake):
+    write(lake)
+    lake.write_frame(Stage.RAW, REF.key, FRAME.assign(x=9.0))
+    with pytest.raises(CorruptPartition, match="not the file"):
+        lake.read(Stage.RAW, REF.key)
+
+
+def test_a_damaged_file_is_an_error_that_names_it(lake):
+    write(lake)
+    path = lake.path(Stage.RAW, REF.key)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptPartition, match=r"raw/2013-05\.parquet"):
+        lake.read(Stage.RAW, REF.key)
+
+
+def test_a_record_cut_short_counts_as_none(lake):
+    write(lake)
+    path = lake.path(Stage.RAW, REF.key, "json")
+    path.write_bytes(path.read_bytes()[:30])
+    assert lake.freshness(Stage.RAW, REF.key, 1, {}).state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("version", "inputs", "state", "why"),
+    [
+        (1, {"source": "s"}, "fresh", ""),
+        (2, {"source": "s"}, "stale", "the stage itself"),
+        (1, {"source": "t"}, "stale", "source"),
+        (1, {"source": "s", "config": "c"}, "stale", "config"),
+        (1, {}, "stale", "source"),
+    ],
+)
+def test_freshness_names_what_changed(lake, version, inputs, state, why):
+    write(lake, source="s")
+    found = lake.freshness(Stage.RAW, REF.key, version, inputs)
+    assert found.state == state
+    assert why in found.why
+
+
+def test_a_failure_keeps_what_was_made_before(lake):
+    write(lake)
+    lake.write_failure(REF, Stage.RAW, OSError("disk full"))
+    assert lake.freshness(Stage.RAW, REF.key, 1, {}).state == "fresh"
+    assert lake.failure(Stage.RAW, REF.key) == "OSError: disk full"
+    write(lake)
+    assert lake.failure(Stage.RAW, REF.key) == ""
+
+
+def test_a_blocked_partition_has_no_rows_to_read(lake):
+    write(lake)
+    lake.write_record(REF, Stage.RAW, version=1, inputs={}, data={"reason": "no rows"}, blocked=True)
+    assert not lake.path(Stage.RAW, REF.key).exists()
+    with pytest.raises(MissingPartition, match="blocked: no rows"):
+        lake.read(Stage.RAW, REF.key)
