@@ -1,0 +1,42 @@
+"""Collect outcomes as they become known, and measure the predictions of their partitions.
+
+    labels.sql ─collect (mature, late, corrected)→ labels ─┐
+                                        predictions ───────┴─assess→ performance
+
+Started by its schedule, or by hand:
+
+    prefect deployment run assess/flights -p partition=2013-05
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow, runtime
+from prefect.states import Completed, Failed, State
+from pydantic import Field
+
+from configs.choices import ModelName
+from tasks.artifacts import publish_assess
+from tasks.events import resend_undecided
+from tasks.names import name_by_partition
+from tasks.resources import open_resources
+from tasks.walk import OUTCOMES, maturing, walk
+
+
+@flow(name="assess", flow_run_name=name_by_partition)
+def assess(
+    model: ModelName,
+    partition: Annotated[
+        str | None, Field(description="Such as 2013-05; without it, every partition with outcomes to come or changed.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        Field(description="Outcomes known at or before it count; by default the newest partition's moment."),
+    ] = None,
+) -> State:
+    """Collect and validate the labels of a partition, or of all, and compute performance from them."""
+    res = open_resources(model, runtime.flow_run.get_id() or "")
+    resend_undecided(res)
+    passages = [walk(ref, OUTCOMES, res) for ref in maturing(res, partition, as_of)]
+    line = publish_assess(res, passages)
+    return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

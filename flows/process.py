@@ -1,0 +1,49 @@
+"""Take a new partition in, score it with the champion, and watch for drift.
+
+    source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─watch→ monitoring ─→ drift fact ─→ event
+
+Started by its schedule, or by hand:
+
+    prefect deployment run process/flights -p partition=2013-05
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow, runtime
+from prefect.states import Completed, Failed, State
+from pydantic import Field
+
+from configs.choices import ModelName
+from tasks.artifacts import publish_process
+from tasks.events import resend_undecided, tell, untold_drift
+from tasks.names import name_by_partition
+from tasks.resources import open_resources
+from tasks.walk import PROCESS, due, walk
+
+
+@flow(name="process", flow_run_name=name_by_partition)
+def process(
+    model: ModelName,
+    partition: Annotated[
+        str | None, Field(description="Such as 2013-05; without it, every due partition in order.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        Field(description="The moment to decide as of; by default the partition's end plus the label delay."),
+    ] = None,
+) -> State:
+    """Ingest, validate, score and watch one partition, or every due one that is not fresh.
+
+    A blocked partition is reported, passed over, and tried again only when its input has
+    changed or by `backfill`. A fact that nobody has decided about is sent again.
+    """
+    res = open_resources(model, runtime.flow_run.get_id() or "")
+    resend_undecided(res)
+    passages = []
+    for ref in due(res, partition, as_of):
+        passages.append(walk(ref, PROCESS, res))
+        if fact := untold_drift(ref, res):
+            tell(fact, res)
+    line = publish_process(res, passages)
+    return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

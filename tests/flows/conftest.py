@@ -1,0 +1,40 @@
+"""A played history of the tiny model, shared by the tests that only look at it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import place
+
+STEADY, SHIFTED = "2024-03-11", "2024-03-17"
+
+
+@pytest.fixture(scope="module")
+def played(
+    tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, prefect_server: None
+) -> Iterator[Path]:
+    """Ten days backfilled, a champion trained, one steady and one shifted day processed and assessed; returns the folder."""
+    from flows.assess import assess
+    from flows.backfill import backfill
+    from flows.process import process
+    from flows.train import train
+
+    folder = tmp_path_factory.mktemp("played")
+    shutil.copytree(tiny_source, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        place(folder, patch.setenv)
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+        backfill(model="tiny", start="2024-03-01", end="2024-03-10")
+        train(model="tiny", reason="first champion")
+        for day in (STEADY, SHIFTED):
+            process(model="tiny", partition=day)
+            assess(model="tiny", partition=day)
+        yield folder
+
+
+@pytest.fixture
+def world(tiny: Path, prefect_server: None) -> Path:
+    """The tiny model in a fresh world, with a Prefect server to run flows on."""
+    return tiny

@@ -1,0 +1,182 @@
+"""Bad input and bad days: a clear error, nothing half-written, and a way out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.assess import assess
+from flows.backfill import backfill
+from flows.process import process
+from flows.retrain import retrain
+from flows.rollback import rollback
+from flows.train import train
+from tasks.contracts import Stage
+from tasks.errors import (
+    LeakFound,
+    MissingPartition,
+    MissingSource,
+    NotEnoughData,
+    RegistryUnavailable,
+    UnknownFact,
+    UnknownVersion,
+)
+from tasks.resources import open_resources
+from tests.conftest import day_file, parcels
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("world")]
+DAY = "2024-03-05"
+
+
+def rewrite(folder, frame: pd.DataFrame, day: int = 4) -> None:
+    frame.to_parquet(day_file(folder, day), index=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda f: f.iloc[:0], "row_count"),
+        (lambda f: f.assign(weight=np.nan), "weight"),
+        (lambda f: pd.concat([f, f.iloc[:40]]), "parcel"),
+        (lambda f: f.assign(weight=f["weight"] * 1000), "weight"),
+        (lambda f: f.drop(columns="weight"), "weight"),
+        (lambda f: f.assign(weight="heavy"), "weight"),
+    ],
+    ids=["empty", "all null", "duplicate keys", "out of range", "missing column", "wrong type"],
+)
+def test_a_critical_failure_blocks_the_day_says_why_and_lets_nothing_in(world, damage, why):
+    rewrite(world, damage(parcels(4)))
+    state = process(model="tiny", partition=DAY, return_state=True)
+    assert state.is_failed()
+    assert "blocked" in state.message
+    assert why in state.message
+    assert not open_resources("tiny").lake.path(Stage.VALID, DAY).exists()
+
+
+def test_a_blocked_day_is_passed_over_until_its_input_changes(world):
+    for day in range(24):
+        if day not in (3, 4):
+            day_file(world, day).unlink()
+    day_file(world, 4).write_bytes(b"PAR1 this was cut short")
+    first, second = (process(model="tiny", return_state=True) for _ in range(2))
+    assert first.is_failed()
+    assert "everything is fresh" in second.message
+    rewrite(world, parcels(4))
+    assert process(model="tiny", return_state=True).is_completed()
+    assert open_resources("tiny").lake.done(Stage.VALID, DAY).rows == 150
+
+
+def test_a_few_bad_rows_are_quarantined_with_their_reason_and_the_rest_goes_on(world):
+    frame = parcels(4)
+    frame.loc[[7, 9], "weight"] = [1048.36, np.inf]
+    rewrite(world, frame)
+    assert process(model="tiny", partition=DAY, return_state=True).is_completed()
+    lake = open_resources("tiny").lake
+    put_aside = pd.read_parquet(lake.path(Stage.QUARANTINE, DAY))
+    assert list(put_aside["parcel"]) == ["04-007", "04-009"]
+    assert "weight 1048.36 is not between -50 and 50" in put_aside["reasons"].iloc[0]
+    assert lake.done(Stage.VALID, DAY).rows == 148
+    assert not lake.read(Stage.VALID, DAY)["parcel"].isin(put_aside["parcel"]).any()
+
+
+def test_a_day_that_does_not_exist_is_an_error_that_says_so(world):
+    with pytest.raises(MissingSource, match="tiny 2031-01-01"):
+        process(model="tiny", partition="2031-01-01")
+
+
+def test_a_leaking_source_is_refused_before_anything_is_written(world):
+    sql = world / "configs" / "tiny" / "source.sql"
+    sql.write_text(
+        sql.read_text().replace(
+            "distance", "(SELECT avg(o.late) FROM parcels o WHERE o.sent < parcels.sent) AS distance"
+        )
+    )
+    with pytest.raises(LeakFound, match="'distance'"):
+        process(model="tiny", partition=DAY)
+    assert not list((world / "lake").rglob("*.parquet"))
+
+
+def test_faulty_labels_block_their_day_and_no_other(world):
+    rewrite(world, parcels(4).assign(late=7.0))
+    backfill(model="tiny", start="2024-03-04", end=DAY, return_state=True)
+    lake = open_resources("tiny").lake
+    assert lake.record(Stage.LABELS, DAY).status == "blocked"
+    assert "late is not 0 or 1" in lake.record(Stage.LABELS, DAY).reason
+    assert lake.done(Stage.LABELS, "2024-03-04").rows == 150
+
+
+def test_labels_for_keys_that_no_row_has_are_put_aside(world):
+    sql = world / "configs" / "tiny" / "labels.sql"
+    sql.write_text(sql.read_text() + " UNION ALL SELECT 'nobody', 1, $end + INTERVAL 1 DAY")
+    assert backfill(model="tiny", start=DAY, end=DAY, return_state=True).is_completed()
+    record = open_resources("tiny").lake.done(Stage.LABELS, DAY)
+    assert record.data["reasons"] == {"no row has this key": 1}
+
+
+def test_corrected_labels_are_taken_up_by_the_next_assessment(world):
+    backfill(model="tiny", start=DAY, end=DAY)
+    before = open_resources("tiny").lake.read(Stage.LABELS, DAY)["late"].sum()
+    rewrite(world, parcels(4).assign(late=1.0))
+    assess(model="tiny")
+    assert open_resources("tiny").lake.read(Stage.LABELS, DAY)["late"].sum() == 150 > before
+
+
+def test_training_needs_a_window_without_holes_and_says_what_to_run(world):
+    with pytest.raises(MissingPartition, match="run `backfill` first"):
+        train(model="tiny")
+    backfill(model="tiny", start="2024-03-01", end="2024-03-02")
+    with pytest.raises(NotEnoughData, match="min_partitions"):
+        train(model="tiny")
+    backfill(model="tiny", start="2024-03-04", end="2024-03-06")
+    with pytest.raises(MissingPartition, match="2024-03-03"):
+        train(model="tiny")
+
+
+def test_a_window_of_one_class_is_refused(world):
+    for day in range(6):
+        rewrite(world, parcels(day).assign(late=0.0), day)
+    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    with pytest.raises(NotEnoughData, match="a classifier needs both"):
+        train(model="tiny")
+
+
+def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(world, monkeypatch):
+    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    train(model="tiny")
+    open_resources("tiny").registry.forget_copies()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryUnavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
+        process(model="tiny", partition="2024-03-07")
+    lake = open_resources("tiny").lake
+    assert lake.done(Stage.VALID, "2024-03-07")
+    assert lake.record(Stage.PREDICTIONS, "2024-03-07") is None
+    assert "RegistryUnavailable" in lake.failure(Stage.PREDICTIONS, "2024-03-07")
+    monkeypatch.undo()
+
+
+def test_a_category_never_seen_in_training_is_scored_as_missing(world):
+    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    train(model="tiny")
+    rewrite(world, parcels(6).assign(city="Atlantis"), 6)
+    assert process(model="tiny", partition="2024-03-07", return_state=True).is_completed()
+    res = open_resources("tiny")
+    pipeline, rows = res.registry.load(res.ledger.champion().version), parcels(6)[["weight", "distance"]]
+    expected = pipeline.predict_proba(rows.assign(city=None))[:, 1]
+    np.testing.assert_array_equal(
+        res.lake.read(Stage.PREDICTIONS, "2024-03-07")["prediction"], expected.astype("float64")
+    )
+
+
+def test_a_fact_that_nobody_wrote_is_refused(world):
+    with pytest.raises(UnknownFact, match="no fact 'x'"):
+        retrain(model="tiny", partition=DAY, fact="x")
+
+
+def test_without_an_earlier_champion_there_is_nothing_to_roll_back_to(world):
+    with pytest.raises(UnknownVersion, match="never champion before"):
+        rollback(model="tiny", by="ann", reason="to see")
+
+
+def test_an_unknown_model_is_refused_with_the_choices(world):
+    with pytest.raises(Exception, match="there are: tiny"):
+        process(model="tinny")
