@@ -1,0 +1,150 @@
+"""Play a year of flights: the whole life of a model on real data, through the real servers.
+
+    make demo
+
+Brings the stack up, backfills January to March, trains the first champion, then lets time
+pass: April to December, each month processed and assessed by its deployments while the
+automation retrains when drift is found. Run again, it goes on where it stopped.
+"""
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from configs.errors import ConfigError
+from configs.settings import load_settings
+from ops import stack
+from ops.errors import StackError
+from tasks.errors import EvergreenError
+from tasks.resources import Resources, open_resources
+
+MODEL = "flights"
+FIRST, LAST_OF_START, LAST = "2013-01", "2013-03", "2013-12"
+
+
+class Demo:
+    """One playing of the year, and where its time went."""
+
+    def __init__(self, res: Resources, console: Console) -> None:
+        self.res, self.console = res, console
+        self.spent: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.spent[what] += time.monotonic() - began
+
+    def run(self, what: str, deployment: str, **parameters: str) -> None:
+        """Run one deployment and count its time."""
+        from ops.runs import run
+
+        with self.timed(what):
+            seconds = run(deployment, parameters, self.res.settings, self.console)
+        shown = " ".join(v for k, v in parameters.items() if k not in ("model", "reason"))
+        self.console.print(f"  {deployment:<18} {shown:<26} {seconds:5.0f} s")
+
+    def begin(self) -> None:
+        """January to March, and the first champion."""
+        self.run("backfill", "backfill/manual", model=MODEL, start=FIRST, end=LAST_OF_START)
+        if self.res.ledger.champion() is None:
+            as_of = self.res.ref(LAST_OF_START).as_of.isoformat()
+            self.run("first training", f"train/{MODEL}", model=MODEL, as_of=as_of, reason="first champion")
+        champion = self.res.ledger.champion()
+        if champion is None:
+            raise StackError(
+                f"the gate refused the first model; see {self.res.settings.prefect_url}/artifacts ({MODEL}-gate)"
+            )
+        self.console.print(f"  champion: version {champion.version}")
+
+    def month(self, key: str) -> None:
+        """Process and assess one month, and wait for what its event triggers."""
+        from ops.runs import wait_for_decision
+        from tasks.artifacts import told
+
+        self.run("process", f"process/{MODEL}", model=MODEL, partition=key)
+        self.run("assess", f"assess/{MODEL}", model=MODEL, partition=key)
+        facts = [f for f in self.res.ledger.facts() if f.partition == key]
+        for fact in facts:
+            with self.timed("waiting for retraining"):
+                decision = wait_for_decision(fact, self.res, self.console)
+            self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {told(decision)} ({decision.reason})")
+
+
+def settled(res: Resources, key: str) -> bool:
+    """Whether a month is fresh in every stage and each of its facts has been decided."""
+    from tasks.events import untold_drift
+    from tasks.stages import freshness
+    from tasks.walk import ALL
+
+    ref = res.ref(key)
+    if any(freshness(step, ref, res).state != "fresh" for step in ALL) or untold_drift(ref, res):
+        return False
+    return not any(f.partition == key for f in res.ledger.undecided())
+
+
+def play(res: Resources, console: Console) -> Demo:
+    """Everything that is not settled yet, month by month."""
+    from tasks.partitions import between
+
+    demo = Demo(res, console)
+    months = [r.key for r in between(res.config, FIRST, LAST)]
+    later = months[months.index(LAST_OF_START) + 1 :]
+    todo = later if res.ledger.champion() is None else [key for key in later if not settled(res, key)]
+    if res.ledger.champion() is None:
+        console.rule("January to March", align="left")
+        demo.begin()
+    if not todo:
+        console.print(
+            f"Everything is fresh: {len(months)} months of {MODEL}, {len(res.ledger.decisions())} decisions. Nothing to do."
+        )
+    for number, key in enumerate(todo, start=1):
+        console.rule(f"{key}  ({number} of {len(todo)})", align="left")
+        demo.month(key)
+    return demo
+
+
+def show(demo: Demo) -> None:
+    """The tables at the end, and where to look."""
+    from ops.tables import never_table, time_table, year_table
+    from tasks.performance import measure_version
+    from tasks.summary import summarise
+
+    res, console = demo.res, demo.console
+    rows = [s for s in summarise(res) if s.key > LAST_OF_START]
+    first = res.ledger.promotions()[0].version
+    with demo.timed("tables"):
+        never = {s.key: measure_version(first, res.ref(s.key), res) for s in rows if s.roc_auc is not None}
+    console.print(year_table(rows), never_table(rows, never, first))
+    if demo.spent.keys() - {"tables"}:
+        console.print(time_table(demo.spent))
+    console.print(f"Look around:\n{stack.addresses(res.settings)}")
+
+
+def main() -> int:
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    settings = load_settings()
+    os.environ.update(stack.environment(settings))
+    try:
+        began = time.monotonic()
+        stack.up(settings, console)
+        started = time.monotonic() - began
+        demo = play(open_resources(MODEL), console)
+        demo.spent = {"starting the servers": started, **demo.spent} if demo.spent else demo.spent
+        show(demo)
+    except (ConfigError, StackError, EvergreenError) as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped. The servers go on; `make demo` continues, `make down` stops them.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Whether the servers answer, and waiting until they do."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from configs.settings import Settings
+from ops import supervision
+from ops.errors import ProgramDied, StackError
+
+TAIL = 15
+"""Lines of a log that an error shows."""
+
+
+def answers(url: str) -> bool:
+    """Whether a server says 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def worker_online(settings: Settings) -> bool:
+    """Whether Prefect has heard from a worker of our pool lately."""
+    url = f"{settings.prefect_url}/api/work_pools/{settings.pool}/workers/filter"
+    request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return any(worker["status"] == "ONLINE" for worker in json.load(response))
+    except (OSError, ValueError):
+        return False
+
+
+def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: float, console: Console) -> None:
+    """Until every check has once been true, saying so for each. `deadline` is of `time.monotonic`.
+
+    Raises:
+        ProgramDied: a program of the stack ended while we waited.
+        StackError: the deadline passed.
+    """
+    todo, pids, began = dict(checks), dict[str, int](), time.monotonic()
+    with console.status("") as status:
+        while todo:
+            check_lives(home, pids)
+            for name in [name for name, check in todo.items() if check()]:
+                del todo[name]
+                console.print(f"  {name:<12} ready")
+            status.update(f"waiting for {', '.join(todo)}: {time.monotonic() - began:.0f} s")
+            if todo and time.monotonic() > deadline:
+                late = ", ".join(todo)
+                raise StackError(
+                    f"no answer in time from {late}; see {home / 'logs'}, or wait longer: EVERGREEN_START_TIMEOUT=1800 make up"
+                )
+            time.sleep(0.5)
+
+
+def check_lives(home: Path, pids: dict[str, int]) -> None:
+    """Fail when a program has ended since `pids` were taken. New process ids are added to `pids`."""
+    for name, state in supervision.states(home).items():
+        ended = state["statename"] in ("BACKOFF", "EXITED", "FATAL")
+        if ended or (state["pid"] and pids.setdefault(name, state["pid"]) != state["pid"]):
+            raise ProgramDied(_obituary(home, name, state))
+
+
+def tail(log: Path, lines: int = TAIL) -> str:
+    """The last lines of a log."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return "\n".join(f"  | {line}" for line in text[-lines:])
+
+
+def _obituary(home: Path, name: str, state: Mapping[str, Any]) -> str:
+    log = home / "logs" / f"{name}.log"
+    return f"{name} ended while it was starting ({state['spawnerr'] or state['description']}); the end of {log}:\n{tail(log)}"

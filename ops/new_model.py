@@ -1,0 +1,69 @@
+"""Begin a model: `make model NAME=trains` writes `configs/trains/` and its deployments in prefect.yaml."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import jinja2
+
+from configs.errors import ConfigError
+from configs.settings import ROOT
+from ops.check import MANUAL, read_deployments
+
+TEMPLATES = Path(__file__).with_name("templates")
+FILES = ("model.yaml", "source.sql", "labels.sql")
+BLOCK = "deployments.yaml"
+
+
+def new_model(name: str, root: Path = ROOT) -> list[Path]:
+    """Write the folder and append the block; returns what was written.
+
+    Raises:
+        ConfigError: the name cannot be one, or is taken. Nothing was written.
+    """
+    check_name(name, root)
+    folder, deployments = root / "configs" / name, root / "prefect.yaml"
+    folder.mkdir()
+    for file in FILES:
+        (folder / file).write_text(render(file, name), encoding="utf-8")
+    before = deployments.read_text(encoding="utf-8").rstrip("\n")
+    deployments.write_text(f"{before}\n\n{render(BLOCK, name)}", encoding="utf-8")
+    return [*(folder / file for file in FILES), deployments]
+
+
+def check_name(name: str, root: Path = ROOT) -> None:
+    """Refuse a name that is no name, or that something else has."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise ConfigError(
+            f"NAME={name}: a model's name is lower case letters, digits and _, a letter first, at most 40"
+        )
+    if (root / "configs" / name).exists() or (root / "configs" / f"{name}.py").exists():
+        raise ConfigError(f"NAME={name}: configs/{name} exists already; choose another name, or delete that first")
+    if name == MANUAL or name in {deployment["name"] for deployment in read_deployments(root / "prefect.yaml")}:
+        raise ConfigError(f"NAME={name}: prefect.yaml has deployments of that name already; choose another name")
+
+
+def render(file: str, name: str) -> str:
+    """One of the files under ops/templates with the model's name in it."""
+    source = (TEMPLATES / f"{file}.j2").read_text(encoding="utf-8")
+    return jinja2.Template(
+        source, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    ).render(name=name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m ops.new_model", description=__doc__)
+    parser.add_argument("name")
+    try:
+        written = new_model(parser.parse_args().name)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"wrote {path.relative_to(ROOT)}" for path in written))
+    print("Next: fill in the three files, then `make lint` says what is missing, and `make deploy` tells Prefect.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

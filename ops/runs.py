@@ -1,0 +1,95 @@
+"""Submit a deployment's run and watch it to its end, as a person with a terminal would."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.deployments import run_deployment
+from rich.console import Console
+
+from configs.settings import Settings
+from ops.errors import StackError
+from tasks.contracts import Decision, Fact
+from tasks.resources import Resources
+
+POLL = 0.5
+"""Seconds between two looks at a run."""
+
+
+class RunFailed(StackError):
+    """A flow run did not complete. The message has its state and its page in the Prefect UI."""
+
+
+class NoDecision(StackError):
+    """An event was sent, and no decision came of it in time. The message says where to look."""
+
+
+def run(
+    deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float = 900
+) -> float:
+    """Run a deployment and wait for it; returns the wall seconds.
+
+    Raises:
+        RunFailed: it ended otherwise than completed, or not within `timeout` seconds.
+    """
+    began = time.monotonic()
+    submitted: Any = run_deployment(deployment, parameters=parameters, timeout=0, as_subflow=False)
+    page = f"{settings.prefect_url}/runs/flow-run/{submitted.id}"
+    with get_client(sync_client=True) as client, console.status("") as status:
+        while True:
+            state = client.read_flow_run(submitted.id).state
+            seconds = time.monotonic() - began
+            if state and state.is_final():
+                break
+            if seconds > timeout:
+                raise RunFailed(
+                    f"{deployment} {told(parameters)} is {state.name if state else 'unknown'} after {seconds:.0f} s; look at {page}"
+                )
+            status.update(f"{deployment} {told(parameters)}: {_doing(client, submitted.id, state)} ({seconds:.0f} s)")
+            time.sleep(POLL)
+    if not state.is_completed():
+        raise RunFailed(f"{deployment} {told(parameters)} ended as {state.name}: {state.message or ''}\nlook at {page}")
+    return seconds
+
+
+def _doing(client: SyncPrefectClient, flow_run: UUID, state: Any) -> str:
+    """The newest task of a run, or the run's state before there is one."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    runs = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
+        sort=TaskRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    return runs[0].name if runs else (state.name.lower() if state else "submitted")
+
+
+def told(parameters: dict[str, Any]) -> str:
+    """The parameters that tell one run from another."""
+    return " ".join(str(v) for k, v in parameters.items() if k not in ("model", "reason"))
+
+
+def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: float = 600) -> Decision:
+    """Wait until a fact has a decision, and its retraining has ended if it led to one.
+
+    Raises:
+        NoDecision: not within `timeout` seconds.
+    """
+    began = time.monotonic()
+    with console.status("") as status:
+        while True:
+            decision = res.ledger.decision(fact.id)
+            if decision and (decision.action == "decline" or decision.outcome):
+                return decision
+            seconds = time.monotonic() - began
+            doing = "retraining" if decision else "waiting for the automation"
+            if seconds > timeout:
+                raise NoDecision(
+                    f"fact {fact.id} ({fact.model} {fact.partition}) has no {'outcome' if decision else 'decision'} after {seconds:.0f} s; "
+                    f"look at {res.settings.prefect_url}/deployments (retrain/{fact.model}), at the automation of that name, and into "
+                    f"{res.settings.path(res.settings.home) / 'logs'}"
+                )
+            status.update(f"{fact.model} {fact.partition} drifted: {doing} ({seconds:.0f} s)")
+            time.sleep(POLL)

@@ -1,0 +1,177 @@
+"""Bring the servers and the worker up on this machine, and down again.
+
+`python -m ops.stack up|down|restart-worker`. State and logs lie under `EVERGREEN_HOME`
+(`.evergreen`); ports and folders are settings, so a second stack can stand beside the first.
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from configs.errors import ConfigError
+from configs.settings import ROOT, Settings, load_settings
+from ops import supervision
+from ops.databases import provide
+from ops.deploy import fingerprint
+from ops.errors import DeployFailed, StackError
+from ops.health import answers, wait_for, worker_online
+from ops.ports import check_ports
+from ops.programs import Program, child_environment, environment, home_of, programs
+
+__all__ = ["down", "environment", "restart_worker", "running", "up"]
+
+
+def up(settings: Settings, console: Console | None = None) -> None:
+    """Start what does not run yet, wait until everything answers, and deploy what has changed.
+
+    Raises:
+        PortTaken: another program listens on one of our ports. Nothing was started.
+        StackError: a server ended or did not answer in time, or deploying failed. A stack that
+            this call started is stopped again; its logs stay.
+    """
+    console = console or Console(soft_wrap=True, highlight=False)
+    home, began = home_of(settings), time.monotonic()
+    fresh = not supervision.states(home)
+    missing = _sweep(settings, home)
+    check_ports(missing)
+    try:
+        _start(settings, home, missing, fresh)
+        _wait(settings, home, console)
+    except BaseException:
+        if fresh:
+            supervision.stop(home)
+        raise
+    console.print(f"Everything answers, after {time.monotonic() - began:.0f} s:\n{addresses(settings)}")
+
+
+def down(settings: Settings, console: Console | None = None) -> None:
+    """Stop what `up` started, orphans of killed servers too. Harmless when nothing runs."""
+    console = console or Console(soft_wrap=True, highlight=False)
+    with console.status("stopping the worker, then the servers"):
+        count = supervision.stop(home_of(settings))
+    console.print(f"Stopped {count} processes." if count else "Nothing was running.")
+
+
+def running(settings: Settings) -> dict[str, bool]:
+    """Each program by name: whether it runs and, for a server, answers."""
+    states = supervision.states(home_of(settings))
+    return {
+        p.name: supervision.alive(states.get(p.name)) and (not p.health or answers(p.health))
+        for p in programs(settings)
+    }
+
+
+def restart_worker(settings: Settings, console: Console | None = None) -> None:
+    """Stop the worker and its flow runs, which end as crashed, and start it again.
+
+    Raises:
+        StackError: the stack is not up.
+    """
+    home = home_of(settings)
+    if not supervision.states(home):
+        raise StackError("nothing is running; run `make up`")
+    with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
+        supervision.call(home, "stopProcess", "worker")
+    supervision.call(home, "startProcess", "worker", False)
+    (console or Console()).print("The worker was restarted.")
+
+
+def addresses(settings: Settings) -> str:
+    """What to open, and what to do next."""
+    lines = [f"  {program.name:<12} {program.url}" for program in programs(settings) if program.url]
+    return "\n".join(
+        [*lines, "Next: `make demo` plays a year, `make status` shows the models, `make down` stops it all."]
+    )
+
+
+def _sweep(settings: Settings, home: Path) -> list[Program]:
+    """The programs that do not run, after ending what they may have left behind."""
+    states = supervision.states(home)
+    missing = [program for program in programs(settings) if not supervision.alive(states.get(program.name))]
+    for program in missing:
+        supervision.end(supervision.marked(home, program.name))
+    return missing
+
+
+def _start(settings: Settings, home: Path, missing: list[Program], fresh: bool) -> None:
+    for folder in (home / "mlflow" / "artifacts", settings.evidently_workspace):
+        folder.mkdir(parents=True, exist_ok=True)
+    provide(settings)
+    if fresh:
+        supervision.start(home, programs(settings), child_environment(settings))
+    else:
+        _start_programs(home, [program for program in missing if program.autostart])
+
+
+def _start_programs(home: Path, missing: list[Program]) -> None:
+    for program in missing:
+        with contextlib.suppress(xmlrpc.client.Fault):  # supervisord is about to start it itself
+            supervision.call(home, "startProcess", program.name, False)
+
+
+def _wait(settings: Settings, home: Path, console: Console) -> None:
+    """Deployments and worker come as soon as Prefect answers, while the other servers still start."""
+    deadline = time.monotonic() + settings.start_timeout
+    checks: dict[str, Callable[[], bool]] = {p.name: partial(answers, p.health) for p in programs(settings) if p.health}
+    wait_for({"prefect": checks.pop("prefect")}, home, deadline, console)
+    worker = [program for program in programs(settings) if program.name == "worker"]
+    if not supervision.alive(supervision.states(home).get("worker")):
+        _start_programs(home, worker)
+    with deploying(settings, home) as deployed:
+        wait_for(
+            {**checks, "worker": partial(worker_online, settings), "deployments": deployed}, home, deadline, console
+        )
+
+
+@contextlib.contextmanager
+def deploying(settings: Settings, home: Path) -> Iterator[Callable[[], bool]]:
+    """Deploy in a process of its own, unless nothing has changed since the last time. Yields: is it done?"""
+    stamp, log, wanted = home / "deployed", home / "logs" / "deploy.log", fingerprint()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        yield lambda: True
+        return
+    with log.open("w") as out:
+        command = [sys.executable, "-m", "ops.deploy"]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=child_environment(settings), stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield partial(_has_deployed, process, log)
+        stamp.write_text(wanted)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _has_deployed(process: subprocess.Popen[bytes], log: Path) -> bool:
+    if process.poll():
+        raise DeployFailed(f"deploying failed; {log} says:\n{log.read_text(encoding='utf-8').removeprefix('error: ')}")
+    return process.returncode == 0
+
+
+def main() -> int:
+    actions = {"up": up, "down": down, "restart-worker": restart_worker}
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.stack", description="The servers and the worker on this machine."
+    )
+    parser.add_argument("action", choices=actions)
+    try:
+        actions[parser.parse_args().action](load_settings())
+    except (ConfigError, StackError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

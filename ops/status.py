@@ -1,0 +1,102 @@
+"""What runs, how each model is, and what happened last.
+
+make status
+"""
+
+import json
+import os
+import sys
+import urllib.request
+
+from rich.console import Console
+
+from configs.errors import ConfigError
+from configs.load import model_names
+from configs.settings import Settings, load_settings
+from ops import stack
+from ops.tables import grid_table
+from tasks.resources import Resources, open_resources
+
+EVENTS = 8
+"""Events that are shown of a model."""
+
+
+def servers(settings: Settings, console: Console) -> bool:
+    """A line for each program; True when all of them answer."""
+    states = stack.running(settings)
+    urls = {"prefect": settings.prefect_url, "mlflow": settings.mlflow_uri, "evidently": settings.evidently_url}
+    for name, up in states.items():
+        console.print(f"  {name:<10} {'[green]up[/]  ' if up else '[red]down[/]'} {urls.get(name, '')}")
+    if not all(states.values()):
+        console.print("  `make up` starts what is down.")
+    return all(states.values())
+
+
+def deployments(settings: Settings, console: Console) -> None:
+    """The deployments that the server knows, with their schedules."""
+    request = urllib.request.Request(
+        f"{settings.prefect_url}/api/deployments/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    flows = urllib.request.Request(
+        f"{settings.prefect_url}/api/flows/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as found, urllib.request.urlopen(flows, timeout=10) as named:
+        names = {flow["id"]: flow["name"] for flow in json.load(named)}
+        for item in sorted(json.load(found), key=lambda d: (d["name"], names[d["flow_id"]])):
+            when = ", ".join(s["schedule"].get("cron", "scheduled") for s in item["schedules"] if s["active"])
+            paused = " (paused)" if item["paused"] else ""
+            console.print(f"  {names[item['flow_id']] + '/' + item['name']:<20} {when or 'by hand or event'}{paused}")
+
+
+def model(res: Resources, console: Console) -> None:
+    """Grid, champion and last events of one model."""
+    from tasks.source import available
+    from tasks.summary import grid
+
+    name, ledger = res.config.name, res.ledger
+    champion = ledger.champion()
+    if champion:
+        console.print(
+            f"  champion: version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {champion.by}: {champion.reason}"
+        )
+    else:
+        console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
+    keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
+    console.print(grid_table("", grid(res, [res.ref(key) for key in keys])))
+    for line in events(res)[-EVENTS:]:
+        console.print(f"  {line}")
+
+
+def events(res: Resources) -> list[str]:
+    """Facts, decisions and promotions of a model in as-of order, a line each."""
+    from tasks.artifacts import told
+
+    decisions = {d.fact_id: d for d in res.ledger.decisions()}
+    found = [
+        (f.as_of, 0, f"drift in {f.partition}, fact {f.id}: {told(decisions.get(f.id))}") for f in res.ledger.facts()
+    ]
+    found += [(p.as_of, 1, f"{p.action} to version {p.version} by {p.by}: {p.reason}") for p in res.ledger.promotions()]
+    return [f"{moment:%Y-%m-%d}  {text}" for moment, _, text in sorted(found)]
+
+
+def main() -> int:
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    settings = load_settings()
+    os.environ.update(stack.environment(settings))
+    try:
+        console.print("[bold]Servers[/]")
+        up = servers(settings, console)
+        if stack.running(settings).get("prefect"):
+            console.print("[bold]Deployments[/]")
+            deployments(settings, console)
+        for name in model_names():
+            console.print(f"[bold]Model {name}[/]")
+            model(open_resources(name), console)
+    except ConfigError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 2
+    return 0 if up else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Tables for the terminal, 80 columns wide."""
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from tasks.artifacts import number, told
+from tasks.summary import PartitionSummary
+
+
+def _table(title: str, *columns: tuple[str, bool]) -> Table:
+    """A plain table; a column is a heading and whether it holds numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading, numeric in columns:
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    return table
+
+
+def year_table(rows: Sequence[PartitionSummary]) -> Table:
+    """What became of each partition, month by month."""
+    table = _table(
+        "The year as it was run",
+        ("month", True), ("rows", True), ("quar.", True), ("by", True), ("AUC", True), ("log loss", True),
+        ("drift", True), ("event", False), ("what retraining decided", False),
+    )  # fmt: skip
+    for r in rows:
+        table.add_row(
+            r.key,
+            f"{r.rows:,}" if r.rows is not None else "blocked",
+            str(r.quarantined or 0),
+            f"v{r.version}" if r.version else "-",
+            number(r.roc_auc),
+            number(r.log_loss),
+            "" if r.drift_share is None else f"{r.drift_share:.0%}",
+            "sent" if r.fact else "",
+            told(r.decision) if r.fact else "",
+        )
+    return table
+
+
+def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[str, float]], first: str) -> Table:
+    """The same months had the first champion never been replaced, and what retraining gained."""
+    table = _table(
+        f"The same months had v{first} never been retrained",
+        ("month", True), ("AUC", True), ("log loss", True), ("gain in AUC", True), ("gain in log loss", True),
+    )  # fmt: skip
+    pairs = []
+    for r in rows:
+        if r.key in never and r.roc_auc is not None and r.log_loss is not None:
+            auc, loss = never[r.key]["roc_auc"], never[r.key]["log_loss"]
+            pairs.append((r.roc_auc, r.log_loss, auc, loss))
+            table.add_row(r.key, number(auc), number(loss), f"{r.roc_auc - auc:+.3f}", f"{loss - r.log_loss:+.3f}")
+    if pairs:
+        auc, loss, auc_never, loss_never = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+        table.add_section()
+        gains = f"{auc - auc_never:+.3f}", f"{loss_never - loss:+.3f}"
+        table.add_row("mean", number(auc_never), number(loss_never), *gains)
+    return table
+
+
+def grid_table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
+    """One row a partition, one column a stage."""
+    colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red"}
+    table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
+    for row in rows:
+        table.add_row(*(f"[{colours[v]}]{v}[/]" if v in colours else v for v in row.values()))
+    return table
+
+
+def time_table(spent: Mapping[str, float]) -> Table:
+    """Where the wall time went."""
+    table = _table("Where the time went", ("", False), ("seconds", True), ("share", True))
+    total = sum(spent.values()) or 1
+    for name, seconds in spent.items():
+        table.add_row(name, f"{seconds:.0f}", f"{seconds / total:.0%}")
+    table.add_row("together", f"{total:.0f}", "")
+    return table

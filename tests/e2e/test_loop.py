@@ -1,0 +1,120 @@
+"""The whole loop on real servers: a copy of the repository, a model added to it, and a drift that retrains it by itself."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.settings import ROOT
+from tests.conftest import MODEL_YAML
+from tests.flows.conftest import SHIFTED, STEADY
+
+pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
+PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Copy:
+    """A repository of its own with its own stack, driven from the command line as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
+        self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"
+        self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
+        self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
+
+    def run(self, *command: str) -> str:
+        """Run a command of the repository's environment to its end; fails with its output."""
+        done = subprocess.run(
+            [str(self.folder / ".venv" / "bin" / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def deployment(self, name: str, **parameters: str) -> None:
+        given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
+        self.run("prefect", "deployment", "run", name, "--watch", *given)
+
+    def ask(self, path: str, body: dict) -> list[dict]:
+        request = urllib.request.Request(
+            f"{self.prefect}/api/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def runs_of(self, flow: str) -> list[dict]:
+        return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
+
+
+@pytest.fixture(scope="module")
+def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """The repository with the tiny model beside flights, its stack up; stopped afterwards."""
+    folder = tmp_path_factory.mktemp("copy")
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    (folder / ".venv").symlink_to(sys.prefix)
+    made = Copy(folder)
+    made.run("python", "-m", "ops.new_model", "tiny")
+    for sql in ("source.sql", "labels.sql"):
+        shutil.copy(tiny_source / "configs" / "tiny" / sql, folder / "configs" / "tiny" / sql)
+    (folder / "configs" / "tiny" / "model.yaml").write_text(MODEL_YAML.replace("DATA/", "data/"))
+    shutil.copytree(tiny_source / "data", folder / "data")
+    try:
+        made.run("python", "-m", "ops.stack", "up")
+        yield made
+    finally:
+        made.run("python", "-m", "ops.stack", "down")
+
+
+def settle(copy: Copy, flow: str, seconds: float = 600) -> dict:
+    """Wait for the first run of a flow to end."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended = [r for r in copy.runs_of(flow) if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")]
+        if ended:
+            return ended[0]
+        time.sleep(1)
+    raise AssertionError(f"no run of {flow} ended within {seconds:.0f} s: {copy.runs_of(flow)}")
+
+
+def test_drift_retrains_by_event_and_automation_alone(copy):
+    copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-10")
+    copy.deployment("train/tiny", reason="first champion")
+    copy.deployment("process/tiny", partition=STEADY)
+    copy.deployment("assess/tiny", partition=STEADY)
+    assert copy.runs_of("retrain") == []
+
+    copy.deployment("process/tiny", partition=SHIFTED)
+    run = settle(copy, "retrain")
+
+    assert run["created_by"]["type"] == "AUTOMATION"
+    assert run["state_type"] == "COMPLETED", run["state"]
+    assert run["parameters"]["model"] == "tiny"
+    assert run["parameters"]["partition"] == SHIFTED
+    status = copy.run("python", "-m", "ops.status")
+    assert run["parameters"]["fact"] in status
+    assert "retrained" in status
+    assert [r["parameters"]["model"] for r in copy.runs_of("retrain")] == ["tiny"]
+    with urllib.request.urlopen(f"{copy.mlflow}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=30) as answer:
+        aliases = {a["alias"]: a["version"] for a in json.load(answer)["registered_model"]["aliases"]}
+    assert int(aliases["champion"]) > 1

@@ -1,0 +1,118 @@
+"""prefect.yaml: complete, short, and in step with the models."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import model_names
+from configs.settings import ROOT, Settings, load_env
+from ops.check import MANUAL, complaints, flow_of, read_deployments
+
+LONGEST_BLOCK = 20
+
+
+@pytest.fixture(scope="module")
+def deployments() -> list[dict[str, Any]]:
+    return read_deployments()
+
+
+def blocks() -> dict[str, list[str]]:
+    """The lines of each model's block in prefect.yaml, which begins with its name as a comment."""
+    lines = (ROOT / "prefect.yaml").read_text().partition("\ndeployments:\n")[2].splitlines()
+    starts = {i: m[1] for i, line in enumerate(lines) if (m := re.fullmatch(r"  # ([a-z0-9_]+)", line))}
+    ends = [*list(starts)[1:], len(lines)]
+    return {name: [x for x in lines[i:end] if x.strip()] for (i, name), end in zip(starts.items(), ends, strict=True)}
+
+
+def test_models_and_deployments_fit(deployments: list[dict[str, Any]]) -> None:
+    assert complaints(model_names(), deployments) == []
+
+
+def test_every_model_has_one_short_block() -> None:
+    assert sorted(blocks()) == model_names()
+    assert {name: len(lines) for name, lines in blocks().items() if len(lines) > LONGEST_BLOCK} == {}
+
+
+def test_every_deployment_says_what_it_does_and_starts_without_a_supervising_process(
+    deployments: list[dict[str, Any]],
+) -> None:
+    for deployment in deployments:
+        assert deployment["description"], deployment
+        assert deployment["tags"], deployment
+        assert deployment["work_pool"]["name"] == Settings.model_fields["pool"].default
+        assert deployment["work_pool"]["job_variables"] == {
+            "command": ".venv/bin/python -m prefect.engine",
+            "working_dir": ".",
+        }
+
+
+def test_drift_of_one_partition_starts_one_retraining_of_its_own_model(deployments: list[dict[str, Any]]) -> None:
+    for deployment in deployments:
+        if flow_of(deployment) != "retrain":
+            assert "triggers" not in deployment
+            continue
+        (trigger,) = deployment["triggers"]
+        assert trigger["match"] == {"prefect.resource.id": f"evergreen.model.{deployment['name']}"}
+        assert trigger["for_each"] == ["prefect.resource.id", "evergreen.partition"]
+        assert (trigger["threshold"], trigger["within"]) == (1, 30)
+        assert set(trigger["parameters"]) == {"partition", "fact", "as_of"}
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+
+def test_triggers_have_names_of_their_own(deployments: list[dict[str, Any]]) -> None:
+    names = [trigger["name"] for deployment in deployments for trigger in deployment.get("triggers", [])]
+    assert len(names) == len(set(names))
+
+
+def test_what_is_done_by_hand_serves_every_model(deployments: list[dict[str, Any]]) -> None:
+    manual = {flow_of(deployment) for deployment in deployments if deployment["name"] == MANUAL}
+    assert manual == {"backfill", "promote", "rollback"}
+
+
+def test_a_model_without_deployments_is_an_error(deployments: list[dict[str, Any]]) -> None:
+    said = complaints(["flights", "trains"], deployments)
+    assert len(said) == 4
+    assert "model 'trains' has no deployment assess/trains" in said[0]
+
+
+def test_a_deployment_without_a_model_is_an_error(deployments: list[dict[str, Any]]) -> None:
+    said = complaints([], deployments)
+    assert "deployment process/flights names no model: there is no configs/flights/model.yaml" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"parameters": {"model": "trains"}}, "parameters: model: must be 'flights'"),
+        ({"entrypoint": "flows/gone.py:gone"}, "is no file"),
+        ({"triggers": [{"match": {"prefect.resource.id": "evergreen.model.*"}}]}, "not evergreen.model.flights"),
+    ],
+)
+def test_a_block_that_was_copied_and_not_finished_is_an_error(
+    deployments: list[dict[str, Any]], change: dict[str, Any], complaint: str
+) -> None:
+    changed = [{**d, **change} if (flow_of(d), d["name"]) == ("process", "flights") else d for d in deployments]
+    assert any(complaint in line for line in complaints(["flights"], changed))
+
+
+def test_a_broken_prefect_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text("deployments: [")
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "prefect.yaml"))):
+        read_deployments(tmp_path / "prefect.yaml")
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_env_files_switch_telemetry_off_and_hold_no_secret(name: str) -> None:
+    variables = load_env(name)
+    assert variables["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert not [key for key in variables if re.search("KEY|PASSWORD|SECRET|TOKEN|AUTH", key)]
+    assert not [value for value in variables.values() if "@" in value]
+
+
+def test_an_unknown_env_says_which_there_are() -> None:
+    with pytest.raises(ConfigError, match="there are: dev, prod"):
+        load_env("staging")

@@ -1,0 +1,247 @@
+"""The stack: ports, variables, supervisord's configuration, and one that really comes up."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import sqlite3
+import time
+import urllib.request
+from collections.abc import Iterator
+from configparser import RawConfigParser
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from configs.settings import Settings
+from ops import databases, stack, supervision
+from ops.deploy import LOST
+from ops.errors import PortTaken, ProgramDied, StackError
+from ops.health import check_lives, tail
+from ops.ports import check_ports, is_free
+from ops.programs import HOME_MARK, child_environment, environment, programs
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def settings_in(folder: Path, **more: object) -> Settings:
+    """A stack of its own: home and lake in a folder, on free ports."""
+    prefect, mlflow, evidently = free_ports(3)
+    ports = {"prefect_port": prefect, "mlflow_port": mlflow, "evidently_port": evidently}
+    return Settings(**{"home": folder / "home", "lake": folder / "lake", **ports, **more})
+
+
+def test_a_taken_port_is_named_with_who_has_it_and_the_setting_that_moves_ours(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", settings.mlflow_port))
+        other.listen()
+        with pytest.raises(PortTaken) as caught:
+            check_ports(programs(settings))
+    assert f"port {settings.mlflow_port}, where mlflow should listen" in str(caught.value)
+    assert f"EVERGREEN_MLFLOW_PORT={settings.mlflow_port + 1} make up" in str(caught.value)
+    assert f"(process {os.getpid()})" in str(caught.value)
+
+
+def test_up_starts_nothing_when_a_port_is_taken(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", settings.prefect_port))
+        other.listen()
+        with pytest.raises(PortTaken, match="EVERGREEN_PREFECT_PORT"):
+            stack.up(settings, Console(file=io.StringIO()))
+    assert supervision.marked(settings.home) == []
+
+
+def test_clients_get_the_addresses_of_this_stack_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://elsewhere.example")
+    settings = settings_in(tmp_path)
+    variables = environment(settings)
+    assert variables["PREFECT_API_URL"] == f"http://127.0.0.1:{settings.prefect_port}/api"
+    assert variables["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{settings.mlflow_port}"
+    assert variables["PREFECT_HOME"] == str(tmp_path / "home" / "prefect")
+    assert variables["EVERGREEN_LAKE"] == str(tmp_path / "lake")
+    assert HOME_MARK not in variables, "`down` would stop a client that had it"
+
+
+def test_what_a_person_exported_wins_over_dev_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    monkeypatch.delenv("PREFECT_WORKER_QUERY_SECONDS", raising=False)
+    assert environment(settings)["PREFECT_WORKER_QUERY_SECONDS"] == "1"
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "3")
+    assert environment(settings)["PREFECT_WORKER_QUERY_SECONDS"] == "3"
+
+
+def test_settings_for_another_prefect_server_do_not_reach_ours(tmp_path: Path) -> None:
+    base = {"PREFECT_PROFILE": "cloud", "PREFECT_API_KEY": "k", "PATH": "/bin"}
+    variables = child_environment(settings_in(tmp_path), base)
+    assert variables["PATH"] == "/bin"
+    assert not {"PREFECT_PROFILE", "PREFECT_API_KEY"} & variables.keys()
+
+
+def test_the_configuration_has_every_program_and_survives_odd_folders(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "50% off")
+    config = RawConfigParser()
+    config.read_string(supervision.render(settings.home, programs(settings)))
+    assert {f"program:{name}" for name in ("prefect", "mlflow", "evidently", "worker")} <= set(config.sections())
+    assert "50%% off" in config["program:mlflow"]["command"]
+    assert config["program:worker"]["autostart"] == "false"
+    assert all(config[s]["stopasgroup"] == "true" for s in config.sections() if s.startswith("program:"))
+
+
+def test_servers_listen_on_loopback_only(tmp_path: Path) -> None:
+    servers = [program for program in programs(settings_in(tmp_path)) if program.port]
+    assert all(" --host 127.0.0.1 " in f"{program.command} " for program in servers)
+
+
+def test_the_socket_fits_even_when_the_home_is_deep(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    assert len(bytes(supervision.socket_of(deep))) <= supervision.LONGEST_SOCKET
+    assert supervision.socket_of(deep) != supervision.socket_of(deep / "other")
+
+
+def test_down_is_harmless_where_nothing_runs(tmp_path: Path) -> None:
+    said = io.StringIO()
+    stack.down(settings_in(tmp_path), Console(file=said))
+    assert "Nothing was running" in said.getvalue()
+
+
+def test_restarting_the_worker_of_a_stack_that_is_down_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="make up"):
+        stack.restart_worker(settings_in(tmp_path))
+
+
+def test_a_program_that_ended_is_reported_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mlflow.log").write_text("\n".join(f"line {i}" for i in range(40)))
+    state = {"statename": "BACKOFF", "pid": 0, "spawnerr": "", "description": "exited too quickly"}
+    monkeypatch.setattr(supervision, "states", lambda home: {"mlflow": state})
+    with pytest.raises(ProgramDied, match="exited too quickly") as caught:
+        check_lives(tmp_path, {})
+    assert "line 39" in str(caught.value)
+    assert "line 3\n" not in str(caught.value)
+    assert str(tmp_path / "logs" / "mlflow.log") in str(caught.value)
+
+
+def test_a_program_that_was_restarted_under_our_eyes_counts_as_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"statename": "STARTING", "pid": 7, "spawnerr": "", "description": ""}
+    monkeypatch.setattr(supervision, "states", lambda home: {"mlflow": state})
+    pids: dict[str, int] = {}
+    check_lives(tmp_path, pids)
+    with pytest.raises(ProgramDied, match="mlflow"):
+        check_lives(tmp_path, {"mlflow": 6})
+
+
+def test_the_tail_of_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert tail(tmp_path / "no.log") == ""
+
+
+def test_a_home_gets_whole_databases_and_keeps_those_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "original", lambda vendor: tmp_path / f"{vendor}-1.db")
+    for vendor in databases.VENDORS:
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{vendor}-1.db")) as made:
+            made.execute("CREATE TABLE runs (name TEXT)")
+    settings = settings_in(tmp_path)
+    databases.provide(settings)
+    mine = tmp_path / "home" / "mlflow" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(mine)) as kept, kept:
+        kept.execute("INSERT INTO runs VALUES ('mine')")
+    databases.provide(settings)
+    with contextlib.closing(sqlite3.connect(mine)) as kept:
+        assert kept.execute("SELECT name FROM runs").fetchall() == [("mine",)]
+
+
+# One real stack for what follows.
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    settings = settings_in(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.up(settings, Console(file=io.StringIO()))
+        yield settings
+    finally:
+        stack.down(settings, Console(file=io.StringIO()))
+        assert supervision.marked(settings.home) == []
+
+
+def ask(settings: Settings, path: str) -> list[dict]:
+    request = urllib.request.Request(
+        f"{settings.prefect_url}/api/{path}/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+@pytest.mark.servers
+def test_up_brings_everything_up(real: Settings) -> None:
+    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "worker"), True)
+    deployed = {d["name"] for d in ask(real, "deployments")}
+    assert {"manual", "flights"} <= deployed
+    assert (real.home / "prefect" / "prefect.db").exists()
+
+
+@pytest.mark.servers
+def test_a_second_up_changes_nothing_and_deploys_nothing(real: Settings) -> None:
+    pids = {name: state["pid"] for name, state in supervision.states(real.home).items()}
+    log = (real.home / "logs" / "deploy.log").stat().st_mtime_ns
+    stack.up(real, Console(file=io.StringIO()))
+    assert {name: state["pid"] for name, state in supervision.states(real.home).items()} == pids
+    assert (real.home / "logs" / "deploy.log").stat().st_mtime_ns == log
+
+
+@pytest.mark.servers
+def test_deploying_again_makes_no_duplicates(real: Settings) -> None:
+    before = _deployed(real)
+    (real.home / "deployed").unlink()
+    stack.up(real, Console(file=io.StringIO()))
+    assert _deployed(real) == before
+    assert before[1].count(LOST) == 1
+
+
+def _deployed(settings: Settings) -> tuple[list[tuple[str, str, int]], list[str]]:
+    """Deployments with the number of their schedules, and automations, by name."""
+    deployments = ask(settings, "deployments")
+    return (
+        sorted((d["entrypoint"], d["name"], len(d["schedules"])) for d in deployments),
+        sorted(a["name"] for a in ask(settings, "automations")),
+    )
+
+
+@pytest.mark.servers
+def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: Path) -> None:
+    with pytest.raises(PortTaken, match="EVERGREEN_PREFECT_PORT"):
+        stack.up(real.model_copy(update={"home": tmp_path}), Console(file=io.StringIO()))
+    assert all(stack.running(real).values())
+
+
+@pytest.mark.servers
+def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
+    victim = supervision.states(real.home)["mlflow"]["pid"]
+    orphans = psutil.Process(victim).children(recursive=True)
+    os.kill(victim, signal.SIGKILL)
+    assert orphans, "mlflow has a web process of its own, which outlives its parent"
+    began = time.monotonic()
+    stack.down(real, Console(file=io.StringIO()))
+    assert not any(orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE for orphan in orphans)
+    assert not any(stack.running(real).values())
+    assert all(is_free("127.0.0.1", port) for port in (real.prefect_port, real.mlflow_port, real.evidently_port))
+    assert time.monotonic() - began < 120
