@@ -69,7 +69,7 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
     config = res.config
     labels = read_labels(res.model, ref, res.settings.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    found = sort_labels(labels, rows, config, ref.as_of)
+    found = sort_labels(labels, rows, config, datetime.fromisoformat(inputs(ref, res)["as_of"]))
     reasons = found.bad["reasons"].value_counts().head(10).to_dict()
     share = len(found.bad) / max(len(labels), 1)
     if share > config.target.max_bad_share:
@@ -84,15 +84,25 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Labels are collected again when their source changed, or when some were pending at an earlier moment."""
-    raw = made_from(ref, res, Stage.RAW)
-    moment = ref.as_of.isoformat()
-    earlier = res.lake.record(Stage.LABELS, ref.key)
-    if earlier and (ref.as_of <= earlier.as_of or earlier.data.get("pending") == 0):
-        moment = earlier.inputs.get("as_of", moment)
+    """Labels are collected again when their source changed, or when some were pending at an earlier moment.
+
+    A look from an earlier moment never takes back what is known already.
+    """
     config = res.config
-    rules = digest_json([config.source.model_dump(), res.model.labels_sql, config.target.model_dump(), config.key])
-    return {"source": fingerprint(res.model, ref), "raw": raw.digest, "config": rules, "as_of": moment}
+    wanted = {
+        "source": fingerprint(res.model, ref),
+        "raw": made_from(ref, res, Stage.RAW).digest,
+        "config": digest_json(
+            [config.source.model_dump(), res.model.labels_sql, config.target.model_dump(), config.key]
+        ),
+    }
+    earlier = res.lake.record(Stage.LABELS, ref.key)
+    if earlier is None:
+        return wanted | {"as_of": ref.as_of.isoformat()}
+    collected = datetime.fromisoformat(earlier.inputs["as_of"])
+    unchanged = all(earlier.inputs.get(name) == value for name, value in wanted.items())
+    settled = unchanged and earlier.data.get("pending") == 0
+    return wanted | {"as_of": (collected if settled else max(collected, ref.as_of)).isoformat()}
 
 
 COLLECT = Step("collect", Stage.LABELS, VERSION, inputs, collect)

@@ -21,7 +21,7 @@ def watch(ref: PartitionRef, res: Resources) -> Made:
     """
     config, champion = res.config, champion_of(ref, res)
     valid, scored = res.lake.read(Stage.VALID, ref.key), res.lake.read(Stage.PREDICTIONS, ref.key)
-    current = valid[list(config.features.all)].assign(prediction=scored["prediction"].to_numpy())
+    current = valid.set_index(config.key)[list(config.features.all)].assign(prediction=scored["prediction"].to_numpy())
     drift = compare(
         current,
         reference(champion, res),
@@ -35,6 +35,7 @@ def watch(ref: PartitionRef, res: Resources) -> Made:
             "version": champion.version,
             "as_of": ref.as_of.isoformat(),
         },
+        at=ref.start,
     )
     return Made(rows=len(current), data={"version": champion.version, **asdict(drift)})
 

@@ -174,7 +174,7 @@ def test_a_home_gets_whole_databases_and_keeps_those_it_has(tmp_path: Path, monk
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    settings = settings_in(tmp_path_factory.mktemp("stack"))
+    settings = settings_in(tmp_path_factory.mktemp("stack"), start_timeout=1800)  # a machine may be very busy
     try:
         stack.up(settings, Console(file=io.StringIO()))
         yield settings

@@ -1,0 +1,49 @@
+"""Labels over time: they mature, are corrected, and are never taken back."""
+
+import pandas as pd
+import pytest
+
+from tasks.contracts import Stage
+from tasks.ingestion import INGEST
+from tasks.labels import COLLECT
+from tasks.resources import Resources, open_resources
+from tasks.stages import advance, freshness
+from tests.conftest import day_file, parcels
+
+DAY = "2024-03-05"
+EARLY, LATE = pd.Timestamp("2024-03-06 01:00", tz="UTC"), pd.Timestamp("2024-03-08", tz="UTC")
+
+
+@pytest.fixture
+def res(tiny) -> Resources:
+    opened = open_resources("tiny")
+    advance(INGEST, opened.ref(DAY), opened)
+    return opened
+
+
+def collect(res: Resources, as_of=None) -> dict:
+    return dict(advance(COLLECT, res.ref(DAY, as_of), res).data)
+
+
+def test_what_is_pending_is_collected_at_a_later_moment(res):
+    first = collect(res, EARLY)
+    assert (first["mature"], first["never"], first["pending"]) == (58, 3, 89)
+    assert freshness(COLLECT, res.ref(DAY, LATE), res).state == "stale"
+    later = collect(res, LATE)
+    assert (later["mature"], later["never"], later["pending"]) == (147, 3, 0)
+
+
+def test_a_look_from_an_earlier_moment_takes_nothing_back(res):
+    collect(res, LATE)
+    assert freshness(COLLECT, res.ref(DAY, EARLY), res).state == "fresh"
+    parcels(4).assign(late=1.0).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
+    advance(INGEST, res.ref(DAY), res)
+    assert collect(res, EARLY)["mature"] == 150
+
+
+def test_twice_the_same_bytes(res):
+    collect(res)
+    path = res.lake.path(Stage.LABELS, DAY)
+    before = path.read_bytes()
+    advance(COLLECT, res.ref(DAY), res, again=True)
+    assert path.read_bytes() == before
