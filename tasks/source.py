@@ -141,9 +141,8 @@ def connect(
             con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut)}')
         yield con
     except duckdb.Error as error:
-        raise SourceMismatch(
-            f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}. Mend the file, or the SQL if the table has changed"
-        ) from error
+        told = f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}{_columns(con, error)}"
+        raise SourceMismatch(f"{told}. Mend the file, or the SQL if the table has changed") from error
     finally:
         con.close()
 
@@ -170,6 +169,19 @@ def _bare(sql: str) -> str:
 
 def _first_lines(error: Exception) -> str:
     return " ".join(line.strip() for line in str(error).splitlines()[:7] if line.strip())
+
+
+def _columns(con: "duckdb.DuckDBPyConnection", error: Exception) -> str:
+    """What the tables hold, where a column or its type was the trouble; DuckDB does not always say which."""
+    import duckdb
+
+    if not isinstance(error, duckdb.BinderException | duckdb.ConversionException):
+        return ""
+    query = (
+        "SELECT table_name || '(' || string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) || ')' "
+        "FROM duckdb_columns() WHERE NOT internal GROUP BY table_name ORDER BY table_name"
+    )
+    return f", which now hold {', '.join(row[0] for row in con.execute(query).fetchall())}"
 
 
 def _listing(files: dict[str, list[Path]]) -> str:
