@@ -155,7 +155,10 @@ def _run(
         numerical_columns=[c for c in methods if c not in categorical], categorical_columns=categorical
     )
     metrics = [ValueDrift(column=c, method=m.method, threshold=m.threshold) for c, m in methods.items()]
-    sides = [Dataset.from_pandas(side[list(methods)], data_definition=definition) for side in (current, reference)]
+    sides = [
+        Dataset.from_pandas(side[list(methods)].reset_index(drop=True), data_definition=definition)
+        for side in (current, reference)
+    ]
     moment = at.astimezone(UTC).replace(tzinfo=None) if at else None  # Evidently's times are naive
     with np.errstate(all="ignore"):  # correlations of constant columns, in plots only
         return Report(metrics, include_tests=True).run(*sides, timestamp=moment, metadata=metadata, name=title)
