@@ -22,4 +22,5 @@ def _exists(name: str) -> str:
     return name
 
 
-ModelName = Annotated[str, AfterValidator(_exists), _Choice(), Field(description="A folder under configs/.")]
+ModelName = Annotated[str, AfterValidator(_exists), _Choice()]
+NonEmpty = Annotated[str, Field(min_length=1)]

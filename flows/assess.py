@@ -9,11 +9,9 @@ Started by its schedule, or by hand:
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
-from pydantic import Field
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_assess
@@ -26,15 +24,16 @@ from tasks.walk import OUTCOMES, maturing, walk
 @flow(name="assess", flow_run_name=name_by_partition)
 def assess(
     model: ModelName,
-    partition: Annotated[
-        str | None, Field(description="Such as 2013-05; without it, every partition with outcomes to come or changed.")
-    ] = None,
-    as_of: Annotated[
-        datetime | None,
-        Field(description="Outcomes known at or before it count; by default the newest partition's moment."),
-    ] = None,
+    partition: str | None = None,
+    as_of: datetime | None = None,
 ) -> State:
-    """Collect and validate the labels of a partition, or of all, and compute performance from them."""
+    """Collect and validate the labels of a partition, or of all, and compute performance from them.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        partition: Such as 2013-05; without it, every partition with outcomes to come or changed.
+        as_of: Outcomes known at or before this moment count; by default the newest partition's moment.
+    """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     resend_undecided(res)
     passages = [walk(ref, OUTCOMES, res) for ref in maturing(res, partition, as_of)]

@@ -8,11 +8,8 @@ Started by hand:
     prefect deployment run backfill/manual -p model=flights -p start=2013-01 -p end=2013-03
 """
 
-from typing import Annotated
-
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
-from pydantic import Field
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_backfill
@@ -24,13 +21,18 @@ from tasks.walk import ALL, walk_range
 @flow(name="backfill", flow_run_name="{model} {start} to {end}")
 def backfill(
     model: ModelName,
-    start: Annotated[str, Field(description="First partition, such as 2013-01.")],
-    end: Annotated[str, Field(description="Last partition, included.")],
+    start: str,
+    end: str,
 ) -> State:
     """Bring a range up to date, oldest first. Blocked partitions are tried once more; one failure does not stop the rest.
 
     Drift found on the way is kept with its partition; the next `process` run tells of it, and the
     policy declines what a later training has overtaken.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        start: First partition, such as 2013-01.
+        end: Last partition, included.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     passages, failed = walk_range(list(between(res.config, start, end)), ALL, res)

@@ -8,11 +8,9 @@ Started by its schedule, or by hand:
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
-from pydantic import Field
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_process
@@ -25,18 +23,18 @@ from tasks.walk import PROCESS, due, walk
 @flow(name="process", flow_run_name=name_by_partition)
 def process(
     model: ModelName,
-    partition: Annotated[
-        str | None, Field(description="Such as 2013-05; without it, every due partition in order.")
-    ] = None,
-    as_of: Annotated[
-        datetime | None,
-        Field(description="The moment to decide as of; by default the partition's end plus the label delay."),
-    ] = None,
+    partition: str | None = None,
+    as_of: datetime | None = None,
 ) -> State:
     """Ingest, validate, score and watch one partition, or every due one that is not fresh.
 
     A blocked partition is reported, passed over, and tried again only when its input has
     changed or by `backfill`. A fact that nobody has decided about is sent again.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        partition: Such as 2013-05; without it, every due partition in order.
+        as_of: The moment to decide as of; by default the partition's end plus the label delay.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     resend_undecided(res)

@@ -8,13 +8,11 @@ Started by hand:
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
-from pydantic import Field
 
-from configs.choices import ModelName
+from configs.choices import ModelName, NonEmpty
 from tasks.artifacts import publish_promotion
 from tasks.evaluation import compare_versions
 from tasks.promotion import judge_challenger, promote_version
@@ -25,14 +23,19 @@ from tasks.window import locate_window
 @flow(name="promote", flow_run_name="{model} v{version}")
 def promote(
     model: ModelName,
-    version: Annotated[str, Field(description="Number of a registered version.")],
-    by: Annotated[str, Field(min_length=1, description="Who takes responsibility. A name that is not checked.")],
-    reason: Annotated[str, Field(min_length=1, description="Why; it stands in the ledger.")],
-    as_of: Annotated[
-        datetime | None, Field(description="The moment it takes effect; by default the newest partition's.")
-    ] = None,
+    version: str,
+    by: NonEmpty,
+    reason: NonEmpty,
+    as_of: datetime | None = None,
 ) -> State:
     """Judge a version once more on the newest evidence, and promote it if the gate passes it.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        version: Number of a registered version.
+        by: Who takes responsibility. A name that is not checked.
+        reason: Why; it stands in the ledger.
+        as_of: The moment it takes effect; by default the newest partition's.
 
     Raises:
         GateRefused: it did not pass; the message has every rule's numbers.

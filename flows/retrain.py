@@ -9,11 +9,9 @@ Started by the automation on `evergreen.drift.detected`; by hand for a fact that
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
-from pydantic import Field
 
 from configs.choices import ModelName
 from flows.train import train
@@ -25,11 +23,17 @@ from tasks.resources import open_resources
 @flow(name="retrain", flow_run_name="{model} after {partition}")
 def retrain(
     model: ModelName,
-    partition: Annotated[str, Field(description="The partition that the fact is about.")],
-    fact: Annotated[str, Field(description="Id of the fact to decide about; `make status` lists them.")],
-    as_of: Annotated[datetime | None, Field(description="As the event says it; the fact's own moment decides.")] = None,
+    partition: str,
+    fact: str,
+    as_of: datetime | None = None,
 ) -> State:
     """Decide about one fact. A fact that has its decision keeps it, and nothing is trained twice.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        partition: The partition that the fact is about.
+        fact: Id of the fact to decide about; `make status` lists them.
+        as_of: As the event says it; the fact's own moment decides.
 
     Raises:
         UnknownFact: the ledger has no such fact.

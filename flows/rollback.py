@@ -8,13 +8,11 @@ Started by hand:
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
-from pydantic import Field
 
-from configs.choices import ModelName
+from configs.choices import ModelName, NonEmpty
 from tasks.artifacts import publish_promotion
 from tasks.promotion import roll_back
 from tasks.resources import open_resources
@@ -23,14 +21,19 @@ from tasks.resources import open_resources
 @flow(name="rollback", flow_run_name="{model}: {reason}")
 def rollback(
     model: ModelName,
-    by: Annotated[str, Field(min_length=1, description="Who takes responsibility. A name that is not checked.")],
-    reason: Annotated[str, Field(min_length=1, description="Why; it stands in the ledger.")],
-    version: Annotated[str | None, Field(description="An earlier champion; by default the one before.")] = None,
-    as_of: Annotated[
-        datetime | None, Field(description="The moment it takes effect; by default the newest partition's.")
-    ] = None,
+    by: NonEmpty,
+    reason: NonEmpty,
+    version: str | None = None,
+    as_of: datetime | None = None,
 ) -> State:
     """Make an earlier champion the champion again, after it was loaded and has scored real rows.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        by: Who takes responsibility. A name that is not checked.
+        reason: Why; it stands in the ledger.
+        version: An earlier champion; by default the one before.
+        as_of: The moment it takes effect; by default the newest partition's.
 
     Raises:
         UnknownVersion: there is no earlier champion, or that version never was one.

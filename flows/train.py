@@ -10,10 +10,8 @@ Started as a subflow of `retrain`, or by hand:
 """
 
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow, runtime
-from pydantic import Field
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_training
@@ -30,16 +28,19 @@ from tasks.window import locate_window
 @flow(name="train", flow_run_name=name_by_moment)
 def train(
     model: ModelName,
-    as_of: Annotated[
-        datetime | None, Field(description="The moment to train as of; by default the newest partition's.")
-    ] = None,
-    reason: Annotated[str, Field(description="Why; it stands in the ledger.")] = "by hand",
+    as_of: datetime | None = None,
+    reason: str = "by hand",
 ) -> Training:
     """Train on everything matured as of `as_of`; the first version that passes becomes champion too.
 
     The newest `holdout` of the window is never fitted on before the gate has judged; what
     passes is refitted on the whole window, so that freshness is not paid for with
     ignorance of the last weeks.
+
+    Args:
+        model: Name of the model; a folder in `configs/`.
+        as_of: The moment to train as of; by default the newest partition's.
+        reason: Why; it stands in the ledger.
 
     Raises:
         MissingPartition: a partition of the window was never validated; run `backfill`.

@@ -135,7 +135,8 @@ def main() -> int:
         stack.up(settings, console)
         started = time.monotonic() - began
         demo = play(open_resources(MODEL), console)
-        demo.spent = {"starting the servers": started, **demo.spent} if demo.spent else demo.spent
+        if demo.spent:
+            demo.spent["starting the servers"] = started
         show(demo)
     except (ConfigError, StackError, EvergreenError) as error:
         console.print(f"error: {error}", style="red", markup=False)

@@ -15,6 +15,7 @@ from configs.load import model_names
 from configs.settings import Settings, load_settings
 from ops import stack
 from ops.tables import grid_table
+from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
 EVENTS = 8
@@ -79,6 +80,17 @@ def events(res: Resources) -> list[str]:
     return [f"{moment:%Y-%m-%d}  {text}" for moment, _, text in sorted(found)]
 
 
+def model_or_error(name: str, console: Console) -> bool:
+    """A model's part of the page; one model's trouble does not hide the others. False when there was any."""
+    console.print(f"[bold]Model {name}[/]")
+    try:
+        model(open_resources(name), console)
+    except (ConfigError, EvergreenError) as error:
+        console.print(f"  error: {error}", style="red", markup=False)
+        return False
+    return True
+
+
 def main() -> int:
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     settings = load_settings()
@@ -89,13 +101,11 @@ def main() -> int:
         if stack.running(settings).get("prefect"):
             console.print("[bold]Deployments[/]")
             deployments(settings, console)
-        for name in model_names():
-            console.print(f"[bold]Model {name}[/]")
-            model(open_resources(name), console)
+        sound = [model_or_error(name, console) for name in model_names()]
     except ConfigError as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 2
-    return 0 if up else 1
+    return 0 if up and all(sound) else 1
 
 
 if __name__ == "__main__":

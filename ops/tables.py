@@ -11,7 +11,7 @@ from tasks.summary import PartitionSummary
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:
     """A plain table; a column is a heading and whether it holds numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading, numeric in columns:
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     return table
@@ -22,7 +22,7 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
     table = _table(
         "The year as it was run",
         ("month", True), ("rows", True), ("quar.", True), ("by", True), ("AUC", True), ("log loss", True),
-        ("drift", True), ("event", False), ("what retraining decided", False),
+        ("drift", True), ("event", False), ("retraining", False),
     )  # fmt: skip
     for r in rows:
         table.add_row(

@@ -29,7 +29,7 @@ def told(decision: Decision | None) -> str:
     return {
         "": "retraining",
         "promoted": f"retrained: v{decision.version}",
-        "refused": "retrained: refused by the gate",
+        "refused": "retrained: refused",
     }.get(decision.outcome, f"retraining {decision.outcome}")
 
 
@@ -47,37 +47,61 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
     }
 
 
+def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> str:
+    """A markdown page that begins with its headline, which also is the run's state message; returns the headline."""
+    create_markdown_artifact(
+        "\n".join([f"**{line}**", "", *body]), key=page_key(res.config.name, page), description=line
+    )
+    return line
+
+
 def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
-    """The page and the table of a `process` run; returns the headline."""
+    """The page and the tables of a `process` run; returns the headline."""
     name, keys = res.config.name, [p.partition for p in passages]
-    line = process_headline(name, passages)
     shown = [s for s in summarise(res) if s.key in keys]
+    drifted = [f"- {s.key}: {s.drift_share:.0%} of columns drifted, fact `{s.fact.id}` sent" for s in shown if s.fact]
     links = [link for key in keys[-12:] for link in _links(res, key)]
-    steps = [
-        f"| {p.partition} | " + ", ".join(f"{v}: {s}{f' ({w})' if w else ''}" for v, s, w in p.steps) + " |"
-        for p in passages[-40:]
-    ]
-    page = [line, "", "| partition | steps |", "|---|---|", *steps, "", *links]
-    create_markdown_artifact("\n".join(page), key=page_key(name, "process"), description=line)
+    body = [*step_table(passages[-40:]), "", *_whys(passages[-40:]), "", *drifted, *links]
     create_table_artifact(
         [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
     )
     _publish_drift(res, keys)
-    return line
+    return publish_page(res, "process", process_headline(name, passages), body)
+
+
+def step_table(passages: Sequence[Passage]) -> list[str]:
+    """How each partition went through its steps, as a markdown table."""
+    if not passages:
+        return []
+    verbs = list(dict.fromkeys(verb for p in passages for verb, _, _ in p.steps))
+    states = [{verb: state for verb, state, _ in p.steps} for p in passages]
+    head = ["| partition | " + " | ".join(verbs) + " |", "|---" * (len(verbs) + 1) + "|"]
+    cells = (" | ".join(state.get(verb, "") for verb in verbs) for state in states)
+    return head + [f"| {p.partition} | {cell} |" for p, cell in zip(passages, cells, strict=True)]
+
+
+def _whys(passages: Sequence[Passage]) -> list[str]:
+    """What a person would ask about: why a step was made again, waits or is blocked."""
+    return [f"- {p.partition}: {verb} {state}: {why}" for p in passages for verb, state, why in p.steps if why]
 
 
 def process_headline(name: str, passages: Sequence[Passage]) -> str:
     """What happened and what to do, in a line."""
-    made, blocked = [p for p in passages if p.made], [p for p in passages if p.newly_blocked]
+    made, blocked = [p.partition for p in passages if p.made], [p for p in passages if p.newly_blocked]
     if blocked:
         first = blocked[0]
         return (
-            f"**{name}: {len(blocked)} of {len(passages)} partitions blocked**, first {first.partition}: "
+            f"{name}: {len(blocked)} of {len(passages)} partitions blocked, first {first.partition}: "
             f"{first.newly_blocked}. Mend the source; the next run tries again when it has changed."
         )
     if not made:
-        return f"**{name}: everything is fresh** ({len(passages)} partitions); nothing to do."
-    return f"**{name}: {', '.join(p.partition for p in made)} processed**; {len(passages) - len(made)} were fresh."
+        return f"{name}: everything is fresh ({len(passages)} partitions); nothing to do."
+    fresh = len(passages) - len(made)
+    return f"{name}: {_count(made)} processed" + (f"; {fresh} were fresh." if fresh else ".")
+
+
+def _count(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{len(keys)} partitions"
 
 
 def _links(res: Resources, key: str) -> list[str]:
@@ -97,7 +121,8 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
     records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
     if records:
         newest = records[-1]
-        columns = sorted(newest.data["columns"], key=lambda c: c["score"] / c["threshold"], reverse=True)
+        worst = sorted(newest.data["columns"], key=lambda c: c["score"] / c["threshold"], reverse=True)
+        columns = [c | {"score": number(c["score"]), "drifted": "yes" if c["drifted"] else ""} for c in worst]
         share, version = newest.data["share"], newest.data["version"]
         text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} learned from"
         create_table_artifact(columns, key=page_key(newest.model, "drift"), description=text)
@@ -107,46 +132,38 @@ def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     """The page and the table of an `assess` run; returns the headline."""
     name, made = res.config.name, [p.partition for p in passages if p.made]
     shown = [s for s in summarise(res) if s.log_loss is not None]
-    line = (
-        f"**{name}: {len(made)} partitions assessed**"
-        if made
-        else f"**{name}: no new outcomes**; everything known is assessed."
-    )
+    line = f"{name}: {_count(made)} assessed." if made else f"{name}: no new outcomes; everything known is assessed."
     if made and shown:
         new = shown[-1]
-        line += f"; newest {new.key}: ROC AUC {number(new.roc_auc)}, log loss {number(new.log_loss)} on {new.mature} mature rows."
+        line += f" Newest {new.key}: ROC AUC {number(new.roc_auc)}, log loss {number(new.log_loss)} on {new.mature} mature rows."
     waits = [f"- {p.partition}: {v} waits: {w}" for p in passages for v, s, w in p.steps if s in ("waiting", "blocked")]
-    create_markdown_artifact("\n".join([line, "", *waits[-20:]]), key=page_key(name, "assess"), description=line)
     create_table_artifact(
         [row(s) for s in shown], key=page_key(name, "performance"), description=f"{name}: performance by partition"
     )
-    return line
+    return publish_page(res, "assess", line, waits[-20:])
 
 
 def publish_training(res: Resources, training: Training) -> str:
     """The page and the gate's table of a `train` run; returns the headline."""
     name, decision = res.config.name, training.decision
     if training.promotion:
-        line = f"**{name}: version {training.promotion.version} is champion** for partitions after {training.promotion.as_of:%Y-%m-%d}."
+        line = f"{name}: version {training.promotion.version} is champion for partitions after {training.promotion.as_of:%Y-%m-%d}."
     else:
-        line = f"**{name}: version {decision.version} was refused by the gate**; the champion stays. {'; '.join(decision.reasons)}"
+        line = f"{name}: version {decision.version} was refused by the gate; the champion stays. {'; '.join(decision.reasons)}"
     window = training.window
     page = [
-        line,
-        "",
         f"Learned from {window.span}, judged on {window.holdout_start:%Y-%m-%d} to "
         f"{window.end:%Y-%m-%d}, as of {window.as_of:%Y-%m-%d}.",
         *(f"Passed over, since blocked: {key}." for key in window.passed_over),
         "",
         *_version_links(res, training),
     ]
-    create_markdown_artifact("\n".join(page), key=page_key(name, "train"), description=line)
     create_table_artifact(
         gate_rows(decision),
         key=page_key(name, "gate"),
         description=f"{name}: the gate about version {decision.version}",
     )
-    return line
+    return publish_page(res, "train", line, page)
 
 
 def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
@@ -177,19 +194,16 @@ def _version_links(res: Resources, training: Training) -> list[str]:
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
     """The page of a `retrain` run; returns the headline."""
     name = res.config.name
-    line = f"**{name} {partition}: {told(decision)}**. {decision.reason}."
+    line = f"{name} {partition}: {told(decision)}. {decision.reason}."
     page = [
-        line,
-        "",
         f"- rule: {decision.rule}",
         f"- as of: {decision.as_of.isoformat()}",
         f"- fact: `{decision.fact_id}`",
         f"- outcome: {decision.outcome or '-'} {decision.detail}",
     ]
-    create_markdown_artifact("\n".join(page), key=page_key(name, "retrain"), description=line)
     rows = [{"as of": f"{d.as_of:%Y-%m-%d}", "decision": told(d), "why": d.reason} for d in res.ledger.decisions()]
     create_table_artifact(rows, key=page_key(name, "decisions"), description=f"{name}: every decision so far")
-    return line
+    return publish_page(res, "retrain", line, page)
 
 
 def publish_backfill(res: Resources, passages: Sequence[Passage], failed: dict[str, str]) -> str:
@@ -197,21 +211,21 @@ def publish_backfill(res: Resources, passages: Sequence[Passage], failed: dict[s
     name, made = res.config.name, [p for p in passages if p.made]
     blocked = [p for p in passages if any(s == "blocked" for _, s, _ in p.steps)]
     count = len(passages) + len(failed)
-    line = f"**{name}: {len(made)} of {count} partitions had something to do**, {len(failed)} failed, {len(blocked)} blocked."
+    line = (
+        f"{name}: {len(made)} of {count} partitions brought up to date, {len(failed)} failed, {len(blocked)} blocked."
+    )
     notes = [f"- {key} failed: {why}" for key, why in failed.items()]
     notes += [f"- {p.partition} blocked at {v}: {w}" for p in blocked for v, s, w in p.steps if s == "blocked"]
-    create_markdown_artifact("\n".join([line, "", *notes]), key=page_key(name, "backfill"), description=line)
     refs = [res.ref(key) for key in sorted({*(p.partition for p in passages), *failed})]
     create_table_artifact(grid(res, refs), key=page_key(name, "grid"), description=f"{name}: partition by stage")
-    return line
+    return publish_page(res, "backfill", line, notes)
 
 
 def publish_promotion(res: Resources, promotion: Promotion) -> str:
     """The page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
     name = res.config.name
     since = f"for partitions after {promotion.as_of:%Y-%m-%d}, by {promotion.by}: {promotion.reason}"
-    line = f"**{name}: version {promotion.version} is champion** {since}"
-    create_markdown_artifact(line, key=page_key(name, promotion.action), description=line)
+    line = f"{name}: version {promotion.version} is champion {since}"
     rows = [
         {
             "#": p.sequence,
@@ -225,4 +239,4 @@ def publish_promotion(res: Resources, promotion: Promotion) -> str:
         for p in res.ledger.promotions()
     ]
     create_table_artifact(rows, key=page_key(name, "ledger"), description=f"{name}: every promotion and rollback")
-    return line
+    return publish_page(res, promotion.action, line, [])

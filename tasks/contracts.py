@@ -113,6 +113,12 @@ class Finding:
     observed: str = ""
     broke: str = ""
 
+    @property
+    def complaint(self) -> str:
+        """A sentence such as `weight: column_values_to_be_between could not be checked (no such column)`."""
+        what = f"{self.expectation.removeprefix('expect_')} " + ("could not be checked" if self.broke else "failed")
+        return f"{self.column + ': ' if self.column else ''}{what} ({self.broke or self.observed})"
+
 
 @dataclass(frozen=True)
 class Validation:

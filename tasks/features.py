@@ -1,7 +1,8 @@
 """The fitted half of a model: preprocessing and estimator as one scikit-learn pipeline. Imports no Prefect.
 
-Numbers are float64 with NaN for null, categories strings with None for null. A category
-that training did not see counts as missing.
+Numbers are float64, categories strings, and null is NaN in both: scikit-learn's encoders take
+NaN for missing, but None for one more category. A category that training did not see counts
+as missing.
 """
 
 import json
@@ -70,7 +71,7 @@ def _logistic(candidate: Candidate, features: Features, threads: int, seed: int)
 
 
 def inputs_of(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame":
-    """The feature columns in their declared order and types, nulls as NaN and None.
+    """The feature columns in their declared order and types, nulls as NaN.
 
     Raises:
         KeyError: a feature is missing; the message names it.
@@ -80,7 +81,7 @@ def inputs_of(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame":
         raise KeyError(f"missing features: {', '.join(missing)}")
     numbers = frame[list(features.numeric)].astype("float64")
     texts = frame[list(features.categorical)].astype(object)
-    return numbers.join(texts.where(texts.notna(), None))
+    return numbers.join(texts.where(texts.notna(), np.nan))
 
 
 def predict(pipeline: "Pipeline", frame: "pd.DataFrame", features: Features) -> np.ndarray:

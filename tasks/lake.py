@@ -169,7 +169,7 @@ class Lake:
         record = self.record(stage, key)
         if record is None:
             failure = self.failure(stage, key)
-            return Freshness("failed", failure) if failure else Freshness("missing", "never made")
+            return Freshness("failed", failure) if failure else Freshness("missing", "")
         changed = differences(record, version, inputs)
         if changed:
             return Freshness("stale", f"changed since: {', '.join(changed)}")

@@ -86,10 +86,10 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
 def available(model: Model) -> list[str]:
     """The partitions that the source has data for, oldest first; empty when it has none."""
     config, zone = model.config, ZoneInfo(model.config.partition.timezone)
-    spans = [s for t in config.source.tables.values() if t.every and (s := _span(t, zone))]
-    if not spans:
-        spans = [s] if (s := _extent(model)) else []
-    if not spans:
+    dated = [t for t in config.source.tables.values() if t.every]
+    found = [_span(t, zone) for t in dated] if dated else [_extent(model)]
+    spans = [s for s in found if s]
+    if len(spans) < len(found):
         return []
     first, last = max(s[0] for s in spans), min(s[1] for s in spans)
     if last <= first:
@@ -114,11 +114,12 @@ def _span(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
 
 
 def _extent(model: Model) -> tuple[datetime, datetime] | None:
-    """First and just after the last moment of a source that is not cut into files by time."""
+    """First and just after the last moment of a source that is not cut into files by time; None when there is none."""
     time = model.config.time
-    with connect(
-        model, {n: locate(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.tables.items()}
-    ) as con:
+    files = {n: locate(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.tables.items()}
+    if not all(files.values()):
+        return None
+    with connect(model, files) as con:
         query = f'SELECT min("{time}"), max("{time}") FROM ({_bare(model.source_sql)})'  # noqa: S608  (the SQL is the model's own)
         found = con.execute(query, {"start": _LONG_AGO, "end": _FAR_AWAY}).fetchone()
     return (found[0], found[1] + timedelta(microseconds=1)) if found and found[0] is not None else None

@@ -52,9 +52,10 @@ def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool
 
 
 def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool = False) -> Passage:
-    """Take one partition through some steps; stop where it is blocked or must wait.
+    """Take one partition through some steps, up to where it is blocked.
 
-    With `again`, what is blocked is tried once more.
+    A step that must wait holds up only what is made from it: labels are collected before there
+    is a champion. With `again`, what is blocked is tried once more.
     """
     passed: list[tuple[str, str, str]] = []
     for step in steps:
@@ -62,14 +63,17 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool
         if found.state == "fresh":
             passed.append((step.verb, "fresh", ""))
             continue
-        if found.state == "waiting" or (found.state == "blocked" and not again):
-            passed.append((step.verb, found.state, found.why))
+        if found.state == "waiting":
+            passed.append((step.verb, "waiting", found.why))
+            continue
+        if found.state == "blocked" and not again:
+            passed.append((step.verb, "blocked", found.why))
             break
         try:
             record = advance_partition(step, ref, res, again)
         except NotDue as reason:
             passed.append((step.verb, "waiting", str(reason)))
-            break
+            continue
         if record.status == "blocked":
             return Passage(ref.key, (*passed, (step.verb, "blocked", record.reason)), newly_blocked=record.reason)
         passed.append((step.verb, "made", found.why))

@@ -38,7 +38,11 @@ training:
   candidates:
     trees: {estimator: xgboost, params: {n_estimators: 20, max_depth: 3}}
 gate: {max_loss: 0.69, min_blocks: 2, resamples: 200}
-monitoring: {share: 0.25, sample_rows: 1000}
+monitoring: # 150 rows of the same distribution differ by more than the usual 0.1
+  numeric: {method: wasserstein, threshold: 0.5}
+  categorical: {method: jensenshannon, threshold: 0.5}
+  share: 0.25
+  sample_rows: 1000
 retraining: {cool_down: 3D}
 """
 SOURCE_SQL = "SELECT parcel, sent, weight, distance, city FROM parcels WHERE sent >= $start AND sent < $end"

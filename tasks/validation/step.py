@@ -30,9 +30,7 @@ def validate(ref: PartitionRef, res: Resources) -> Made:
         "findings": [asdict(f) for f in found.findings],
     }
     if found.blocking:
-        return Made(
-            data=data, blocked="; ".join(f.broke or f"{f.expectation} failed ({f.observed})" for f in found.blocking)
-        )
+        return Made(data=data, blocked="; ".join(f.complaint for f in found.blocking))
     good = frame.drop(index=frame.index[sorted(found.bad)])
     return Made(rows=len(good), digest=res.lake.write_frame(Stage.VALID, ref.key, good), data=data)
 

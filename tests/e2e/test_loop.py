@@ -17,7 +17,7 @@ from configs.settings import ROOT
 from tests.conftest import MODEL_YAML
 from tests.flows.conftest import SHIFTED, STEADY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
 
 
@@ -102,6 +102,7 @@ def test_drift_retrains_by_event_and_automation_alone(copy):
     copy.deployment("train/tiny", reason="first champion")
     copy.deployment("process/tiny", partition=STEADY)
     copy.deployment("assess/tiny", partition=STEADY)
+    copy.deployment("backfill/manual", model="tiny", start="2024-03-12", end="2024-03-16")
     assert copy.runs_of("retrain") == []
 
     copy.deployment("process/tiny", partition=SHIFTED)

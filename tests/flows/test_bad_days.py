@@ -23,7 +23,7 @@ from tasks.errors import (
 from tasks.resources import open_resources
 from tests.conftest import day_file, parcels
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("world")]
+pytestmark = pytest.mark.usefixtures("world")
 DAY = "2024-03-05"
 
 

@@ -18,7 +18,7 @@ from tasks.walk import ALL
 from tests.conftest import parcels
 from tests.flows.conftest import SHIFTED, STEADY
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("played")]
+pytestmark = pytest.mark.usefixtures("played")
 
 
 def test_every_stage_of_a_processed_day_is_fresh(played):

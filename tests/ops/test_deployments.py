@@ -1,10 +1,12 @@
 """prefect.yaml: complete, short, and in step with the models."""
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.utilities.callables import parameter_schema
 
 from configs.errors import ConfigError
 from configs.load import model_names
@@ -116,3 +118,13 @@ def test_env_files_switch_telemetry_off_and_hold_no_secret(name: str) -> None:
 def test_an_unknown_env_says_which_there_are() -> None:
     with pytest.raises(ConfigError, match="there are: dev, prod"):
         load_env("staging")
+
+
+def test_every_parameter_has_help_and_every_model_is_a_choice(deployments: list[dict[str, Any]]) -> None:
+    """The form in the Prefect UI shows what this schema says."""
+    for name in sorted({flow_of(d) for d in deployments}):
+        schema = parameter_schema(getattr(importlib.import_module(f"flows.{name}"), name))
+        assert {p: bool(s.get("description")) for p, s in schema.properties.items()} == dict.fromkeys(
+            schema.properties, True
+        )
+        assert schema.properties["model"]["enum"] == model_names()

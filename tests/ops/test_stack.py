@@ -192,7 +192,6 @@ def ask(settings: Settings, path: str) -> list[dict]:
 
 
 @pytest.mark.servers
-@pytest.mark.slow
 def test_up_brings_everything_up(real: Settings) -> None:
     assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "worker"), True)
     deployed = {d["name"] for d in ask(real, "deployments")}
@@ -201,7 +200,6 @@ def test_up_brings_everything_up(real: Settings) -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.slow
 def test_a_second_up_changes_nothing_and_deploys_nothing(real: Settings) -> None:
     pids = {name: state["pid"] for name, state in supervision.states(real.home).items()}
     log = (real.home / "logs" / "deploy.log").stat().st_mtime_ns
@@ -211,7 +209,6 @@ def test_a_second_up_changes_nothing_and_deploys_nothing(real: Settings) -> None
 
 
 @pytest.mark.servers
-@pytest.mark.slow
 def test_deploying_again_makes_no_duplicates(real: Settings) -> None:
     before = _deployed(real)
     (real.home / "deployed").unlink()
@@ -230,7 +227,6 @@ def _deployed(settings: Settings) -> tuple[list[tuple[str, str, int]], list[str]
 
 
 @pytest.mark.servers
-@pytest.mark.slow
 def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: Path) -> None:
     with pytest.raises(PortTaken, match="EVERGREEN_PREFECT_PORT"):
         stack.up(real.model_copy(update={"home": tmp_path}), Console(file=io.StringIO()))
@@ -238,7 +234,6 @@ def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: P
 
 
 @pytest.mark.servers
-@pytest.mark.slow
 def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
     victim = supervision.states(real.home)["mlflow"]["pid"]
     orphans = psutil.Process(victim).children(recursive=True)

@@ -1,5 +1,7 @@
 """Reading the source: what is there, what is declared, and nothing that was not known yet."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -35,6 +37,14 @@ def test_the_thread_count_does_not_show(tiny):
 
 def test_the_source_tells_which_partitions_it_has(tiny):
     assert available(load_model("tiny")) == [f"2024-03-{d:02d}" for d in range(1, DAYS + 1)]
+
+
+def test_a_source_without_files_has_no_partitions(tiny):
+    shutil.rmtree(tiny / "data")
+    assert available(load_model("tiny")) == []
+    path = tiny / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace("parcels-%Y-%m-%d.parquet\n      every: D", "all.csv"))
+    assert available(load_model("tiny")) == []
 
 
 def test_one_flat_file_tells_its_partitions_too(tiny):
