@@ -17,6 +17,7 @@ from tasks.artifacts import publish_promotion
 from tasks.evaluation import compare_versions
 from tasks.promotion import judge_challenger, promote_version
 from tasks.resources import open_resources
+from tasks.walk import collect_window
 from tasks.window import locate_window
 
 
@@ -29,6 +30,8 @@ def promote(
     as_of: datetime | None = None,
 ) -> State:
     """Judge a version once more on the newest evidence, and promote it if the gate passes it.
+
+    A version that was refitted on its own holdout is judged by the fit that had not seen it.
 
     Args:
         model: Name of the model; a folder in `configs/`.
@@ -43,9 +46,10 @@ def promote(
         UnknownVersion: MLflow has no such version.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
-    window = locate_window(res, as_of)
+    window = collect_window(locate_window(res, as_of), res)
     champion, candidate = res.ledger.champion(), res.registry.version(version)
-    comparison = compare_versions(candidate, champion, window, res)
-    decision = judge_challenger(comparison, candidate, res)
+    judged = res.registry.version(candidate.judged_as or version)
+    comparison = compare_versions(judged, champion, window, res)
+    decision = judge_challenger(comparison, judged, res)
     promotion = promote_version(candidate, decision, comparison, champion, window.as_of, reason, res, by)
     return Completed(message=publish_promotion(res, promotion))

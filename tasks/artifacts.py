@@ -95,7 +95,7 @@ def process_headline(name: str, passages: Sequence[Passage]) -> str:
             f"{first.newly_blocked}. Mend the source; the next run tries again when it has changed."
         )
     if not made:
-        return f"{name}: everything is fresh ({len(passages)} partitions); nothing to do."
+        return f"{name}: everything is fresh ({_count([p.partition for p in passages])}); nothing to do."
     fresh = len(passages) - len(made)
     return f"{name}: {_count(made)} processed" + (f"; {fresh} were fresh." if fresh else ".")
 

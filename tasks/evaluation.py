@@ -47,8 +47,8 @@ def paired_gain(
 def compare(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
     """Score the holdout with both, and with the prior that predicts the challenger's training base rate.
 
-    The champion's training must end before the holdout starts; otherwise it has seen the
-    answers, and the comparison is impossible.
+    Both trainings must end before the holdout starts; a version that has seen the answers
+    cannot be compared.
     """
     config = res.config
     rows = read_rows(res, window, window.holdout_start, window.end)
@@ -58,14 +58,15 @@ def compare(challenger: Version, champion: Promotion | None, window: Window, res
     mine = _predictions(challenger.version, rows, res)
     card = Scorecard(challenger.version, len(rows), measure(outcome, mine))
     prior = Scorecard("prior", len(rows), measure(outcome, np.full(len(rows), challenger.base_rate)))
+    for version in (challenger, champion):
+        if version and version.window_end > window.holdout_start:
+            why = (
+                f"version {version.version} learned from rows up to {version.window_end:%Y-%m-%d}, "
+                f"the holdout starts {window.holdout_start:%Y-%m-%d}"
+            )
+            return Comparison(card, None, prior, None, blocks, why)
     if champion is None:
         return Comparison(card, None, prior, None, blocks, NO_CHAMPION)
-    if champion.window_end > window.holdout_start:
-        why = (
-            f"champion v{champion.version} learned from rows up to {champion.window_end:%Y-%m-%d}, "
-            f"the holdout starts {window.holdout_start:%Y-%m-%d}"
-        )
-        return Comparison(card, None, prior, None, blocks, why)
     theirs = _predictions(champion.version, rows, res)
     other = Scorecard(champion.version, len(rows), measure(outcome, theirs))
     if blocks < config.gate.min_blocks:
