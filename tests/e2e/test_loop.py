@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import ROOT
+from ops.supervision import marked
 from tests.conftest import MODEL_YAML
 from tests.flows.conftest import SHIFTED, STEADY
 
@@ -86,15 +87,19 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         made.run("python", "-m", "ops.stack", "down")
 
 
-def settle(copy: Copy, flow: str, seconds: float = 600) -> dict:
-    """Wait for the first run of a flow to end."""
+def newest(copy: Copy, flow: str) -> dict:
+    """A flow's newest run; empty when there is none yet."""
+    asked = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+    return next(iter(copy.ask("flow_runs/filter", asked)), {})
+
+
+def wait_for(copy: Copy, flow: str, states: set[str], seconds: float) -> dict:
+    """Wait until a flow's newest run is in one of some states."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended = [r for r in copy.runs_of(flow) if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")]
-        if ended:
-            return ended[0]
-        time.sleep(1)
-    raise AssertionError(f"no run of {flow} ended within {seconds:.0f} s: {copy.runs_of(flow)}")
+    while not (run := newest(copy, flow)) or run["state_type"] not in states:
+        assert time.monotonic() < deadline, f"{flow} is none of {states} after {seconds:.0f} s: {run}"
+        time.sleep(0.5)
+    return run
 
 
 def test_drift_retrains_by_event_and_automation_alone(copy):
@@ -106,7 +111,7 @@ def test_drift_retrains_by_event_and_automation_alone(copy):
     assert copy.runs_of("retrain") == []
 
     copy.deployment("process/tiny", partition=SHIFTED)
-    run = settle(copy, "retrain")
+    run = wait_for(copy, "retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
 
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["state_type"] == "COMPLETED", run["state"]
@@ -119,3 +124,27 @@ def test_drift_retrains_by_event_and_automation_alone(copy):
     with urllib.request.urlopen(f"{copy.mlflow}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=30) as answer:
         aliases = {a["alias"]: a["version"] for a in json.load(answer)["registered_model"]["aliases"]}
     assert int(aliases["champion"]) > 1
+
+
+@pytest.mark.slow
+def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(copy):
+    given = [
+        part
+        for k, v in (("model", "tiny"), ("start", "2024-03-01"), ("end", "2024-03-24"))
+        for part in ("-p", f"{k}={v}")
+    ]
+    copy.run("prefect", "deployment", "run", "backfill/manual", *given)
+    lost = wait_for(copy, "backfill", {"RUNNING"}, 120)
+    time.sleep(2)
+    victims = marked(copy.folder / ".evergreen", "worker")
+    assert len(victims) > 1, "the worker and its run"
+    for process in victims:
+        process.kill()
+
+    run = wait_for(copy, "backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
+    assert run["id"] == lost["id"]
+    assert run["state_type"] == "CRASHED"
+    assert "no heartbeat" in run["state"]["message"]
+
+    copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
+    assert newest(copy, "backfill")["state_type"] == "COMPLETED"
