@@ -92,19 +92,19 @@ def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
     """The tiny model in a world of its own: configs, data, lake and ledger under `tmp_path`; returns that."""
-    shutil.copytree(tiny_source, tmp_path, dirs_exist_ok=True)
-    place(tmp_path, monkeypatch.setenv)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    settle(tiny_source, tmp_path, mlflow_store, monkeypatch)
     return tmp_path
 
 
-def place(folder: Path, setenv) -> None:
-    """Point the model's data and every setting into a folder."""
+def settle(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Copy the tiny model into a folder, and point its data and every setting there."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     path = folder / "configs" / "tiny" / "model.yaml"
     path.write_text(path.read_text().replace("DATA/", f"{folder}/data/"))
     for name, value in (("HOME", ".evergreen"), ("LAKE", "lake"), ("CONFIGS", "configs")):
-        setenv(f"EVERGREEN_{name}", str(folder / value))
-    setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
+    patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+    patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 
 
 @pytest.fixture(scope="session")

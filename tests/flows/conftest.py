@@ -1,12 +1,11 @@
 """A played history of the tiny model, shared by the tests that only look at it."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import place
+from tests.conftest import settle
 
 STEADY, SHIFTED = "2024-03-11", "2024-03-17"
 
@@ -22,10 +21,8 @@ def played(
     from flows.train import train
 
     folder = tmp_path_factory.mktemp("played")
-    shutil.copytree(tiny_source, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        place(folder, patch.setenv)
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+        settle(tiny_source, folder, mlflow_store, patch)
         backfill(model="tiny", start="2024-03-01", end="2024-03-10")
         train(model="tiny", reason="first champion")
         process(model="tiny", partition=STEADY)

@@ -1,7 +1,5 @@
 """Promotion and rollback by hand: on evidence, with a name and a reason, one after the other in the ledger."""
 
-import shutil
-
 import pytest
 
 from flows.backfill import backfill
@@ -12,7 +10,7 @@ from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.resources import open_resources
-from tests.conftest import place
+from tests.conftest import settle
 from tests.flows.conftest import SHIFTED
 
 
@@ -20,10 +18,8 @@ from tests.flows.conftest import SHIFTED
 def history(tiny_source, tmp_path_factory, mlflow_store, prefect_server):
     """A champion of before the shift, and one that has learned from it; returns the folder."""
     folder = tmp_path_factory.mktemp("history")
-    shutil.copytree(tiny_source, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        place(folder, patch.setenv)
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+        settle(tiny_source, folder, mlflow_store, patch)
         backfill(model="tiny", start="2024-03-01", end="2024-03-10")
         train(model="tiny", reason="first champion")
         backfill(model="tiny", start="2024-03-11", end="2024-03-23")
