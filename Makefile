@@ -21,7 +21,8 @@ $(STAMP): uv.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv sync --frozen --compile-bytecode --python $(BIN)/python
+	@echo "Installing what uv.lock names into .venv; a minute or two the first time ..."
+	@$(BIN)/uv sync --quiet --frozen --compile-bytecode --python $(BIN)/python
 	@$(BIN)/python -m ops.databases
 	@touch $@
 
