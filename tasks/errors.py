@@ -26,7 +26,7 @@ class MissingPartition(EvergreenError):
 
 
 class CorruptPartition(EvergreenError):
-    """A file of the lake does not match its record. Delete both and run `backfill` for it."""
+    """A file of the lake does not match its record. Delete the file and run `backfill` for it."""
 
 
 class NotEnoughData(EvergreenError):

@@ -100,7 +100,7 @@ class Lake:
         record, path = self.done(stage, key), self.path(stage, key)
         if not path.is_file() or digest_file(path) != record.digest:
             raise CorruptPartition(
-                f"{path} is not the file that its record tells of; run `backfill` for {key} with `mode=all`"
+                f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
             )
         return pd.read_parquet(path, columns=columns)
 

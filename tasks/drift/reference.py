@@ -1,5 +1,7 @@
 """What a champion learned from, as a sample that later partitions are compared with."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Promotion, Stage
@@ -31,14 +33,21 @@ def reference(champion: Promotion, res: Resources) -> "pd.DataFrame":
 
 
 def _sample(champion: Promotion, res: Resources) -> "pd.DataFrame":
-    """Evenly spaced rows of the window, oldest first, so that every day has its share."""
-    import pandas as pd
-
+    """The sample, with the champion's predictions."""
     config = res.config
     version = res.registry.version(champion.version)
     keys = [k for k in res.lake.keys(Stage.VALID) if version.window_start <= res.ref(k).start < version.window_end]
     records = [r for k in keys if (r := res.lake.record(Stage.VALID, k)) and r.status == "done"]
-    step = max(1, sum(r.rows for r in records) // config.monitoring.sample_rows)
-    rows = pd.concat([res.lake.read(Stage.VALID, r.partition).iloc[::step] for r in records], ignore_index=True)
+    frames = [res.lake.read(Stage.VALID, r.partition) for r in records]
+    rows = learned_sample(frames, config.time, version.window_end, config.monitoring.sample_rows)
     scored = predict(res.registry.load(champion.version), rows, config.features)
     return rows[list(config.features.all)].assign(prediction=scored)
+
+
+def learned_sample(frames: Sequence["pd.DataFrame"], time: str, end: datetime, most: int) -> "pd.DataFrame":
+    """Evenly spaced rows from before `end`, in the order given, so that every day has its share; about `most` rows."""
+    import pandas as pd
+
+    learned = [f[f[time] < end] for f in frames]
+    step = max(1, sum(map(len, learned)) // most)
+    return pd.concat([f.iloc[::step] for f in learned], ignore_index=True)

@@ -12,6 +12,7 @@ from flows.rollback import rollback
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import (
+    CorruptPartition,
     LeakFound,
     MissingPartition,
     MissingSource,
@@ -137,6 +138,21 @@ def test_a_window_of_one_class_is_refused(world):
     backfill(model="tiny", start="2024-03-01", end="2024-03-06")
     with pytest.raises(NotEnoughData, match="a classifier needs both"):
         train(model="tiny")
+
+
+def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world):
+    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    lake = open_resources("tiny").lake
+    path = lake.path(Stage.VALID, DAY)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(CorruptPartition, match=f"{path}.*delete it and run `backfill` for {DAY}"):
+        train(model="tiny")
+    path.unlink()
+    backfill(model="tiny", start=DAY, end=DAY)
+    assert path.read_bytes() == whole
+    train(model="tiny")
+    assert open_resources("tiny").ledger.champion()
 
 
 def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(world, monkeypatch):

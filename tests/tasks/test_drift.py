@@ -15,6 +15,7 @@ from scipy.stats import wasserstein_distance
 
 from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift, Drift
+from tasks.drift.reference import learned_sample
 from tasks.drift.report import compare, rows, sample, tidy
 from tasks.errors import NotEnoughData
 
@@ -305,3 +306,13 @@ def test_evidently_raises_on_a_column_without_values() -> None:
     ]
     with pytest.raises(ValueError, match="empty column"):
         Report([ValueDrift(column="x", method="wasserstein", threshold=0.1)]).run(*sides)
+
+
+def test_a_reference_has_every_days_share_and_nothing_from_after_the_training() -> None:
+    times = pd.date_range("2013-01-01", "2013-03-01", freq="h", tz="UTC", inclusive="left")
+    frames = [pd.DataFrame({"t": times[:744]}), pd.DataFrame({"t": times[744:]})]
+    end = datetime(2013, 2, 15, tzinfo=UTC)
+    found = learned_sample(frames, "t", end, 45 * 4)["t"]
+    assert found.max() < end
+    assert set(found.dt.date.value_counts()) == {4}
+    assert found.dt.date.nunique() == 45
