@@ -4,9 +4,11 @@ A writer makes a temporary file, renames it, and writes the record last. So a re
 matches its file is the proof that the stage is done; anything else counts as not done.
 """
 
+import glob
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RECORD = TypeAdapter(Record)
+ABANDONED = 3600
+"""Seconds after which a temporary file has no writer any more."""
 
 
 def digest_bytes(content: bytes) -> str:
@@ -44,6 +48,7 @@ def digest_json(value: Any) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place on success, remove it on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         yield draft
@@ -52,6 +57,14 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` left behind that were killed; who began within the hour may still be at it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 class Lake:

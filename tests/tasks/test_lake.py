@@ -1,10 +1,15 @@
 """A stage counts as done only when its record matches its file."""
 
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
+from configs.settings import ROOT
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import CorruptPartition, MissingPartition
 from tasks.lake import Lake, replacing
@@ -46,6 +51,28 @@ def test_a_writer_that_dies_before_the_rename_leaves_what_was_there(lake):
         die()
     pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
     assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
+
+
+def test_a_writer_that_is_killed_before_the_rename_leaves_what_was_there(lake):
+    write(lake)
+    path = lake.path(Stage.RAW, REF.key)
+    code = f"""
+import os, pathlib, signal
+from tasks.lake import replacing
+with replacing(pathlib.Path({str(path)!r})) as draft:
+    draft.write_bytes(b"half a fi")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
+    assert lake.keys(Stage.RAW) == [REF.key]
+
+    (left,) = path.parent.glob(".*.part")
+    write(lake)
+    assert left.exists(), "its writer may still be at it"
+    os.utime(left, (0, 0))
+    write(lake)
+    assert not left.exists()
 
 
 def test_a_writer_that_dies_between_file_and_record_has_made_nothing(lake):
