@@ -184,11 +184,14 @@ def _version_links(res: Resources, training: Training) -> list[str]:
     made = [(training.challenger.version, training.challenger.run_id)]
     if training.promotion:
         made.append((training.promotion.version, training.promotion.run_id))
-    return [
-        f"- version {v}: [model]({res.registry.version_url(v)}), [run]({res.registry.run_url(r)})"
-        for v, r in made
-        if res.registry.version_url(v)
-    ]
+    return [link for version, run_id in made for link in _version_link(res, version, run_id)]
+
+
+def _version_link(res: Resources, version: str, run_id: str) -> list[str]:
+    """A version's MLflow pages; none for a registry without a server."""
+    if not (model := res.registry.version_url(version)):
+        return []
+    return [f"- version {version}: [model]({model}), [run]({res.registry.run_url(run_id)})"]
 
 
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
@@ -239,4 +242,4 @@ def publish_promotion(res: Resources, promotion: Promotion) -> str:
         for p in res.ledger.promotions()
     ]
     create_table_artifact(rows, key=page_key(name, "ledger"), description=f"{name}: every promotion and rollback")
-    return publish_page(res, promotion.action, line, [])
+    return publish_page(res, promotion.action, line, _version_link(res, promotion.version, promotion.run_id))
