@@ -1,6 +1,6 @@
 # Needs python3 (3.11 or newer) and make. Everything else comes into .venv with the first target that needs it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down restart-worker status deploy model test test-all lint format bench ci clean lock
+.PHONY: help setup demo up down restart-worker status audit deploy model test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,10 @@ restart-worker: setup ## stop the worker with its runs, and start it again
 
 status: setup ## servers, deployments, each model's partitions, champion and last events
 	@$(BIN)/python -m ops.status
+
+audit: setup ## who was champion, why, on what evidence: make audit MODEL=flights [AT=2013-06-15]
+	@test -n "$(MODEL)" || { echo "error: which model? make audit MODEL=flights AT=2013-06-15" >&2; exit 1; }
+	@$(BIN)/python -m ops.audit $(MODEL) $(if $(AT),--at "$(AT)")
 
 deploy: setup ## tell a Prefect server what prefect.yaml says: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)

@@ -3,35 +3,19 @@
 A field's description is the documentation of its key.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
+from configs.base import Duration, Every, Name, Strict
+from configs.gate import Gate, Promoting
+from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
+from configs.training import TrainingConfig
 
-
-def parse_duration(value: Any) -> Any:
-    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; anything else is left for pydantic to refuse."""
-    match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
-    if isinstance(value, str) and not match:
-        raise ValueError(f"{value!r} is no duration; write a number and min, h, D or W, such as 14D")
-    return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-Every = Literal["M", "W", "D", "H"]
 Severity = Literal["critical", "warning", "info"]
-
-
-class Strict(BaseModel):
-    """Frozen; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Table(Strict):
@@ -91,11 +75,30 @@ class Target(Strict):
     """What is predicted, and how long after a row's time its outcome is known."""
 
     column: Name
-    kind: Literal["binary"] = "binary"
+    kind: Kind = Field("binary", description="binary (0 or 1), multiclass (text) or regression (a number)")
+    classes: tuple[str, ...] = Field((), description="multiclass: every class, in the order of its probabilities")
+    loss: Loss | None = Field(
+        None, description="what models are judged by; regression: squared_error or absolute_error"
+    )
     delay: Duration = Field(description="label delay: from a row's time to the moment its outcome is known")
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="labels that may be faulty before the partition's are blocked"
     )
+
+    @property
+    def judged_by(self) -> Loss:
+        """The loss that every comparison is made in."""
+        return self.loss or LOSSES[self.kind][0]
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "multiclass" and len(set(self.classes)) < 3:
+            raise ValueError("a multiclass target names its classes, at least three different ones")
+        if self.kind != "multiclass" and self.classes:
+            raise ValueError(f"`classes` is for multiclass targets, this one is {self.kind}")
+        if self.judged_by not in LOSSES[self.kind]:
+            raise ValueError(f"a {self.kind} target is judged by {' or '.join(LOSSES[self.kind])}, not {self.loss}")
+        return self
 
 
 class Features(Strict):
@@ -138,44 +141,6 @@ class Expectation(Strict):
             yield {"column": column, **self.kwargs}
 
 
-class TrainingWindow(Strict):
-    """What a training may learn from."""
-
-    partitions: int | None = Field(None, ge=1, description="newest partitions to learn from; without it all")
-    min_partitions: int = Field(1, ge=1, description="a shorter window is an error")
-    min_rows: int = Field(1000, ge=1, description="fewer labelled rows to fit on are an error")
-    holdout: Duration = Field(
-        description="the newest labelled part that judges the challenger and is fitted on only after"
-    )
-
-
-class Candidate(Strict):
-    """An estimator and its parameters. The preprocessing comes with it."""
-
-    estimator: Literal["xgboost", "logistic_regression"]
-    params: Mapping[str, float | int | str | bool] = Field(default_factory=dict)
-
-
-class TrainingConfig(Strict):
-    window: TrainingWindow
-    candidates: Mapping[Name, Candidate] = Field(
-        min_length=1, description="tried in order; the best on the newest part of the window goes to the gate"
-    )
-    seed: int = Field(0, ge=0)
-
-
-class Gate(Strict):
-    """What a challenger must show on the holdout before it may become champion."""
-
-    max_loss: float = Field(gt=0, description="floor: log loss may not be above this")
-    min_gain: float = Field(0.0, description="over the champion: the gain's lower bound must be above this (log loss)")
-    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of that lower bound")
-    min_blocks: int = Field(
-        7, ge=2, description="days with labels in the holdout; with fewer the gain cannot be judged"
-    )
-    resamples: int = Field(1000, ge=100)
-
-
 class Method(Strict):
     """An Evidently statistic and the score from which a column counts as drifted."""
 
@@ -215,21 +180,25 @@ class ModelConfig(Strict):
     features: Features
     expectations: tuple[Expectation, ...] = ()
     training: TrainingConfig
+    groups: tuple[str, ...] = Field(
+        (), description="columns of source.sql for segments and fairness that the model never sees; text"
+    )
     gate: Gate
+    promotion: Promoting = Promoting()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What `source.sql` must yield."""
-        return (self.key, self.time, *self.features.all)
+        return (self.key, self.time, *self.features.all, *self.groups)
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Self:
-        roles = [self.key, self.time, self.target.column]
+        roles = [self.key, self.time, self.target.column, *self.groups]
         double = sorted({n for n in roles if roles.count(n) > 1 or n in self.features.all})
         if double:
-            raise ValueError(f"{', '.join(double)}: key, time, target and features must be different columns")
+            raise ValueError(f"{', '.join(double)}: key, time, target, groups and features must be different columns")
         for expectation in self.expectations:
             named = {
                 v for kwargs in expectation.each() for k, v in kwargs.items() if k in ("column", "column_A", "column_B")
@@ -239,4 +208,27 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit_the_target(self) -> Self:
+        kind = self.target.kind
+        for name, candidate in self.training.candidates.items():
+            if kind not in KINDS[candidate.estimator]:
+                raise ValueError(f"training.candidates.{name}: {candidate.estimator} is not for {kind} targets")
+        strange = sorted(set(self.gate.floor) - set(METRICS[kind]))
+        if strange:
+            raise ValueError(
+                f"gate.floor: {kind} targets have no {', '.join(strange)}; they have {', '.join(METRICS[kind])}"
+            )
+        known = (*self.features.categorical, *self.groups)
+        named = [("segments", c) for c in (self.gate.segments.columns if self.gate.segments else ())]
+        for rule, column in named + [("fairness", f.column) for f in self.gate.fairness]:
+            if column not in known:
+                raise ValueError(f"gate.{rule}: {column!r} is no categorical feature and not in `groups`")
+        for gap in self.gate.fairness:
+            if (kind == "regression") != (gap.metric == "mean_error_difference"):
+                raise ValueError(f"gate.fairness: {gap.metric} is not for {kind} targets")
+            if kind == "multiclass" and gap.metric != "accuracy_difference":
+                raise ValueError("gate.fairness: multiclass targets have accuracy_difference only")
         return self

@@ -2,6 +2,7 @@
 
     labels.sql ─collect (mature, late, corrected)→ labels ─┐
                                         predictions ───────┴─assess→ performance
+                                        shadow of the challenger ──→ held up? → champion, or a person is asked
 
 Started by its schedule, or by hand:
 
@@ -15,8 +16,10 @@ from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_assess
+from tasks.delivery import deliver
 from tasks.events import resend_undecided
 from tasks.names import name_by_partition
+from tasks.promotion import advance_challenger
 from tasks.resources import open_resources
 from tasks.walk import OUTCOMES, maturing, walk
 
@@ -35,7 +38,9 @@ def assess(
         as_of: Outcomes known at or before this moment count; by default the newest partition's moment.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
+    deliver(res)
     resend_undecided(res)
     passages = [walk(ref, OUTCOMES, res) for ref in maturing(res, partition, as_of)]
+    advance_challenger(res)
     line = publish_assess(res, passages)
     return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

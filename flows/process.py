@@ -1,6 +1,7 @@
 """Take a new partition in, score it with the champion, and watch for drift.
 
     source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─watch→ monitoring ─→ drift fact ─→ event
+                                     └──── challenger, if there is one ─shadow→ shadow
 
 Started by its schedule, or by hand:
 
@@ -14,6 +15,7 @@ from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_process
+from tasks.delivery import deliver, watch_alias
 from tasks.events import resend_undecided, tell, untold_drift
 from tasks.names import name_by_partition
 from tasks.resources import open_resources
@@ -37,6 +39,8 @@ def process(
         as_of: The moment to decide as of; by default the partition's end plus the label delay.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
+    deliver(res)
+    watch_alias(res)
     resend_undecided(res)
     passages = []
     for ref in due(res, partition, as_of):

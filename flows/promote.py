@@ -1,6 +1,8 @@
-"""Make a version champion by hand, on the evidence of a new comparison.
+"""Make a version champion by hand, on the evidence of now: the approval of a challenger, or a decision against the automation.
 
-    version ── comparison with the champion on the newest holdout ──> gate ──> promotion
+    version ── comparison with the champion on the newest evidence ──> gate ──> promotion
+    alias moved by hand ── adopt: the same ──> promotion
+                        └─ restore ──> alias back at the champion
 
 Started by hand:
 
@@ -8,48 +10,57 @@ Started by hand:
 """
 
 from datetime import datetime
+from typing import Literal
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty
+from tasks.approval import judge_anew, version_meant
 from tasks.artifacts import publish_promotion
-from tasks.evaluation import compare_versions
-from tasks.promotion import judge_challenger, promote_version
+from tasks.delivery import deliver
+from tasks.promotion import promote_version, restore_alias, stale_look
 from tasks.resources import open_resources
-from tasks.walk import collect_window
-from tasks.window import locate_window
 
 
-@flow(name="promote", flow_run_name="{model} v{version}")
+@flow(name="promote", flow_run_name="{model} {action}")
 def promote(
     model: ModelName,
-    version: str,
     by: NonEmpty,
     reason: NonEmpty,
+    version: str | None = None,
+    action: Literal["promote", "adopt", "restore"] = "promote",
+    against: str | None = None,
     as_of: datetime | None = None,
 ) -> State:
     """Judge a version once more on the newest evidence, and promote it if the gate passes it.
 
-    A version that was refitted on its own holdout is judged by the fit that had not seen it.
+    A challenger is judged on what it said in the champion's shadow, where it has been there. A
+    version that was refitted on its own holdout is judged by the fit that had not seen it.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        version: Number of a registered version.
-        by: Who takes responsibility. A name that is not checked.
+        by: Who takes responsibility. A name that is not checked, unless the server asks for authentication.
         reason: Why; it stands in the ledger.
+        version: Number of a registered version; by default the challenger, or with `adopt` the alias's.
+        action: promote a version; adopt the version that the alias was moved to by hand; or restore the alias.
+        against: The version that was champion when you looked; if it is champion no longer, nothing is done.
         as_of: The moment it takes effect; by default the newest partition's.
 
     Raises:
         GateRefused: it did not pass; the message has every rule's numbers.
-        StaleDecision: somebody else promoted meanwhile.
+        StaleDecision: somebody else promoted meanwhile, or `against` is champion no longer.
         UnknownVersion: MLflow has no such version.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
-    window = collect_window(locate_window(res, as_of), res)
-    champion, candidate = res.ledger.champion(), res.registry.version(version)
-    judged = res.registry.version(candidate.judged_as or version)
-    comparison = compare_versions(judged, champion, window, res)
-    decision = judge_challenger(comparison, judged, res)
-    promotion = promote_version(candidate, decision, comparison, champion, window.as_of, reason, res, by)
+    deliver(res)
+    champion = res.ledger.champion()
+    stale_look(against, champion, model)
+    if action == "restore":
+        return Completed(message=publish_promotion(res, restore_alias(by, reason, res)))
+    meant = version_meant(version, action, res)
+    judgement = judge_anew(meant, champion, as_of, res)
+    promotion = promote_version(
+        meant, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action
+    )
     return Completed(message=publish_promotion(res, promotion))

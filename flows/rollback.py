@@ -1,6 +1,6 @@
 """Return to an earlier champion, in one run and with a reason.
 
-    champion v4 ── load and score ──> champion v2 again
+    champion v4 ── load and query v2 in a fresh process ──> champion v2 again
 
 Started by hand:
 
@@ -14,6 +14,7 @@ from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty
 from tasks.artifacts import publish_promotion
+from tasks.delivery import deliver
 from tasks.promotion import roll_back
 from tasks.resources import open_resources
 
@@ -26,19 +27,23 @@ def rollback(
     version: str | None = None,
     as_of: datetime | None = None,
 ) -> State:
-    """Make an earlier champion the champion again, after it was loaded and has scored real rows.
+    """Make an earlier champion the champion again, after a fresh process has loaded and queried it.
+
+    The version that is rolled back from is not promoted again by automation; a person may, by `promote`.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        by: Who takes responsibility. A name that is not checked.
+        by: Who takes responsibility. A name that is not checked, unless the server asks for authentication.
         reason: Why; it stands in the ledger.
         version: An earlier champion; by default the one before.
         as_of: The moment it takes effect; by default the newest partition's.
 
     Raises:
         UnknownVersion: there is no earlier champion, or that version never was one.
+        GateRefused: a fresh process could not load it, or got unsound answers from it.
         StaleDecision: somebody else promoted meanwhile.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
+    deliver(res)
     promotion = roll_back(version, by, reason, as_of, res)
     return Completed(message=publish_promotion(res, promotion))

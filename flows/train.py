@@ -1,8 +1,8 @@
 """Train a challenger on the latest window, and let the gate decide about it.
 
-    window ── fit ──> challenger ─┐
-       └── holdout ───────────────┼──> comparison ──> gate ──> refit ──> promotion
-                      champion ───┘
+    window ─ splits ─> candidate ── fit ──> version ─┐
+       └────── holdout ──────────────────────────────┼─> comparison ─> gate ─> refit ─> challenger ─> champion
+                                         champion ───┘                 └─> refused
 
 Started as a subflow of `retrain`, or by hand:
 
@@ -15,12 +15,17 @@ from prefect import flow, runtime
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_training
+from tasks.card.page import publish_card
 from tasks.contracts import Training
+from tasks.delivery import deliver
 from tasks.evaluation import compare_versions
+from tasks.gate import judge_nothing
+from tasks.judging import judge_challenger, pass_on_to_refit
 from tasks.names import name_by_moment
-from tasks.promotion import judge_challenger, promote_version
+from tasks.promotion import advance_challenger, settle_training
 from tasks.resources import open_resources
-from tasks.training import fit_challenger, refit_on_window
+from tasks.selection import select_candidate
+from tasks.training import fit_challenger
 from tasks.walk import collect_window
 from tasks.window import locate_window
 
@@ -31,7 +36,7 @@ def train(
     as_of: datetime | None = None,
     reason: str = "by hand",
 ) -> Training:
-    """Train on everything matured as of `as_of`; the first version that passes becomes champion too.
+    """Train on everything matured as of `as_of`. What passes the gate becomes challenger, and champion as model.yaml says.
 
     The newest `holdout` of the window is never fitted on before the gate has judged; what
     passes is refitted on the whole window, so that freshness is not paid for with
@@ -44,21 +49,24 @@ def train(
 
     Raises:
         MissingPartition: a partition of the window was never validated; run `backfill`.
-        NotEnoughData: the window is too short, or has one class only.
+        NotEnoughData: the window is too short, or lacks a class.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
-    res.registry.follow(res.ledger)
+    deliver(res)
 
     window = collect_window(locate_window(res, as_of), res)
     champion = res.ledger.champion()
-    challenger = fit_challenger(window, res)
-    comparison = compare_versions(challenger, champion, window, res)
-    decision = judge_challenger(comparison, challenger, res)
+    selection = select_candidate(window, res)
+    if selection.recipe is None:
+        nothing = judge_nothing(selection, champion.version if champion else None)
+        return publish_training(res, Training(window, selection, nothing))
 
-    promotion = None
-    if decision.passed:
-        final = refit_on_window(challenger, window, res)
-        promotion = promote_version(final, decision, comparison, champion, window.as_of, reason, res)
-    training = Training(window, challenger, decision, promotion)
-    publish_training(res, training)
-    return training
+    challenger = fit_challenger(selection, window, res)
+    comparison = compare_versions(challenger, champion, window, res)
+    decision = judge_challenger(comparison, champion, res)
+
+    training = pass_on_to_refit(Training(window, selection, decision, challenger, comparison), res)
+    settle_training(training, champion, reason, res)
+    advance_challenger(res)
+    publish_card(training, res)
+    return publish_training(res, training)

@@ -81,10 +81,13 @@ def settled(res: Resources, key: str) -> bool:
     """Whether a month is fresh in every stage and each of its facts has been decided."""
     from tasks.events import untold_drift
     from tasks.stages import freshness
-    from tasks.walk import ALL
+    from tasks.walk import steps_of
 
     ref = res.ref(key)
-    if any(freshness(step, ref, res).state != "fresh" for step in ALL) or untold_drift(ref, res):
+    states = {str(step.stage): freshness(step, ref, res).state for step in steps_of(res.config)}
+    if states.get("shadow") == "waiting":  # there was no challenger
+        del states["shadow"]
+    if set(states.values()) != {"fresh"} or untold_drift(ref, res):
         return False
     return not any(f.partition == key for f in res.ledger.undecided())
 

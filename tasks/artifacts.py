@@ -1,12 +1,15 @@
 """Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.contracts import Decision, GateDecision, Passage, Promotion, Stage, Training
+from tasks.audit import Audit
+from tasks.contracts import Decision, GateDecision, Passage, Promotion, Stage, Training, Trial
 from tasks.events import snapshot_url
+from tasks.reproduction import Reproduction
 from tasks.resources import Resources
 from tasks.summary import PartitionSummary, grid, summarise
 
@@ -29,6 +32,7 @@ def told(decision: Decision | None) -> str:
     return {
         "": "retraining",
         "promoted": f"retrained: v{decision.version}",
+        "staged": f"retrained: v{decision.version} in shadow",
         "refused": "retrained: refused",
     }.get(decision.outcome, f"retraining {decision.outcome}")
 
@@ -143,19 +147,19 @@ def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     return publish_page(res, "assess", line, waits[-20:])
 
 
-def publish_training(res: Resources, training: Training) -> str:
-    """The page and the gate's table of a `train` run; returns the headline."""
-    name, decision = res.config.name, training.decision
-    if training.promotion:
-        line = f"{name}: version {training.promotion.version} is champion for partitions after {training.promotion.as_of:%Y-%m-%d}."
-    else:
-        line = f"{name}: version {decision.version} was refused by the gate; the champion stays. {'; '.join(decision.reasons)}"
-    window = training.window
+def publish_training(res: Resources, training: Training) -> Training:
+    """The page and the gate's table of a `train` run; returns what it was given, the ledger's last row in it."""
+    name, decision, window, judged = res.config.name, training.decision, training.window, training.comparison
+    rows = [row for row in res.ledger.promotions() if row.version == training.version]
+    training = replace(training, row=rows[-1] if rows else None)
     page = [
-        f"Learned from {window.span}, judged on {window.holdout_start:%Y-%m-%d} to "
-        f"{window.end:%Y-%m-%d}, as of {window.as_of:%Y-%m-%d}.",
+        f"Window {window.span}, as of {window.as_of:%Y-%m-%d}"
+        + (f"; judged on {judged.start:%Y-%m-%d} to {judged.end:%Y-%m-%d}." if judged else "."),
         *(f"Passed over, since blocked: {key}." for key in window.passed_over),
         "",
+        *trial_table(training.selection.trials),
+        "",
+        *(f"- {row.action}: {row.reason}" for row in rows),
         *_version_links(res, training),
     ]
     create_table_artifact(
@@ -163,14 +167,40 @@ def publish_training(res: Resources, training: Training) -> str:
         key=page_key(name, "gate"),
         description=f"{name}: the gate about version {decision.version}",
     )
-    return publish_page(res, "train", line, page)
+    publish_page(res, "train", training_headline(name, training), page)
+    return training
+
+
+def training_headline(name: str, training: Training) -> str:
+    """What became of a training, in a line."""
+    row, version = training.row, training.version
+    if not version:
+        return f"{name}: no candidate beats the baseline, so none was fitted; the champion stays. {'; '.join(training.decision.reasons)}"
+    if row is None or row.to_stage == "refused":
+        why = "; ".join(training.decision.reasons) or (row.reason if row else "")
+        return f"{name}: version {version} was refused by the gate; the champion stays. {why}"
+    if row.to_stage == "champion":
+        return f"{name}: version {version} is champion for partitions after {row.as_of:%Y-%m-%d}."
+    if row.action == "request":
+        return f"{name}: version {version} passed the gate and waits for a person to run `promote`."
+    return f"{name}: version {version} passed the gate and scores in the champion's shadow from now on."
+
+
+def trial_table(trials: Sequence[Trial]) -> list[str]:
+    """What was tried on the validation splits, as a markdown table."""
+    head = ["| tried | loss on the validation splits | beats the baseline | |", "|---|---|---|---|"]
+    cells = [
+        (t.name, f"{t.loss:.5f}", "" if t.name.startswith("baseline") else "yes" if t.beats_baseline else "no", t.note)
+        for t in trials
+    ]
+    return head + ["| " + " | ".join(cell) + " |" for cell in cells]
 
 
 def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
     return [
         {
             "rule": v.rule,
-            "verdict": "passed" if v.passed else "REFUSED",
+            "verdict": "REFUSED" if v.outcome == "failed" else v.outcome,
             "value": f"{v.value:.5g}",
             "threshold": f"{v.threshold:.5g}",
             "note": v.note,
@@ -180,11 +210,9 @@ def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
 
 
 def _version_links(res: Resources, training: Training) -> list[str]:
-    """The MLflow pages of the challenger and of what was promoted."""
-    made = [(training.challenger.version, training.challenger.run_id)]
-    if training.promotion:
-        made.append((training.promotion.version, training.promotion.run_id))
-    return [link for version, run_id in made for link in _version_link(res, version, run_id)]
+    """The MLflow pages of the challenger and of its refit."""
+    made = {v.version: v for v in (training.challenger, training.final) if v}
+    return [link for version in made.values() for link in _version_link(res, version.version, version.run_id)]
 
 
 def _version_link(res: Resources, version: str, run_id: str) -> list[str]:
@@ -229,17 +257,77 @@ def publish_promotion(res: Resources, promotion: Promotion) -> str:
     name = res.config.name
     since = f"for partitions after {promotion.as_of:%Y-%m-%d}, by {promotion.by}: {promotion.reason}"
     line = f"{name}: version {promotion.version} is champion {since}"
-    rows = [
-        {
-            "#": p.sequence,
-            "action": p.action,
-            "version": p.version,
-            "previous": p.previous or "",
-            "as of": f"{p.as_of:%Y-%m-%d}",
-            "by": p.by,
-            "reason": p.reason,
-        }
-        for p in res.ledger.promotions()
-    ]
-    create_table_artifact(rows, key=page_key(name, "ledger"), description=f"{name}: every promotion and rollback")
+    description = f"{name}: every change of stage"
+    create_table_artifact(ledger_rows(res.ledger.promotions()), key=page_key(name, "ledger"), description=description)
     return publish_page(res, promotion.action, line, _version_link(res, promotion.version, promotion.run_id))
+
+
+def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:
+    """The ledger for people, newest first."""
+    return [
+        {
+            "#": row.sequence,
+            "version": row.version,
+            "from": row.from_stage,
+            "to": row.to_stage,
+            "action": row.action,
+            "as of": f"{row.as_of:%Y-%m-%d}",
+            "by": row.by if row.assurance == "automation" else f"{row.by} ({row.assurance})",
+            "reason": row.reason,
+        }
+        for row in reversed(rows)
+    ]
+
+
+def publish_reproduction(res: Resources, found: Reproduction) -> str:
+    """The page of a `reproduce` run; returns the headline."""
+    name = f"{res.config.name} version {found.version}"
+    if found.same:
+        line = f"{name} was reproduced: the same digest, and the same bytes of predictions for {found.rows:,} rows."
+    elif found.changed:
+        line = f"{name} was not reproduced: the data have changed since in {', '.join(c.split(':')[0] for c in found.changed)}."
+    else:
+        line = f"{name} was not reproduced, though its rows are the same: {'; '.join(found.differs) or 'nothing known differs'}."
+    page = [
+        f"- digest then: `{found.digest}`",
+        f"- digest now: `{found.digest_again}`",
+        f"- predictions: {'the same bytes' if found.same_predictions else 'other bytes'} for {found.rows:,} rows",
+        *(f"- data changed: {told}" for told in found.changed),
+        *(f"- not as it was: {told}" for told in found.differs),
+    ]
+    return publish_page(res, "reproduce", line, page)
+
+
+def publish_audit(res: Resources, found: Audit) -> str:
+    """The page of an `audit` run and the ledger as a table; returns the headline."""
+    create_table_artifact(
+        ledger_rows(found.rows),
+        key=page_key(found.model, "ledger"),
+        description=f"{found.model}: every change of stage",
+    )
+    line = audit_headline(found)
+    return publish_page(res, "audit", line, audit_lines(found))
+
+
+def audit_headline(found: Audit) -> str:
+    """Who was champion, and whether the record holds together."""
+    when = f"at {found.at.isoformat()}" if found.at else "today"
+    who = f"version {found.champion.version} was champion" if found.champion else "there was no champion"
+    sound = f"{len(found.problems)} things do not agree" if found.problems else "ledger, MLflow and events agree"
+    return f"{found.model}: {when} {who}; {sound}."
+
+
+def audit_lines(found: Audit) -> list[str]:
+    """The path of the champion with its evidence, and what was checked, as markdown."""
+    lines = [f"Checked: {found.checked}.", *(f"- **{problem}**" for problem in found.problems), ""]
+    for row in found.path:
+        who = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
+        lines.append(
+            f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, by {who}: {row.reason}"
+        )
+    verdicts = [v for row in reversed(found.path) if (v := row.evidence.get("verdicts"))]
+    if verdicts:
+        lines += ["", "| rule | verdict | value | threshold | |", "|---|---|---|---|---|"]
+        shown = [(v, number(v["value"], 5), number(v["threshold"], 5)) for v in verdicts[0]]
+        lines += [f"| {v['rule']} | {v['outcome']} | {value} | {bound} | {v['note']} |" for v, value, bound in shown]
+    return lines

@@ -18,6 +18,7 @@ class Stage(StrEnum):
     QUARANTINE = "quarantine"
     PREDICTIONS = "predictions"
     MONITORING = "monitoring"
+    SHADOW = "shadow"
     LABELS = "labels"
     PERFORMANCE = "performance"
 
@@ -170,7 +171,7 @@ class Fact:
 
     id: str
     model: str
-    kind: Literal["drift"]
+    kind: Literal["drift", "alias"]
     partition: str
     as_of: datetime
     payload: Mapping[str, Any]
@@ -191,7 +192,7 @@ class Decision:
     rule: str
     reason: str
     flow_run: str = ""
-    outcome: Literal["", "promoted", "refused", "failed"] = ""
+    outcome: Literal["", "promoted", "staged", "refused", "failed"] = ""
     detail: str = ""
     version: str = ""
     recorded_at: datetime | None = None
@@ -220,6 +221,54 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """The rows of one partition that a version learned from; `digest` is of their values, `path` where they lie."""
+
+    partition: str
+    rows: int
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is fitted: a candidate of model.yaml with every parameter settled, searched ones included."""
+
+    candidate: str
+    estimator: str
+    params: Mapping[str, Any]
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
+
+
+BASELINE = "baseline: "
+"""What the names of the trials begin with that candidates are held against."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate or baseline on the validation splits. `loss` is the mean over their rows, lower is better."""
+
+    name: str
+    recipe: Recipe
+    loss: float
+    losses: tuple[float, ...]
+    """The loss of each split, oldest first."""
+    beats_baseline: bool = True
+    note: str = ""
+    tried: tuple[Mapping[str, Any], ...] = ()
+    """Every trial of its search: number, params and loss."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a training tried on its validation splits, the recipe it chose if any beat the baseline, and its MLflow run."""
+
+    run_id: str
+    trials: tuple[Trial, ...]
+    recipe: Recipe | None
+
+
+@dataclass(frozen=True)
 class Interval:
     """A number with the bounds of its confidence interval."""
 
@@ -229,17 +278,60 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """One value of one column on the holdout: both losses and the gain there. `gain.upper` is a one-sided bound."""
+
+    column: str
+    value: str
+    rows: int
+    loss: float
+    champion_loss: float | None
+    gain: Interval | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.column} = {self.value}"
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """The gap between the groups of one column, by fairlearn; `groups` has each group's rows."""
+
+    column: str
+    metric: str
+    gap: float
+    groups: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a fresh process found when it loaded a registered version and scored rows with it.
+
+    Times are medians in milliseconds, `size` is in bytes. `problem` is empty when every answer was sound
+    and the real rows got the same bytes as here.
+    """
+
+    problem: str
+    one_row_ms: float
+    thousand_rows_ms: float
+    size: int
+    load_seconds: float
+    rows: int
+
+
+@dataclass(frozen=True)
 class Scorecard:
-    """One version's metrics on one set of rows. Losses: lower is better."""
+    """One version's metrics on one set of rows. Losses: lower is better. `intervals` where a metric has one."""
 
     version: str
     rows: int
     metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger and champion on the same holdout rows.
+    """Challenger and champion on the same rows, `[start, end)`.
 
     `gain` is the champion's mean loss minus the challenger's, with the bounds of a paired
     bootstrap over blocks of time; None where there is no champion or it cannot be judged,
@@ -251,21 +343,35 @@ class Comparison:
     prior: Scorecard
     gain: Interval | None
     blocks: int
+    start: datetime
+    end: datetime
     impossible: str = ""
+    note: str = ""
+    """What a reader must know of the rows, such as that the champion had seen the older ones."""
+    segments: tuple[Segment, ...] = ()
+    fairness: tuple[Fairness, ...] = ()
+    query: Query | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One rule of the gate: passed or not, the number, and what it was held against."""
+    """One rule of the gate: its outcome, the number, and what it was held against.
+
+    `passed` says whether the rule lets the version through; a rule that could not be judged
+    does so only where model.yaml says `unjudged: pass`.
+    """
 
     rule: str
+    outcome: Literal["passed", "failed", "could not be judged"]
     passed: bool
     value: float
     threshold: float
     note: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.rule}: {'passed' if self.passed else 'REFUSED'} ({self.value:.5g} against {self.threshold:.5g})"
+        said = {"failed": "REFUSED", "passed": "passed"}.get(self.outcome, self.outcome)
+        numbers = f" ({self.value:.5g} against {self.threshold:.5g})" if self.value == self.value else ""
+        text = f"{self.rule}: {said}{numbers}"
         return f"{text}, {self.note}" if self.note else text
 
 
@@ -298,22 +404,44 @@ class Version:
     window_start: datetime
     window_end: datetime
     as_of: datetime
-    candidate: str
-    """The recipe's name in model.yaml."""
-    base_rate: float
-    """Share of positive outcomes among the rows it was fitted on; what the prior predicts."""
+    recipe: Recipe
+    prior: tuple[float, ...]
+    """What the prior predicts: share of positives, share of each class, or mean, among the rows it was fitted on."""
     rows: int
     judged_as: str = ""
     """The version that the gate judged, where this one is its refit on the whole window."""
+    training_run: str = ""
+    """The MLflow run of the whole training."""
+
+
+Action = Literal["register", "stage", "request", "promote", "refuse", "retire", "rollback", "adopt", "restore"]
+ModelStage = Literal["", "candidate", "challenger", "champion", "refused", "retired"]
+AFTER: Mapping[str, ModelStage] = {
+    "register": "candidate",
+    "stage": "challenger",
+    "request": "challenger",
+    "promote": "champion",
+    "adopt": "champion",
+    "rollback": "champion",
+    "restore": "champion",
+    "refuse": "refused",
+    "retire": "retired",
+}
+"""The stage that each action leads to."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """One row of the ledger: from `as_of` on (later partitions), `version` is champion."""
+    """One row of the ledger: a version's change of stage, and why.
+
+    A row that makes a champion counts for partitions whose as-of is after its own. `previous` and
+    `against` are version and sequence of the champion it was decided against; the ledger refuses
+    the row when that is champion no longer. `hash` covers every other field and the row before.
+    """
 
     model: str
     sequence: int
-    action: Literal["promote", "rollback"]
+    action: Action
     version: str
     previous: str | None
     as_of: datetime
@@ -323,15 +451,35 @@ class Promotion:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     run_id: str = ""
     flow_run: str = ""
+    against: int = 0
+    assurance: Literal["automation", "asserted", "authenticated"] = "automation"
+    """How sure `by` is: the automation itself, a name that somebody typed, or one behind a server with authentication."""
+    from_stage: ModelStage = ""
+    to_stage: ModelStage = ""
     recorded_at: datetime | None = None
+    previous_hash: str = ""
+    hash: str = ""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a training ended: the versions it made, what the gate said, and the promotion if there was one."""
+    """How a training ended: what it tried, the versions it made, what the gate said, and what came of it.
+
+    Where no candidate beats the baseline there is nothing to fit: no version, no comparison, and a decision that says so.
+    """
 
     window: Window
-    challenger: Version
+    selection: Selection
     decision: GateDecision
-    promotion: Promotion | None
-    seconds: float = 0.0
+    challenger: Version | None = None
+    comparison: Comparison | None = None
+    final: Version | None = None
+    """The version that was staged: the refit, or the challenger itself."""
+    row: Promotion | None = None
+    """The ledger's last row about it."""
+
+    @property
+    def version(self) -> str:
+        """Number of the version that it came to; empty where there was none."""
+        made = self.final or self.challenger
+        return made.version if made else ""

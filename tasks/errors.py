@@ -33,12 +33,20 @@ class NotEnoughData(EvergreenError):
     """The window is too short, or holds too few labels or one class only."""
 
 
+class SearchTooSlow(EvergreenError):
+    """A search needed more than its time limit. Raise the limit, or lower the number of trials."""
+
+
 class NoChampion(EvergreenError):
     """The model has no champion yet. Run `train` first."""
 
 
 class UnknownVersion(EvergreenError):
     """The registry or the ledger does not have this version."""
+
+
+class ForgedVersion(EvergreenError):
+    """A model file is not the one that was registered. Find out who changed it before anything else."""
 
 
 class RegistryUnavailable(EvergreenError):

@@ -1,96 +1,187 @@
-"""Challenger and champion on one holdout: metrics, and the gain with its uncertainty."""
+"""Challenger and champion on the same rows: scorecards, the gain with its uncertainty, segments, fairness, and the fresh process."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts import Comparison, Interval, Promotion, Scorecard, Version, Window
+from configs.gate import Fairness as FairnessRule
+from configs.schema import ModelConfig
+from tasks.bootstrap import paired_gain
+from tasks.contracts import Comparison, Fairness, Promotion, Query, Scorecard, Segment, Version, Window
 from tasks.features import predict
-from tasks.performance import measure
+from tasks.metrics import intervals, measure, row_loss
+from tasks.query import query_version
 from tasks.resources import Resources
-from tasks.window import read_rows
+from tasks.targets import outcomes, predict_prior
+from tasks.window import labelled_blocks, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
 NO_CHAMPION = "there is no champion yet"
 
 
-def row_loss(outcome: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Log loss of each row, natural logarithm; probabilities are clipped at the smallest float64 step as scikit-learn does."""
-    p = np.clip(prediction, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
-    return -np.where(outcome == 1, np.log(p), np.log1p(-p))
+def judged_from(challenger: Version, champion: Promotion | None, window: Window) -> tuple[datetime, str]:
+    """Where the rows begin that neither has learned from, and what a reader must know of it."""
+    seen = {f"version {v.version}": v.window_end for v in (challenger, champion) if v}
+    start = max([window.holdout_start, *seen.values()])
+    if start == window.holdout_start:
+        return start, ""
+    late = [name for name, end in seen.items() if end == start]
+    return start, (
+        f"{late[0]} learned from rows up to {start:%Y-%m-%d}, so the holdout from {window.holdout_start:%Y-%m-%d} counts only from there"
+    )
 
 
-def paired_gain(
-    champion: np.ndarray, challenger: np.ndarray, blocks: np.ndarray, confidence: float, resamples: int, seed: int
-) -> Interval:
-    """Mean of champion's loss minus challenger's, with one-sided bounds from a bootstrap that draws whole blocks.
+def compare(
+    challenger: Version,
+    champion: Promotion | None,
+    rows: "pd.DataFrame",
+    span: tuple[datetime, datetime],
+    res: Resources,
+    note: str = "",
+) -> Comparison:
+    """Measure both on the labelled rows of `span`, which neither has learned from, and the prior beside them.
 
-    `champion` and `challenger` are losses of the same rows, `blocks` names each row's block.
-    Blocks are drawn with replacement and rows weigh alike (Efron and Tibshirani 1993, 8.6;
-    Davison and Hinkley 1997, 2.4). Each bound holds by itself with probability `confidence`,
-    by percentiles, which is somewhat optimistic for few blocks.
+    Raises:
+        UnknownVersion: MLflow no longer has one of the two, and there is no local copy.
     """
-    _, index = np.unique(blocks, return_inverse=True)
-    sums = np.bincount(index, weights=champion - challenger)
-    rows = np.bincount(index)
-    draws = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=resamples)
-    gains = (draws @ sums) / (draws @ rows)
-    lower, upper = np.quantile(gains, [1 - confidence, confidence])
-    return Interval(float(sums.sum() / rows.sum()), float(lower), float(upper))
+    config, gate = res.config, res.config.gate
+    outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
+    count = len(np.unique(blocks))
+    mine = predict(res.registry.load(challenger.version), rows, config)
+    base = predict_prior(challenger.prior, len(rows), config.target)
+    theirs = predict(res.registry.load(champion.version), rows, config) if champion else None
+    cards = {
+        name: _scorecard(name, outcome, said, blocks, config)
+        for name, said in ((challenger.version, mine), ("prior", base))
+    }
+    other = _scorecard(champion.version, outcome, theirs, blocks, config) if champion and theirs is not None else None
+    gain, impossible = None, ""
+    if theirs is None:
+        impossible = NO_CHAMPION
+    elif len(rows) < gate.min_rows:
+        impossible = f"{len(rows)} labelled rows, gate.min_rows is {gate.min_rows}"
+    elif count < gate.gain.min_blocks:
+        impossible = f"{count} blocks of labelled rows, gate.gain.min_blocks is {gate.gain.min_blocks}"
+    if note and impossible and theirs is not None:
+        impossible = f"{impossible}; {note}"
+    losses = (
+        row_loss(outcome, mine, config.target),
+        None if theirs is None else row_loss(outcome, theirs, config.target),
+    )
+    if not impossible and losses[1] is not None:
+        gain = paired_gain(
+            losses[1], losses[0], blocks, gate.gain.confidence, gate.gain.resamples, config.training.seed
+        )
+    return Comparison(
+        challenger=cards[challenger.version],
+        champion=other,
+        prior=cards["prior"],
+        gain=gain,
+        blocks=count,
+        start=span[0],
+        end=span[1],
+        impossible=impossible,
+        note=note,
+        segments=tuple(measure_segments(rows, losses[0], losses[1], blocks, config)),
+        fairness=tuple(measure_gap(rule, rows, outcome, mine, config) for rule in gate.fairness),
+        query=query(challenger, rows, mine, res),
+    )
 
 
-def compare(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    """Score the holdout with both, and with the prior that predicts the challenger's training base rate.
+def _scorecard(
+    version: str, outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, config: ModelConfig
+) -> Scorecard:
+    bounds = intervals(outcome, prediction, blocks, config.target, config.gate.gain.resamples, config.training.seed)
+    return Scorecard(version, len(outcome), measure(outcome, prediction, config.target), bounds)
 
-    Both trainings must end before the holdout starts; a version that has seen the answers
-    cannot be compared.
+
+def measure_segments(
+    rows: "pd.DataFrame", mine: np.ndarray, theirs: np.ndarray | None, blocks: np.ndarray, config: ModelConfig
+) -> list[Segment]:
+    """Both losses on every value of the declared columns, null as a value of its own, the largest first."""
+    found, rules = [], config.gate.segments
+    for column in rules.columns if rules else ():
+        values = rows[column].astype(object).where(rows[column].notna(), "(null)")
+        for value in values.value_counts().index:
+            at = (values == value).to_numpy()
+            gain = None
+            if theirs is not None:
+                settings = config.gate.gain.confidence, config.gate.gain.resamples, config.training.seed
+                gain = paired_gain(theirs[at], mine[at], blocks[at], *settings)
+            loss = None if theirs is None else float(theirs[at].mean())
+            found.append(Segment(column, str(value), int(at.sum()), float(mine[at].mean()), loss, gain))
+    return found
+
+
+def measure_gap(
+    rule: FairnessRule, rows: "pd.DataFrame", outcome: np.ndarray, prediction: np.ndarray, config: ModelConfig
+) -> Fairness:
+    """The gap between the groups of a column, by fairlearn; NaN where a group has fewer rows than the rule asks for.
+
+    Differences are between the largest and the smallest value of any group (fairlearn's `method="between_groups"`).
+    """
+    groups = rows[rule.column].astype(object).where(rows[rule.column].notna(), "(null)")
+    sizes: Mapping[str, int] = {str(k): int(v) for k, v in groups.value_counts().sort_index().items()}
+    if len(sizes) < 2 or min(sizes.values()) < rule.min_rows:
+        return Fairness(rule.column, rule.metric, float("nan"), sizes)
+    return Fairness(rule.column, rule.metric, _gap(rule, groups, outcome, prediction, config), sizes)
+
+
+def _gap(
+    rule: FairnessRule, groups: "pd.Series", outcome: np.ndarray, prediction: np.ndarray, config: ModelConfig
+) -> float:
+    from fairlearn import metrics
+    from sklearn.metrics import accuracy_score, mean_absolute_error
+
+    if rule.metric == "mean_error_difference":
+        frame = metrics.MetricFrame(
+            metrics=mean_absolute_error, y_true=outcome, y_pred=prediction, sensitive_features=groups
+        )
+        return float(frame.difference())
+    binary = config.target.kind == "binary"
+    said = (prediction >= rule.threshold).astype(int) if binary else prediction.argmax(axis=1)
+    if rule.metric == "accuracy_difference":
+        frame = metrics.MetricFrame(metrics=accuracy_score, y_true=outcome, y_pred=said, sensitive_features=groups)
+        return float(frame.difference())
+    return float(getattr(metrics, rule.metric)(outcome, said, sensitive_features=groups))
+
+
+def query(version: Version, rows: "pd.DataFrame", expected: np.ndarray, res: Resources) -> Query:
+    """The load-and-query check of a registered version, its files fetched from MLflow."""
+    if rows.empty:
+        return Query("there are no rows to ask about", float("nan"), float("nan"), 0, float("nan"), 0)
+    return query_version(res.config, res.registry.local_copy(version.version), rows, expected)
+
+
+def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resources) -> float:
+    """How far a refit's predictions are from the judged version's: the mean absolute difference on some rows.
+
+    Of probabilities for classes, of all classes for several; in standard deviations of the outcome for regression.
     """
     config = res.config
-    rows = read_rows(res, window, window.holdout_start, window.end)
-    outcome = rows[config.target.column].to_numpy()
-    days = rows[config.time].dt.tz_convert(config.partition.timezone).dt.date.to_numpy()
-    blocks = len(set(days))
-    mine = _predictions(challenger.version, rows, res)
-    card = Scorecard(challenger.version, len(rows), measure(outcome, mine))
-    prior = Scorecard("prior", len(rows), measure(outcome, np.full(len(rows), challenger.base_rate)))
-    for version in (challenger, champion):
-        if version and version.window_end > window.holdout_start:
-            why = (
-                f"version {version.version} learned from rows up to {version.window_end:%Y-%m-%d}, "
-                f"the holdout starts {window.holdout_start:%Y-%m-%d}"
-            )
-            return Comparison(card, None, prior, None, blocks, why)
-    if champion is None:
-        return Comparison(card, None, prior, None, blocks, NO_CHAMPION)
-    theirs = _predictions(champion.version, rows, res)
-    other = Scorecard(champion.version, len(rows), measure(outcome, theirs))
-    if blocks < config.gate.min_blocks:
-        why = f"{blocks} days with labels in the holdout, gate.min_blocks is {config.gate.min_blocks}"
-        return Comparison(card, other, prior, None, blocks, why)
-    gate = config.gate
-    gain = paired_gain(
-        row_loss(outcome, theirs), row_loss(outcome, mine), days, gate.confidence, gate.resamples, config.training.seed
-    )
-    return Comparison(card, other, prior, gain, blocks)
-
-
-def _predictions(version: str, rows: "pd.DataFrame", res: Resources) -> np.ndarray:
-    return predict(res.registry.load(version), rows, res.config.features)
+    before, after = (predict(res.registry.load(v.version), rows, config) for v in (judged, final))
+    moved = float(np.abs(after - before).mean()) if len(rows) else float("nan")
+    if config.target.kind != "regression":
+        return moved
+    spread = float(outcomes(rows, config.target).std())
+    return moved / spread if spread > 0 else float("nan")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare v{challenger.version} with the champion")
 def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    """Run the comparison and leave both scorecards in the run log."""
-    comparison = compare(challenger, champion, window, res)
+    """Run the comparison on the holdout, and leave the scorecards in the run log."""
+    start, note = judged_from(challenger, champion, window)
+    rows = read_rows(res, window, start, window.end)
+    comparison = compare(challenger, champion, rows, (start, window.end), res, note)
     log = get_run_logger()
     for card in (comparison.challenger, comparison.champion, comparison.prior):
         if card:
-            log.info(
-                "%s on %d holdout rows: %s", card.version, card.rows, {k: round(v, 4) for k, v in card.metrics.items()}
-            )
+            shown = {k: round(v, 4) for k, v in card.metrics.items()}
+            log.info("%s on %d holdout rows: %s", card.version, card.rows, shown)
     return comparison

@@ -1,18 +1,30 @@
-"""Tell Prefect of a fact. The only module that emits events; the fact itself is in the ledger."""
+"""Tell Prefect of facts and of stage changes. The only module that emits events; what they tell of is in the ledger."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.events import emit_event
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
+from prefect.events.worker import EventsWorker
 
-from tasks.contracts import Fact, PartitionRef, Record, Stage
+from tasks.contracts import Action, Fact, PartitionRef, Promotion, Record, Stage
 from tasks.lake import digest_json
 from tasks.resources import Resources
 
 NAMESPACE = UUID("5d0c8b52-1d1c-4f7e-9f3e-2a9a8f7c1e10")
-EVENT = {"drift": "evergreen.drift.detected"}
+EVENT = {"drift": "evergreen.drift.detected", "alias": "evergreen.alias.diverged"}
+CHANGE: dict[Action, str] = {
+    "stage": "evergreen.challenger.staged",
+    "request": "evergreen.approval.requested",
+    "promote": "evergreen.model.promoted",
+    "adopt": "evergreen.model.promoted",
+    "rollback": "evergreen.model.rolled_back",
+}
+"""The events of stage changes; the other rows are told by nothing but the ledger."""
 PATIENCE = timedelta(minutes=2)
 """Wall time after which a fact without a decision is sent again."""
 
@@ -48,18 +60,94 @@ def snapshot_url(record: Record, res: Resources) -> str:
     return f"{res.settings.evidently_url}/projects/{project}/reports/{snapshot}" if project and snapshot else ""
 
 
+def resource(model: str, **more: str) -> dict[str, str]:
+    """What an event is about: a model, with what automations may match on."""
+    named = {
+        "prefect.resource.id": f"evergreen.model.{model}",
+        "prefect.resource.name": model,
+        "evergreen.model": model,
+    }
+    return named | {f"evergreen.{key}": value for key, value in more.items()}
+
+
 def emit(fact: Fact) -> None:
     """Send a fact's event. Sending is asynchronous and may be lost; the ledger's row is not."""
+    about = {"partition": fact.partition} if fact.partition else {}
     emit_event(
-        event=EVENT[fact.kind],
-        resource={
-            "prefect.resource.id": f"evergreen.model.{fact.model}",
-            "prefect.resource.name": fact.model,
-            "evergreen.model": fact.model,
-            "evergreen.partition": fact.partition,
-        },
-        payload={"fact_id": fact.id, **fact.payload},
+        event=EVENT[fact.kind], resource=resource(fact.model, **about), payload={"fact_id": fact.id, **fact.payload}
     )
+
+
+def alias_fact(champion: Promotion, found: str | None, res: Resources) -> Fact:
+    """The fact that the alias is not where the ledger's champion is. Seen again it is the same fact."""
+    seen = digest_json([champion.model, champion.hash, found])
+    payload = {
+        "model": champion.model,
+        "champion": champion.version,
+        "alias": found,
+        "as_of": champion.as_of.isoformat(),
+        "link": res.registry.version_url(found) if found else "",
+    }
+    return Fact(str(uuid5(NAMESPACE, seen)), champion.model, "alias", "", champion.as_of, payload)
+
+
+def change_id(row: Promotion) -> UUID:
+    """The id of a ledger row's event: sent twice, it is the same event."""
+    return uuid5(NAMESPACE, row.hash)
+
+
+def emit_change(row: Promotion, res: Resources) -> None:
+    """Send the event of a stage change, with the row's hash; rows that nobody waits for have none."""
+    if row.action not in CHANGE:
+        return
+    gain = row.evidence.get("gain")
+    emit_event(
+        event=CHANGE[row.action],
+        id=change_id(row),
+        resource=resource(row.model, version=row.version),
+        payload={
+            "model": row.model,
+            "version": row.version,
+            "previous": row.previous,
+            "sequence": row.sequence,
+            "from": row.from_stage,
+            "to": row.to_stage,
+            "as_of": row.as_of.isoformat(),
+            "by": row.by,
+            "assurance": row.assurance,
+            "reason": row.reason,
+            "gain": gain,
+            "hash": row.hash,
+            "link": res.registry.version_url(row.version),
+        },
+    )
+
+
+def known_hashes(model: str) -> dict[str, str]:
+    """The hashes in the stage changes' events that Prefect still has of a model, by event id. It forgets after a while."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=sorted(set(CHANGE.values()))),
+        resource=EventResourceFilter(id=[f"evergreen.model.{model}"]),
+        occurred=EventOccurredFilter(since=datetime.now(UTC) - timedelta(days=3650)),
+    )
+    found: dict[str, str] = {}
+    with get_client(sync_client=True) as client:
+        page = client.request("POST", "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 50})
+        while True:
+            answer = page.raise_for_status().json()
+            found |= {event["id"]: event["payload"].get("hash", "") for event in answer["events"]}
+            if not answer.get("next_page"):
+                return found
+            page = client._client.get(answer["next_page"])
+
+
+def flush(seconds: float = 30) -> bool:
+    """Wait until the events of this process have left it. False when they have not in time."""
+    worker = EventsWorker.instance()
+    waiting = threading.Thread(target=worker.wait_until_empty, daemon=True)
+    waiting.start()
+    waiting.join(seconds)
+    return not waiting.is_alive()
 
 
 def untold_drift(ref: PartitionRef, res: Resources) -> Fact | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from configs.schema import ModelConfig
+from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
 from tasks.lake import digest_json
@@ -41,11 +41,12 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
     times = rows.drop_duplicates(key).set_index(key)[config.time]
     row_time = labels[key].map(times)
     value = labels[target]
+    possible, impossible = _possible(value, config.target)
     wrong = {
         "no key": labels[key].isna(),
         "no row has this key": labels[key].notna() & row_time.isna(),
         "the same key and known-time twice": labels[key].notna() & labels.duplicated([key, "known_at"], keep=False),
-        f"{target} is not 0 or 1": value.notna() & ~value.isin([0, 1]),
+        f"{target} is {impossible}": value.notna() & ~possible,
         "no known-time": value.notna() & labels["known_at"].isna(),
         "known before the moment of its row": labels["known_at"] < row_time,
     }
@@ -58,6 +59,15 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
     known = known.sort_values(["known_at", key]).drop_duplicates(key, keep="last").sort_values(key)
     mature = int(known[target].notna().sum())
     return Sorted(known, bad, mature, len(known) - mature, len(times) - len(known))
+
+
+def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
+    """Which outcomes can be true, and what is said of the others."""
+    if target.kind == "binary":
+        return value.isin([0, 1]), "not 0 or 1"
+    if target.kind == "multiclass":
+        return value.isin(target.classes), f"not in target.classes ({', '.join(target.classes)})"
+    return value.abs() < float("inf"), "no finite number"
 
 
 def collect(ref: PartitionRef, res: Resources) -> Made:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from configs.schema import Every, ModelConfig
+from configs.base import Every
+from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef
 
 EXAMPLE = {"M": "2013-05", "W": "2013-W20", "D": "2013-05-14", "H": "2013-05-14T10"}

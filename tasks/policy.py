@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Literal
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -10,8 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from configs.schema import Retraining
 from tasks.contracts import Decision, Fact, Promotion, Stage, Training
 from tasks.ledger.store import Ledger, RetrainingInFlight
+from tasks.promotion import asked
 from tasks.resources import Resources
 from tasks.runs import has_ended
+
+Outcome = Literal["promoted", "staged", "refused"]
+OUTCOME: dict[str, Outcome] = {"promote": "promoted", "stage": "staged", "request": "staged", "refuse": "refused"}
+"""What the last of a retraining's ledger rows makes of it."""
 
 
 def decide(
@@ -20,12 +26,14 @@ def decide(
     champion: Promotion | None,
     last: Decision | None,
     in_flight: Decision | None,
+    in_shadow: Promotion | None,
     learnable_until: datetime | None,
     rules: Retraining,
 ) -> Decision:
     """The policy. Touches nothing; every moment in it is as-of time.
 
-    `last` is the newest retraining that ended with a gate's verdict, `learnable_until` the end of
+    `last` is the newest retraining that ended with a gate's verdict, `in_shadow` the row of a challenger
+    that has not yet held up or failed (one that waits for a person does not count), `learnable_until` the end of
     the newest validated partition over at the fact's as-of. The first rule that applies decides.
     """
 
@@ -38,6 +46,10 @@ def decide(
         return decline("no champion", "there is no champion to replace; run `train`")
     if in_flight:
         return decline("in flight", f"the retraining as of {in_flight.as_of:%Y-%m-%d} has not ended")
+    if in_shadow:
+        return decline(
+            "in shadow", f"version {in_shadow.version} scores in the champion's shadow; it is promoted or refused first"
+        )
     since = max([champion.as_of] + ([last.as_of] if last else []))
     if fact.as_of <= since:
         return decline("superseded", f"a training as of {since:%Y-%m-%d} came after what this fact saw")
@@ -88,13 +100,16 @@ def _ask(fact: Fact, res: Resources) -> Decision:
     """Gather what the policy needs to know, and ask it."""
     ledger = res.ledger
     settle_dead_retraining(ledger)
-    judged = [d for d in ledger.decisions() if d.outcome in ("promoted", "refused")]
+    judged = [d for d in ledger.decisions() if d.outcome in ("promoted", "staged", "refused")]
+    staged, champion = ledger.challenger(), ledger.champion()
+    waits = staged and asked(staged.version, champion, ledger.promotions())
     ends = [ref.end for key in res.lake.keys(Stage.VALID) if (ref := res.ref(key)).end <= fact.as_of]
     decision = decide(
         fact,
-        champion=ledger.champion(),
+        champion=champion,
         last=judged[-1] if judged else None,
         in_flight=ledger.in_flight(),
+        in_shadow=None if waits else staged,
         learnable_until=max(ends, default=None),
         rules=res.config.retraining,
     )
@@ -102,10 +117,25 @@ def _ask(fact: Fact, res: Resources) -> Decision:
 
 
 def settle_dead_retraining(ledger: Ledger) -> None:
-    """Close a retraining whose flow run ended without saying how: it crashed or was killed."""
+    """Close a retraining whose flow run ended without saying how: it crashed or was killed.
+
+    What it had already written into the ledger is its outcome.
+    """
     open_one = ledger.in_flight()
     if open_one and open_one.flow_run and has_ended(open_one.flow_run):
-        ledger.close_decision(open_one.fact_id, "failed", f"flow run {open_one.flow_run} ended without a result")
+        died = f"flow run {open_one.flow_run} ended without a result"
+        if found := _came_to(open_one, ledger):
+            ledger.close_decision(open_one.fact_id, found[0], f"{found[1]}; {died}", found[2])
+        else:
+            ledger.close_decision(open_one.fact_id, "failed", died)
+
+
+def _came_to(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:
+    """What the ledger's rows of a retraining say of it: outcome, detail and version."""
+    since = decision.recorded_at
+    own = [r for r in ledger.promotions() if since and r.recorded_at and r.recorded_at >= since]
+    told = [(OUTCOME[r.action], r.reason, r.version) for r in own if r.as_of == decision.as_of and r.action in OUTCOME]
+    return told[-1] if told else None
 
 
 @contextmanager
@@ -120,11 +150,12 @@ def closing(decision: Decision, ledger: Ledger) -> Iterator[None]:
 
 def close(decision: Decision, training: Training, ledger: Ledger) -> Decision:
     """Note on the decision what its retraining came to, and return it as it now stands."""
-    if training.promotion:
-        version = training.promotion.version
-        ledger.close_decision(decision.fact_id, "promoted", f"version {version} is champion", version)
-    else:
-        ledger.close_decision(
-            decision.fact_id, "refused", "; ".join(training.decision.reasons), training.challenger.version
-        )
+    version = training.version
+    rows = [r for r in ledger.promotions() if r.version == version and r.action in OUTCOME]
+    if not rows:  # no candidate beat the baseline
+        ledger.close_decision(decision.fact_id, "refused", "; ".join(training.decision.reasons))
+        return ledger.decision(decision.fact_id) or decision
+    last = rows[-1]
+    detail = f"version {version} is {last.to_stage}" if last.action != "refuse" else last.reason
+    ledger.close_decision(decision.fact_id, OUTCOME[last.action], detail, version)
     return ledger.decision(decision.fact_id) or decision

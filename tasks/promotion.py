@@ -1,93 +1,191 @@
-"""Judge a challenger against the champion, and promote it by a row in the ledger.
+"""Take a version through its stages, each step a row in the ledger: candidate -> challenger -> champion.
 
-`judge` is the whole rule and touches nothing; `promote` is the whole side effect and
-decides nothing. Changing what "better" means should never touch `promote`.
+`tasks/gate.py` decides and touches nothing; this acts and decides nothing that the gate or model.yaml has
+not. Every step may be cut off: what the ledger says is true, and the next run goes on from there.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import get_current_settings
 
-from configs.schema import Gate
-from tasks.contracts import Comparison, GateDecision, Promotion, Stage, Verdict, Version
-from tasks.errors import GateRefused, UnknownVersion
-from tasks.evaluation import NO_CHAMPION
+from tasks.contracts import (
+    AFTER,
+    Action,
+    Comparison,
+    GateDecision,
+    Promotion,
+    Stage,
+    Training,
+    Version,
+)
+from tasks.delivery import deliver
+from tasks.errors import GateRefused, StaleDecision, UnknownVersion
+from tasks.evaluation import query
 from tasks.features import predict
-from tasks.performance import finite
+from tasks.gate import evidence, judge_shadow
+from tasks.ledger.promotions import stage_of
 from tasks.resources import Resources
+from tasks.shadow import compare_in_shadow, matured_shadow
 from tasks.window import newest_ref
 
-NAN = float("nan")
+AUTOMATION = "evergreen"
+WHY = "the gate passed it"
 
 
-def judge(comparison: Comparison, gate: Gate) -> GateDecision:
-    """Return the gate's decision on a challenger, rule by rule.
+def assurance(by: str) -> Literal["automation", "asserted", "authenticated"]:
+    """How sure a name is. Prefect's own server knows no users: with its shared password a name is authenticated only as far as that."""
+    if by == AUTOMATION:
+        return "automation"
+    api = get_current_settings().api
+    return "authenticated" if api.key or api.auth_string else "asserted"
 
-    Losses are log loss on the holdout. A rule that cannot be judged fails: NaN compares as
-    not passed. Without a champion there is no gain to show, and the challenger must only
-    hold the floor and beat the prior.
+
+def write(
+    action: Action,
+    version: Version,
+    champion: Promotion | None,
+    as_of: datetime,
+    reason: str,
+    found: dict[str, Any],
+    res: Resources,
+    by: str = AUTOMATION,
+) -> Promotion:
+    """Append one row about a version, decided against `champion`."""
+    row = Promotion(
+        model=version.model,
+        sequence=0,
+        action=action,
+        version=version.version,
+        previous=champion.version if champion else None,
+        against=champion.sequence if champion else 0,
+        as_of=as_of,
+        window_end=version.window_end,
+        by=by,
+        assurance=assurance(by),
+        reason=reason,
+        evidence=found | {"digest": version.digest},
+        run_id=version.run_id,
+        flow_run=res.flow_run,
+    )
+    written = res.ledger.append(row)
+    get_run_logger().info("row %d: version %s, %s: %s", written.sequence, written.version, written.action, reason)
+    return written
+
+
+def looks(res: Resources, champion: Promotion | None) -> int:
+    """Which judgement against this champion the next one is. A re-judgement counts as another look."""
+    if champion is None:
+        return 1
+    judged = [r for r in res.ledger.promotions() if r.against == champion.sequence and r.evidence.get("verdicts")]
+    return 1 + len({str(r.evidence["verdicts"]) for r in judged})
+
+
+@task(cache_policy=NO_CACHE, task_run_name="stage or refuse v{training.version}")
+def settle_training(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
+    """Write down what the gate said: the version becomes challenger, or is refused. An earlier challenger retires."""
+    challenger, comparison = training.challenger, training.comparison
+    assert challenger
+    assert comparison
+    found, moment = evidence(training.decision, comparison), training.window.as_of
+    version = training.final or challenger
+    if version.version != challenger.version:
+        write("retire", challenger, champion, moment, f"refitted as version {version.version}", {}, res)
+    if not training.decision.passed:
+        row = write("refuse", version, champion, moment, "; ".join(training.decision.reasons), found, res)
+        deliver(res)
+        return row
+    return stage(version, champion, moment, reason, found, res)
+
+
+def stage(
+    version: Version,
+    champion: Promotion | None,
+    as_of: datetime,
+    reason: str,
+    found: dict[str, Any],
+    res: Resources,
+    by: str = AUTOMATION,
+) -> Promotion:
+    """Make a version that passed the gate the model's challenger."""
+    earlier = res.ledger.challenger()
+    if earlier and earlier.version != version.version:
+        retired = res.registry.version(earlier.version)
+        write("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
+    row = write("stage", version, champion, as_of, reason, found, res, by)
+    deliver(res)
+    return row
+
+
+@task(cache_policy=NO_CACHE, task_run_name="advance the challenger")
+def advance_challenger(res: Resources) -> Promotion | None:
+    """Take the challenger as far as model.yaml lets it go now; returns the ledger's row if there is a new one.
+
+    It waits until enough partitions that it scored in the champion's shadow have matured, must hold up
+    on them, and then is promoted, or waits for a person. A step that a killed run left undone is done.
     """
-    loss = comparison.challenger.metrics.get("log_loss", NAN)
-    prior = comparison.prior.metrics.get("log_loss", NAN)
-    verdicts = [
-        Verdict("floor: log loss", loss <= gate.max_loss, loss, gate.max_loss),
-        Verdict("better than the prior: log loss", loss < prior, loss, prior),
-    ]
-    first = comparison.champion is None and comparison.impossible == NO_CHAMPION
-    if comparison.gain is not None:
-        note = f"mean gain {comparison.gain.value:.5f} over {comparison.blocks} days"
-        verdicts.append(
-            Verdict(
-                "gain over the champion, lower bound",
-                comparison.gain.lower > gate.min_gain,
-                comparison.gain.lower,
-                gate.min_gain,
-                note,
-            )
+    staged, champion = res.ledger.challenger(), res.ledger.champion()
+    if staged is None:
+        return None
+    version = res.registry.version(staged.version)
+    if bar := barred(version, res.ledger.promotions()):
+        return _refuse(version, champion, staged.as_of, bar, {}, res)
+    needed = res.config.promotion.shadow.partitions if champion else 0
+    if needed == 0:
+        if staged.against != (champion.sequence if champion else 0):
+            why = f"it was judged against version {staged.previous or 'none'}, which is champion no longer; train or `promote` anew"
+            return _refuse(version, champion, staged.as_of, why, {}, res)
+        return _promote_or_ask(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
+    assert champion
+    matured = matured_shadow(staged, champion, res)
+    if len(matured) < needed:
+        get_run_logger().info(
+            "challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed
         )
-    elif not first:
-        verdicts.append(
-            Verdict(
-                "gain over the champion, lower bound",
-                False,
-                NAN,
-                gate.min_gain,
-                f"could not be judged: {comparison.impossible}",
-            )
-        )
-    against = comparison.champion.version if comparison.champion else None
-    return GateDecision(comparison.challenger.version, against, tuple(verdicts))
+        return None
+    comparison = compare_in_shadow(version, champion, matured, res)
+    decision = judge_shadow(comparison, len(matured), res.config, looks(res, champion))
+    found, moment = evidence(decision, comparison), matured[-1].as_of
+    log_verdicts(decision, res)
+    if not decision.passed:
+        return _refuse(version, champion, moment, "; ".join(decision.reasons), found, res)
+    return _promote_or_ask(version, champion, moment, f"{staged.reason}; held up in the champion's shadow", found, res)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="judge v{comparison.challenger.version}")
-def judge_challenger(comparison: Comparison, challenger: Version, res: Resources) -> GateDecision:
-    """Run the gate, and leave every rule's numbers in the run log and on the MLflow run."""
-    decision = judge(comparison, res.config.gate)
+def _refuse(
+    version: Version, champion: Promotion | None, as_of: datetime, why: str, found: dict[str, Any], res: Resources
+) -> Promotion:
+    row = write("refuse", version, champion, as_of, why, found, res)
+    deliver(res)
+    return row
+
+
+def _promote_or_ask(
+    version: Version, champion: Promotion | None, as_of: datetime, reason: str, found: dict[str, Any], res: Resources
+) -> Promotion | None:
+    """Promote, or ask for a person's approval once."""
+    if not res.config.promotion.approval:
+        row = write("promote", version, champion, as_of, reason, found, res)
+    elif asked(version.version, champion, res.ledger.promotions()):
+        return None
+    else:
+        row = write("request", version, champion, as_of, f"{reason}; waits for a person to run `promote`", found, res)
+    deliver(res)
+    return row
+
+
+def asked(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -> bool:
+    """Whether a person has been asked about a version while this champion was in force."""
+    against = champion.sequence if champion else 0
+    return any(r.action == "request" and r.version == version and r.against == against for r in rows)
+
+
+def log_verdicts(decision: GateDecision, res: Resources) -> None:
     for verdict in decision.verdicts:
         get_run_logger().info("%s", verdict)
-    metrics = {f"holdout_{k}": v for k, v in comparison.challenger.metrics.items()}
-    if comparison.gain:
-        metrics |= {"gain": comparison.gain.value, "gain_lower": comparison.gain.lower}
-    res.registry.annotate(challenger.run_id, metrics, {"gate.json": evidence(decision, comparison)})
-    return decision
-
-
-def evidence(decision: GateDecision, comparison: Comparison) -> dict[str, object]:
-    """What the ledger keeps of a judgement: numbers and thresholds, NaN as null."""
-    cards = [c for c in (comparison.challenger, comparison.champion, comparison.prior) if c]
-    verdicts = [asdict(v) | finite({"value": v.value, "threshold": v.threshold}) for v in decision.verdicts]
-    return {
-        "judged": decision.version,
-        "against": decision.against,
-        "passed": decision.passed,
-        "verdicts": verdicts,
-        "holdout": {c.version: {"rows": c.rows} | finite(c.metrics) for c in cards},
-    }
 
 
 @task(cache_policy=NO_CACHE, task_run_name="promote v{version.version}")
@@ -99,33 +197,54 @@ def promote_version(
     as_of: datetime,
     reason: str,
     res: Resources,
-    by: str = "evergreen",
+    by: str,
+    action: Literal["promote", "adopt"] = "promote",
 ) -> Promotion:
-    """Make a version champion from `as_of` on. Safe to run twice, and to die anywhere in.
-
-    The ledger's row is the promotion; the alias follows it. If we die between the two, the
-    next training's `registry.follow` repairs it.
+    """Make a version champion from `as_of` on in the name of a person, on a judgement of now.
 
     Raises:
         StaleDecision: `champion`, which the decision was made against, is no longer; judge again.
         GateRefused: the decision did not pass, or is about another version.
     """
+    found = evidence(decision, comparison)
     if not decision.passed or decision.version not in (version.version, version.judged_as):
         why = "; ".join(decision.reasons) or "the decision is about another version"
+        if stage_of(version.version, res.ledger.promotions()) == "challenger":
+            _refuse(version, champion, as_of, why, found, res)
         raise GateRefused(f"{version.model} v{version.version} is not promoted: {why}")
-    return _append("promote", version, champion, as_of, by, reason, evidence(decision, comparison), res)
+    if stage_of(version.version, res.ledger.promotions()) != "challenger":
+        stage(version, champion, as_of, f"{WHY}, judged again for {by}", found, res, by)
+    row = write(action, version, champion, as_of, reason, found, res, by)
+    deliver(res)
+    return row
+
+
+@task(cache_policy=NO_CACHE, task_run_name="put the alias back")
+def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
+    """Point the alias at the ledger's champion again, and write down who did and why.
+
+    Raises:
+        UnknownVersion: there is no champion.
+    """
+    champion = res.ledger.champion()
+    if champion is None:
+        raise UnknownVersion(f"{res.config.name}: the ledger has no champion that the alias could be put back to")
+    found = {"alias_was": res.registry.alias()}
+    row = write("restore", res.registry.version(champion.version), champion, champion.as_of, reason, found, res, by)
+    deliver(res)
+    return row
 
 
 @task(cache_policy=NO_CACHE, task_run_name="roll back")
 def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, res: Resources) -> Promotion:
-    """Make an earlier champion the champion again, once it has loaded and scored the newest valid rows.
+    """Make an earlier champion the champion again, once a fresh process has loaded and queried it.
 
     Raises:
         UnknownVersion: no such earlier champion, or MLflow no longer has it.
+        GateRefused: it does not load, or does not answer soundly.
         StaleDecision: somebody else promoted meanwhile.
     """
-    champion = res.ledger.champion()
-    history = res.ledger.promotions()
+    champion, history = res.ledger.champion(), res.ledger.champions()
     earlier = [p.version for p in history if champion and p.version != champion.version]
     target = number or predecessor(history)
     if champion is None or target not in earlier:
@@ -133,53 +252,56 @@ def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, 
         raise UnknownVersion(
             f"{res.config.name}: version {target or '?'} was never champion before; earlier champions: {known}"
         )
-    newest = newest_ref(res)
+    version, newest = res.registry.version(target), newest_ref(res)
     rows = res.lake.read(Stage.VALID, newest.key).head(1000)
-    scored = predict(res.registry.load(target), rows, res.config.features)
-    if not np.isfinite(scored).all():
+    asked_about = query(version, rows, predict(res.registry.load(target), rows, res.config), res)
+    if asked_about.problem:
         raise GateRefused(
-            f"{res.config.name} v{target} gives predictions that are no numbers on {newest}; choose another version"
+            f"{res.config.name} v{target} fails load-and-query on {newest}: {asked_about.problem}; choose another version"
         )
-    checked = {"checked_rows": len(rows), "checked_on": newest.key}
+    found = {"query": vars(asked_about), "asked_about": newest.key}
     moment = as_of or max(newest.as_of, champion.as_of)
-    return _append("rollback", res.registry.version(target), champion, moment, by, reason, checked, res)
+    row = write("rollback", version, champion, moment, reason, found, res, by)
+    deliver(res)
+    return row
 
 
 def predecessor(history: Sequence[Promotion]) -> str | None:
-    """The version that the champion replaced when it was promoted; what was rolled back from does not count."""
+    """The version that the champion replaced when it was promoted; what was rolled back from does not count.
+
+    `history` are the rows that made champions, oldest first.
+    """
     champion = history[-1].version if history else None
-    promoted = [p for p in history if p.version == champion and p.action == "promote"]
+    promoted = [p for p in history if p.version == champion and p.action in ("promote", "adopt")]
     return promoted[-1].previous if promoted else None
 
 
-def _append(
-    action: Literal["promote", "rollback"],
-    version: Version,
-    champion: Promotion | None,
-    as_of: datetime,
-    by: str,
-    reason: str,
-    found: dict[str, object],
-    res: Resources,
-) -> Promotion:
-    """Write the ledger's next row unless it stands there, and let the alias follow."""
-    current = res.ledger.champion()
-    if current is None or current.version != version.version:
-        row = Promotion(
-            model=version.model,
-            sequence=0,
-            action=action,
-            version=version.version,
-            previous=champion.version if champion else None,
-            as_of=as_of,
-            window_end=version.window_end,
-            by=by,
-            reason=reason,
-            evidence=found | {"digest": version.digest},
-            run_id=version.run_id,
-            flow_run=res.flow_run,
+def barred(version: Version, rows: Sequence[Promotion]) -> str:
+    """Why automation may not promote a version: a person rolled back from it, or from its twin by digest.
+
+    A later promotion by a person lifts the bar. Empty when there is none.
+    """
+    why = ""
+    digests = {row.version: row.evidence.get("digest") for row in rows}
+    for row in rows:
+        left = row.previous if row.action == "rollback" else None
+        if left and (left == version.version or digests.get(left) == version.digest):
+            why = f"{row.by} rolled back from version {left} ({row.reason}); only a person may promote it again, by `promote`"
+        made = AFTER[row.action] == "champion" and row.by != AUTOMATION and row.action in ("promote", "adopt")
+        if made and (row.version == version.version or digests.get(row.version) == version.digest):
+            why = ""
+    return why
+
+
+def stale_look(against: str | None, champion: Promotion | None, model: str) -> None:
+    """Refuse an approval that was given while another version was champion.
+
+    Raises:
+        StaleDecision: naming both.
+    """
+    current = champion.version if champion else None
+    if against is not None and against != current:
+        raise StaleDecision(
+            f"{model}: the approval is for a time when version {against} was champion, but now it is version {current or 'none'}; "
+            f"look at the newest evidence and approve again"
         )
-        current = res.ledger.append(row)
-        get_run_logger().info("version %s is champion for partitions after %s", version.version, as_of.isoformat())
-    res.registry.follow(res.ledger)
-    return current

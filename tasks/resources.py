@@ -7,7 +7,8 @@ from pathlib import Path
 from configs.load import Model, load_model
 from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
-from tasks.contracts import PartitionRef, RunInfo
+from tasks.contracts import PartitionRef, Promotion, RunInfo
+from tasks.errors import NoChampion
 from tasks.lake import Lake
 from tasks.ledger.store import Ledger
 from tasks.partitions import partition
@@ -30,9 +31,25 @@ class Resources:
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
         return partition(self.config, key, as_of)
 
+    def champion(self) -> Promotion:
+        """Today's champion.
+
+        Raises:
+            NoChampion: there is none yet.
+        """
+        found = self.ledger.champion()
+        if found is None:
+            raise NoChampion(f"{self.config.name} has no champion yet; run `train` first")
+        return found
+
+    @property
+    def commit(self) -> str:
+        """The git commit that runs."""
+        return self.settings.git_commit or git_commit(ROOT)
+
     def run_info(self, started: datetime) -> RunInfo:
         seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
-        return RunInfo(started, seconds, self.flow_run, self.settings.git_commit or git_commit(ROOT))
+        return RunInfo(started, seconds, self.flow_run, self.commit)
 
 
 def open_resources(name: str, flow_run: str = "") -> Resources:

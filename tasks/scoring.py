@@ -1,31 +1,37 @@
-"""Score a partition with the version that was champion at its as-of."""
+"""Score a partition with the version that was champion at its as-of, and with the challenger in its shadow."""
 
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.features import predict
 from tasks.resources import Resources
 from tasks.stages import Made, NotDue, Step, made_from
+from tasks.targets import prediction_columns
 
 VERSION = 1
 
 
 def score(ref: PartitionRef, res: Resources) -> Made:
-    """Write key, time, prediction, model version and as-of of every valid row.
-
-    The prediction is the probability of the positive class.
+    """Write key, time, prediction, model version and as-of of every valid row. `tasks/targets.py` tells what a prediction is.
 
     Raises:
         RegistryUnavailable: MLflow does not answer and this version was never fetched before.
     """
-    champion = champion_of(ref, res)
+    return _score(Stage.PREDICTIONS, champion_of(ref, res), ref, res)
+
+
+def score_shadow(ref: PartitionRef, res: Resources) -> Made:
+    """The same by the challenger, kept apart: nobody acts on these, they are evidence for its promotion."""
+    return _score(Stage.SHADOW, challenger_of(ref, res), ref, res)
+
+
+def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
+    config = res.config
     frame = res.lake.read(Stage.VALID, ref.key)
-    scored = frame[[res.config.key, res.config.time]].assign(
-        prediction=predict(res.registry.load(champion.version), frame, res.config.features),
-        model_version=champion.version,
-        as_of=ref.as_of,
-    )
-    digest = res.lake.write_frame(Stage.PREDICTIONS, ref.key, scored)
-    seen = champion.window_end > ref.start
-    return Made(rows=len(scored), digest=digest, data={"version": champion.version, "trained_on_it": seen})
+    model = res.registry.load(by.version, str(by.evidence.get("digest", "")))
+    prediction = predict(model, frame, config)
+    said = prediction_columns(prediction, config.target)
+    scored = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
+    digest = res.lake.write_frame(stage, ref.key, scored)
+    return Made(len(scored), digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})
 
 
 def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
@@ -40,6 +46,18 @@ def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
     return champion
 
 
+def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
+    """The row that staged the challenger in force at the partition's as-of.
+
+    Raises:
+        NotDue: there was none, or the model has no shadow stage.
+    """
+    challenger = res.ledger.challenger(ref.as_of) if res.config.promotion.shadow.partitions else None
+    if challenger is None:
+        raise NotDue("no challenger")
+    return challenger
+
+
 def model_input(promotion: Promotion) -> str:
     """A version by number and content, so that a new registry's version 1 is not taken for the old one's."""
     return f"{promotion.version}:{promotion.evidence.get('digest', '')}"
@@ -49,4 +67,9 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(champion_of(ref, res))}
 
 
+def shadow_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(challenger_of(ref, res))}
+
+
 SCORE = Step("score", Stage.PREDICTIONS, VERSION, inputs, score)
+SHADOW = Step("shadow", Stage.SHADOW, VERSION, shadow_inputs, score_shadow)

@@ -200,7 +200,8 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cut: datetime
     """
     config = model.config
     wanted = {config.key: TEXTS, config.time: ZONED}
-    wanted |= dict.fromkeys(config.features.numeric, NUMBERS) | dict.fromkeys(config.features.categorical, TEXTS)
+    wanted |= dict.fromkeys(config.features.numeric, NUMBERS)
+    wanted |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)
     casts = {config.time: "TIMESTAMPTZ"} | dict.fromkeys(config.features.numeric, "DOUBLE")
     files = source_files(model, ref)
     return _query(model, model.config.source.sql, model.source_sql, ref, files, wanted, casts, threads, cut)
@@ -212,8 +213,13 @@ def read_labels(model: Model, ref: PartitionRef, threads: int = 2) -> "pa.Table"
     A row whose outcome is null and whose known-time is given will never have one.
     """
     config = model.config
-    wanted = {config.key: TEXTS, config.target.column: NUMBERS, "known_at": ZONED}
-    casts = {config.target.column: "DOUBLE", "known_at": "TIMESTAMPTZ"}
+    classes = config.target.kind == "multiclass"
+    wanted: dict[str, tuple[str, ...]] = {
+        config.key: TEXTS,
+        config.target.column: TEXTS if classes else NUMBERS,
+        "known_at": ZONED,
+    }
+    casts = {config.target.column: "VARCHAR" if classes else "DOUBLE", "known_at": "TIMESTAMPTZ"}
     files = source_files(model, ref)
     return _query(model, model.config.source.labels, model.labels_sql, ref, files, wanted, casts, threads, None)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tasks.contracts import Decision, Fact, PartitionRef, Stage
 from tasks.resources import Resources
 from tasks.stages import freshness
-from tasks.walk import ALL
+from tasks.walk import steps_of
 
 LETTER = {"fresh": "fresh", "missing": "-", "stale": "stale", "blocked": "BLOCKED", "failed": "FAILED", "waiting": "."}
 
@@ -59,6 +59,6 @@ def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
     """One row a partition, one column a stage: fresh, stale, BLOCKED, FAILED, `-` missing, `.` not due."""
     rows = []
     for ref in refs:
-        states = {str(step.stage): LETTER[freshness(step, ref, res).state] for step in ALL}
+        states = {str(step.stage): LETTER[freshness(step, ref, res).state] for step in steps_of(res.config)}
         rows.append({"partition": ref.key, **states})
     return rows

@@ -1,109 +1,161 @@
-"""Fit a challenger on a window, and refit what passed on the whole of it."""
+"""Fit the chosen recipe as the challenger, and refit what passed on the whole window."""
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Candidate
-from tasks.contracts import Stage, Version, Window
-from tasks.features import build_pipeline, inputs_of, model_digest, predict
-from tasks.performance import measure
+from tasks.calibration import calibrated
+from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
+from tasks.digests import frame_digest, model_digest
 from tasks.resources import Resources
+from tasks.selection import fit, foresee, time_splits
+from tasks.targets import outcomes, prior_of
 from tasks.window import hold_to_rules, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sklearn.pipeline import Pipeline
 
 
-def fit(candidate: Candidate, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
-    """Fit one candidate on labelled rows. The same rows, config and thread count give the same model."""
-    config = res.config
-    pipeline = build_pipeline(candidate, config.features, res.settings.threads, config.training.seed)
-    return pipeline.fit(inputs_of(rows, config.features), rows[config.target.column].to_numpy(dtype=np.int64))
+def fit_recipe(recipe: Recipe, rows: "pd.DataFrame", end: datetime, res: Resources) -> Any:
+    """Fit a recipe on all rows, which end before `end`; calibrated on the validation splits if the recipe says so.
 
-
-def choose(rows: "pd.DataFrame", window: Window, res: Resources) -> str:
-    """The candidate with the lowest log loss on the newest part of the rows, as long as the holdout.
-
-    Every candidate is fitted on what lies before, with a gap of the label delay, so that the
-    choice is made as it would have been made then. A single candidate needs no choice.
+    The calibrator learns from predictions of rows that were not fitted on; the estimator
+    under it then learns from all of them.
     """
+    pipeline = fit(recipe, rows, res)
+    if recipe.calibration == "none":
+        return pipeline
+    seen = foresee(recipe, time_splits(rows, end, res.config), res)
+    return calibrated(pipeline, seen.responses, outcomes(seen.rows, res.config.target), recipe.calibration)
+
+
+def learned_from(rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[Learned, ...]:
+    """The rows of each partition by digest, as they were read for this training."""
     config = res.config
-    names = list(config.training.candidates)
-    if len(names) == 1:
-        return names[0]
-    border = window.holdout_start - config.training.window.holdout
-    before = rows[rows[config.time] < border - config.target.delay]
-    after = rows[rows[config.time] >= border]
-    hold_to_rules(config, before, window)
-    losses = {}
-    for name in names:
-        pipeline = fit(config.training.candidates[name], before, res)
-        prediction = predict(pipeline, after, config.features)
-        losses[name] = measure(after[config.target.column].to_numpy(), prediction)["log_loss"]
-    get_run_logger().info("candidates on %d rows before the holdout, log loss: %s", len(after), losses)
-    return min(names, key=lambda name: losses[name] if losses[name] == losses[name] else float("inf"))
+    columns = [config.key, config.time, *config.features.all, config.target.column]
+    found = []
+    for key in window.partitions:
+        ref = res.ref(key)
+        part = rows.loc[(rows[config.time] >= ref.start) & (rows[config.time] < ref.end), columns]
+        if len(part):
+            path = str(res.lake.path(Stage.VALID, key).resolve())
+            found.append(Learned(key, len(part), frame_digest(part), path))
+    return tuple(found)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="fit challenger on {window.span}")
-def fit_challenger(window: Window, res: Resources) -> Version:
-    """Fit the best candidate on the window without its holdout, and register it.
+def fitted_until(role: str, window: Window, res: Resources) -> tuple[datetime, datetime]:
+    """For a challenger or a refit: the end of its rows, and the end of what it has seen.
 
-    Raises:
-        NotEnoughData, MissingPartition: the window cannot be learned from.
+    A challenger keeps the gap of the label delay before the holdout, so that its last outcomes
+    were known when the holdout began.
     """
-    rows = read_rows(res, window, window.start, window.holdout_start - res.config.target.delay)
-    hold_to_rules(res.config, rows, window)
-    return _make(choose(rows, window, res), rows, window, window.holdout_start, res, "challenger")
+    if role == "refit":
+        return window.end, window.end
+    return window.holdout_start - res.config.target.delay, window.holdout_start
+
+
+@task(cache_policy=NO_CACHE, task_run_name="fit a challenger on {window.span}")
+def fit_challenger(selection: Selection, window: Window, res: Resources) -> Version:
+    """Fit the chosen recipe on the window without its holdout, and register it as a candidate."""
+    assert selection.recipe
+    return _make("challenger", selection.recipe, selection.run_id, window, res)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="refit v{challenger.version} on the whole window")
 def refit_on_window(challenger: Version, window: Window, res: Resources) -> Version:
     """Fit the judged recipe on window and holdout, so that freshness is not paid for with ignorance of the last weeks."""
-    rows = read_rows(res, window, window.start, window.end)
-    return _make(challenger.candidate, rows, window, window.end, res, "refit", judged_as=challenger.version)
+    return _make("refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version)
 
 
-def _make(
-    name: str, rows: "pd.DataFrame", window: Window, end: datetime, res: Resources, role: str, judged_as: str = ""
-) -> Version:
-    """Fit, register, and say what was made."""
+def _make(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
+    """Fit, register in MLflow, and write the version into the ledger as a candidate."""
     config, started = res.config, time.monotonic()
-    pipeline = fit(config.training.candidates[name], rows, res)
+    until, seen = fitted_until(role, window, res)
+    rows = read_rows(res, window, window.start, until)
+    hold_to_rules(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
+    model = fit_recipe(recipe, rows, until, res)
     seconds = time.monotonic() - started
     draft = Version(
         model=config.name,
         version="",
         run_id="",
-        digest=model_digest(pipeline),
+        digest=model_digest(model),
         window_start=window.start,
-        window_end=end,
+        window_end=seen,
         as_of=window.as_of,
-        candidate=name,
-        base_rate=float(rows[config.target.column].mean()),
+        recipe=recipe,
+        prior=prior_of(outcomes(rows, config.target), config.target),
         rows=len(rows),
         judged_as=judged_as,
+        training_run=run_id,
     )
-    digests = {key: res.lake.done(stage, key).digest for stage in _LEARNED for key in window.partitions}
+    learned = learned_from(rows, window, res)
     version = res.registry.register(
-        pipeline,
-        config.features,
-        run_name=f"{role} as of {window.as_of:%Y-%m-%d}",
-        params={"candidate": name, **config.training.candidates[name].params, "threads": res.settings.threads},
+        model,
+        config,
+        run_id=run_id,
+        role=role,
+        params={
+            "candidate": recipe.candidate,
+            "estimator": recipe.estimator,
+            "calibration": recipe.calibration,
+            **{f"param.{name}": value for name, value in recipe.params.items()},
+            "threads": res.settings.threads,
+        },
         metrics={"fit_rows": len(rows), "fit_seconds": seconds},
         version=draft,
-        documents={
-            "config.json": config.model_dump(mode="json"),
-            "window.json": {"partitions": window.partitions, "digests": digests},
-        },
+        documents={"config.json": config.model_dump(mode="json"), "lineage.json": lineage(role, window, learned, res)},
+        learned=learned,
     )
-    get_run_logger().info("%s is version %s: %s on %d rows in %.1f s", role, version.version, name, len(rows), seconds)
+    note_candidate(version, res)
+    get_run_logger().info(
+        "%s is version %s: %s on %d rows in %.1f s", role, version.version, recipe.candidate, len(rows), seconds
+    )
     return version
 
 
-_LEARNED = (Stage.VALID, Stage.LABELS)
+def lineage(role: str, window: Window, learned: Sequence[Learned], res: Resources) -> dict[str, Any]:
+    """What `reproduce` needs to fit the same model again, and what a reader needs to know where it came from."""
+    return {
+        "role": role,
+        "window": {
+            "partitions": window.partitions,
+            "passed_over": window.passed_over,
+            "start": window.start.isoformat(),
+            "holdout_start": window.holdout_start.isoformat(),
+            "end": window.end.isoformat(),
+            "as_of": window.as_of.isoformat(),
+        },
+        "learned": [vars(part) for part in learned],
+        "threads": res.settings.threads,
+        "git_commit": res.commit,
+        "packages": res.registry.packages(),
+        "flow_run": res.flow_run,
+    }
+
+
+def note_candidate(version: Version, res: Resources) -> Promotion:
+    """The ledger's first row about a version."""
+    champion = res.ledger.champion()
+    what = f"refit of version {version.judged_as}" if version.judged_as else f"candidate {version.recipe.candidate!r}"
+    return res.ledger.append(
+        Promotion(
+            model=version.model,
+            sequence=0,
+            action="register",
+            version=version.version,
+            previous=champion.version if champion else None,
+            against=champion.sequence if champion else 0,
+            as_of=version.as_of,
+            window_end=version.window_end,
+            by="evergreen",
+            reason=what,
+            evidence={"digest": version.digest},
+            run_id=version.run_id,
+            flow_run=res.flow_run,
+        )
+    )

@@ -7,21 +7,27 @@ from datetime import UTC, datetime
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
 from tasks.drift.watch import WATCH
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.performance import ASSESS
 from tasks.resources import Resources
-from tasks.scoring import SCORE
+from tasks.scoring import SCORE, SHADOW
 from tasks.source import available, fingerprint
 from tasks.stages import NotDue, Step, advance, freshness
 from tasks.validation.step import VALIDATE
 from tasks.window import newest_ref
 
-PROCESS = (INGEST, VALIDATE, SCORE, WATCH)
+PROCESS = (INGEST, VALIDATE, SCORE, WATCH, SHADOW)
 OUTCOMES = (COLLECT, ASSESS)
 ALL = PROCESS + OUTCOMES
+
+
+def steps_of(config: ModelConfig) -> tuple[Step, ...]:
+    """Every step that partitions of a model go through; only some models have a shadow stage."""
+    return tuple(step for step in ALL if step is not SHADOW or config.promotion.shadow.partitions)
 
 
 def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
@@ -64,6 +70,8 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool
             passed.append((step.verb, "fresh", ""))
             continue
         if found.state == "waiting":
+            if step is SHADOW:
+                continue  # most of the time there is no challenger, and nothing waits for one
             passed.append((step.verb, "waiting", found.why))
             continue
         if found.state == "blocked" and not again:

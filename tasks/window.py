@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from configs.schema import ModelConfig, TrainingWindow
+import numpy as np
+
+from configs.schema import ModelConfig
+from configs.training import TrainingWindow
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingPartition, NotEnoughData
 from tasks.partitions import between
@@ -73,6 +76,12 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
     return choose_window(res.config, states, moment, res.config.training.window)
 
 
+def window_from(model: str, record: Mapping[str, Any]) -> Window:
+    """The window that a version's lineage tells of."""
+    times = {name: datetime.fromisoformat(record[name]) for name in ("start", "holdout_start", "end", "as_of")}
+    return Window(model, tuple(record["partitions"]), tuple(record["passed_over"]), **times)
+
+
 def read_rows(res: Resources, window: Window, start: datetime, end: datetime) -> "pd.DataFrame":
     """Valid rows with time in `[start, end)` whose outcome was known as of the window's moment, oldest first.
 
@@ -101,19 +110,32 @@ def read_rows(res: Resources, window: Window, start: datetime, end: datetime) ->
     return pd.concat(frames, ignore_index=True)
 
 
-def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", window: Window) -> None:
-    """Refuse to learn from too few rows or from one class.
+def labelled_blocks(rows: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """The block of time of each row, by `gate.gain.block` in the model's time zone, as a number that grows with time."""
+    local = rows[config.time].dt.tz_convert(config.partition.timezone).dt.tz_localize(None)
+    if config.gate.gain.block == "H":  # local hours can occur twice, so these are UTC
+        local = rows[config.time].dt.tz_convert("UTC").dt.tz_localize(None)
+    freq = {"H": "h", "W": "W-SUN"}.get(config.gate.gain.block, config.gate.gain.block)
+    return local.dt.to_period(freq).astype("int64").to_numpy()
+
+
+def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
+    """Refuse to learn from too few rows, or from rows that lack a class.
 
     Raises:
-        NotEnoughData: naming the count, the rule and the window.
+        NotEnoughData: naming the count, the rule and the `span` of time.
     """
-    least, found = config.training.window.min_rows, len(rows)
-    span = f"[{window.start.isoformat()}, {window.holdout_start.isoformat()})"
+    least, found, target = config.training.window.min_rows, len(rows), config.target
     if found < least:
         raise NotEnoughData(
             f"{config.name}: {found} labelled rows in {span}, but training.window.min_rows is {least}; use a longer window"
         )
-    if rows[config.target.column].nunique() < 2:
+    seen = set(rows[target.column].unique())
+    if target.kind == "binary" and len(seen) < 2:
         raise NotEnoughData(
-            f"{config.name}: every outcome in {span} is {rows[config.target.column].iloc[0]:g}; a classifier needs both"
+            f"{config.name}: every outcome in {span} is {rows[target.column].iloc[0]:g}; a classifier needs both"
+        )
+    if missing := [name for name in target.classes if name not in seen]:
+        raise NotEnoughData(
+            f"{config.name}: no row in {span} has class {', '.join(missing)}; use a longer window, or take it from target.classes"
         )

@@ -8,6 +8,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.features import predict
 from tasks.lake import replacing
 from tasks.resources import Resources
+from tasks.targets import prediction_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,9 @@ def _sample(champion: Promotion, res: Resources) -> "pd.DataFrame":
     records = [r for k in keys if (r := res.lake.record(Stage.VALID, k)) and r.status == "done"]
     frames = [res.lake.read(Stage.VALID, r.partition) for r in records]
     rows = learned_sample(frames, config.time, version.window_end, config.monitoring.sample_rows)
-    scored = predict(res.registry.load(champion.version), rows, config.features)
-    return rows[list(config.features.all)].assign(prediction=scored)
+    scored = predict(res.registry.load(champion.version), rows, config)
+    said = prediction_columns(scored, config.target)["prediction"]
+    return rows[list(config.features.all)].assign(prediction=said)
 
 
 def learned_sample(frames: Sequence["pd.DataFrame"], time: str, end: datetime, most: int) -> "pd.DataFrame":

@@ -1,11 +1,11 @@
-"""The tables of the one database: promotions, facts and decisions. Rows are added, never deleted."""
+"""The tables of the one database: promotions and their deliveries, facts and decisions. Rows are never deleted."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that these tables stand at; a test holds it to the newest file in `migrations/`."""
 
 
@@ -41,9 +41,24 @@ promotions = sa.Table(
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("run_id", sa.String(64), nullable=False),
     sa.Column("flow_run", sa.String(64), nullable=False),
+    sa.Column("against", sa.Integer, nullable=False),
+    sa.Column("assurance", sa.String(16), nullable=False),
+    sa.Column("from_stage", sa.String(16), nullable=False),
+    sa.Column("to_stage", sa.String(16), nullable=False),
     sa.Column("recorded_at", Moment, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
 )
 """The primary key is the compare-and-set: of racing promoters one gets the next sequence."""
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("model", sa.String(40), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Moment, nullable=False),
+)
+"""Rows of `promotions` that alias, MLflow run and event follow. What is missing here is done again by the next run."""
 
 facts = sa.Table(
     "facts",

@@ -29,10 +29,18 @@ def test_a_config_cannot_be_changed(tiny):
         load_model("tiny").config.name = "other"
 
 
+def trees(config) -> dict:
+    return config["training"]["candidates"]["trees"]
+
+
+def search(config) -> dict:
+    return trees(config).setdefault("search", {"trials": 2, "space": {"subsample": [0.5, 1.0]}})
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda c: c["gate"].update(max_los=1), ["gate.max_los", "unknown key", "'max_loss'"]),
+        (lambda c: c["gate"].update(flor=1), ["gate.flor", "unknown key", "'floor'"]),
         (lambda c: c["source"]["tables"]["parcels"].update(pth="x"), ["source.tables.parcels.pth", "'path'"]),
         (lambda c: c.pop("key"), ["key: is missing"]),
         (lambda c: c["target"].update(delay="soon"), ["target.delay", "'soon'", "14D"]),
@@ -44,6 +52,31 @@ def test_a_config_cannot_be_changed(tiny):
             lambda c: c["training"]["candidates"]["trees"].update(estimator="pickle"),
             ["candidates.trees.estimator", "xgboost"],
         ),
+        (
+            lambda c: search(c)["space"].update(max_dept=[1, 2]),
+            ["candidates.trees", "search.space", "did you mean 'max_depth'"],
+        ),
+        (lambda c: search(c)["space"].update(gamma={"low": 3, "high": 1}), ["gamma", "low (3) must be below high (1)"]),
+        (lambda c: search(c)["space"].update(gamma={"low": 0, "high": 1, "log": True}), ["gamma", "begin above 0"]),
+        (
+            lambda c: trees(c)["params"].update(callbacks="x"),
+            ["candidates.trees", "'callbacks'", "it takes n_estimators"],
+        ),
+        (
+            lambda c: trees(c).update(estimator="ridge", params={}),
+            ["candidates.trees", "ridge is not for binary targets"],
+        ),
+        (lambda c: c["gate"].update(floor={"loss": 1}), ["gate.floor", "loss"]),
+        (lambda c: c["gate"].update(floor={"r2": 1}), ["gate.floor", "binary targets have no r2"]),
+        (lambda c: c["gate"]["gain"].update(test="non_inferiority"), ["gate.gain", "needs a margin above 0"]),
+        (
+            lambda c: c["gate"].update(segments={"columns": ["weight"], "max_loss": 0}),
+            ["segments", "'weight'", "groups"],
+        ),
+        (lambda c: c["gate"].update(fairness=[{"column": "sex", "at_most": 0.1}]), ["fairness", "'sex'", "groups"]),
+        (lambda c: c["target"].update(kind="multiclass"), ["target", "names its classes"]),
+        (lambda c: c["target"].update(loss="squared_error"), ["target", "judged by log_loss"]),
+        (lambda c: c.update(groups=["city"]), ["city", "different columns"]),
         (lambda c: c["training"]["window"].update(min_rows="many"), ["training.window.min_rows", "'many'"]),
         (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "no column"]),
         (lambda c: c["source"].update(sql="no.sql"), ["source.sql", "'no.sql'", "does not exist"]),
@@ -61,7 +94,7 @@ def test_each_mistake_is_named_with_its_way_out(tiny, edit, words):
 
 
 def test_several_mistakes_are_told_together(tiny):
-    change(tiny, lambda c: (c["gate"].update(max_los=1), c.pop("key")))
+    change(tiny, lambda c: (c["gate"].update(flor=1), c.pop("key")))
     with pytest.raises(ConfigError) as caught:
         load_model("tiny")
     assert len(str(caught.value).splitlines()) == 2

@@ -133,15 +133,15 @@ def test_training_needs_a_window_without_holes_and_says_what_to_run(world):
 
 
 def test_a_window_of_one_class_is_refused(world):
-    for day in range(6):
+    for day in range(8):
         rewrite(world, parcels(day).assign(late=0.0), day)
-    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     with pytest.raises(NotEnoughData, match="a classifier needs both"):
         train(model="tiny")
 
 
 def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world):
-    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     lake = open_resources("tiny").lake
     path = lake.path(Stage.VALID, DAY)
     whole = path.read_bytes()
@@ -156,30 +156,30 @@ def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world
 
 
 def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(world, monkeypatch):
-    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     train(model="tiny")
     open_resources("tiny").registry.forget_copies()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryUnavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
-        process(model="tiny", partition="2024-03-07")
+        process(model="tiny", partition="2024-03-09")
     lake = open_resources("tiny").lake
-    assert lake.done(Stage.VALID, "2024-03-07")
-    assert lake.record(Stage.PREDICTIONS, "2024-03-07") is None
-    assert "RegistryUnavailable" in lake.failure(Stage.PREDICTIONS, "2024-03-07")
+    assert lake.done(Stage.VALID, "2024-03-09")
+    assert lake.record(Stage.PREDICTIONS, "2024-03-09") is None
+    assert "RegistryUnavailable" in lake.failure(Stage.PREDICTIONS, "2024-03-09")
     monkeypatch.undo()
 
 
 def test_a_category_never_seen_in_training_is_scored_as_missing(world):
-    backfill(model="tiny", start="2024-03-01", end="2024-03-06")
+    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     train(model="tiny")
-    rewrite(world, parcels(6).assign(city="Atlantis"), 6)
-    assert process(model="tiny", partition="2024-03-07", return_state=True).is_completed()
+    rewrite(world, parcels(8).assign(city="Atlantis"), 8)
+    assert process(model="tiny", partition="2024-03-09", return_state=True).is_completed()
     res = open_resources("tiny")
-    pipeline, rows = res.registry.load(res.ledger.champion().version), parcels(6)[["weight", "distance"]]
+    pipeline, rows = res.registry.load(res.ledger.champion().version), parcels(8)[["weight", "distance"]]
     expected = pipeline.predict_proba(rows.assign(city=None))[:, 1]
     np.testing.assert_array_equal(
-        res.lake.read(Stage.PREDICTIONS, "2024-03-07")["prediction"], expected.astype("float64")
+        res.lake.read(Stage.PREDICTIONS, "2024-03-09")["prediction"], expected.astype("float64")
     )
 
 

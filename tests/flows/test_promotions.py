@@ -28,11 +28,11 @@ def history(tiny_source, tmp_path_factory, mlflow_store, prefect_server):
 
 
 def champions() -> list[str]:
-    return [p.version for p in open_resources("tiny").ledger.promotions()]
+    return [p.version for p in open_resources("tiny").ledger.champions()]
 
 
 def test_the_second_champion_stands_on_a_gain_and_names_the_first(history):
-    first, second = open_resources("tiny").ledger.promotions()[:2]
+    first, second = open_resources("tiny").ledger.champions()[:2]
     assert second.previous == first.version
     gain = next(v for v in second.evidence["verdicts"] if v["rule"].startswith("gain"))
     assert gain["passed"]
@@ -51,7 +51,8 @@ def test_rolling_back_and_promoting_again_are_rows_with_a_name_and_a_reason(hist
     res = open_resources("tiny")
     row = res.ledger.champion()
     assert (row.action, row.version, row.previous, row.by) == ("rollback", first, second, "ann")
-    assert row.evidence["checked_rows"] > 0
+    assert row.evidence["query"]["rows"] > 0
+    assert row.assurance == "asserted"
     assert res.registry.alias() == first
     assert "scores weekends badly" in state.message
 

@@ -71,7 +71,7 @@ def test_triggers_have_names_of_their_own(deployments: list[dict[str, Any]]) -> 
 
 def test_what_is_done_by_hand_serves_every_model(deployments: list[dict[str, Any]]) -> None:
     manual = {flow_of(deployment) for deployment in deployments if deployment["name"] == MANUAL}
-    assert manual == {"backfill", "promote", "rollback"}
+    assert manual == {"audit", "backfill", "promote", "reproduce", "rollback"}
 
 
 def test_a_model_without_deployments_is_an_error(deployments: list[dict[str, Any]]) -> None:

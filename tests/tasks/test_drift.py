@@ -34,7 +34,7 @@ def config(**monitoring: object) -> ModelConfig:
             "target": {"column": "late", "delay": "1D"},
             "features": {"numeric": NUMBERS, "categorical": WORDS},
             "training": {"window": {"holdout": "14D"}, "candidates": {"one": {"estimator": "logistic_regression"}}},
-            "gate": {"max_loss": 0.6},
+            "gate": {"floor": {"log_loss": 0.6}},
             "monitoring": monitoring,
         }
     )

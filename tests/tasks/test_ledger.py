@@ -3,19 +3,23 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tasks.contracts import Decision, Fact, Promotion
 from tasks.errors import StaleDecision, UnknownFact
-from tasks.ledger import store
+from tasks.ledger import database
+from tasks.ledger.chain import broken_links
+from tasks.ledger.promotions import stage_of
 from tasks.ledger.store import Ledger, RetrainingInFlight
-from tasks.ledger.tables import HEAD, metadata
+from tasks.ledger.tables import HEAD, metadata, promotions
 
 POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
 
@@ -41,15 +45,22 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         schema = url.rpartition("%3D")[2]
         with sa.create_engine(POSTGRES).begin() as con:
             con.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
-        store.open_database(url).dispose()
+        database.open_database(url).dispose()
 
 
 def at(month: int, day: int = 2) -> datetime:
     return datetime(2013, month, day, tzinfo=UTC)
 
 
-def promotion(previous: str | None, version: str, as_of: datetime) -> Promotion:
-    return Promotion("m", 0, "promote", version, previous, as_of, as_of, "evergreen", "test", {"gain": 0.1})
+def change(action: str, version: str, as_of: datetime, champion: Promotion | None = None) -> Promotion:
+    """A row as a flow hands it to the ledger, decided against `champion`."""
+    previous, against = (champion.version, champion.sequence) if champion else (None, 0)
+    evidence = {"gain": 0.1, "rules": ("a", "b")}
+    return Promotion("m", 0, action, version, previous, as_of, as_of, "evergreen", "test", evidence, against=against)
+
+
+def promote(ledger: Ledger, version: str, as_of: datetime) -> Promotion:
+    return ledger.append(change("promote", version, as_of, ledger.champion()))
 
 
 def fact(name: str) -> Fact:
@@ -62,8 +73,8 @@ def retrain(name: str) -> Decision:
 
 def test_the_champion_at_a_moment_is_the_one_promoted_before_it(ledger):
     assert ledger.champion() is None
-    ledger.append(promotion(None, "1", at(4)))
-    ledger.append(promotion("1", "2", at(6)))
+    promote(ledger, "1", at(4))
+    promote(ledger, "2", at(6))
     assert ledger.champion(at(4)) is None
     assert ledger.champion(at(4, 3)).version == "1"
     assert ledger.champion(at(6)).version == "1"
@@ -72,36 +83,134 @@ def test_the_champion_at_a_moment_is_the_one_promoted_before_it(ledger):
 
 
 def test_a_row_is_read_back_as_it_was_written(ledger):
-    written = ledger.append(promotion(None, "1", at(4)))
+    new_york = at(4).astimezone(timezone(timedelta(hours=-5)))
+    written = ledger.append(change("register", "1", new_york))
     assert ledger.promotions() == [written]
-    assert (written.sequence, written.evidence, written.as_of.utcoffset().total_seconds()) == (1, {"gain": 0.1}, 0)
+    assert (written.sequence, written.evidence["rules"], written.as_of.utcoffset()) == (1, ["a", "b"], timedelta(0))
 
 
 def test_a_promotion_judged_against_another_champion_is_stale(ledger):
-    ledger.append(promotion(None, "1", at(4)))
-    with pytest.raises(StaleDecision, match="judged against version none, but the champion now is version 1"):
-        ledger.append(promotion(None, "2", at(5)))
+    promote(ledger, "1", at(4))
+    with pytest.raises(StaleDecision, match=r"judged against no champion, but the champion now is version 1 \(row 1\)"):
+        ledger.append(change("promote", "2", at(5)))
+
+
+def test_a_champion_that_came_back_is_another_champion(ledger):
+    """Judged against version 1 before it was replaced and returned to: the evidence is of another time."""
+    first = promote(ledger, "1", at(4))
+    promote(ledger, "2", at(5))
+    ledger.append(change("rollback", "1", at(5), ledger.champion()))
+    with pytest.raises(StaleDecision, match=r"row 1\), but the champion now is version 1 \(row 3\)"):
+        ledger.append(change("promote", "3", at(6), first))
 
 
 def test_history_is_not_rewritten(ledger):
-    ledger.append(promotion(None, "1", at(6)))
+    promote(ledger, "1", at(6))
     with pytest.raises(StaleDecision, match="history is not rewritten"):
-        ledger.append(promotion("1", "2", at(5)))
+        promote(ledger, "2", at(5))
 
 
-def test_of_racing_promoters_one_wins(ledger):
-    ledger.append(promotion(None, "1", at(4)))
+def test_versions_go_through_their_stages(ledger):
+    promote(ledger, "1", at(4))
+    for action in ("register", "stage", "request"):
+        ledger.append(change(action, "2", at(5)))
+    assert ledger.challenger().version == "2"
+    assert ledger.challenger(at(5)) is None
+    assert ledger.challenger(at(5, 3)).version == "2"
+    promote(ledger, "2", at(6))
+    assert ledger.challenger() is None
+    assert ledger.challenger(at(6)).version == "2"
+    ledger.append(change("register", "3", at(7)))
+    ledger.append(change("refuse", "3", at(7)))
+    rows = ledger.promotions()
+    assert {v: stage_of(v, rows) for v in "1234"} == {"1": "retired", "2": "champion", "3": "refused", "4": ""}
+    assert [(r.from_stage, r.to_stage) for r in rows if r.version == "2"] == [
+        ("", "candidate"), ("candidate", "challenger"), ("challenger", "challenger"), ("challenger", "champion")
+    ]  # fmt: skip
+
+
+def test_of_racing_promoters_one_wins_and_other_rows_do_not_disturb(ledger):
+    first = promote(ledger, "1", at(4))
 
     def race(version: str) -> str:
+        ledger.append(change("register", version, at(5)))
         try:
-            return ledger.append(promotion("1", version, at(5))).version
+            return ledger.append(change("promote", version, at(5), first)).version
         except StaleDecision:
             return ""
 
     with ThreadPoolExecutor(4) as pool:
         winners = [v for v in pool.map(race, "2345") if v]
     assert len(winners) == 1
-    assert [p.version for p in ledger.promotions()] == ["1", *winners]
+    assert [p.version for p in ledger.champions()] == ["1", *winners]
+    assert [p.sequence for p in ledger.promotions()] == [1, 2, 3, 4, 5, 6]
+    assert broken_links(ledger.promotions()) == []
+
+
+def test_a_row_that_was_tampered_with_shows(ledger):
+    promote(ledger, "1", at(4))
+    promote(ledger, "2", at(5))
+    promote(ledger, "3", at(6))
+
+    def after(statement: sa.Executable) -> list[str]:
+        with ledger.engine.connect() as con, con.begin() as change:
+            con.execute(statement)
+            rows = [Promotion(**row._mapping) for row in con.execute(sa.select(promotions).order_by("sequence"))]
+            change.rollback()
+        return broken_links(rows)
+
+    second = promotions.c.sequence == 2
+    assert after(sa.select(1)) == []
+    assert after(sa.update(promotions).where(second).values(by="somebody else")) == [
+        "row 2 (version 2, promote) was changed after it was written"
+    ]
+    assert after(sa.update(promotions).where(second).values(evidence={"gain": 0.2}))
+    assert "row 2 is missing before row 3" in after(sa.delete(promotions).where(second))
+
+
+def test_what_was_not_delivered_is_known(ledger):
+    promote(ledger, "1", at(4))
+    promote(ledger, "2", at(5))
+    ledger.delivered(1)
+    ledger.delivered(1)
+    assert [r.sequence for r in ledger.undelivered()] == [2]
+
+
+def test_rows_of_before_the_stages_are_chained_by_the_migration(ledger, tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/old.db") if "sqlite" in ledger.url else ledger.engine
+    if "sqlite" not in ledger.url:
+        metadata.drop_all(engine)
+        with engine.begin() as con:
+            con.execute(sa.text("DROP TABLE alembic_version"))
+    to_migration(engine, "0001")
+    row = {
+        "model": "m",
+        "as_of": at(4),
+        "window_end": at(4),
+        "by": "evergreen",
+        "reason": "r",
+        "run_id": "",
+        "flow_run": "",
+    }
+    row |= {"action": "promote", "recorded_at": at(5), "evidence": {"digest": "d", "gain": 0.1}, "previous": None}
+    with engine.begin() as con:
+        old = sa.Table("promotions", sa.MetaData(), autoload_with=con)
+        con.execute(sa.insert(old).values(row | {"sequence": 1, "version": "1", "evidence": {"digest": "d"}}))
+        con.execute(sa.insert(old).values(row | {"sequence": 2, "version": "2", "previous": "1", "by": "ann"}))
+    to_migration(engine, "head")
+    found = Ledger(engine.url.render_as_string(hide_password=False), "m")
+    assert broken_links(found.promotions()) == []
+    assert (found.champion().version, found.champion().against, found.champion().assurance) == ("2", 1, "asserted")
+    assert found.undelivered() == []
+    assert promote(found, "3", at(6)).sequence == 3
+
+
+def to_migration(engine: sa.Engine, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    with engine.begin() as con:
+        config.attributes["connection"] = con
+        command.upgrade(config, revision)
 
 
 def test_a_fact_is_written_once_and_waits_for_its_decision(ledger):
@@ -132,7 +241,7 @@ def test_two_facts_cannot_both_retrain_at_the_same_time(ledger):
 
 
 def test_models_do_not_see_each_other(ledger):
-    ledger.append(promotion(None, "1", at(4)))
+    promote(ledger, "1", at(4))
     ledger.record_fact(fact("a"))
     other = Ledger(ledger.url, "n")
     assert other.champion() is None
@@ -151,12 +260,12 @@ def test_the_migrations_make_the_tables_that_the_code_reads(ledger):
 
 
 def test_the_code_stands_at_the_newest_migration():
-    scripts = ScriptDirectory(str(Path(store.__file__).parent / "migrations"))
+    scripts = ScriptDirectory(str(Path(database.__file__).parent / "migrations"))
     assert scripts.get_current_head() == HEAD
 
 
 def test_many_processes_may_open_a_new_database_at_once(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: store.open_database.__wrapped__(url), range(4)))
-    assert all(store._version(engine) == HEAD for engine in made)
+        made = list(pool.map(lambda _: database.open_database.__wrapped__(url), range(4)))
+    assert all(database.standing_at(engine) == HEAD for engine in made)

@@ -25,7 +25,7 @@ def config(every: str, zone: str = "UTC") -> ModelConfig:
             "target": {"column": "y", "delay": "1D"},
             "features": {"numeric": ["x"]},
             "training": {"window": {"holdout": "1D"}, "candidates": {"a": {"estimator": "xgboost"}}},
-            "gate": {"max_loss": 1},
+            "gate": {"floor": {"log_loss": 1}},
         }
     )
 

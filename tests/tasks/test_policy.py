@@ -19,7 +19,8 @@ RULES = Retraining(cool_down=timedelta(days=45))
 
 
 def ask(fact=FACT, **known) -> Decision:
-    given = {"champion": CHAMPION, "last": None, "in_flight": None, "learnable_until": day(99), "rules": RULES}
+    given = {"champion": CHAMPION, "last": None, "in_flight": None, "in_shadow": None, "rules": RULES}
+    given["learnable_until"] = day(99)
     return decide(fact, **(given | known))
 
 
@@ -36,6 +37,7 @@ def test_drift_after_the_cool_down_with_new_data_retrains_and_says_why():
         ({"rules": Retraining(enabled=False)}, "disabled"),
         ({"champion": None}, "no champion"),
         ({"in_flight": Decision("g", "m", day(90), "retrain", "drift", "")}, "in flight"),
+        ({"in_shadow": Promotion("m", 2, "stage", "3", "2", day(60), day(59), "", "")}, "in shadow"),
         ({"champion": Promotion("m", 1, "promote", "2", None, day(100), day(99), "", "")}, "superseded"),
         ({"champion": Promotion("m", 1, "promote", "2", None, day(56), day(55), "", "")}, "cool-down"),
         ({"last": Decision("g", "m", day(60), "retrain", "drift", "", outcome="refused")}, "cool-down"),

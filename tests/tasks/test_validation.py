@@ -28,7 +28,7 @@ def config(*expectations: Expectation) -> ModelConfig:
             "features": {"numeric": ("wind_speed", "distance"), "categorical": ("carrier",)},
             "expectations": [e.model_dump() for e in expectations],
             "training": {"window": {"holdout": "14D"}, "candidates": {"one": {"estimator": "logistic_regression"}}},
-            "gate": {"max_loss": 0.6},
+            "gate": {"floor": {"log_loss": 0.6}},
         }
     )
 

@@ -1,0 +1,28 @@
+"""What every part of `model.yaml` is made of: frozen models, durations, names."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
+
+
+def parse_duration(value: Any) -> Any:
+    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; anything else is left for pydantic to refuse."""
+    match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
+    if isinstance(value, str) and not match:
+        raise ValueError(f"{value!r} is no duration; write a number and min, h, D or W, such as 14D")
+    return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Every = Literal["M", "W", "D", "H"]
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

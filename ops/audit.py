@@ -1,0 +1,63 @@
+"""Which version was champion at a moment, why, who approved it, on what evidence; and whether the record holds together.
+
+make audit MODEL=flights AT=2013-06-15
+"""
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from configs.errors import ConfigError
+from configs.settings import load_settings
+from ops import stack
+from tasks.errors import EvergreenError
+from tasks.resources import Resources, open_resources
+
+
+def moment(text: str, res: Resources) -> datetime | None:
+    """A moment as people write it; without a zone it is in the model's.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"AT={text} is no moment; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make audit", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--at", default="")
+    asked = parser.parse_args()
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    settings = load_settings()
+    os.environ.update(stack.environment(settings))
+    try:
+        from tasks.artifacts import audit_headline, audit_lines
+        from tasks.audit import audit
+        from tasks.events import known_hashes
+
+        res = open_resources(asked.model)
+        events = known_hashes(asked.model) if stack.running(settings).get("prefect") else None
+        found = audit(res, moment(asked.at, res), events)
+        console.print(audit_headline(found), style="bold", markup=False)
+        body = "\n".join(audit_lines(found))
+        console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)
+    except (ConfigError, EvergreenError) as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 2
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

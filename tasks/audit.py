@@ -1,0 +1,73 @@
+"""Which version was champion at a moment, why, who approved it and on what evidence; and whether the record holds together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tasks.contracts import Promotion
+from tasks.errors import EvergreenError
+from tasks.events import CHANGE, change_id
+from tasks.ledger.chain import broken_links
+from tasks.resources import Resources
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The answer for one moment, and what does not agree between ledger, MLflow and events."""
+
+    model: str
+    at: datetime | None
+    champion: Promotion | None
+    path: tuple[Promotion, ...]
+    """Every row about the champion's version up to the one that made it champion."""
+    rows: tuple[Promotion, ...]
+    problems: tuple[str, ...]
+    checked: str
+    """How many rows were held against what."""
+
+
+def audit(res: Resources, at: datetime | None, events: Mapping[str, str] | None) -> Audit:
+    """Look up a moment (as-of time; today without one) and check the whole record.
+
+    `events` has the hash of every event that Prefect still knows, by the event's id; None where it was not asked.
+    """
+    rows = res.ledger.promotions()
+    champion = res.ledger.champion(at)
+    path = [r for r in rows if champion and r.version == champion.version and r.sequence <= champion.sequence]
+    problems = broken_links(rows) + unmarked(rows, res)
+    told = [r for r in rows if r.action in CHANGE]
+    if events is not None:
+        for row in told:
+            seen = events.get(str(change_id(row)))
+            if seen is not None and seen != row.hash:
+                problems.append(f"row {row.sequence}: its event has another hash")
+    asked = (
+        ""
+        if events is None
+        else f", {sum(str(change_id(r)) in events for r in told)} of {len(told)} events that Prefect still has"
+    )
+    checked = f"{len(rows)} rows, their marks in MLflow{asked}"
+    return Audit(res.config.name, at, champion, tuple(path), tuple(rows), tuple(problems), checked)
+
+
+def unmarked(rows: Sequence[Promotion], res: Resources) -> list[str]:
+    """Rows whose hash on the MLflow version is not theirs, and marks in MLflow of rows that are not in the ledger."""
+    found = []
+    undelivered = {row.sequence for row in res.ledger.undelivered()}
+    for version in dict.fromkeys(row.version for row in rows):
+        own = {row.sequence: row.hash for row in rows if row.version == version}
+        try:
+            marks = res.registry.marks(version)
+        except EvergreenError as why:
+            found.append(f"version {version} cannot be held against MLflow: {why}")
+            continue
+        for sequence, expected in own.items():
+            if sequence not in undelivered and marks.get(sequence) != expected:
+                found.append(
+                    f"row {sequence}: MLflow's version {version} bears {'another hash' if sequence in marks else 'no mark of it'}"
+                )
+        found += [
+            f"MLflow's version {version} bears a mark of row {n}, which the ledger does not have"
+            for n in sorted(marks.keys() - own.keys())
+        ]
+    return found

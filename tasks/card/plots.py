@@ -1,0 +1,142 @@
+"""Pictures of one comparison, as PNG bytes by file name. The only module that draws."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.contracts import Segment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE, DPI = (4.6, 3.4), 110
+MINE, THEIRS, GREY = "#2f6f4f", "#b8703a", "#8a8f98"
+Sides = Mapping[str, np.ndarray]
+"""Predictions by who made them: the challenger first, then the champion where there is one."""
+
+
+def binary_plots(outcome: np.ndarray, sides: Sides) -> dict[str, bytes]:
+    """ROC, precision-recall and calibration curves."""
+    return {
+        "roc.png": _roc(outcome, sides),
+        "precision-recall.png": _recall(outcome, sides),
+        "calibration.png": _said(outcome, sides),
+    }
+
+
+def multiclass_plots(outcome: np.ndarray, prediction: np.ndarray, classes: Sequence[str]) -> dict[str, bytes]:
+    """Which class is taken for which, and how sure it was of the likeliest."""
+    said = prediction.argmax(axis=1)
+    table = np.zeros((len(classes), len(classes)))
+    np.add.at(table, (outcome, said), 1)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure("Predicted for each true class")
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.6 else "black")
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    likeliest = {"likeliest class": prediction.max(axis=1)}
+    return {"confusion.png": _png(figure), "calibration.png": _said((said == outcome).astype(int), likeliest)}
+
+
+def regression_plots(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, bytes]:
+    """Residuals against predictions, and their distribution."""
+    figure, axes = _figure("Residuals: outcome minus prediction")
+    step = max(1, len(outcome) // 4000)
+    axes.plot(prediction[::step], (outcome - prediction)[::step], ".", color=MINE, alpha=0.3, markersize=3)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.set(xlabel="prediction", ylabel="residual")
+    spread, spread_axes = _figure("How large they are")
+    spread_axes.hist(outcome - prediction, bins=50, color=MINE)
+    spread_axes.set(xlabel="residual", ylabel="rows")
+    return {"residuals.png": _png(figure), "residual-sizes.png": _png(spread)}
+
+
+def importance_plot(importances: Mapping[str, float], loss: str) -> bytes:
+    """The features whose shuffling costs most, largest on top."""
+    top = sorted(importances.items(), key=lambda item: item[1])[-15:]
+    figure, axes = _figure("What the predictions lean on")
+    axes.barh([name for name, _ in top], [value for _, value in top], color=MINE)
+    axes.set_xlabel(f"rise in {loss} when shuffled")
+    axes.tick_params(axis="y", labelsize=8)
+    return _png(figure)
+
+
+def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
+    """Both losses by segment, the largest segments first."""
+    shown = list(reversed(segments[:20]))
+    figure, axes = _figure("By segment", height=max(3.4, 0.24 * len(shown) + 1))
+    at = np.arange(len(shown))
+    axes.plot([s.loss for s in shown], at, "o", color=MINE, label="challenger", markersize=5)
+    if any(s.champion_loss is not None for s in shown):
+        axes.plot([s.champion_loss or np.nan for s in shown], at, "d", color=THEIRS, label="champion", markersize=4)
+    axes.set_yticks(at, [f"{s.name} ({s.rows})" for s in shown], fontsize=7)
+    axes.set_xlabel(loss)
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _roc(outcome: np.ndarray, sides: Sides) -> bytes:
+    from sklearn.metrics import roc_curve
+
+    figure, axes = _figure("ROC")
+    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
+        wrong, right, _ = roc_curve(outcome, said)
+        axes.plot(wrong, right, color=colour, label=name)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _recall(outcome: np.ndarray, sides: Sides) -> bytes:
+    from sklearn.metrics import precision_recall_curve
+
+    figure, axes = _figure("Precision and recall")
+    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
+        precision, recall, _ = precision_recall_curve(outcome, said)
+        axes.plot(recall, precision, color=colour, label=name)
+    axes.axhline(outcome.mean(), color=GREY, linewidth=1, linestyle=":")
+    axes.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _said(outcome: np.ndarray, sides: Sides) -> bytes:
+    """Calibration: the share that came true against what was said, in ten bins with equal numbers of rows."""
+    figure, axes = _figure("Calibration")
+    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
+        edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
+        bins = np.digitize(said, edges)
+        rows = np.maximum(np.bincount(bins), 1)
+        means, shares = np.bincount(bins, weights=said) / rows, np.bincount(bins, weights=outcome) / rows
+        axes.plot(means, shares, "o-", color=colour, label=name, markersize=4)
+    low, high = axes.get_xlim()
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
+    axes.set(xlabel="said", ylabel="came true")
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _figure(title: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
+    """A figure without pyplot, whose state threads would share."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(SIZE[0], height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot()
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: "Figure") -> bytes:
+    """The picture without the clock time and library version that would make each one different."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,74 @@
+"""Make the world outside follow the ledger: aliases, marks on MLflow's versions and runs, events.
+
+The ledger's row is the change; all of this only tells of it. A process that dies in between
+leaves the row undelivered, and the next run of any flow delivers it: each part may be done twice.
+"""
+
+from prefect import get_run_logger
+
+from tasks.contracts import Fact, Promotion
+from tasks.errors import RegistryUnavailable, UnknownVersion
+from tasks.events import alias_fact, emit, emit_change, flush
+from tasks.resources import Resources
+
+
+def deliver(res: Resources) -> list[Promotion]:
+    """Deliver every row that was not; returns those that now are. Never fails: what cannot be done now is done later."""
+    rows = res.ledger.undelivered()
+    if not rows:
+        return []
+    log = get_run_logger()
+    try:
+        _follow(res)
+        for row in rows:
+            _mark(row, res)
+    except RegistryUnavailable as why:
+        log.warning("the ledger has changed, but alias and MLflow follow only later: %s", why)
+        return []
+    for row in rows:
+        emit_change(row, res)
+    if not flush():
+        log.warning("the events of %d ledger rows may not have arrived; they are sent again by the next run", len(rows))
+        return []
+    for row in rows:
+        res.ledger.delivered(row.sequence)
+    return rows
+
+
+def _follow(res: Resources) -> None:
+    try:
+        res.registry.follow(res.ledger)
+    except UnknownVersion as why:
+        get_run_logger().error("the alias cannot follow the ledger: %s. `rollback` to a version that is there.", why)
+
+
+def _mark(row: Promotion, res: Resources) -> None:
+    try:
+        res.registry.mark(row)
+    except UnknownVersion as why:
+        get_run_logger().warning("row %d of the ledger cannot be marked in MLflow: %s", row.sequence, why)
+
+
+def watch_alias(res: Resources) -> Fact | None:
+    """Tell, once, when somebody has moved the alias by hand; the ledger's champion goes on deciding.
+
+    Returns the fact, whether it is new or not; None when alias and ledger agree or MLflow does not answer.
+    """
+    champion = res.ledger.champion()
+    if champion is None or res.ledger.undelivered():
+        return None
+    try:
+        found = res.registry.alias()
+    except RegistryUnavailable:
+        return None
+    if found == champion.version:
+        return None
+    fact = alias_fact(champion, found, res)
+    if res.ledger.record_fact(fact):
+        emit(fact)
+        get_run_logger().warning(
+            "alias `champion` of %s is at version %s, but the ledger's champion is version %s, which goes on deciding; "
+            "run `promote` with action `adopt` to judge and take over the other, or `restore` to put the alias back",
+            champion.model, found or "none", champion.version,
+        )  # fmt: skip
+    return fact

@@ -1,0 +1,51 @@
+"""Run the gate in a flow: judge a challenger, and then its refit."""
+
+from dataclasses import replace
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.contracts import Comparison, GateDecision, Promotion, Training
+from tasks.evaluation import mean_move, query
+from tasks.features import predict
+from tasks.gate import judge, judge_refit
+from tasks.promotion import log_verdicts, looks
+from tasks.resources import Resources
+from tasks.training import refit_on_window
+from tasks.window import read_rows
+
+
+@task(cache_policy=NO_CACHE, task_run_name="judge v{comparison.challenger.version}")
+def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Resources) -> GateDecision:
+    """Run the gate, and leave every rule's numbers in the run log."""
+    decision = judge(comparison, res.config, looks(res, champion))
+    log_verdicts(decision, res)
+    return decision
+
+
+def pass_on_to_refit(training: Training, res: Resources) -> Training:
+    """What passed is fitted once more on window and holdout, and the refit judged in its turn."""
+    judged = training.challenger
+    if judged is None or not training.decision.passed:
+        return training
+    if res.config.training.refit == "none":
+        return replace(training, final=judged)
+    final = refit_on_window(judged, training.window, res)
+    training = replace(training, final=final)
+    return replace(training, decision=check_refit(training, res))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="check v{training.final.version}, the refit")
+def check_refit(training: Training, res: Resources) -> GateDecision:
+    """Load and query the refit, hold it to the budgets, and see how far its predictions have moved on the holdout."""
+    judged, final, comparison = training.challenger, training.final, training.comparison
+    assert judged
+    assert final
+    assert comparison
+    rows = read_rows(res, training.window, comparison.start, comparison.end)
+    said = predict(res.registry.load(final.version), rows, res.config)
+    moved = mean_move(judged, final, rows, res)
+    decision = judge_refit(query(final, rows, said, res), moved, training.decision, final.version, res.config)
+    for verdict in decision.verdicts[len(training.decision.verdicts) :]:
+        get_run_logger().info("%s", verdict)
+    return decision

@@ -1,0 +1,60 @@
+"""The one database: opened once a process, its tables made or migrated on first use."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from filelock import FileLock
+
+from tasks.ledger.tables import HEAD
+
+
+@functools.lru_cache(maxsize=8)
+def open_database(url: str) -> sa.Engine:
+    """One engine a process and address, its tables up to date."""
+    address = sa.make_url(url)
+    local = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
+    if local:
+        local.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(address, connect_args={"timeout": 30} if local else {}, pool_pre_ping=not local)
+    if standing_at(engine) != HEAD:
+        with _exclusively(engine, local):
+            migrate(engine)
+    return engine
+
+
+def standing_at(engine: sa.Engine) -> str | None:
+    """The migration that a database stands at."""
+    with engine.connect() as con:
+        if not sa.inspect(con).has_table("alembic_version"):
+            return None
+        return con.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _exclusively(engine: sa.Engine, local: Path | None) -> Iterator[None]:
+    """One process at a time makes or changes tables."""
+    if local:
+        with FileLock(f"{local}.lock", timeout=60):
+            yield
+        return
+    with engine.connect() as con:
+        con.execute(sa.text("SELECT pg_advisory_lock(713)"))
+        try:
+            yield
+        finally:
+            con.execute(sa.text("SELECT pg_advisory_unlock(713)"))
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the tables to the newest migration; nothing to do is fine."""
+    from alembic import command  # noqa: PLC0415  (needed once, when tables are made or changed)
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as con:
+        config.attributes["connection"] = con
+        command.upgrade(config, "head")

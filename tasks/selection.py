@@ -1,0 +1,297 @@
+"""Choose what to fit: candidates and baselines on time-ordered validation splits before the holdout.
+
+    |------------------ fitted on ------------------| gap |- validation 1 -|
+    |-------------------------- fitted on --------------------------| gap |- validation 2 -|   ... | gap | holdout
+
+Each validation part is as long as the holdout and predicted by a fit on what lies before it, less a gap
+of the label delay: the choice is made as it would have been made then. The holdout is never looked at.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from configs.kinds import LINEAR
+from configs.schema import ModelConfig
+from configs.training import Candidate, Range
+from tasks.bootstrap import paired_gain
+from tasks.calibration import calibrated, response
+from tasks.contracts import BASELINE, Recipe, Selection, Trial, Window
+from tasks.errors import NotEnoughData, SearchTooSlow
+from tasks.estimators import build_pipeline
+from tasks.features import inputs_of, predict
+from tasks.metrics import row_loss
+from tasks.resources import Resources
+from tasks.targets import outcomes, predict_prior, prior_of
+from tasks.window import hold_to_rules, labelled_blocks, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+PRIOR, LINEAR_BASELINE = f"{BASELINE}prior", f"{BASELINE}linear"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to fit on, and later rows to predict."""
+
+    before: "pd.DataFrame"
+    after: "pd.DataFrame"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a recipe said of the validation rows, each predicted before it could have been learned, oldest first."""
+
+    rows: "pd.DataFrame"
+    prediction: np.ndarray
+    responses: np.ndarray
+    losses: tuple[float, ...]
+    """The mean loss of each split."""
+    loss: float
+    """The mean loss of all rows."""
+
+
+def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> list[Split]:
+    """Up to `training.splits` splits of the rows before `end`, oldest first.
+
+    Fewer where the oldest would be fitted on fewer rows than `min_rows`, or on rows without every class.
+
+    Raises:
+        NotEnoughData: there is not even one.
+    """
+    rules = config.training
+    found: list[Split] = []
+    length = rules.window.holdout
+    for number in range(1, rules.splits + 1):
+        border = end - number * length
+        before = rows[rows[config.time] < border - config.target.delay]
+        after = rows[(rows[config.time] >= border) & (rows[config.time] < border + length)]
+        try:
+            hold_to_rules(config, before, f"before {border.isoformat()}")
+        except NotEnoughData as why:
+            if not found:
+                raise NotEnoughData(
+                    f"{config.name}: the window is too short to choose a candidate on the {length.days} days before its holdout: {why}"
+                ) from None
+            break
+        if len(after):
+            found.append(Split(before, after))
+    if not found:
+        raise NotEnoughData(
+            f"{config.name}: no labelled rows in the {rules.splits} validation splits before {end.isoformat()}"
+        )
+    return found[::-1]
+
+
+def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
+    """Fit a recipe, without its calibration. The same rows, config and thread count give the same model."""
+    pipeline = build_pipeline(recipe, res.config, res.settings.threads)
+    return pipeline.fit(inputs_of(rows, res.config.features), outcomes(rows, res.config.target))
+
+
+def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
+    """Predict every validation part from what lies before it."""
+    import pandas as pd
+
+    config = res.config
+    said, answered, losses = [], [], []
+    for split in splits:
+        pipeline = fit(recipe, split.before, res)
+        prediction = predict(pipeline, split.after, config)
+        losses.append(row_loss(outcomes(split.after, config.target), prediction, config.target))
+        said.append(prediction)
+        if recipe.calibration != "none":
+            answered.append(response(pipeline, inputs_of(split.after, config.features)))
+    rows = pd.concat([split.after for split in splits], ignore_index=True)
+    responses = np.concatenate(answered) if answered else np.empty((0, 1))
+    means = tuple(float(part.mean()) for part in losses)
+    return Unseen(rows, np.concatenate(said), responses, means, float(np.concatenate(losses).mean()))
+
+
+def _prior_trial(splits: Sequence[Split], config: ModelConfig) -> Trial:
+    """The best constant of what lies before each validation part."""
+    target, losses = config.target, []
+    for split in splits:
+        constant = prior_of(outcomes(split.before, target), target)
+        prediction = predict_prior(constant, len(split.after), target)
+        losses.append(row_loss(outcomes(split.after, target), prediction, target))
+    means = tuple(float(part.mean()) for part in losses)
+    return Trial(PRIOR, Recipe(PRIOR, "prior", {}), float(np.concatenate(losses).mean()), means)
+
+
+def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> Trial:
+    """One recipe with fixed parameters on the splits."""
+    seen = foresee(recipe, splits, res)
+    return Trial(name, recipe, seen.loss, seen.losses)
+
+
+def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resources) -> Trial:
+    """The best parameters of a candidate: a fixed number of seeded trials, the declared parameters first.
+
+    Raises:
+        SearchTooSlow: it took longer than its time limit; nothing was chosen.
+    """
+    start = Recipe(name, candidate.estimator, dict(candidate.params))
+    rules = candidate.search
+    if rules is None:
+        return try_recipe(name, start, splits, res)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    began, tried = time.monotonic(), []
+
+    def recipe_of(trial: Any) -> Recipe:
+        chosen = {key: _suggest(trial, key, space) for key, space in rules.space.items()}
+        return replace(start, params=dict(candidate.params) | chosen)
+
+    def objective(trial: Any) -> float:
+        found = foresee(recipe_of(trial), splits, res).loss
+        tried.append({"number": trial.number, "params": dict(trial.params), "loss": found})
+        spent = time.monotonic() - began
+        get_run_logger().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, found)
+        if rules.time_limit is not None and spent > rules.time_limit.total_seconds() and len(tried) < rules.trials:
+            raise SearchTooSlow(
+                f"{res.config.name}: the search of {name!r} took {spent:.0f} s for {len(tried)} of {rules.trials} trials, more than "
+                f"search.time_limit allows; raise the limit or lower the trials (it is not cut short: the clock would choose the model)"
+            )
+        return found
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=res.config.training.seed))
+    declared = {k: candidate.params[k] for k in rules.space if k in candidate.params}
+    if declared:
+        study.enqueue_trial(declared, skip_if_exists=True)
+    study.optimize(objective, n_trials=rules.trials)
+    best = replace(start, params=dict(candidate.params) | dict(study.best_trial.params))
+    return replace(try_recipe(name, best, splits, res), tried=tuple(tried))
+
+
+def _suggest(trial: Any, name: str, space: Range | tuple[Any, ...]) -> Any:
+    if isinstance(space, tuple):
+        return trial.suggest_categorical(name, list(space))
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        return trial.suggest_int(name, space.low, space.high, log=space.log)
+    return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
+
+
+def against_baselines(trial: Trial, baselines: Sequence[Trial]) -> Trial:
+    """Whether a candidate has a lower loss than every baseline. A linear candidate is held against the prior alone."""
+    others = [b for b in baselines if b.recipe.estimator != trial.recipe.estimator]
+    unbeaten = [b for b in others if not trial.loss < b.loss]
+    if not unbeaten:
+        return trial
+    told = ", ".join(f"{b.name} ({b.loss:.5g})" for b in unbeaten)
+    return replace(trial, beats_baseline=False, note=f"its loss {trial.loss:.5g} does not beat {told}")
+
+
+def with_calibration(trial: Trial, splits: Sequence[Split], res: Resources) -> Trial:
+    """The trial's recipe calibrated, if that helps.
+
+    A calibrator that is fitted on the older half of the validation rows must lower the loss of the
+    newer half, with the lower bound of the blocked bootstrap above zero.
+    """
+    config = res.config
+    method = config.training.calibration
+    if config.target.kind == "regression" or method == "none":
+        return trial
+    recipe = replace(trial.recipe, calibration=method)
+    seen = foresee(recipe, splits, res)
+    newer = (seen.rows[config.time] >= seen.rows[config.time].median()).to_numpy()
+    outcome = outcomes(seen.rows, config.target)
+    if len(np.unique(outcome[~newer])) < max(2, len(config.target.classes)):
+        return replace(trial, note="not calibrated: the older validation rows lack a class")
+    probe = calibrated(_Answering(outcome), seen.responses[~newer], outcome[~newer], method)
+    adjusted = _apply(probe, seen.responses[newer])
+    before, after = (row_loss(outcome[newer], p, config.target) for p in (seen.prediction[newer], adjusted))
+    rules = config.gate.gain
+    blocks = labelled_blocks(seen.rows[newer], config)
+    gain = paired_gain(before, after, blocks, rules.confidence, rules.resamples, config.training.seed)
+    told = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
+    if gain.lower > 0:
+        return replace(trial, recipe=recipe, note=f"calibrated: {told}")
+    return replace(trial, note=f"not calibrated: {told}, which is not surely better")
+
+
+class _Answering:
+    """Stands for a fitted classifier where a calibrator only needs its classes."""
+
+    def __init__(self, outcome: np.ndarray) -> None:
+        self.classes_ = np.unique(outcome)
+
+
+def _apply(model: Any, responses: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities of responses, as `tasks/targets.py` has predictions."""
+    calibrators = model.calibrated_classifiers_[0].calibrators
+    found = np.column_stack([c.predict(responses[:, at]) for at, c in enumerate(calibrators)])
+    if found.shape[1] == 1:
+        return found[:, 0]
+    total = found.sum(axis=1, keepdims=True)
+    return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / found.shape[1])
+
+
+def select(
+    rows: "pd.DataFrame", end: datetime, res: Resources, told: Callable[[Trial], None]
+) -> tuple[tuple[Trial, ...], Recipe | None]:
+    """Try everything, tell of each, and return all trials with the recipe that goes to the gate, if any beats the baselines.
+
+    Raises:
+        NotEnoughData, SearchTooSlow.
+    """
+    config = res.config
+    splits = time_splits(rows, end, config)
+    baselines = [_prior_trial(splits, config)]
+    if config.training.baseline == "linear":
+        linear = LINEAR[config.target.kind]
+        baselines.append(try_recipe(LINEAR_BASELINE, Recipe(LINEAR_BASELINE, linear, {}), splits, res))
+    for trial in baselines:
+        told(trial)
+    candidates: dict[str, Trial] = {}
+    for name, candidate in config.training.candidates.items():
+        candidates[name] = against_baselines(search(name, candidate, splits, res), baselines)
+        told(candidates[name])
+    able = [trial for trial in candidates.values() if trial.beats_baseline and np.isfinite(trial.loss)]
+    if not able:
+        return (*baselines, *candidates.values()), None
+    best = min(able, key=lambda trial: trial.loss)
+    chosen = with_calibration(best, splits, res)
+    candidates[best.name] = chosen
+    return (*baselines, *candidates.values()), chosen.recipe
+
+
+@task(cache_policy=NO_CACHE, task_run_name="select a candidate on {window.span}")
+def select_candidate(window: Window, res: Resources) -> Selection:
+    """Open the MLflow run of a training, and find what to fit; every candidate and baseline is a child run.
+
+    Raises:
+        NotEnoughData, MissingPartition: the window cannot be learned from.
+        SearchTooSlow: a search took longer than its time limit.
+    """
+    log = get_run_logger()
+    end = window.holdout_start - res.config.target.delay
+    rows = read_rows(res, window, window.start, end)
+    hold_to_rules(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
+    run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run)
+
+    def told(trial: Trial) -> None:
+        log.info(
+            "%s: loss %.5f on the validation splits%s", trial.name, trial.loss, f"; {trial.note}" if trial.note else ""
+        )
+        res.registry.log_trial(run_id, trial)
+
+    try:
+        trials, recipe = select(rows, end, res, told)
+    except Exception:
+        res.registry.close_training(run_id, failed=True)
+        raise
+    if recipe is None:
+        log.warning("no candidate beats the baseline; nothing is fitted")
+        return Selection(run_id, trials, None)
+    log.info("chosen: %s, calibration %s, %s", recipe.candidate, recipe.calibration, dict(recipe.params))
+    return Selection(run_id, trials, recipe)
