@@ -10,9 +10,9 @@ UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 
 def parse_duration(value: Any) -> Any:
-    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; anything else is left for pydantic to refuse."""
+    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; ISO 8601's `P14D`, as records have it, is left to pydantic."""
     match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
-    if isinstance(value, str) and not match:
+    if isinstance(value, str) and not match and not value.startswith("P"):
         raise ValueError(f"{value!r} is no duration; write a number and min, h, D or W, such as 14D")
     return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
 

@@ -115,16 +115,16 @@ def play(res: Resources, console: Console) -> Demo:
 
 def show(demo: Demo, started: float) -> None:
     """The tables at the end, and where to look. `started` is how many seconds the servers took."""
-    from ops.tables import never_table, time_table, year_table
+    from ops.tables import gate_table, never_table, time_table, year_table
     from tasks.performance import measure_version
     from tasks.summary import summarise
 
     res, console = demo.res, demo.console
     rows = [s for s in summarise(res) if s.key > LAST_OF_START]
-    first = res.ledger.promotions()[0].version
+    first = res.ledger.champions()[0].version
     with demo.timed("tables"):
         never = {s.key: measure_version(first, res.ref(s.key), res) for s in rows if s.roc_auc is not None}
-    console.print(year_table(rows), never_table(rows, never, first))
+    console.print(year_table(rows), gate_table(res.ledger.promotions()), never_table(rows, never, first))
     if demo.spent.keys() - {"tables"}:
         console.print(time_table({"starting the servers": started, **demo.spent}))
     console.print(f"Look around:\n{stack.addresses(res.settings)}")

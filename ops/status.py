@@ -62,6 +62,12 @@ def model(res: Resources, console: Console) -> None:
         )
     else:
         console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
+    if staged := ledger.challenger():
+        console.print(
+            f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; see `{name}-train` for its gate"
+        )
+    if ledger.undelivered():
+        console.print("  alias or events do not follow the ledger yet; the next run of any flow mends that")
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     console.print(grid_table("", grid(res, [res.ref(key) for key in keys])))
     for line in events(res)[-EVENTS:]:
@@ -76,7 +82,9 @@ def events(res: Resources) -> list[str]:
     found = [
         (f.as_of, 0, f"drift in {f.partition}, fact {f.id}: {told(decisions.get(f.id))}") for f in res.ledger.facts()
     ]
-    found += [(p.as_of, 1, f"{p.action} to version {p.version} by {p.by}: {p.reason}") for p in res.ledger.promotions()]
+    found += [
+        (p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in res.ledger.promotions()
+    ]
     return [f"{moment:%Y-%m-%d}  {text}" for moment, _, text in sorted(found)]
 
 

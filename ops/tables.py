@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from tasks.artifacts import number, told
+from tasks.contracts import Promotion
 from tasks.summary import PartitionSummary
 
 
@@ -37,6 +38,30 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
             told(r.decision) if r.fact else "",
         )
     return table
+
+
+def gate_table(rows: Sequence[Promotion]) -> Table:
+    """What the gate said of every version that came before it, and what became of it. `rows` is the whole ledger."""
+    table = _table(
+        "What the gate said",
+        ("as of", True), ("version", True), ("against", True), ("gain", True), ("lower bound", True), ("verdict", False),
+    )  # fmt: skip
+    for row in rows:
+        if row.action not in ("stage", "refuse") or not row.evidence.get("verdicts"):
+            continue
+        path = [r.to_stage for r in rows if r.version == row.version]
+        refused = [v["rule"].split(",")[0] for v in row.evidence["verdicts"] if not v["passed"]]
+        verdict = f"[red]refused[/]: {'; '.join(refused)}" if refused else f"[green]passed[/], {path[-1]}"
+        gain = row.evidence["gain"] or {"mean": None, "lower": None}
+        against = f"v{row.previous}" if row.previous else "-"
+        table.add_row(
+            f"{row.as_of:%Y-%m-%d}", f"v{row.version}", against, _signed(gain["mean"]), _signed(gain["lower"]), verdict
+        )
+    return table
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
 
 
 def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[str, float]], first: str) -> Table:

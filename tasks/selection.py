@@ -108,7 +108,7 @@ def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
         prediction = predict(pipeline, split.after, config)
         losses.append(row_loss(outcomes(split.after, config.target), prediction, config.target))
         said.append(prediction)
-        if recipe.calibration != "none":
+        if config.target.kind != "regression":
             answered.append(response(pipeline, inputs_of(split.after, config.features)))
     rows = pd.concat([split.after for split in splits], ignore_index=True)
     responses = np.concatenate(answered) if answered else np.empty((0, 1))
@@ -127,13 +127,13 @@ def _prior_trial(splits: Sequence[Split], config: ModelConfig) -> Trial:
     return Trial(PRIOR, Recipe(PRIOR, "prior", {}), float(np.concatenate(losses).mean()), means)
 
 
-def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> Trial:
-    """One recipe with fixed parameters on the splits."""
+def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> tuple[Trial, Unseen]:
+    """One recipe with fixed parameters on the splits, and what it said there."""
     seen = foresee(recipe, splits, res)
-    return Trial(name, recipe, seen.loss, seen.losses)
+    return Trial(name, recipe, seen.loss, seen.losses), seen
 
 
-def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resources) -> Trial:
+def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resources) -> tuple[Trial, Unseen]:
     """The best parameters of a candidate: a fixed number of seeded trials, the declared parameters first.
 
     Raises:
@@ -170,7 +170,8 @@ def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resour
         study.enqueue_trial(declared, skip_if_exists=True)
     study.optimize(objective, n_trials=rules.trials)
     best = replace(start, params=dict(candidate.params) | dict(study.best_trial.params))
-    return replace(try_recipe(name, best, splits, res), tried=tuple(tried))
+    trial, seen = try_recipe(name, best, splits, res)
+    return replace(trial, tried=tuple(tried)), seen
 
 
 def _suggest(trial: Any, name: str, space: Range | tuple[Any, ...]) -> Any:
@@ -191,7 +192,7 @@ def against_baselines(trial: Trial, baselines: Sequence[Trial]) -> Trial:
     return replace(trial, beats_baseline=False, note=f"its loss {trial.loss:.5g} does not beat {told}")
 
 
-def with_calibration(trial: Trial, splits: Sequence[Split], res: Resources) -> Trial:
+def with_calibration(trial: Trial, seen: Unseen, res: Resources) -> Trial:
     """The trial's recipe calibrated, if that helps.
 
     A calibrator that is fitted on the older half of the validation rows must lower the loss of the
@@ -201,8 +202,6 @@ def with_calibration(trial: Trial, splits: Sequence[Split], res: Resources) -> T
     method = config.training.calibration
     if config.target.kind == "regression" or method == "none":
         return trial
-    recipe = replace(trial.recipe, calibration=method)
-    seen = foresee(recipe, splits, res)
     newer = (seen.rows[config.time] >= seen.rows[config.time].median()).to_numpy()
     outcome = outcomes(seen.rows, config.target)
     if len(np.unique(outcome[~newer])) < max(2, len(config.target.classes)):
@@ -215,7 +214,7 @@ def with_calibration(trial: Trial, splits: Sequence[Split], res: Resources) -> T
     gain = paired_gain(before, after, blocks, rules.confidence, rules.resamples, config.training.seed)
     told = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
     if gain.lower > 0:
-        return replace(trial, recipe=recipe, note=f"calibrated: {told}")
+        return replace(trial, recipe=replace(trial.recipe, calibration=method), note=f"calibrated: {told}")
     return replace(trial, note=f"not calibrated: {told}, which is not surely better")
 
 
@@ -249,18 +248,20 @@ def select(
     baselines = [_prior_trial(splits, config)]
     if config.training.baseline == "linear":
         linear = LINEAR[config.target.kind]
-        baselines.append(try_recipe(LINEAR_BASELINE, Recipe(LINEAR_BASELINE, linear, {}), splits, res))
+        baselines.append(try_recipe(LINEAR_BASELINE, Recipe(LINEAR_BASELINE, linear, {}), splits, res)[0])
     for trial in baselines:
         told(trial)
     candidates: dict[str, Trial] = {}
+    unseen: dict[str, Unseen] = {}
     for name, candidate in config.training.candidates.items():
-        candidates[name] = against_baselines(search(name, candidate, splits, res), baselines)
+        trial, unseen[name] = search(name, candidate, splits, res)
+        candidates[name] = against_baselines(trial, baselines)
         told(candidates[name])
     able = [trial for trial in candidates.values() if trial.beats_baseline and np.isfinite(trial.loss)]
     if not able:
         return (*baselines, *candidates.values()), None
     best = min(able, key=lambda trial: trial.loss)
-    chosen = with_calibration(best, splits, res)
+    chosen = with_calibration(best, unseen[best.name], res)
     candidates[best.name] = chosen
     return (*baselines, *candidates.values()), chosen.recipe
 

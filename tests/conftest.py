@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from configs.settings import QUIET
 
 os.environ.update(QUIET)
-FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 24, 150, 16
+FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150, 16
 
 MODEL_YAML = """\
 name: tiny
@@ -109,6 +110,13 @@ def settle(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPa
         patch.setenv(f"EVERGREEN_{name}", str(folder / value))
     patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
     patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -87,9 +87,9 @@ def tidy(frame: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
 
     def one(column: str) -> Any:
         if column not in frame:
-            return np.full(len(frame), np.nan) if column not in config.features.categorical else None
+            return np.full(len(frame), np.nan) if column not in texts(config) else None
         values = frame[column].astype(object)
-        if column in config.features.categorical:
+        if column in texts(config):
             return values.map(str, na_action="ignore").astype(object).where(values.notna(), None)
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
         return numbers.where(np.isfinite(numbers))
@@ -123,8 +123,13 @@ def rows(drift: Drift) -> list[dict[str, Any]]:
 
 def _methods(config: ModelConfig) -> dict[str, Method]:
     """Every compared column's statistic."""
-    numeric = dict.fromkeys((*config.features.numeric, PREDICTION), config.monitoring.numeric)
-    return numeric | dict.fromkeys(config.features.categorical, config.monitoring.categorical)
+    everything = dict.fromkeys((*config.features.numeric, PREDICTION, *config.features.categorical))
+    return {c: config.monitoring.categorical if c in texts(config) else config.monitoring.numeric for c in everything}
+
+
+def texts(config: ModelConfig) -> tuple[str, ...]:
+    """The columns that are text: categorical features, and the prediction where it is a class."""
+    return (*config.features.categorical, *((PREDICTION,) if config.target.kind == "multiclass" else ()))
 
 
 def _missing(
@@ -150,7 +155,7 @@ def _run(
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
-    categorical = [c for c in methods if c in config.features.categorical]
+    categorical = [c for c in methods if c in texts(config)]
     definition = DataDefinition(
         numerical_columns=[c for c in methods if c not in categorical], categorical_columns=categorical
     )

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +14,11 @@ import pytest
 
 from configs.settings import ROOT
 from ops.supervision import marked
-from tests.conftest import MODEL_YAML
+from tests.conftest import MODEL_YAML, free_port
 from tests.flows.conftest import SHIFTED, STEADY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Copy:

@@ -22,7 +22,7 @@ from tasks.errors import (
     UnknownVersion,
 )
 from tasks.resources import open_resources
-from tests.conftest import day_file, parcels
+from tests.conftest import DAYS, day_file, parcels
 
 pytestmark = pytest.mark.usefixtures("world")
 DAY = "2024-03-05"
@@ -54,7 +54,7 @@ def test_a_critical_failure_blocks_the_day_says_why_and_lets_nothing_in(world, d
 
 
 def test_a_blocked_day_is_passed_over_until_its_input_changes(world):
-    for day in range(24):
+    for day in range(DAYS):
         if day not in (3, 4):
             day_file(world, day).unlink()
     day_file(world, 4).write_bytes(b"PAR1 this was cut short")

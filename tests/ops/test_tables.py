@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from ops.tables import grid_table, never_table, time_table, year_table
-from tasks.contracts import Decision, Fact
+from ops.tables import gate_table, grid_table, never_table, time_table, year_table
+from tasks.contracts import Decision, Fact, Promotion
 from tasks.summary import PartitionSummary
 
 AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
@@ -60,3 +60,22 @@ def test_the_times_add_up():
     lines = text(time_table({"process": 30.0, "assess": 10.0}))
     assert ["process", "30", "75%"] in lines
     assert ["together", "40"] in lines
+
+
+def test_the_gates_table_says_what_became_of_each_version():
+    moment = datetime(2013, 6, 2, tzinfo=UTC)
+
+    def of(action: str, version: str, to: str, passed: bool, gain: float | None) -> Promotion:
+        numbers = {"mean": gain, "lower": gain - 0.01} if gain else None
+        evidence = {"verdicts": [{"rule": "gain over the champion, lower bound", "passed": passed}], "gain": numbers}
+        previous = "2" if gain else None
+        return Promotion("m", 1, action, version, previous, moment, moment, "evergreen", "r", evidence, to_stage=to)
+
+    rows = [
+        of("stage", "2", "challenger", True, None),
+        Promotion("m", 2, "promote", "2", None, moment, moment, "evergreen", "r", to_stage="champion"),
+        of("refuse", "3", "refused", False, 0.0076),
+    ]
+    lines = text(gate_table(rows))
+    assert ["2013-06-02", "v2", "-", "passed,", "champion"] in lines
+    assert ["2013-06-02", "v3", "v2", "+0.0076", "-0.0024", "refused:", "gain", "over", "the"] in lines

@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import all_estimators
 from xgboost import XGBClassifier, XGBRegressor
 
+from configs.gate import Fairness
 from configs.kinds import KINDS, PARAMETERS
 from configs.schema import ModelConfig
 from configs.training import Candidate
@@ -23,9 +24,10 @@ from tasks.contracts import BASELINE, Recipe, Trial
 from tasks.digests import frame_digest, model_digest
 from tasks.errors import NotEnoughData, SearchTooSlow
 from tasks.estimators import TRUSTED, build_pipeline
+from tasks.evaluation import measure_gap
 from tasks.features import inputs_of, predict
 from tasks.query import query_version, sorts_of, unsound
-from tasks.selection import against_baselines, fit, search, select, time_splits, with_calibration
+from tasks.selection import against_baselines, fit, search, select, time_splits, try_recipe, with_calibration
 from tasks.targets import outcomes, prediction_array, prediction_columns
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
@@ -186,7 +188,7 @@ def searching(**rules) -> Candidate:
 def test_a_search_is_repeatable_tries_the_declared_first_and_is_no_worse_than_it(log):
     res = resources(config())
     splits = time_splits(rows(), START + pd.Timedelta("30D"), res.config)
-    one, two = (search("s", searching(), splits, res) for _ in range(2))
+    one, two = (search("s", searching(), splits, res)[0] for _ in range(2))
     assert one == two
     assert len(one.tried) == 6
     assert one.tried[0]["params"]["max_depth"] == 6
@@ -238,10 +240,10 @@ def test_calibration_is_taken_where_it_surely_helps(log):
     splits = time_splits(data, START + pd.Timedelta("30D"), res.config)
     sure = Recipe("trees", "xgboost", {"n_estimators": 200, "learning_rate": 1.0, "max_depth": 8})
     honest = Recipe("line", "logistic_regression", {})
-    taken, left = (with_calibration(Trial("t", recipe, 0.5, (0.5,)), splits, res) for recipe in (sure, honest))
+    taken, left = (with_calibration(*try_recipe("t", recipe, splits, res), res) for recipe in (sure, honest))
     assert (taken.recipe.calibration, left.recipe.calibration) == ("sigmoid", "none")
     assert "not surely better" in left.note
-    never = with_calibration(Trial("t", sure, 0.5, (0.5,)), splits, resources(config(calibration="none")))
+    never = with_calibration(*try_recipe("t", sure, splits, res), resources(config(calibration="none")))
     assert never.recipe == sure
 
 
@@ -279,3 +281,40 @@ def test_a_fresh_process_that_cannot_load_or_says_something_else_is_found_out(ti
     assert "zip" in broken.problem.lower()
     assert np.isnan(broken.one_row_ms)
     assert replace(broken, problem="").rows == 0
+
+
+def grouped(rate_of: dict[str, float]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """A thousand rows a group, in which the shares that are predicted positive are given."""
+    parts, outcome, said = [], [], []
+    for name, share in rate_of.items():
+        parts += [name] * 1000
+        outcome += [1] * 500 + [0] * 500
+        said += ([1.0] * int(500 * share) + [0.0] * (500 - int(500 * share))) * 2
+    return pd.DataFrame({"c": parts}), np.array(outcome), np.array(said)
+
+
+@pytest.mark.parametrize(
+    ("metric", "gap"),
+    [("demographic_parity_difference", 0.3), ("equalized_odds_difference", 0.3), ("accuracy_difference", 0.0)],
+)
+def test_a_known_gap_between_groups_is_found(metric, gap):
+    """60 %, 40 % and 30 % of the groups are predicted positive, whatever their outcome: both rates differ by 30 points."""
+    frame, outcome, said = grouped({"a": 0.6, "b": 0.4, "c": 0.3})
+    rule = Fairness(column="c", metric=metric, at_most=0.1)
+    found = measure_gap(rule, frame, outcome, said, config())
+    assert found.gap == pytest.approx(gap)
+    assert found.groups == {"a": 1000, "b": 1000, "c": 1000}
+
+
+def test_a_gap_with_a_group_too_small_cannot_be_judged():
+    frame, outcome, said = grouped({"a": 0.6, "b": 0.4})
+    frame.loc[0, "c"] = None
+    assert np.isnan(measure_gap(Fairness(column="c", at_most=0.1), frame, outcome, said, config()).gap)
+
+
+def test_mean_error_differs_by_group_for_regression():
+    frame = pd.DataFrame({"c": ["a"] * 500 + ["b"] * 500})
+    rule = Fairness(column="c", metric="mean_error_difference", at_most=0.1)
+    error = np.r_[np.full(500, 0.5), np.full(500, -2.0)]
+    found = measure_gap(rule, frame, np.zeros(1000), error, config("regression"))
+    assert found.gap == pytest.approx(1.5)

@@ -16,14 +16,14 @@ NUMBER = Target(column="y", kind="regression", delay="1D")
 
 
 def test_bounds_agree_with_the_t_interval_of_normal_blocks_of_equal_size():
-    """For many normal blocks of equal size, bootstrap-t and Student's t are the same."""
+    """For many normal blocks of equal size, bootstrap-t and Student's t are the same; 90 % is made at 93 %."""
     rng = np.random.default_rng(0)
     by_day = rng.normal(0.02, 0.05, 60)
     got = mean_bounds(by_day * 10, np.full(60, 10.0), 0.9, 20_000, 0)
-    expected = stats.ttest_1samp(by_day, 0).confidence_interval(0.8)
+    expected = stats.ttest_1samp(by_day, 0).confidence_interval(0.86)
     assert got.value == pytest.approx(by_day.mean())
-    assert got.lower == pytest.approx(expected.low, abs=5e-4)
-    assert got.upper == pytest.approx(expected.high, abs=5e-4)
+    assert got.lower == pytest.approx(expected.low, abs=7e-4)
+    assert got.upper == pytest.approx(expected.high, abs=7e-4)
 
 
 @pytest.mark.parametrize("blocks", [8, 14, 30])
@@ -126,7 +126,7 @@ def test_intervals_of_losses_hold_95_percent():
         found = intervals(outcome, said, np.repeat(np.arange(40), 10), BINARY, 300, run)["log_loss"]
         truth = -(np.log(0.3) + np.log(0.7)) / 2
         held += found.lower <= truth <= found.upper
-    assert 0.90 < held / 200 <= 0.99
+    assert held / 200 > 0.93
 
 
 def test_block_sums_add_up():

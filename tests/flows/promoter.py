@@ -1,0 +1,96 @@
+"""A process that promotes and can be killed at any step of it, for the tests beside this file.
+
+    python -m tests.flows.promoter race <version> <folder>      wait for the others in the folder, then promote
+    python -m tests.flows.promoter advance <step>               advance the challenger, and die before the step
+    python -m tests.flows.promoter approve <step>               approve the challenger, and die before the step
+
+Steps are counted from 1 in the order in which they happen: each row that is appended to the ledger, each alias that is set or
+deleted, each mark in MLflow, each event, each delivery that is noted. The process prints how many it came to.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from tasks import delivery
+from tasks.contracts import Comparison, GateDecision, Scorecard, Verdict
+from tasks.errors import StaleDecision
+from tasks.ledger.promotions import Promotions
+from tasks.promotion import advance_challenger, promote_version
+from tasks.registry import Registry
+from tasks.resources import open_resources
+
+MOMENT = datetime(2024, 3, 12, tzinfo=UTC)
+done = 0
+
+
+def deadly(call: Callable[..., Any], step: int) -> Callable[..., Any]:
+    """The call, but the process is gone, as by kill -9, when it would be the given step."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        global done
+        done += 1
+        if done == step:
+            os._exit(9)
+        return call(*args, **kwargs)
+
+    return wrapped
+
+
+def arm(step: int) -> None:
+    for owner, name in ((Promotions, "append"), (Registry, "_point"), (Registry, "mark"), (Promotions, "delivered")):
+        setattr(owner, name, deadly(getattr(owner, name), step))
+    delivery.emit_change = deadly(delivery.emit_change, step)
+
+
+def passing(version: str) -> tuple[GateDecision, Comparison]:
+    card = Scorecard(version, 100, {"log_loss": 0.5})
+    verdict = Verdict("floor: log_loss", "passed", True, 0.5, 0.6)
+    return GateDecision(version, None, (verdict,)), Comparison(card, None, card, None, 10, MOMENT, MOMENT)
+
+
+@flow(name="race")
+def race(number: str, folder: str) -> str:
+    res = open_resources("tiny")
+    version, champion = res.registry.version(number), res.ledger.champion()
+    Path(folder, number).touch()
+    while len(list(Path(folder).iterdir())) < 4:
+        time.sleep(0.01)
+    try:
+        row = promote_version(version, *passing(number), champion, MOMENT, "race", res, f"racer {number}")
+        return f"won {row.sequence}"
+    except StaleDecision:
+        return "stale"
+
+
+@flow(name="advance")
+def advance() -> None:
+    res = open_resources("tiny")
+    delivery.deliver(res)
+    advance_challenger(res)
+
+
+@flow(name="approve")
+def approve() -> None:
+    res = open_resources("tiny")
+    delivery.deliver(res)
+    staged, champion = res.ledger.challenger(), res.ledger.champion()
+    if staged:
+        version = res.registry.version(staged.version)
+        promote_version(version, *passing(staged.version), champion, staged.as_of, "looked at it", res, "ann")
+
+
+if __name__ == "__main__":
+    what, first, *rest = sys.argv[1:]
+    if what == "race":
+        print(race(first, rest[0]))
+    else:
+        arm(int(first))
+        {"advance": advance, "approve": approve}[what]()
+        print(done)

@@ -1,0 +1,445 @@
+"""From candidate to champion: shadow, approval, adoption, rollback, audit, reproduction, and every bad moment in between."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from configs.settings import ROOT
+from flows.assess import assess
+from flows.audit import audit
+from flows.backfill import backfill
+from flows.process import process
+from flows.promote import promote
+from flows.reproduce import reproduce
+from flows.rollback import rollback
+from flows.train import train
+from tasks.contracts import Promotion, Stage
+from tasks.errors import GateRefused, StaleDecision, UnknownVersion
+from tasks.events import change_id, known_hashes
+from tasks.ledger.chain import broken_links
+from tasks.ledger.promotions import stage_of
+from tasks.resources import open_resources
+from tests.conftest import free_port, settle
+from tests.tasks.test_ledger import POSTGRES, postgres_schema
+
+ENOUGH = "2024-03-23"
+"""From here on the validation split before the holdout has a day of the shift before it."""
+
+
+def configure(folder: Path, **promotion) -> None:
+    path = folder / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["promotion"] = promotion
+    path.write_text(yaml.safe_dump(config))
+
+
+def day(number: int) -> str:
+    return f"2024-03-{number:02d}"
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_source, tmp_path_factory, prefect_server) -> Path:
+    """A champion of before the shift, and data until long enough after it; returns the folder, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(tiny_source, folder, f"sqlite:///{folder}/mlflow.db", patch)
+        backfill(model="tiny", start=day(1), end=day(10))
+        train(model="tiny", reason="first champion")
+        backfill(model="tiny", start=day(11), end=ENOUGH)
+    return folder
+
+
+@pytest.fixture
+def after_shift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that world, MLflow's database too, for one test."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace(str(trained), str(tmp_path)))
+    settle_env(tmp_path, monkeypatch)
+    return tmp_path
+
+
+def settle_env(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake"), ("CONFIGS", "configs")):
+        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
+    patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+
+
+def go_on(first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        process(model="tiny", partition=day(number))
+        assess(model="tiny", partition=day(number))
+
+
+def actions(version: str) -> list[str]:
+    return [row.action for row in open_resources("tiny").ledger.promotions() if row.version == version]
+
+
+def told_of(row: Promotion) -> None:
+    """Wait until Prefect knows a row's event; it takes events in one after the other. Fails when it never does."""
+    for _ in range(60):
+        if known_hashes("tiny").get(str(change_id(row))) == row.hash:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"no event of row {row.sequence}, {row.action}")
+
+
+def test_a_challenger_scores_in_the_shadow_and_is_promoted_when_it_holds_up(after_shift):
+    configure(after_shift, shadow={"partitions": 2})
+    version = train(model="tiny", reason="after the shift").version
+    res = open_resources("tiny")
+    champion = res.ledger.champion()
+    assert (res.ledger.challenger().version, res.registry.alias("challenger")) == (version, version)
+    assert champion.version == res.registry.alias() != version
+
+    go_on(24, 24)
+    res = open_resources("tiny")
+    assert set(res.lake.read(Stage.SHADOW, day(24))["model_version"]) == {version}
+    assert set(res.lake.read(Stage.PREDICTIONS, day(24))["model_version"]) == {champion.version}
+    assert res.ledger.champion() == champion
+
+    go_on(25, 25)
+    res = open_resources("tiny")
+    row = res.ledger.champion()
+    assert (row.version, row.action, row.previous) == (version, "promote", champion.version)
+    assert row.as_of == res.ref(day(25)).as_of
+    gain = next(v for v in row.evidence["verdicts"] if v["rule"].startswith("shadow: gain on 2 matured partitions"))
+    assert gain["value"] > 0
+    assert (res.ledger.challenger(), res.registry.alias("challenger"), res.registry.alias()) == (None, None, version)
+    assert actions(version) == ["register", "stage", "promote"]
+    assert broken_links(res.ledger.promotions()) == []
+
+
+def test_a_challenger_that_does_not_hold_up_is_refused_with_its_numbers(after_shift):
+    """It learned the shifted rule; the days of its shadow follow the old one again."""
+    from tests.conftest import day_file, parcels
+
+    configure(after_shift, shadow={"partitions": 1})
+    version = train(model="tiny", reason="after the shift").version
+    old = parcels(3)
+    later = old.assign(sent=old["sent"] + (parcels(23)["sent"].iloc[0] - old["sent"].iloc[0]))
+    later.assign(parcel=[f"23-{i:03d}" for i in range(len(later))]).to_parquet(day_file(after_shift, 23), index=False)
+    before = open_resources("tiny").ledger.champion()
+    go_on(24, 24)
+    res = open_resources("tiny")
+    assert res.ledger.champion() == before
+    assert stage_of(version, res.ledger.promotions()) == "refused"
+    assert "shadow: gain on 1 matured partition" in res.ledger.promotions()[-1].reason
+    assert res.registry.alias("challenger") is None
+
+
+def test_a_person_approves_with_name_and_reason_and_only_what_still_is_true(after_shift):
+    configure(after_shift, approval=True)
+    version = train(model="tiny", reason="after the shift").version
+    res = open_resources("tiny")
+    before = res.ledger.champion()
+    assert actions(version) == ["register", "stage", "request"]
+    told_of(res.ledger.promotions()[-1])
+    assess(model="tiny", partition=day(21))
+    assert actions(version) == ["register", "stage", "request"]  # a person is asked once
+
+    with pytest.raises(StaleDecision, match="version 99 was champion"):
+        promote(model="tiny", by="ann", reason="looked at it", against="99")
+    assert open_resources("tiny").ledger.champion() == before
+    promote(model="tiny", by="ann", reason="looked at it", against=before.version)
+    row = open_resources("tiny").ledger.champion()
+    assert (row.version, row.by, row.reason, row.assurance) == (version, "ann", "looked at it", "asserted")
+    assert row.evidence["verdicts"]
+    with pytest.raises(UnknownVersion, match="no challenger waits"):
+        promote(model="tiny", by="ann", reason="and again")
+
+
+def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
+    configure(after_shift, approval=True)
+    first, second = (train(model="tiny", reason="after the shift").version for _ in range(2))
+    res = open_resources("tiny")
+    assert res.ledger.challenger().version == second
+    assert actions(first) == ["register", "stage", "request", "retire"]
+
+
+def test_an_alias_moved_by_hand_is_told_once_and_does_not_decide(after_shift):
+    configure(after_shift, approval=True)
+    version = train(model="tiny", reason="after the shift").version
+    res = open_resources("tiny")
+    champion = res.ledger.champion()
+    res.registry.client.set_registered_model_alias("tiny", "champion", version)
+    for _ in range(2):
+        process(model="tiny", partition=day(24))
+    res = open_resources("tiny")
+    assert [(f.kind, f.payload["alias"]) for f in res.ledger.facts() if f.kind == "alias"] == [("alias", version)]
+    assert set(res.lake.read(Stage.PREDICTIONS, day(24))["model_version"]) == {champion.version}
+    assert res.ledger.undecided() == [f for f in res.ledger.undecided() if f.kind == "drift"]
+
+    promote(model="tiny", by="ann", reason="was a mistake", action="restore")
+    res = open_resources("tiny")
+    assert res.registry.alias() == champion.version
+    row = res.ledger.champion()
+    assert (row.action, row.version, row.by, row.evidence["alias_was"]) == ("restore", champion.version, "ann", version)
+    assert "everything is fresh" in process(model="tiny", partition=day(24), return_state=True).message
+
+    res.registry.client.set_registered_model_alias("tiny", "champion", version)
+    promote(model="tiny", by="ann", reason="it is better indeed", action="adopt")
+    row = open_resources("tiny").ledger.champion()
+    assert (row.action, row.version) == ("adopt", version)
+    assert row.evidence["passed"]
+
+
+def test_what_a_person_rolled_back_from_comes_back_only_by_a_person(after_shift):
+    bad = train(model="tiny", reason="after the shift").version
+    first = open_resources("tiny").ledger.champions()[0].version
+    assert open_resources("tiny").ledger.champion().version == bad
+    rollback(model="tiny", by="ann", reason="scores weekends badly")
+    assert open_resources("tiny").ledger.champion().version == first
+
+    twin = train(model="tiny", reason="again, the same data").version
+    res = open_resources("tiny")
+    assert res.registry.version(twin).digest == res.registry.version(bad).digest
+    assert res.ledger.champion().version == first
+    assert actions(twin)[-1] == "refuse"
+    assert "ann rolled back from version" in res.ledger.promotions()[-1].reason
+    assert "refused" in train(model="tiny", reason="once more").row.to_stage
+
+    promote(model="tiny", version=bad, by="bob", reason="it was the scale")
+    assert open_resources("tiny").ledger.champion().version == bad
+
+
+def test_the_audit_tells_who_was_champion_why_and_by_whose_name(after_shift):
+    configure(after_shift, approval=True)
+    version = train(model="tiny", reason="after the shift").version
+    promote(model="tiny", by="ann", reason="looked at it")
+    res = open_resources("tiny")
+    first, second = res.ledger.champions()
+    state = audit(model="tiny", return_state=True)
+    assert state.is_completed(), state.message
+    assert f"version {version} was champion; ledger, MLflow and events agree" in state.message
+    earlier = audit(model="tiny", at=second.as_of, return_state=True)
+    assert f"version {first.version} was champion" in earlier.message
+
+    with sa.create_engine(res.ledger.url).begin() as con:
+        con.execute(sa.text("UPDATE promotions SET \"by\" = 'nobody' WHERE sequence = :n"), {"n": second.sequence})
+    state = audit(model="tiny", return_state=True)
+    assert state.is_failed()
+    assert "1 things do not agree" in state.message
+
+
+def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(after_shift):
+    """Whoever can write the database can also write new hashes; the copies elsewhere then disagree."""
+    from dataclasses import replace
+
+    from tasks.audit import audit as look_up
+    from tasks.ledger.chain import row_hash
+
+    res = open_resources("tiny")
+    row = res.ledger.promotions()[-1]
+    forged = replace(row, by="nobody", hash="")
+    forged = replace(forged, hash=row_hash(forged))
+    with sa.create_engine(res.ledger.url).begin() as con:
+        statement = sa.text("UPDATE promotions SET \"by\" = 'nobody', hash = :h WHERE sequence = :n")
+        con.execute(statement, {"h": forged.hash, "n": row.sequence})
+    found = look_up(open_resources("tiny"), None, known_hashes("tiny"))
+    assert broken_links(found.rows) == []
+    assert found.problems == (f"row {row.sequence}: MLflow's version {row.version} bears another hash",)
+
+
+def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_shift):
+    from tests.conftest import day_file, parcels
+
+    state = reproduce(model="tiny", return_state=True)
+    assert state.is_completed(), state.message
+    assert "the same digest, and the same bytes of predictions" in state.message
+    judged = open_resources("tiny").registry.version(open_resources("tiny").ledger.champion().version).judged_as
+    assert reproduce(model="tiny", version=judged, return_state=True).is_completed()
+
+    frame = parcels(4)
+    frame.loc[5, "weight"] += 1
+    frame.to_parquet(day_file(after_shift, 4), index=False)
+    backfill(model="tiny", start=day(5), end=day(5))
+    state = reproduce(model="tiny", return_state=True)
+    assert state.is_failed()
+    assert "the data have changed since in 2024-03-05." in state.message
+    with pytest.raises(UnknownVersion, match="99"):
+        reproduce(model="tiny", version="99")
+
+
+def test_a_refused_challenger_is_written_down_and_the_champion_stays(after_shift):
+    path = after_shift / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["gate"]["floor"] = {"log_loss": 0.01}
+    path.write_text(yaml.safe_dump(config))
+    before = open_resources("tiny").ledger.champion()
+    training = train(model="tiny", reason="after the shift")
+    assert not training.decision.passed
+    assert training.final is None
+    row = training.row
+    assert (row.action, row.from_stage, row.to_stage) == ("refuse", "candidate", "refused")
+    assert "floor: log_loss: REFUSED" in row.reason
+    assert open_resources("tiny").ledger.champion() == before
+    with pytest.raises(GateRefused, match="floor: log_loss"):
+        promote(model="tiny", version=training.version, by="ann", reason="I want it")
+
+
+def test_the_mlflow_run_has_card_pictures_inputs_and_every_try_as_a_child(trained, monkeypatch):
+    settle_env(trained, monkeypatch)
+    res = open_resources("tiny")
+    final = res.registry.version(res.ledger.champion().version)
+    judged, client = res.registry.version(final.judged_as), res.registry.client
+    run = client.get_run(final.training_run)
+    assert run.info.run_id == judged.run_id
+    assert run.info.status == "FINISHED"
+    files = {f.path for f in client.list_artifacts(judged.run_id)}
+    assert {"config.json", "lineage.json", "gate.json", "model-card.html", "plots"} <= files
+    pictures = {f.path for f in client.list_artifacts(judged.run_id, "plots")}
+    assert pictures == {f"plots/{n}.png" for n in ("roc", "precision-recall", "calibration", "importances")}
+    assert {"holdout_log_loss", "holdout_log_loss_lower", "holdout_roc_auc_upper"} <= run.data.metrics.keys()
+    learned = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
+    recorded = res.registry.document(judged.run_id, "lineage.json")["learned"]
+    assert learned == {part["partition"]: part["digest"][:32] for part in recorded}
+    children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    assert {c.info.run_name for c in children} == {"baseline: prior", "trees", "refit"}
+    assert all(c.info.status == "FINISHED" for c in children)
+
+
+# The worst moments
+
+
+def promoter(*arguments: str) -> subprocess.Popen[str]:
+    """Another process, on the same world, MLflow and Prefect server."""
+    from prefect.settings import get_current_settings
+
+    env = os.environ | {"PREFECT_API_URL": get_current_settings().api.url, "PREFECT_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, "-m", "tests.flows.promoter", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def outcome() -> tuple:
+    """What readers see in the end: ledger, aliases, what has been told."""
+    res = open_resources("tiny")
+    rows = res.ledger.promotions()
+    for row in rows:
+        if row.action in ("stage", "promote"):
+            told_of(row)
+    marks = {n: h for v in {r.version for r in rows} for n, h in res.registry.marks(v).items()}
+    return (
+        [(r.version, r.action, r.from_stage, r.to_stage, r.by) for r in rows],
+        res.registry.alias(),
+        res.registry.alias("challenger"),
+        [r.sequence for r in rows if marks.get(r.sequence) != r.hash],
+        [r.sequence for r in res.ledger.undelivered()],
+    )
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("what", ["advance", "approve"])
+def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(what, after_shift, tmp_path, monkeypatch):
+    """Each step in turn; the ledger's champion is there at every moment, and the rerun repairs the rest."""
+    configure(after_shift, approval=True)
+    train(model="tiny", reason="after the shift")
+    configure(after_shift, approval=what == "approve")
+    champion, challenger = (
+        open_resources("tiny").ledger.champion().version,
+        open_resources("tiny").ledger.challenger().version,
+    )
+
+    def afresh(name: str) -> None:
+        """Ledger and MLflow as they are now, in files that no connection is open to."""
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("ledger.db", "mlflow.db"):
+            shutil.copy(tmp_path / file, folder / file)
+        monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+
+    afresh("whole")
+    whole = promoter(what, "0")
+    printed, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, errors
+    steps = int(printed.split()[-1])
+    expected = outcome()
+    assert expected[1:] == (challenger, None, [], [])
+    assert steps == 6  # the row, two aliases, its mark, its event, its delivery
+
+    in_force = []
+    for step in range(1, steps + 1):
+        afresh(f"step-{step}")
+        killed = promoter(what, str(step))
+        _, errors = killed.communicate(timeout=300)
+        assert killed.returncode == 9, errors
+        in_force.append(open_resources("tiny").ledger.champion().version)
+        again = promoter(what, "0")
+        _, errors = again.communicate(timeout=300)
+        assert again.returncode == 0, errors
+        assert outcome() == expected, f"killed before step {step}"
+    assert in_force == [champion] + [challenger] * (steps - 1)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on a database of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/served.db",
+        "--artifacts-destination",
+        str(tmp_path / "served"),
+    ]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.5)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_of_four_processes_that_promote_at_once_one_wins(database, after_shift, mlflow_server, tmp_path, monkeypatch):
+    """Against a real MLflow server and a real ledger: three get StaleDecision; ledger, alias and event agree."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    url = f"sqlite:///{tmp_path}/race.db" if database == "sqlite" else postgres_schema()
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", url)
+    shutil.rmtree(after_shift / ".evergreen", ignore_errors=True)
+    configure(after_shift, approval=True)
+    moment = open_resources("tiny").ref(day(10)).as_of
+    trainings = [train(model="tiny", as_of=moment, reason="one of four") for _ in range(2)]
+    versions = [v for t in trainings for v in (t.challenger.version, t.final.version)]
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    racers = [promoter("race", version, str(meeting)) for version in versions]
+    ended = [racer.communicate(timeout=300) for racer in racers]
+    assert all(racer.returncode == 0 for racer in racers), ended
+    said = dict(zip(versions, (printed.split()[-2:] for printed, _ in ended), strict=True))
+    winners = [version for version, words in said.items() if "won" in words]
+    assert len(winners) == 1, said
+    assert sum(words[-1] == "stale" for words in said.values()) == 3
+
+    assess(model="tiny", partition=day(5))  # what a racer did not come to tell, the next run tells
+    res = open_resources("tiny")
+    row = res.ledger.champion()
+    assert [r.version for r in res.ledger.champions()] == winners
+    assert res.registry.alias() == winners[0]
+    told_of(row)
+    assert broken_links(res.ledger.promotions()) == []
+    if database == "postgresql":
+        res.ledger.engine.dispose()
+        with sa.create_engine(POSTGRES).begin() as con:
+            con.execute(sa.text(f"DROP SCHEMA {url.rpartition('%3D')[2]} CASCADE"))
