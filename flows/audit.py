@@ -17,10 +17,11 @@ from configs.choices import ModelName
 from tasks.artifacts import publish_audit
 from tasks.audit import audit as look_up
 from tasks.events import known_hashes
+from tasks.names import name_by_time
 from tasks.resources import open_resources
 
 
-@flow(name="audit", flow_run_name="{model} at {at}")
+@flow(name="audit", flow_run_name=name_by_time)
 def audit(
     model: ModelName,
     at: datetime | None = None,

@@ -12,11 +12,12 @@ from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
 from tasks.artifacts import publish_reproduction
+from tasks.names import name_by_version
 from tasks.reproduction import reproduce_version
 from tasks.resources import open_resources
 
 
-@flow(name="reproduce", flow_run_name="{model} v{version}")
+@flow(name="reproduce", flow_run_name=name_by_version)
 def reproduce(
     model: ModelName,
     version: str | None = None,

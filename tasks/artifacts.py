@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.audit import Audit
 from tasks.contracts import Decision, GateDecision, Passage, Promotion, Stage, Training, Trial
+from tasks.errors import EvergreenError
 from tasks.events import snapshot_url
 from tasks.reproduction import Reproduction
 from tasks.resources import Resources
@@ -216,10 +217,14 @@ def _version_links(res: Resources, training: Training) -> list[str]:
 
 
 def _version_link(res: Resources, version: str, run_id: str) -> list[str]:
-    """A version's MLflow pages; none for a registry without a server."""
+    """A version's MLflow pages; none for a registry without a server, and only what can be had when it is down."""
     if not (model := res.registry.version_url(version)):
         return []
-    return [f"- version {version}: [model]({model}), [run]({res.registry.run_url(run_id)})"]
+    try:
+        run = f", [run]({res.registry.run_url(run_id)})"
+    except EvergreenError:
+        run = ""
+    return [f"- version {version}: [model]({model}){run}"]
 
 
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:

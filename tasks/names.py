@@ -14,3 +14,15 @@ def name_by_moment() -> str:
     given = runtime.flow_run.parameters
     moment = f"as of {str(given['as_of'])[:10]}" if given.get("as_of") else "as of the newest partition"
     return f"{given['model']} {moment}: {given['reason']}"
+
+
+def name_by_version() -> str:
+    """`flights v3`, or `flights champion`."""
+    given = runtime.flow_run.parameters
+    return f"{given['model']} " + (f"v{given['version']}" if given.get("version") else "champion")
+
+
+def name_by_time() -> str:
+    """`flights at 2013-06-15`, or `flights today`."""
+    given = runtime.flow_run.parameters
+    return f"{given['model']} " + (f"at {str(given['at'])[:10]}" if given.get("at") else "today")

@@ -116,6 +116,7 @@ def stage(
         retired = res.registry.version(earlier.version)
         write("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
     row = write("stage", version, champion, as_of, reason, found, res, by)
+    res.registry.recall(version.version)  # remembered here, it can be watched when MLflow is down
     deliver(res)
     return row
 

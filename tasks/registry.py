@@ -25,6 +25,7 @@ from tasks.contracts import Learned, Promotion, Recipe, Trial, Version
 from tasks.digests import model_digest
 from tasks.errors import EvergreenError, ForgedVersion, RegistryUnavailable, UnknownVersion
 from tasks.estimators import TRUSTED
+from tasks.lake import replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +55,7 @@ class Registry:
 
     # Writing
 
-    def open_training(self, name: str, flow_run: str) -> str:
+    def open_training(self, name: str, flow_run: str, commit: str) -> str:
         """Begin the run of one training in the model's experiment, and return its id.
 
         Raises:
@@ -62,6 +63,7 @@ class Registry:
         """
         with self._answers(), self._run(run_name=name) as run_id:
             self.client.set_tag(run_id, "evergreen.flow_run", flow_run)
+            self.client.set_tag(run_id, "mlflow.source.git.commit", commit)
             for package, number in self.packages().items():
                 self.client.log_param(run_id, f"version.{package}", number)
             return run_id
@@ -151,6 +153,7 @@ class Registry:
         metrics: Mapping[str, float],
         documents: Mapping[str, Any],
         files: Mapping[str, bytes] | None = None,
+        description: str = "",
     ) -> None:
         """Add what was found out later to a version's run; `files` by path, such as `plots/roc.png`."""
         with self._answers(), tempfile.TemporaryDirectory() as folder:
@@ -165,6 +168,8 @@ class Registry:
                 path.write_bytes(data)
             if files:
                 self.client.log_artifacts(run_id, folder)
+            if description:
+                self.client.set_tag(run_id, "mlflow.note.content", description)
 
     def follow(self, ledger: "Ledger") -> None:
         """Point the aliases at the ledger's champion and challenger.
@@ -252,6 +257,17 @@ class Registry:
             found = self.client.get_model_version(self.model, number)
         return _from_tags(self.model, number, found.run_id or "", dict(found.tags))
 
+    def recall(self, number: str) -> Version:
+        """The same, from what this machine remembers of it: a version never changes, and may be asked about when MLflow is down."""
+        memory = self.cache / f"{number}.json"
+        if memory.is_file():
+            found = json.loads(memory.read_text(encoding="utf-8"))
+            return _from_tags(self.model, number, found["run_id"], found["tags"])
+        version = self.version(number)
+        with replacing(memory) as draft:
+            draft.write_text(json.dumps({"run_id": version.run_id, "tags": _to_tags(version)}), encoding="utf-8")
+        return version
+
     def load(self, number: str, digest: str = "") -> Any:
         """A version's fitted model, from the local copy when there is one; held to `digest` where one is given.
 
@@ -317,7 +333,10 @@ class Registry:
             raise
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise UnknownVersion(f"MLflow at {self.uri} has no {what or self.model}: {error.message}") from error
+                raise UnknownVersion(
+                    f"MLflow at {self.uri} has no {what or self.model} ({error.message}); `rollback` to a version that is there, "
+                    f"or name another"
+                ) from error
             if "API request to" in str(error) or "Connection" in str(error):
                 raise RegistryUnavailable(
                     f"MLflow at {self.uri} does not answer ({type(error).__name__}). Start it with `make up`, or set "

@@ -278,7 +278,7 @@ def select_candidate(window: Window, res: Resources) -> Selection:
     end = window.holdout_start - res.config.target.delay
     rows = read_rows(res, window, window.start, end)
     hold_to_rules(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
-    run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run)
+    run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
 
     def told(trial: Trial) -> None:
         log.info(

@@ -5,6 +5,7 @@ One self-contained HTML page on the training's MLflow run, with its pictures bes
 
 import base64
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def publish_card(training: Training, res: Resources) -> None:
             "gain_upper": comparison.gain.upper,
         }
     gate = {"gate.json": evidence(training.decision, comparison)}
-    res.registry.annotate(judged.run_id, metrics, gate, files)
+    rows_about = [r for r in res.ledger.promotions() if r.version == training.version]
+    headline = _headline(training, rows_about[-1] if rows_about else None)
+    res.registry.annotate(judged.run_id, metrics, gate, files, f"{headline}\n\nThe model card is among the artifacts.")
     if training.final and training.final.run_id != judged.run_id:
         res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()})
     get_run_logger().info("model card of version %s written", judged.version)
@@ -116,7 +119,8 @@ def _identity(training: Training, judged: Version, comparison: Comparison, res: 
     config = res.config
     rows = [r for r in res.ledger.promotions() if r.version == training.version]
     last = rows[-1] if rows else None
-    target = f"{config.target.column} ({config.target.kind}), known {config.target.delay} after a row's time"
+    days = config.target.delay / timedelta(days=1)
+    target = f"{config.target.column} ({config.target.kind}), known {days:.3g} days after a row's time"
     final = training.final if training.final and training.final.version != judged.version else None
     span = f"{comparison.start:%Y-%m-%d} to {comparison.end:%Y-%m-%d}"
     return {

@@ -36,7 +36,7 @@ def reference(champion: Promotion, res: Resources) -> "pd.DataFrame":
 def _sample(champion: Promotion, res: Resources) -> "pd.DataFrame":
     """The sample, with the champion's predictions."""
     config = res.config
-    version = res.registry.version(champion.version)
+    version = res.registry.recall(champion.version)
     keys = [k for k in res.lake.keys(Stage.VALID) if version.window_start <= res.ref(k).start < version.window_end]
     records = [r for k in keys if (r := res.lake.record(Stage.VALID, k)) and r.status == "done"]
     frames = [res.lake.read(Stage.VALID, r.partition) for r in records]

@@ -3,6 +3,8 @@
     python -m tests.flows.promoter race <version> <folder>      wait for the others in the folder, then promote
     python -m tests.flows.promoter advance <step>               advance the challenger, and die before the step
     python -m tests.flows.promoter approve <step>               approve the challenger, and die before the step
+    python -m tests.flows.promoter train <reason>               train
+    python -m tests.flows.promoter train <reason>               train
 
 Steps are counted from 1 in the order in which they happen: each row that is appended to the ledger, each alias that is set or
 deleted, each mark in MLflow, each event, each delivery that is noted. The process prints how many it came to.
@@ -18,6 +20,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.train import train
 from tasks import delivery
 from tasks.contracts import Comparison, GateDecision, Scorecard, Verdict
 from tasks.errors import StaleDecision
@@ -90,6 +93,8 @@ if __name__ == "__main__":
     what, first, *rest = sys.argv[1:]
     if what == "race":
         print(race(first, rest[0]))
+    elif what == "train" or what == "train":
+        print(train(model="tiny", reason=first).version)
     else:
         arm(int(first))
         {"advance": advance, "approve": approve}[what]()

@@ -1,7 +1,9 @@
 """From candidate to champion: shadow, approval, adoption, rollback, audit, reproduction, and every bad moment in between."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from flows.promote import promote
 from flows.reproduce import reproduce
 from flows.rollback import rollback
 from flows.train import train
+from tasks import delivery
 from tasks.contracts import Promotion, Stage
 from tasks.errors import GateRefused, StaleDecision, UnknownVersion
 from tasks.events import change_id, known_hashes
@@ -382,32 +385,104 @@ def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(wh
     assert in_force == [champion] + [challenger] * (steps - 1)
 
 
+@pytest.mark.servers
+def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_shift):
+    before = open_resources("tiny").ledger.champion().version
+    both = [promoter("train", reason) for reason in ("one", "two")]
+    ended = [one.communicate(timeout=500) for one in both]
+    assert all(one.returncode == 0 for one in both), ended
+    res = open_resources("tiny")
+    rows = res.ledger.promotions()
+    versions = [printed.split()[-1] for printed, _ in ended]
+    assert res.ledger.champion().version in versions
+    assert before not in versions
+    assert len(set(versions)) == 2
+    assert res.ledger.challenger() is None
+    assert broken_links(rows) == []
+    other = next(v for v in versions if v != res.ledger.champion().version)
+    assert stage_of(other, rows) in ("refused", "retired")
+    assert res.registry.alias() == res.ledger.champion().version
+
+
+def test_a_champion_that_was_deleted_in_mlflow_is_told_with_the_way_out(after_shift):
+    """Its local copy goes on scoring; without one, the error says what to do, and `rollback` does it."""
+    train(model="tiny", reason="after the shift")
+    res = open_resources("tiny")
+    first, gone = (row.version for row in res.ledger.champions())
+    res.registry.client.delete_model_version("tiny", gone)
+    assert process(model="tiny", partition=day(24), return_state=True).is_completed()
+    res.registry.forget_copies()
+    with pytest.raises(UnknownVersion, match=rf"no version '{gone}' of 'tiny'.*`rollback` to a version that is there"):
+        process(model="tiny", partition=day(25))
+    rollback(model="tiny", by="ann", reason="somebody deleted it")
+    assert open_resources("tiny").ledger.champion().version == first
+    assert open_resources("tiny").registry.alias() == first
+
+
+def serve_mlflow(store: Path, artifacts: Path, port: int) -> subprocess.Popen[bytes]:
+    """A real MLflow server on a SQLite file; returns when it answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{store}", "--artifacts-destination", str(artifacts)]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        command, cwd=store.parent, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    for _ in range(600):
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
+                return server
+        time.sleep(0.5)
+    stop(server)
+    pytest.fail("MLflow's server does not answer")
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait(30)
+
+
+@pytest.mark.servers
+def test_an_mlflow_that_stops_between_row_and_alias_is_caught_up_with_by_the_next_run(
+    after_shift, tmp_path, monkeypatch
+):
+    configure(after_shift, approval=True)
+    version = train(model="tiny", reason="after the shift").version
+    before, port = open_resources("tiny").registry.alias(), free_port()
+    server = serve_mlflow(tmp_path / "mlflow.db", tmp_path / "served", port)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    follow = delivery._follow
+
+    def stopping(res):
+        if any(row.action == "promote" for row in res.ledger.undelivered()):
+            stop(server)
+        follow(res)
+
+    monkeypatch.setattr(delivery, "_follow", stopping)
+    try:
+        assert promote(model="tiny", by="ann", reason="looked at it", return_state=True).is_completed()
+        ledger = open_resources("tiny").ledger
+        assert ledger.champion().version == version
+        assert [row.action for row in ledger.undelivered()] == ["promote"]
+        monkeypatch.setattr(delivery, "_follow", follow)
+        server = serve_mlflow(tmp_path / "mlflow.db", tmp_path / "served", port)
+        assert open_resources("tiny").registry.alias() == before
+        process(model="tiny", partition=day(24))
+        res = open_resources("tiny")
+        assert (res.registry.alias(), res.ledger.undelivered()) == (version, [])
+        told_of(res.ledger.champion())
+    finally:
+        stop(server)
+
+
 @pytest.fixture
 def mlflow_server(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server on a database of its own."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/served.db",
-        "--artifacts-destination",
-        str(tmp_path / "served"),
-    ]
-    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.5)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
+    server = serve_mlflow(tmp_path / "served.db", tmp_path / "served", port)
+    yield f"http://127.0.0.1:{port}"
+    stop(server)
 
 
 @pytest.mark.servers
