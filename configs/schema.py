@@ -15,6 +15,8 @@ from configs.gate import Gate, Promoting
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.training import TrainingConfig
 
+HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
+"""The most hours that a period has, a change of clocks aside."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -208,6 +210,17 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_is_long_enough(self) -> Self:
+        count, least = self.promotion.shadow.partitions, self.gate.gain.min_blocks
+        most = count * max(1, HOURS[self.partition.every] // HOURS[self.gate.gain.block])
+        if 0 < most < least:
+            raise ValueError(
+                f"promotion.shadow: {count} partitions hold at most {most} blocks of gate.gain.block, but gate.gain.min_blocks is {least}: "
+                f"no challenger could ever hold up; ask for more partitions, or for fewer or shorter blocks"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Challenger and champion on the same rows: scorecards, the gain with its uncertainty, segments, fairness, and the fresh process."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -177,8 +178,12 @@ def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resour
 def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
     """Run the comparison on the holdout, and leave the scorecards in the run log."""
     start, note = judged_from(challenger, champion, window)
-    rows = read_rows(res, window, start, window.end)
+    holdout = read_rows(res, window, window.holdout_start, window.end)
+    rows = holdout[holdout[res.config.time] >= start].reset_index(drop=True)
     comparison = compare(challenger, champion, rows, (start, window.end), res, note)
+    if rows.empty:  # nothing to compare on, but whether it loads and answers can still be said
+        said = predict(res.registry.load(challenger.version), holdout, res.config)
+        comparison = replace(comparison, query=query(challenger, holdout, said, res))
     log = get_run_logger()
     for card in (comparison.challenger, comparison.champion, comparison.prior):
         if card:

@@ -134,6 +134,8 @@ def advance_challenger(res: Resources) -> Promotion | None:
     version = res.registry.version(staged.version)
     if bar := barred(version, res.ledger.promotions()):
         return _refuse(version, champion, staged.as_of, bar, {}, res)
+    if res.config.promotion.approval and asked(version.version, champion, res.ledger.promotions()):
+        return None  # it is the person's turn, and `promote` judges anew
     needed = res.config.promotion.shadow.partitions if champion else 0
     if needed == 0:
         if staged.against != (champion.sequence if champion else 0):
@@ -166,14 +168,12 @@ def _refuse(
 
 def _promote_or_ask(
     version: Version, champion: Promotion | None, as_of: datetime, reason: str, found: dict[str, Any], res: Resources
-) -> Promotion | None:
-    """Promote, or ask for a person's approval once."""
-    if not res.config.promotion.approval:
-        row = write("promote", version, champion, as_of, reason, found, res)
-    elif asked(version.version, champion, res.ledger.promotions()):
-        return None
-    else:
+) -> Promotion:
+    """Promote, or ask for a person's approval."""
+    if res.config.promotion.approval:
         row = write("request", version, champion, as_of, f"{reason}; waits for a person to run `promote`", found, res)
+    else:
+        row = write("promote", version, champion, as_of, reason, found, res)
     deliver(res)
     return row
 

@@ -44,12 +44,13 @@ def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[Parti
 
 
 def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """Valid rows of some partitions with their outcomes, where known."""
+    """Valid rows of some partitions with the outcomes that were known as of the newest one's moment."""
     import pandas as pd
 
     config, frames = res.config, []
     for ref in refs:
         labels = res.lake.read(Stage.LABELS, ref.key)
-        known = labels.loc[labels[config.target.column].notna(), [config.key, config.target.column]]
+        mature = labels[config.target.column].notna() & (labels["known_at"] <= refs[-1].as_of)
+        known = labels.loc[mature, [config.key, config.target.column]]
         frames.append(res.lake.read(Stage.VALID, ref.key).merge(known, on=config.key, validate="one_to_one"))
     return pd.concat(frames, ignore_index=True)

@@ -76,6 +76,10 @@ def search(config) -> dict:
         (lambda c: c["gate"].update(fairness=[{"column": "sex", "at_most": 0.1}]), ["fairness", "'sex'", "groups"]),
         (lambda c: c["target"].update(kind="multiclass"), ["target", "names its classes"]),
         (lambda c: c["target"].update(loss="squared_error"), ["target", "judged by log_loss"]),
+        (
+            lambda c: (c["gate"].update(gain={"block": "D"}), c.update(promotion={"shadow": {"partitions": 9}})),
+            ["promotion.shadow", "at most 9 blocks", "min_blocks is 10"],
+        ),
         (lambda c: c.update(groups=["city"]), ["city", "different columns"]),
         (lambda c: c["training"]["window"].update(min_rows="many"), ["training.window.min_rows", "'many'"]),
         (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "no column"]),

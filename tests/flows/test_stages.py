@@ -291,6 +291,27 @@ def test_a_refused_challenger_is_written_down_and_the_champion_stays(after_shift
         promote(model="tiny", version=training.version, by="ann", reason="I want it")
 
 
+def test_where_the_champion_has_seen_the_whole_holdout_nothing_can_be_compared(after_shift):
+    """A version judged by hand against a champion that learned up to the newest row: refused, and told why."""
+    first = train(model="tiny", reason="after the shift")
+    second = train(model="tiny", reason="the same again")
+    assert "could not be judged" in second.row.reason
+    assert f"version {first.version} learned from rows up to 2024-03-24" in second.row.reason
+    assert second.comparison.query.problem == ""
+    assert open_resources("tiny").ledger.champion().version == first.version
+
+
+def test_a_holdout_with_too_few_labels_is_not_judged(after_shift):
+    path = after_shift / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["gate"]["min_rows"] = 295
+    path.write_text(yaml.safe_dump(config))
+    row = train(model="tiny", reason="after the shift").row
+    assert row.action == "refuse"
+    assert "floor: log_loss: could not be judged" in row.reason
+    assert "294 labelled rows, gate.min_rows is 295" in row.reason
+
+
 def test_the_mlflow_run_has_card_pictures_inputs_and_every_try_as_a_child(trained, monkeypatch):
     settle_env(trained, monkeypatch)
     res = open_resources("tiny")
@@ -342,7 +363,7 @@ def outcome() -> tuple:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("what", ["advance", "approve"])
+@pytest.mark.parametrize("what", ["advance", pytest.param("approve", marks=pytest.mark.slow)])
 def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(what, after_shift, tmp_path, monkeypatch):
     """Each step in turn; the ledger's champion is there at every moment, and the rerun repairs the rest."""
     configure(after_shift, approval=True)
@@ -386,6 +407,7 @@ def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(wh
 
 
 @pytest.mark.servers
+@pytest.mark.slow
 def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_shift):
     before = open_resources("tiny").ledger.champion().version
     both = [promoter("train", reason) for reason in ("one", "two")]
@@ -443,6 +465,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.servers
+@pytest.mark.slow
 def test_an_mlflow_that_stops_between_row_and_alias_is_caught_up_with_by_the_next_run(
     after_shift, tmp_path, monkeypatch
 ):
@@ -486,7 +509,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
 def test_of_four_processes_that_promote_at_once_one_wins(database, after_shift, mlflow_server, tmp_path, monkeypatch):
     """Against a real MLflow server and a real ledger: three get StaleDecision; ledger, alias and event agree."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
