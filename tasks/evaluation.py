@@ -38,6 +38,12 @@ def judged_from(challenger: Version, champion: Promotion | None, window: Window)
     )
 
 
+def judged_rows(window: Window, start: datetime, res: Resources) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """The labelled rows of the holdout, and of those the ones from `start` on; there may be none."""
+    holdout = read_rows(res, window, window.holdout_start, window.end)
+    return holdout, holdout[holdout[res.config.time] >= start].reset_index(drop=True)
+
+
 def compare(
     challenger: Version,
     champion: Promotion | None,
@@ -178,8 +184,7 @@ def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resour
 def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
     """Run the comparison on the holdout, and leave the scorecards in the run log."""
     start, note = judged_from(challenger, champion, window)
-    holdout = read_rows(res, window, window.holdout_start, window.end)
-    rows = holdout[holdout[res.config.time] >= start].reset_index(drop=True)
+    holdout, rows = judged_rows(window, start, res)
     comparison = compare(challenger, champion, rows, (start, window.end), res, note)
     if rows.empty:  # nothing to compare on, but whether it loads and answers can still be said
         said = predict(res.registry.load(challenger.version), holdout, res.config)

@@ -6,13 +6,12 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts import Comparison, GateDecision, Promotion, Training
-from tasks.evaluation import mean_move, query
+from tasks.evaluation import judged_rows, mean_move, query
 from tasks.features import predict
 from tasks.gate import judge, judge_refit
 from tasks.promotion import log_verdicts, looks
 from tasks.resources import Resources
 from tasks.training import refit_on_window
-from tasks.window import read_rows
 
 
 @task(cache_policy=NO_CACHE, task_run_name="judge v{comparison.challenger.version}")
@@ -42,7 +41,7 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
     assert judged
     assert final
     assert comparison
-    rows = read_rows(res, training.window, comparison.start, comparison.end)
+    _, rows = judged_rows(training.window, comparison.start, res)
     said = predict(res.registry.load(final.version), rows, res.config)
     moved = mean_move(judged, final, rows, res)
     decision = judge_refit(query(final, rows, said, res), moved, training.decision, final.version, res.config)

@@ -16,12 +16,12 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.card import plots
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
+from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
 from tasks.metrics import row_loss
 from tasks.resources import Resources
 from tasks.targets import outcomes
-from tasks.window import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def publish_card(training: Training, res: Resources) -> None:
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
-    rows = read_rows(res, training.window, comparison.start, comparison.end)
+    _, rows = judged_rows(training.window, comparison.start, res)
     pictures = draw(judged, comparison, rows, res) if len(rows) else {}
     page = render(training, pictures, res)
     files = {f"plots/{name}": data for name, data in pictures.items()} | {"model-card.html": page.encode()}
