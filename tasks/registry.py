@@ -8,6 +8,7 @@ import functools
 import json
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -196,7 +197,7 @@ class Registry:
         if number is None:
             self.client.delete_registered_model_alias(self.model, alias)
         else:
-            _twice(functools.partial(self.client.set_registered_model_alias, self.model, alias, number))
+            _insistently(functools.partial(self.client.set_registered_model_alias, self.model, alias, number))
 
     def mark(self, row: Promotion) -> None:
         """Write a ledger row's hash, and the stage it led to, on the version and on its run."""
@@ -204,8 +205,9 @@ class Registry:
         with self._answers(f"version {row.version!r} of {self.model!r}"):
             for name, value in tags.items():
                 if row.run_id:
-                    self.client.set_tag(row.run_id, name, value)
-                self.client.set_model_version_tag(self.model, row.version, name, value)
+                    _insistently(functools.partial(self.client.set_tag, row.run_id, name, value))
+                tag = functools.partial(self.client.set_model_version_tag, self.model, row.version, name, value)
+                _insistently(tag)
 
     # Reading
 
@@ -375,17 +377,22 @@ def _log_inputs(learned: Sequence[Learned]) -> None:
     pairs = zip(sources, learned, strict=True)
     sets = [MetaDataset(source, name=part.partition, digest=part.digest[:32]) for source, part in pairs]
     tags = [{"rows": str(part.rows), "sha256": part.digest} for part in learned]
-    mlflow.log_inputs(datasets=sets, contexts=["training"] * len(sets), tags_list=tags)
+    log = functools.partial(mlflow.log_inputs, datasets=sets, contexts=["training"] * len(sets), tags_list=tags)
+    _insistently(log)
 
 
-def _twice(call: Callable[[], T]) -> T:
-    """MLflow's first set of an alias can fail on a unique constraint; the second does not."""
+def _insistently(call: Callable[[], T]) -> T:
+    """Make a call that writes the same whoever makes it. MLflow fails it when another process writes that at the same moment."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        return call()
-    except MlflowException:
-        return call()
+    for pause in (0.05, 0.2, 0.5):
+        try:
+            return call()
+        except MlflowException as error:
+            if "UNIQUE" not in str(error).upper() and error.error_code != "BAD_REQUEST":
+                raise
+            time.sleep(pause)
+    return call()
 
 
 _TAGGED = tuple(f.name for f in fields(Version) if f.name not in ("model", "version", "run_id"))
