@@ -8,13 +8,14 @@ from pydantic import Field, field_validator, model_validator
 from configs.base import Every, Strict
 from configs.kinds import HIGHER_IS_BETTER, LOWER_IS_BETTER
 
-GAPS = (
+Gap = Literal[
     "demographic_parity_difference",
     "equalized_odds_difference",
     "equal_opportunity_difference",
     "accuracy_difference",
     "mean_error_difference",
-)
+]
+"""Fairness gaps by fairlearn's names; the last two are the difference of a mean between groups."""
 
 
 class Rule(Strict):
@@ -59,7 +60,7 @@ class Fairness(Rule):
     """A fairlearn gap between the groups of a column."""
 
     column: str
-    metric: Literal[GAPS] = "equalized_odds_difference"  # type: ignore[valid-type]
+    metric: Gap = "equalized_odds_difference"
     at_most: float = Field(gt=0)
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a row counts as predicted positive")
     min_rows: int = Field(100, ge=1, description="a smaller group makes the gap impossible to judge")

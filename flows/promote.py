@@ -19,7 +19,8 @@ from configs.choices import ModelName, NonEmpty
 from tasks.approval import judge_anew, version_meant
 from tasks.artifacts import publish_promotion
 from tasks.delivery import deliver
-from tasks.promotion import promote_version, restore_alias, stale_look
+from tasks.history import stale_look
+from tasks.promotion import promote_version, restore_alias
 from tasks.resources import open_resources
 
 

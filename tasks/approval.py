@@ -10,7 +10,8 @@ from tasks.contracts import Comparison, GateDecision, Promotion, Version
 from tasks.errors import UnknownVersion
 from tasks.evaluation import compare_versions
 from tasks.gate import judge, judge_shadow
-from tasks.promotion import log_verdicts, looks
+from tasks.history import looks
+from tasks.judging import log_verdicts
 from tasks.resources import Resources
 from tasks.shadow import compare_in_shadow, matured_shadow
 from tasks.walk import collect_window
@@ -46,7 +47,7 @@ def version_meant(number: str | None, action: str, res: Resources) -> Version:
 @task(cache_policy=NO_CACHE, task_run_name="judge v{version.version} anew")
 def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
     """Judge a challenger by its matured shadow partitions, any other version by the newest holdout."""
-    staged, look = res.ledger.challenger(), looks(res, champion)
+    staged, look = res.ledger.challenger(), looks(champion, res.ledger.promotions())
     refs = matured_shadow(staged, champion, res) if staged and champion and staged.version == version.version else []
     if refs and champion:
         comparison = compare_in_shadow(version, champion, refs, res)
@@ -58,7 +59,7 @@ def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | N
         judged = res.registry.version(version.judged_as) if version.judged_as else version
         comparison = compare_versions(judged, champion, window, res)
         judgement = Judgement(judge(comparison, res.config, look), comparison, window.as_of)
-    log_verdicts(judgement.decision, res)
+    log_verdicts(judgement.decision.verdicts)
     if champion and judgement.as_of < champion.as_of:
         judgement = replace(judgement, as_of=champion.as_of)
     return judgement

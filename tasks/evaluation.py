@@ -60,9 +60,9 @@ def compare(
     config, gate = res.config, res.config.gate
     outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
     count = len(np.unique(blocks))
-    mine = predict(res.registry.load(challenger.version), rows, config)
+    mine = predict(res.load(challenger.version), rows, config)
     base = predict_prior(challenger.prior, len(rows), config.target)
-    theirs = predict(res.registry.load(champion.version), rows, config) if champion else None
+    theirs = predict(res.load(champion.version), rows, config) if champion else None
     cards = {
         name: _scorecard(name, outcome, said, blocks, config)
         for name, said in ((challenger.version, mine), ("prior", base))
@@ -172,7 +172,7 @@ def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resour
     Of probabilities for classes, of all classes for several; in standard deviations of the outcome for regression.
     """
     config = res.config
-    before, after = (predict(res.registry.load(v.version), rows, config) for v in (judged, final))
+    before, after = (predict(res.load(v.version), rows, config) for v in (judged, final))
     moved = float(np.abs(after - before).mean()) if len(rows) else float("nan")
     if config.target.kind != "regression":
         return moved
@@ -187,7 +187,7 @@ def compare_versions(challenger: Version, champion: Promotion | None, window: Wi
     holdout, rows = judged_rows(window, start, res)
     comparison = compare(challenger, champion, rows, (start, window.end), res, note)
     if rows.empty:  # nothing to compare on, but whether it loads and answers can still be said
-        said = predict(res.registry.load(challenger.version), holdout, res.config)
+        said = predict(res.load(challenger.version), holdout, res.config)
         comparison = replace(comparison, query=query(challenger, holdout, said, res))
     log = get_run_logger()
     for card in (comparison.challenger, comparison.champion, comparison.prior):

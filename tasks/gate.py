@@ -1,4 +1,4 @@
-"""The gate: every rule that a version must pass, each with its number and its threshold. Touches nothing.
+"""The gate: every rule that a version must pass, each with its number and its threshold. Decides, and touches nothing.
 
 Each rule passes, fails, or could not be judged. Doubt fails: NaN is never passed, and what could not be
 judged only lets through where model.yaml says `unjudged: pass`.

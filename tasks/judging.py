@@ -1,24 +1,31 @@
 """Run the gate in a flow: judge a challenger, and then its refit."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts import Comparison, GateDecision, Promotion, Training
+from tasks.contracts import Comparison, GateDecision, Promotion, Training, Verdict
 from tasks.evaluation import judged_rows, mean_move, query
 from tasks.features import predict
 from tasks.gate import judge, judge_refit
-from tasks.promotion import log_verdicts, looks
+from tasks.history import looks
 from tasks.resources import Resources
 from tasks.training import refit_on_window
+
+
+def log_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """Leave every rule's numbers in the run log."""
+    for found in verdicts:
+        get_run_logger().info("%s", found)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="judge v{comparison.challenger.version}")
 def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Resources) -> GateDecision:
     """Run the gate, and leave every rule's numbers in the run log."""
-    decision = judge(comparison, res.config, looks(res, champion))
-    log_verdicts(decision, res)
+    decision = judge(comparison, res.config, looks(champion, res.ledger.promotions()))
+    log_verdicts(decision.verdicts)
     return decision
 
 
@@ -42,9 +49,8 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
     assert final
     assert comparison
     _, rows = judged_rows(training.window, comparison.start, res)
-    said = predict(res.registry.load(final.version), rows, res.config)
+    said = predict(res.load(final.version), rows, res.config)
     moved = mean_move(judged, final, rows, res)
     decision = judge_refit(query(final, rows, said, res), moved, training.decision, final.version, res.config)
-    for verdict in decision.verdicts[len(training.decision.verdicts) :]:
-        get_run_logger().info("%s", verdict)
+    log_verdicts(decision.verdicts[len(training.decision.verdicts) :])
     return decision

@@ -43,7 +43,7 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
     """The metrics that a version would have had on a partition, whichever version scored it."""
     config = res.config
     rows = res.lake.read(Stage.VALID, ref.key)
-    prediction = predict(res.registry.load(number), rows, config)
+    prediction = predict(res.load(number), rows, config)
     scored = rows[[config.key]].assign(**prediction_columns(prediction, config.target))
     joined = join_outcomes(scored, res.lake.read(Stage.LABELS, ref.key), config)
     return measure(outcomes(joined, config.target), prediction_array(joined, config.target), config.target)

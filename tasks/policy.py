@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import Retraining
 from tasks.contracts import Decision, Fact, Promotion, Stage, Training
+from tasks.history import asked
 from tasks.ledger.store import Ledger, RetrainingInFlight
-from tasks.promotion import asked
 from tasks.resources import Resources
 from tasks.runs import has_ended
 

@@ -63,7 +63,7 @@ def reproduce_version(version: Version, res: Resources) -> Reproduction:
     for told in changed:
         get_run_logger().warning("the data have changed since: %s", told)
     again = fit_recipe(version.recipe, rows, until, then)
-    kept = res.registry.load(version.version)
+    kept = res.load(version.version)
     one, other = (predict(model, rows, then.config).tobytes() for model in (kept, again))
     return Reproduction(
         version=version.version,

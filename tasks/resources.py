@@ -3,6 +3,7 @@
 import functools
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from configs.load import Model, load_model
 from configs.schema import ModelConfig
@@ -41,6 +42,14 @@ class Resources:
         if found is None:
             raise NoChampion(f"{self.config.name} has no champion yet; run `train` first")
         return found
+
+    def load(self, version: str) -> Any:
+        """A version's fitted model, held to the digest that the ledger has of it.
+
+        Raises:
+            RegistryUnavailable, UnknownVersion, ForgedVersion: see `Registry.load`.
+        """
+        return self.registry.load(version, self.ledger.digest(version))
 
     @property
     def commit(self) -> str:

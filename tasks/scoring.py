@@ -26,8 +26,7 @@ def score_shadow(ref: PartitionRef, res: Resources) -> Made:
 def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
     config = res.config
     frame = res.lake.read(Stage.VALID, ref.key)
-    model = res.registry.load(by.version, str(by.evidence.get("digest", "")))
-    prediction = predict(model, frame, config)
+    prediction = predict(res.load(by.version), frame, config)
     said = prediction_columns(prediction, config.target)
     scored = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
     digest = res.lake.write_frame(stage, ref.key, scored)

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.calibration import calibrated
 from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
 from tasks.digests import frame_digest, model_digest
+from tasks.entries import write
 from tasks.resources import Resources
 from tasks.selection import fit, foresee, time_splits
 from tasks.targets import outcomes, prior_of
@@ -142,20 +143,4 @@ def note_candidate(version: Version, res: Resources) -> Promotion:
     """The ledger's first row about a version."""
     champion = res.ledger.champion()
     what = f"refit of version {version.judged_as}" if version.judged_as else f"candidate {version.recipe.candidate!r}"
-    return res.ledger.append(
-        Promotion(
-            model=version.model,
-            sequence=0,
-            action="register",
-            version=version.version,
-            previous=champion.version if champion else None,
-            against=champion.sequence if champion else 0,
-            as_of=version.as_of,
-            window_end=version.window_end,
-            by="evergreen",
-            reason=what,
-            evidence={"digest": version.digest},
-            run_id=version.run_id,
-            flow_run=res.flow_run,
-        )
-    )
+    return write("register", version, champion, version.as_of, what, {}, res)

@@ -61,12 +61,12 @@ def publish_card(training: Training, res: Resources) -> None:
 def draw(judged: Version, comparison: Comparison, rows: "pd.DataFrame", res: Resources) -> dict[str, bytes]:
     """The pictures of a comparison by file name."""
     config = res.config
-    target, model = config.target, res.registry.load(judged.version)
+    target, model = config.target, res.load(judged.version)
     outcome, mine = outcomes(rows, target), predict(model, rows, config)
     sides = {f"version {judged.version}": mine}
     if comparison.champion:
         other = comparison.champion.version
-        sides[f"champion, version {other}"] = predict(res.registry.load(other), rows, config)
+        sides[f"champion, version {other}"] = predict(res.load(other), rows, config)
     if target.kind == "binary":
         found = plots.binary_plots(outcome, sides) if 0 < outcome.sum() < len(outcome) else {}
     elif target.kind == "multiclass":

@@ -83,41 +83,43 @@ def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
 def _roc(outcome: np.ndarray, sides: Sides) -> bytes:
     from sklearn.metrics import roc_curve
 
-    figure, axes = _figure("ROC")
-    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
-        wrong, right, _ = roc_curve(outcome, said)
-        axes.plot(wrong, right, color=colour, label=name)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    curves = {name: roc_curve(outcome, said)[:2] for name, said in sides.items()}
+    return _curves("ROC", curves, ("false positive rate", "true positive rate"), guide=([0, 1], [0, 1]))
 
 
 def _recall(outcome: np.ndarray, sides: Sides) -> bytes:
     from sklearn.metrics import precision_recall_curve
 
-    figure, axes = _figure("Precision and recall")
-    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
-        precision, recall, _ = precision_recall_curve(outcome, said)
-        axes.plot(recall, precision, color=colour, label=name)
-    axes.axhline(outcome.mean(), color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    curves = {name: precision_recall_curve(outcome, said)[1::-1] for name, said in sides.items()}
+    rate = float(outcome.mean())
+    return _curves("Precision and recall", curves, ("recall", "precision"), guide=([0, 1], [rate, rate]))
 
 
 def _said(outcome: np.ndarray, sides: Sides) -> bytes:
     """Calibration: the share that came true against what was said, in ten bins with equal numbers of rows."""
-    figure, axes = _figure("Calibration")
-    for (name, said), colour in zip(sides.items(), (MINE, THEIRS), strict=False):
+    curves = {}
+    for name, said in sides.items():
         edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
         bins = np.digitize(said, edges)
         rows = np.maximum(np.bincount(bins), 1)
-        means, shares = np.bincount(bins, weights=said) / rows, np.bincount(bins, weights=outcome) / rows
-        axes.plot(means, shares, "o-", color=colour, label=name, markersize=4)
-    low, high = axes.get_xlim()
-    axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="said", ylabel="came true")
+        curves[name] = np.bincount(bins, weights=said) / rows, np.bincount(bins, weights=outcome) / rows
+    span = [min(x.min() for x, _ in curves.values()), max(x.max() for x, _ in curves.values())]
+    return _curves("Calibration", curves, ("said", "came true"), guide=(span, span), marker="o")
+
+
+def _curves(
+    title: str,
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: tuple[str, str],
+    guide: tuple[Sequence[float], Sequence[float]],
+    marker: str = "",
+) -> bytes:
+    """A line for each side, and a dotted one to hold them against."""
+    figure, axes = _figure(title)
+    for (name, (x, y)), colour in zip(curves.items(), (MINE, THEIRS), strict=False):
+        axes.plot(x, y, color=colour, label=name, marker=marker, markersize=4)
+    axes.plot(*guide, color=GREY, linewidth=1, linestyle=":")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend(frameon=False, fontsize=8)
     return _png(figure)
 

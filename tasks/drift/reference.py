@@ -41,7 +41,7 @@ def _sample(champion: Promotion, res: Resources) -> "pd.DataFrame":
     records = [r for k in keys if (r := res.lake.record(Stage.VALID, k)) and r.status == "done"]
     frames = [res.lake.read(Stage.VALID, r.partition) for r in records]
     rows = learned_sample(frames, config.time, version.window_end, config.monitoring.sample_rows)
-    scored = predict(res.registry.load(champion.version), rows, config)
+    scored = predict(res.load(champion.version), rows, config)
     said = prediction_columns(scored, config.target)["prediction"]
     return rows[list(config.features.all)].assign(prediction=said)
 

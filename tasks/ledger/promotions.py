@@ -53,6 +53,12 @@ class Promotions:
         staged = [row for row in rows if row.action == "stage" and stage_of(row.version, rows) == "challenger"]
         return staged[-1] if staged else None
 
+    def digest(self, version: str) -> str:
+        """The digest of a version's model as it was registered; empty for a version that no row is about."""
+        query = self._rows().where(promotions.c.version == version).order_by(promotions.c.sequence).limit(1)
+        found = self._all(Promotion, query)
+        return str(found[0].evidence.get("digest", "")) if found else ""
+
     def append(self, row: Promotion) -> Promotion:
         """Add the next row. A row that makes a champion needs `previous` and `against` to be the champion still.
 

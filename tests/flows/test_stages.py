@@ -26,7 +26,7 @@ from flows.rollback import rollback
 from flows.train import train
 from tasks import delivery
 from tasks.contracts import Promotion, Stage
-from tasks.errors import GateRefused, StaleDecision, UnknownVersion
+from tasks.errors import ForgedVersion, GateRefused, StaleDecision, UnknownVersion
 from tasks.events import change_id, known_hashes
 from tasks.ledger.chain import broken_links
 from tasks.ledger.promotions import stage_of
@@ -202,6 +202,7 @@ def test_what_a_person_rolled_back_from_comes_back_only_by_a_person(after_shift)
     first = open_resources("tiny").ledger.champions()[0].version
     assert open_resources("tiny").ledger.champion().version == bad
     rollback(model="tiny", by="ann", reason="scores weekends badly")
+    told_of(open_resources("tiny").ledger.champions()[-1])
     assert open_resources("tiny").ledger.champion().version == first
 
     twin = train(model="tiny", reason="again, the same data").version
@@ -287,8 +288,35 @@ def test_a_refused_challenger_is_written_down_and_the_champion_stays(after_shift
     assert (row.action, row.from_stage, row.to_stage) == ("refuse", "candidate", "refused")
     assert "floor: log_loss: REFUSED" in row.reason
     assert open_resources("tiny").ledger.champion() == before
+    assert (row.by, row.assurance) == ("evergreen", "automation")
     with pytest.raises(GateRefused, match="floor: log_loss"):
         promote(model="tiny", version=training.version, by="ann", reason="I want it")
+    again = open_resources("tiny").ledger.promotions()[-1]
+    assert (again.action, again.version, again.by, again.assurance) == ("refuse", training.version, "ann", "asserted")
+    assert "look 2 against this champion" in str(again.evidence["verdicts"])
+
+
+def test_a_model_file_that_is_not_the_registered_one_decides_nothing(after_shift):
+    res = open_resources("tiny")
+    champion = res.ledger.champion().version
+    other = res.registry.version(champion).judged_as
+    copies = [res.registry.local_copy(number) / "model.skops" for number in (champion, other)]
+    copies[0].write_bytes(copies[1].read_bytes())
+    with pytest.raises(ForgedVersion, match=f"is not version {champion} of 'tiny'.*delete the folder"):
+        process(model="tiny", partition=day(24))
+    assert open_resources("tiny").lake.record(Stage.PREDICTIONS, day(24)) is None
+    shutil.rmtree(copies[0].parent)
+    assert process(model="tiny", partition=day(24), return_state=True).is_completed()
+
+
+def test_a_holdout_without_a_label_is_not_judged(after_shift):
+    sql = after_shift / "configs" / "tiny" / "labels.sql"
+    sql.write_text(sql.read_text().replace("late,", "CASE WHEN sent < '2024-03-22' THEN late END AS late,"))
+    before = open_resources("tiny").ledger.champion()
+    row = train(model="tiny", reason="after the shift").row
+    assert row.action == "refuse"
+    assert "0 labelled rows, gate.min_rows is 100" in row.reason
+    assert open_resources("tiny").ledger.champion() == before
 
 
 def test_where_the_champion_has_seen_the_whole_holdout_nothing_can_be_compared(after_shift):
@@ -408,6 +436,45 @@ def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(wh
 
 @pytest.mark.servers
 @pytest.mark.slow
+def test_a_training_killed_before_any_row_leaves_a_champion_and_the_next_one_comes_to_the_same_end(
+    after_shift, tmp_path, monkeypatch
+):
+    """The rows of a training: two candidates, the judged one's retirement, challenger, champion."""
+    before = open_resources("tiny").ledger.champion().version
+
+    def ends(name: str, row: int) -> tuple:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("ledger.db", "mlflow.db"):
+            shutil.copy(tmp_path / file, folder / file)
+        monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("EVERGREEN_HOME", str(folder / "home"))
+        if row:
+            killed = promoter("train", "killed", str(row))
+            _, errors = killed.communicate(timeout=300)
+            assert killed.returncode == 9, errors
+            assert open_resources("tiny").ledger.champion().version == before
+        whole = promoter("train", "whole")
+        printed, errors = whole.communicate(timeout=300)
+        assert whole.returncode == 0, errors
+        res = open_resources("tiny")
+        rows, champion = res.ledger.promotions(), res.ledger.champion()
+        assert broken_links(rows) == []
+        told = (res.registry.alias(), res.registry.alias("challenger"), res.ledger.undelivered())
+        assert told == (champion.version, None, [])
+        assert champion.version == printed.split()[-2]
+        return res.ledger.digest(champion.version), champion.from_stage, champion.previous, int(printed.split()[-1])
+
+    expected = ends("whole", 0)
+    assert expected[1:] == ("challenger", before, 5)
+    for row in range(1, 6):
+        found = ends(f"row-{row}", row)
+        assert found[:3] == expected[:3], f"killed before row {row}"
+
+
+@pytest.mark.servers
+@pytest.mark.slow
 def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_shift):
     before = open_resources("tiny").ledger.champion().version
     both = [promoter("train", reason) for reason in ("one", "two")]
@@ -415,7 +482,7 @@ def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_s
     assert all(one.returncode == 0 for one in both), ended
     res = open_resources("tiny")
     rows = res.ledger.promotions()
-    versions = [printed.split()[-1] for printed, _ in ended]
+    versions = [printed.split()[-2] for printed, _ in ended]
     assert res.ledger.champion().version in versions
     assert before not in versions
     assert len(set(versions)) == 2
