@@ -176,7 +176,8 @@ def judge_refit(query: Query, moved: float, decision: GateDecision, version: str
 def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, looks: int = 1) -> GateDecision:
     """Whether a challenger holds up on matured partitions that it scored beside the champion.
 
-    It must hold its floors there, and the lower bound of its gain must be above minus `promotion.shadow.margin`.
+    It must hold its floors there, the lower bound of its gain must be above minus `promotion.shadow.margin`,
+    and a fresh process must still load it and answer: weeks have gone by since it was asked.
     """
     rule, least = config.gate.gain, -config.promotion.shadow.margin
     enough = comparison.challenger.rows >= config.gate.min_rows
@@ -186,7 +187,8 @@ def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, l
     else:
         lower = comparison.gain.lower
         shown = verdict(name, lower > least, lower, least, _gain_note(comparison, rule.confidence, looks))
-    own = [Verdict(**(vars(v) | {"rule": f"shadow: {v.rule}"})) for v in _about_itself(comparison, config, enough)]
+    about = (*_about_itself(comparison, config, enough), *query_verdicts(comparison.query, config.gate.budgets))
+    own = [Verdict(**(vars(v) | {"rule": f"shadow: {v.rule}"})) for v in about]
     against = comparison.champion.version if comparison.champion else None
     return GateDecision(comparison.challenger.version, against, (shown, *own))
 

@@ -169,7 +169,9 @@ def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resour
     if declared:
         study.enqueue_trial(declared, skip_if_exists=True)
     study.optimize(objective, n_trials=rules.trials)
-    best = replace(start, params=dict(candidate.params) | dict(study.best_trial.params))
+    finite = [t for t in study.trials if t.value is not None and np.isfinite(t.value)]
+    found = dict(study.best_trial.params) if finite else {}  # no trial with a loss: the declared one says so
+    best = replace(start, params=dict(candidate.params) | found)
     trial, seen = try_recipe(name, best, splits, res)
     return replace(trial, tried=tuple(tried)), seen
 

@@ -179,6 +179,8 @@ def test_in_the_shadow_it_must_hold_up_by_the_margin_and_keep_its_floors(config)
     assert not judge_shadow(a_little_worse, 2, config).passed
     assert not judge_shadow(comparison(challenger=card("2", 0.7), prior=card("prior", 0.8)), 2, lenient).passed
     assert not judge_shadow(comparison(gain=None, impossible="no rows"), 2, lenient).passed
+    gone = comparison(query=replace(SOUND, problem="it does not load any more"))
+    assert "it does not load any more" in "; ".join(judge_shadow(gone, 2, lenient).reasons)
 
 
 def test_evidence_has_no_nan_and_names_every_number(config):

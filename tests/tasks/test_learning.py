@@ -204,6 +204,18 @@ def test_a_search_over_its_time_fails_and_chooses_nothing(log):
         search("s", searching(time_limit="0min"), splits, res)
 
 
+def test_a_search_whose_every_loss_is_nan_is_no_candidate_and_no_crash(log, monkeypatch):
+    res = resources(config())
+    splits = time_splits(rows(), START + pd.Timedelta("30D"), res.config)
+    monkeypatch.setattr("tasks.selection.row_loss", lambda outcome, *_: np.full(len(outcome), np.nan))
+    trial, _ = search("s", searching(), splits, res)
+    assert trial.recipe.params["max_depth"] == 6
+    assert np.isnan(trial.loss)
+    assert not against_baselines(
+        trial, [replace(trial, loss=0.7, recipe=replace(trial.recipe, estimator="prior"))]
+    ).beats_baseline
+
+
 def test_what_does_not_beat_the_baselines_is_no_candidate(log):
     noise = rows().assign(y=(np.random.default_rng(1).random(600) < 0.5).astype("float64"))
     res = resources(config(candidates={"trees": {"estimator": "xgboost", "params": {"n_estimators": 200}}}))
