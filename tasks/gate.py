@@ -5,7 +5,7 @@ judged only lets through where model.yaml says `unjudged: pass`.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from configs.gate import Budgets, Rule
@@ -165,12 +165,14 @@ def judge_refit(query: Query, moved: float, decision: GateDecision, version: str
     It has learned from the holdout, so it is not measured there again; the judged version's verdicts stand for it.
     """
     rule = config.gate.refit
-    bound = verdict("refit: mean move of predictions", moved <= rule.max_move, moved, rule.max_move, config=rule)
-    own = (
-        bound,
-        *(Verdict(**(vars(v) | {"rule": f"refit: {v.rule}"})) for v in query_verdicts(query, config.gate.budgets)),
-    )
+    bound = verdict("mean move of predictions", moved <= rule.max_move, moved, rule.max_move, config=rule)
+    own = _named("refit", bound, *query_verdicts(query, config.gate.budgets))
     return GateDecision(version, decision.against, (*decision.verdicts, *own))
+
+
+def _named(part: str, *verdicts: Verdict) -> tuple[Verdict, ...]:
+    """Verdicts of one part of the judgement, told apart from the same rules in another."""
+    return tuple(replace(v, rule=f"{part}: {v.rule}") for v in verdicts)
 
 
 def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, looks: int = 1) -> GateDecision:
@@ -181,16 +183,15 @@ def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, l
     """
     rule, least = config.gate.gain, -config.promotion.shadow.margin
     enough = comparison.challenger.rows >= config.gate.min_rows
-    name = f"shadow: gain on {partitions} matured partition{'s' if partitions > 1 else ''}, lower bound"
+    name = f"gain on {partitions} matured partition{'s' if partitions > 1 else ''}, lower bound"
     if comparison.gain is None:
         shown = verdict(name, None, NAN, least, comparison.impossible)
     else:
         lower = comparison.gain.lower
         shown = verdict(name, lower > least, lower, least, _gain_note(comparison, rule.confidence, looks))
-    about = (*_about_itself(comparison, config, enough), *query_verdicts(comparison.query, config.gate.budgets))
-    own = [Verdict(**(vars(v) | {"rule": f"shadow: {v.rule}"})) for v in about]
+    own = (*_about_itself(comparison, config, enough), *query_verdicts(comparison.query, config.gate.budgets))
     against = comparison.champion.version if comparison.champion else None
-    return GateDecision(comparison.challenger.version, against, (shown, *own))
+    return GateDecision(comparison.challenger.version, against, _named("shadow", shown, *own))
 
 
 def evidence(decision: GateDecision, comparison: Comparison) -> dict[str, Any]:

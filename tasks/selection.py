@@ -169,8 +169,8 @@ def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resour
     if declared:
         study.enqueue_trial(declared, skip_if_exists=True)
     study.optimize(objective, n_trials=rules.trials)
-    finite = [t for t in study.trials if t.value is not None and np.isfinite(t.value)]
-    found = dict(study.best_trial.params) if finite else {}  # no trial with a loss: the declared one says so
+    # Optuna has no best trial where every loss is NaN; the declared recipe then tells of it.
+    found = study.best_trial.params if any(np.isfinite(trial["loss"]) for trial in tried) else {}
     best = replace(start, params=dict(candidate.params) | found)
     trial, seen = try_recipe(name, best, splits, res)
     return replace(trial, tried=tuple(tried)), seen

@@ -19,6 +19,7 @@ from configs.gate import Fairness
 from configs.kinds import KINDS, PARAMETERS
 from configs.schema import ModelConfig
 from configs.training import Candidate
+from tasks import selection
 from tasks.calibration import calibrated, response
 from tasks.contracts import BASELINE, Recipe, Trial
 from tasks.digests import frame_digest, model_digest
@@ -27,7 +28,7 @@ from tasks.estimators import TRUSTED, build_pipeline
 from tasks.evaluation import measure_gap
 from tasks.features import inputs_of, predict
 from tasks.query import query_version, sorts_of, unsound
-from tasks.selection import against_baselines, fit, search, select, time_splits, try_recipe, with_calibration
+from tasks.selection import Unseen, against_baselines, fit, search, select, time_splits, try_recipe, with_calibration
 from tasks.targets import outcomes, prediction_array, prediction_columns
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
@@ -204,16 +205,19 @@ def test_a_search_over_its_time_fails_and_chooses_nothing(log):
         search("s", searching(time_limit="0min"), splits, res)
 
 
-def test_a_search_whose_every_loss_is_nan_is_no_candidate_and_no_crash(log, monkeypatch):
-    res = resources(config())
-    splits = time_splits(rows(), START + pd.Timedelta("30D"), res.config)
-    monkeypatch.setattr("tasks.selection.row_loss", lambda outcome, *_: np.full(len(outcome), np.nan))
-    trial, _ = search("s", searching(), splits, res)
-    assert trial.recipe.params["max_depth"] == 6
-    assert np.isnan(trial.loss)
-    assert not against_baselines(
-        trial, [replace(trial, loss=0.7, recipe=replace(trial.recipe, estimator="prior"))]
-    ).beats_baseline
+def test_a_search_whose_every_loss_is_nan_gives_no_candidate(log, monkeypatch):
+    honest = selection.foresee
+
+    def foresee(recipe: Recipe, *given) -> Unseen:
+        seen = honest(recipe, *given)
+        return replace(seen, loss=float("nan")) if recipe.estimator == "xgboost" else seen
+
+    monkeypatch.setattr("tasks.selection.foresee", foresee)
+    res = resources(config(candidates={"lost": searching().model_dump()}))
+    trials, recipe = select(rows(), START + pd.Timedelta("30D"), res, lambda trial: None)
+    assert recipe is None
+    assert len(trials[-1].tried) == 6
+    assert "its loss nan does not beat baseline: prior" in trials[-1].note
 
 
 def test_what_does_not_beat_the_baselines_is_no_candidate(log):
