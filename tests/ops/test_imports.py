@@ -19,11 +19,14 @@ SERVING = (
 )
 
 
-def test_contracts_import_the_standard_library_only() -> None:
-    tree = ast.parse((ROOT / "tasks" / "contracts.py").read_text())
-    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    named |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in named} <= sys.stdlib_module_names
+def test_contracts_import_the_standard_library_and_each_other_only() -> None:
+    files = sorted((ROOT / "tasks" / "contracts").glob("*.py"))
+    assert files
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    foreign = {name for name in named if not name.startswith("tasks.contracts.")}
+    assert {name.partition(".")[0] for name in foreign} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("module", SERVING)

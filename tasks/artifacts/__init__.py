@@ -1,0 +1,29 @@
+"""Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
+
+from tasks.artifacts.decisions import (
+    audit_headline,
+    audit_lines,
+    publish_audit,
+    publish_decision,
+    publish_promotion,
+    publish_reproduction,
+)
+from tasks.artifacts.page import number, told
+from tasks.artifacts.partitions import publish_assess, publish_backfill, publish_process, step_table
+from tasks.artifacts.training import publish_training
+
+__all__ = [
+    "audit_headline",
+    "audit_lines",
+    "number",
+    "publish_assess",
+    "publish_audit",
+    "publish_backfill",
+    "publish_decision",
+    "publish_process",
+    "publish_promotion",
+    "publish_reproduction",
+    "publish_training",
+    "step_table",
+    "told",
+]

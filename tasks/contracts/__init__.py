@@ -1,0 +1,45 @@
+"""What tasks hand to each other: small frozen values, never frames. Standard library only.
+
+Every time is an aware datetime in UTC. Every range is half-open, `[start, end)`.
+"""
+
+from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
+from tasks.contracts.decisions import AFTER, Action, Decision, Fact, ModelStage, Promotion, Training
+from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
+from tasks.contracts.learning import BASELINE, Learned, Recipe, Selection, Trial, Version, Window
+from tasks.contracts.partitions import Freshness, PartitionRef, Passage, Record, RunInfo, Stage
+
+__all__ = [
+    "AFTER",
+    "BASELINE",
+    "Action",
+    "ColumnDrift",
+    "Comparison",
+    "Decision",
+    "Drift",
+    "Fact",
+    "Fairness",
+    "Finding",
+    "Freshness",
+    "GateDecision",
+    "Interval",
+    "Learned",
+    "ModelStage",
+    "PartitionRef",
+    "Passage",
+    "Promotion",
+    "Query",
+    "Recipe",
+    "Record",
+    "RunInfo",
+    "Scorecard",
+    "Segment",
+    "Selection",
+    "Stage",
+    "Training",
+    "Trial",
+    "Validation",
+    "Verdict",
+    "Version",
+    "Window",
+]

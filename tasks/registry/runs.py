@@ -1,0 +1,143 @@
+"""Runs of MLflow: one for each training, with a child for each candidate and for the refit."""
+
+import functools
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.contracts import Learned, Trial
+from tasks.registry.connection import Connection, insistently
+
+REQUIREMENTS = ("scikit-learn", "xgboost", "pandas", "numpy", "skops")
+RECORDED = (*REQUIREMENTS, "optuna", "mlflow", "prefect", "great-expectations", "evidently")
+
+
+class Runs(Connection):
+    """The runs of one model's trainings, in its own experiment."""
+
+    def open_training(self, name: str, flow_run: str, commit: str) -> str:
+        """Begin the run of one training in the model's experiment, and return its id.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self.answers(), self.run(run_name=name) as run_id:
+            self.client.set_tag(run_id, "evergreen.flow_run", flow_run)
+            self.client.set_tag(run_id, "mlflow.source.git.commit", commit)
+            for package, number in self.packages().items():
+                self.client.log_param(run_id, f"version.{package}", number)
+            return run_id
+
+    def close_training(self, run_id: str, failed: bool = False) -> None:
+        with self.answers():
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def log_trial(self, parent: str, trial: Trial) -> None:
+        """A child run for one candidate or baseline: its recipe, the loss of each split, and its search."""
+        with self.answers(), self.run(run_name=trial.name, parent=parent) as run_id:
+            import mlflow
+
+            mlflow.log_params(
+                {"estimator": trial.recipe.estimator, **{k: str(v) for k, v in trial.recipe.params.items()}}
+            )
+            for step, loss in enumerate(trial.losses):
+                log_finite({"validation_loss_by_split": loss}, step)
+            for tried in trial.tried:
+                log_finite({"search_loss": tried["loss"]}, tried["number"])
+            log_finite({"validation_loss": trial.loss})
+            if trial.tried:
+                mlflow.log_dict({"trials": list(trial.tried)}, "search.json")
+            mlflow.set_tags(
+                {"evergreen.beats_baseline": str(trial.beats_baseline), "evergreen.note": trial.note[:4000]}
+            )
+            self.client.set_tag(run_id, "evergreen.role", "candidate")
+
+    @contextmanager
+    def run(self, run_name: str | None = None, run_id: str | None = None, parent: str | None = None) -> Iterator[str]:
+        """A run in the model's own experiment, new or `run_id` again; failed when the body fails."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_experiment(f"evergreen/{self.model}")
+        tags = {"mlflow.parentRunId": parent} if parent else None
+        with mlflow.start_run(run_id=run_id, run_name=run_name, tags=tags) as run:
+            yield run.info.run_id
+
+    def annotate(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        documents: Mapping[str, Any],
+        files: Mapping[str, bytes] | None = None,
+        description: str = "",
+    ) -> None:
+        """Add what was found out later to a version's run; `files` by path, such as `plots/roc.png`."""
+        with self.answers(), tempfile.TemporaryDirectory() as folder:
+            for name, value in metrics.items():
+                if value == value:
+                    self.client.log_metric(run_id, name, value)
+            for name, content in documents.items():
+                self.client.log_dict(run_id, content, name)
+            for name, data in (files or {}).items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            if files:
+                self.client.log_artifacts(run_id, folder)
+            if description:
+                self.client.set_tag(run_id, "mlflow.note.content", description)
+
+    def document(self, run_id: str, name: str) -> Any:
+        """A JSON document of a run.
+
+        Raises:
+            UnknownVersion: the run or the document is gone.
+        """
+        import mlflow
+
+        with self.answers(f"{name} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+            mlflow.set_tracking_uri(self.uri)
+            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
+            return json.loads(Path(path).read_text())
+
+    @staticmethod
+    def packages() -> dict[str, str]:
+        """The versions of the libraries that decide what a model is and how it was made."""
+        return {name: installed(name) for name in RECORDED}
+
+    def run_url(self, run_id: str) -> str:
+        """Where a person looks at a run; empty for a registry without a server."""
+        if not self.uri.startswith("http") or not run_id:
+            return ""
+        with self.answers():
+            return f"{self.uri}/#/experiments/{self.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def log_finite(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Metrics on the active run; MLflow's database does not take what is no number."""
+    import mlflow
+
+    mlflow.log_metrics({k: v for k, v in metrics.items() if np.isfinite(v)}, step=step)
+
+
+def log_inputs(learned: Sequence[Learned]) -> None:
+    """What was learned from, as MLflow dataset inputs: each partition with the digest of its rows."""
+    import mlflow
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a path is a path in two ways to it
+        sources = [resolve_dataset_source(part.path) for part in learned]
+    pairs = zip(sources, learned, strict=True)
+    sets = [MetaDataset(source, name=part.partition, digest=part.digest[:32]) for source, part in pairs]
+    tags = [{"rows": str(part.rows), "sha256": part.digest} for part in learned]
+    log = functools.partial(mlflow.log_inputs, datasets=sets, contexts=["training"] * len(sets), tags_list=tags)
+    insistently(log)
