@@ -13,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from configs.base import Duration, Every, Name, Strict
 from configs.gate import Gate, Promoting
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
+from configs.monitoring import Monitoring
+from configs.retraining import Retraining
 from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
@@ -143,32 +145,6 @@ class Expectation(Strict):
             yield {"column": column, **self.kwargs}
 
 
-class Method(Strict):
-    """An Evidently statistic and the score from which a column counts as drifted."""
-
-    method: str
-    threshold: float = Field(gt=0)
-
-
-class Monitoring(Strict):
-    """How a partition is compared with the champion's training data."""
-
-    numeric: Method = Method(method="wasserstein", threshold=0.1)
-    categorical: Method = Method(method="jensenshannon", threshold=0.1)
-    missing: float = Field(0.1, gt=0, le=1, description="change in a column's share of nulls that counts as drift")
-    share: float = Field(0.3, gt=0, le=1, description="share of drifted columns from which a drift is a fact")
-    sample_rows: int = Field(10_000, ge=100, description="rows of each side that are compared; a deterministic sample")
-
-
-class Retraining(Strict):
-    """When a fact leads to a retraining, all in as-of time."""
-
-    cool_down: Duration = Field(
-        timedelta(0), description="as-of time that must pass after a champion's training before the next"
-    )
-    enabled: bool = True
-
-
 class ModelConfig(Strict):
     """The whole of one model."""
 
@@ -210,6 +186,12 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _monitored_columns_are_features(self) -> Self:
+        if strange := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
+            raise ValueError(f"monitoring.seasonal: {', '.join(strange)} is no feature of the model")
         return self
 
     @model_validator(mode="after")

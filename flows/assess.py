@@ -1,8 +1,9 @@
 """Collect outcomes as they become known, and measure the predictions of their partitions.
 
     labels.sql ─collect (mature, late, corrected)→ labels ─┐
-                                        predictions ───────┴─assess→ performance
-                                        shadow of the challenger ──→ held up? → champion, or a person is asked
+                                 predictions, estimates ───┴─assess→ performance ─→ decay fact ─→ event
+                                 shadow of the challenger ──→ held up? → champion, or a person is asked
+                                 the champion before ───────→ did the promotion help? → verdict, rollback where it hurt
 
 Started by its schedule, or by hand:
 
@@ -15,12 +16,15 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_assess
+from tasks.artifacts import publish_assess, publish_hindsights
 from tasks.delivery import deliver
-from tasks.events import resend_undecided
+from tasks.events import tell_new
+from tasks.hindsight import judge_promotions
 from tasks.names import name_by_partition
 from tasks.promotion import advance_challenger
 from tasks.resources import open_resources
+from tasks.retraining import follow_up, tell_due
+from tasks.signals import seen_by_assess
 from tasks.walk import OUTCOMES, maturing, walk
 
 
@@ -39,8 +43,13 @@ def assess(
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
-    resend_undecided(res)
-    passages = [walk(ref, OUTCOMES, res) for ref in maturing(res, partition, as_of)]
+    follow_up(res)
+    passages = []
+    for ref in maturing(res, partition, as_of):
+        passages.append(walk(ref, OUTCOMES, res))
+        tell_new(seen_by_assess(ref, res), res)
+    publish_hindsights(res, judge_promotions(res))
     advance_challenger(res)
+    tell_due(res)
     line = publish_assess(res, passages)
     return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

@@ -1,7 +1,8 @@
 """Take a new partition in, score it with the champion, and watch for drift.
 
-    source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─watch→ monitoring ─→ drift fact ─→ event
-                                     └──── challenger, if there is one ─shadow→ shadow
+    source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─estimate→ estimates
+                                     ├─sketch→ sketches ─────────┴─watch→ monitoring ─→ drift fact ─→ event
+                                     └─ challenger ─shadow→ shadow; the champion before ─former→ former
 
 Started by its schedule, or by hand:
 
@@ -16,9 +17,11 @@ from prefect.states import Completed, Failed, State
 from configs.choices import ModelName
 from tasks.artifacts import publish_process
 from tasks.delivery import deliver, watch_alias
-from tasks.events import resend_undecided, tell, untold_drift
+from tasks.events import tell_new
 from tasks.names import name_by_partition
 from tasks.resources import open_resources
+from tasks.retraining import follow_up
+from tasks.signals import seen_by_process
 from tasks.walk import PROCESS, due, walk
 
 
@@ -41,11 +44,10 @@ def process(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     watch_alias(res)
-    resend_undecided(res)
+    follow_up(res)
     passages = []
     for ref in due(res, partition, as_of):
         passages.append(walk(ref, PROCESS, res))
-        if fact := untold_drift(ref, res):
-            tell(fact, res)
+        tell_new(seen_by_process(ref, res), res)
     line = publish_process(res, passages)
     return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

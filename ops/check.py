@@ -18,8 +18,8 @@ from configs.settings import ROOT
 FLOWS = ("assess", "process", "retrain", "train")
 """What every model needs a deployment of, named like the model."""
 
-MANUAL = "manual"
-"""The name of the deployments that serve every model by hand."""
+SHARED = ("manual", "all")
+"""The names of deployments that are no model's: by hand for any model, or on a schedule for all of them."""
 
 
 def read_deployments(path: Path = ROOT / "prefect.yaml") -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def complaints(models: Iterable[str], deployments: Iterable[Mapping[str, Any]], 
     ]
     strays = [
         f"deployment {flow_of(deployment)}/{name} names no model: there is no configs/{name}/model.yaml"
-        for name in sorted(found.keys() - known - {MANUAL})
+        for name in sorted(found.keys() - known - {*SHARED})
         for deployment in found[name]
     ]
     return [*missing, *strays, *(c for name in found for deployment in found[name] for c in faults(deployment, root))]
@@ -60,7 +60,7 @@ def faults(deployment: Mapping[str, Any], root: Path = ROOT) -> list[str]:
     said: list[str] = []
     if not (root / "flows" / f"{flow}.py").is_file():
         said.append(f"deployment {flow}/{name}: its entrypoint {deployment['entrypoint']} is no file")
-    if name == MANUAL:
+    if name in SHARED:
         return said
     if deployment.get("parameters", {}).get("model") != name:
         said.append(f"deployment {flow}/{name}: parameters: model: must be {name!r}")

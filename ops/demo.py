@@ -79,15 +79,15 @@ class Demo:
 
 def settled(res: Resources, key: str) -> bool:
     """Whether a month is fresh in every stage and each of its facts has been decided."""
-    from tasks.events import untold_drift
+    from tasks.signals import seen_by_assess, seen_by_process
     from tasks.stages import freshness
-    from tasks.walk import steps_of
+    from tasks.walk import IN_SHADOW, steps_of
 
     ref = res.ref(key)
-    states = {str(step.stage): freshness(step, ref, res).state for step in steps_of(res.config)}
-    if states.get("shadow") == "waiting":  # there was no challenger
-        del states["shadow"]
-    if set(states.values()) != {"fresh"} or untold_drift(ref, res):
+    states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}
+    needed = {state for step, state in states.items() if step not in IN_SHADOW or state != "waiting"}
+    facts = [*seen_by_process(ref, res), *seen_by_assess(ref, res)]
+    if needed != {"fresh"} or not all(res.ledger.has_fact(f.id) for f in facts):
         return False
     return not any(f.partition == key for f in res.ledger.undecided())
 

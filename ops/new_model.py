@@ -9,7 +9,7 @@ import jinja2
 
 from configs.errors import ConfigError
 from configs.settings import ROOT
-from ops.check import MANUAL, read_deployments
+from ops.check import SHARED, read_deployments
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILES = ("model.yaml", "source.sql", "labels.sql")
@@ -40,7 +40,7 @@ def check_name(name: str, root: Path = ROOT) -> None:
         )
     if (root / "configs" / name).exists() or (root / "configs" / f"{name}.py").exists():
         raise ConfigError(f"NAME={name}: configs/{name} exists already; choose another name, or delete that first")
-    if name == MANUAL or name in {deployment["name"] for deployment in read_deployments(root / "prefect.yaml")}:
+    if name in SHARED or name in {deployment["name"] for deployment in read_deployments(root / "prefect.yaml")}:
         raise ConfigError(f"NAME={name}: prefect.yaml has deployments of that name already; choose another name")
 
 

@@ -23,7 +23,7 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
     table = _table(
         "The year as it was run",
         ("month", True), ("rows", True), ("quar.", True), ("by", True), ("AUC", True), ("log loss", True),
-        ("drift", True), ("event", False), ("retraining", False),
+        ("drift", True), ("facts", False), ("retraining", False),
     )  # fmt: skip
     for r in rows:
         table.add_row(
@@ -34,8 +34,8 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
             number(r.roc_auc),
             number(r.log_loss),
             "" if r.drift_share is None else f"{r.drift_share:.0%}",
-            "sent" if r.fact else "",
-            told(r.decision) if r.fact else "",
+            ", ".join(dict.fromkeys(f.kind for f in r.facts)),
+            told(r.decision) if r.facts else "",
         )
     return table
 

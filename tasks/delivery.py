@@ -8,8 +8,9 @@ from prefect import get_run_logger
 
 from tasks.contracts import Fact, Promotion
 from tasks.errors import RegistryUnavailable, UnknownVersion
-from tasks.events import alias_fact, emit, emit_change, flush
+from tasks.events import emit, emit_change, flush
 from tasks.resources import Resources
+from tasks.signals import alias_fact
 
 
 def deliver(res: Resources) -> list[Promotion]:

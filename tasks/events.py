@@ -1,6 +1,8 @@
 """Tell Prefect of facts and of stage changes. The only module that emits events; what they tell of is in the ledger."""
 
 import threading
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
@@ -11,12 +13,20 @@ from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.events.worker import EventsWorker
 
-from tasks.contracts import Action, Fact, PartitionRef, Promotion, Record, Stage
-from tasks.lake import digest_json
+from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, Promotion
 from tasks.resources import Resources
+from tasks.signals import NAMESPACE
 
-NAMESPACE = UUID("5d0c8b52-1d1c-4f7e-9f3e-2a9a8f7c1e10")
-EVENT = {"drift": "evergreen.drift.detected", "alias": "evergreen.alias.diverged"}
+EVENT: dict[FactKind, str] = {
+    "drift": "evergreen.drift.detected",
+    "decay": "evergreen.performance.degraded",
+    "estimate": "evergreen.performance.degraded",
+    "due": "evergreen.retraining.due",
+    "retry": "evergreen.retraining.due",
+    "alias": "evergreen.alias.diverged",
+}
+"""The event that tells of each kind of fact. A person's wish needs none: its run decides at once."""
+DECIDED, VERDICT = "evergreen.retraining.decided", "evergreen.retraining.verdict"
 CHANGE: dict[Action, str] = {
     "stage": "evergreen.challenger.staged",
     "request": "evergreen.approval.requested",
@@ -27,37 +37,6 @@ CHANGE: dict[Action, str] = {
 """The events of stage changes; the other rows are told by nothing but the ledger."""
 PATIENCE = timedelta(minutes=2)
 """Wall time after which a fact without a decision is sent again."""
-
-
-def drift_fact(record: Record, res: Resources) -> Fact | None:
-    """The fact that a monitoring record states, or None when it found no drift.
-
-    Its id is made from model, partition, the version that was monitored and the scores: the
-    same observation is the same fact.
-    """
-    if record.status != "done" or not record.data["detected"]:
-        return None
-    columns = [c for c in record.data["columns"] if c["drifted"]]
-    seen = digest_json([record.model, record.partition, record.inputs, columns])
-    payload = {
-        "model": record.model,
-        "partition": record.partition,
-        "as_of": record.as_of.isoformat(),
-        "champion": record.data["version"],
-        "drift_share": record.data["share"],
-        "threshold": record.data["threshold"],
-        "signals": columns,
-        "report": record.data["report"],
-        "snapshot": record.data["snapshot"],
-        "link": snapshot_url(record, res),
-    }
-    return Fact(str(uuid5(NAMESPACE, seen)), record.model, "drift", record.partition, record.as_of, payload)
-
-
-def snapshot_url(record: Record, res: Resources) -> str:
-    """Where the Evidently UI shows a partition's report."""
-    project, snapshot = record.data.get("project"), record.data.get("snapshot")
-    return f"{res.settings.evidently_url}/projects/{project}/reports/{snapshot}" if project and snapshot else ""
 
 
 def resource(model: str, **more: str) -> dict[str, str]:
@@ -73,22 +52,31 @@ def resource(model: str, **more: str) -> dict[str, str]:
 def emit(fact: Fact) -> None:
     """Send a fact's event. Sending is asynchronous and may be lost; the ledger's row is not."""
     about = {"partition": fact.partition} if fact.partition else {}
+    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}
+    name = EVENT.get(fact.kind, "evergreen.retraining.due")
+    emit_event(event=name, resource=resource(fact.model, fact=fact.id, **about), payload=payload)
+
+
+def emit_decision(decision: Decision, fact: Fact) -> None:
+    """Tell of a decision, declined ones too; its id is the fact's, so that telling twice is one event."""
+    payload = {"kind": fact.kind, "partition": fact.partition, "told": fact.payload.get("told", "")}
+    for name in ("fact_id", "action", "rule", "reason", "signals", "flow_run"):
+        payload[name] = getattr(decision, name)
     emit_event(
-        event=EVENT[fact.kind], resource=resource(fact.model, **about), payload={"fact_id": fact.id, **fact.payload}
+        event=DECIDED,
+        id=uuid5(UUID(fact.id), DECIDED),
+        resource=resource(decision.model, partition=fact.partition),
+        payload=payload | {"as_of": decision.as_of.isoformat()},
     )
 
 
-def alias_fact(champion: Promotion, found: str | None, res: Resources) -> Fact:
-    """The fact that the alias is not where the ledger's champion is. Seen again it is the same fact."""
-    seen = digest_json([champion.model, champion.hash, found])
-    payload = {
-        "model": champion.model,
-        "champion": champion.version,
-        "alias": found,
-        "as_of": champion.as_of.isoformat(),
-        "link": res.registry.version_url(found) if found else "",
-    }
-    return Fact(str(uuid5(NAMESPACE, seen)), champion.model, "alias", "", champion.as_of, payload)
+def emit_hindsight(judged: Hindsight) -> None:
+    """Tell whether a promotion helped."""
+    emit_event(
+        event=VERDICT,
+        resource=resource(judged.model, version=judged.version),
+        payload=asdict(judged) | {"as_of": judged.as_of.isoformat(), "recorded_at": None},
+    )
 
 
 def change_id(row: Promotion) -> UUID:
@@ -150,19 +138,28 @@ def flush(seconds: float = 30) -> bool:
     return not waiting.is_alive()
 
 
-def untold_drift(ref: PartitionRef, res: Resources) -> Fact | None:
-    """The drift of a watched partition that the ledger has no fact of yet."""
-    record = res.lake.record(Stage.MONITORING, ref.key)
-    fact = drift_fact(record, res) if record else None
-    return fact if fact and not res.ledger.has_fact(fact.id) else None
+def tell_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
+    """Tell of the facts that the ledger does not have yet, and return them."""
+    new = [fact for fact in facts if not res.ledger.has_fact(fact.id)]
+    for fact in new:
+        tell(fact, res)
+    return new
 
 
-@task(cache_policy=NO_CACHE, task_run_name="tell of drift in {fact.partition}")
+@task(cache_policy=NO_CACHE, task_run_name="tell of {fact.kind} in {fact.partition}")
 def tell(fact: Fact, res: Resources) -> None:
     """Write a fact down, then send its event; one that was written already is not sent here again."""
     if res.ledger.record_fact(fact):
         emit(fact)
-        get_run_logger().warning("%s in %s %s: fact %s sent", fact.kind, fact.model, fact.partition, fact.id)
+        log = get_run_logger()
+        log.warning(
+            "%s in %s %s: %s; fact %s sent",
+            fact.kind,
+            fact.model,
+            fact.partition,
+            fact.payload.get("told", ""),
+            fact.id,
+        )
 
 
 def resend_undecided(res: Resources, now: datetime | None = None) -> list[Fact]:

@@ -196,7 +196,7 @@ class Lake:
         return self.path(record.stage, record.partition).is_file()
 
 
-FILED = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.SHADOW, Stage.LABELS)
+FILED = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)
 """Stages that write rows; the others are told by their record alone."""
 
 

@@ -26,3 +26,11 @@ def name_by_time() -> str:
     """`flights at 2013-06-15`, or `flights today`."""
     given = runtime.flow_run.parameters
     return f"{given['model']} " + (f"at {str(given['at'])[:10]}" if given.get("at") else "today")
+
+
+def name_by_fact() -> str:
+    """`flights after 2013-05`, or `flights: ann asks`."""
+    given = runtime.flow_run.parameters
+    return (
+        f"{given['model']} after {given['partition']}" if given.get("fact") else f"{given['model']}: {given['by']} asks"
+    )

@@ -1,19 +1,25 @@
 """How well a partition was predicted, once its labels are known."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.schema import ModelConfig
-from tasks.contracts import PartitionRef, Stage
+from tasks.contracts import PartitionRef, Record, Stage
+from tasks.decay import by_block
+from tasks.drift.report import show_performance
+from tasks.drift.target import target_drift
 from tasks.features import predict
-from tasks.metrics import finite, measure
+from tasks.lake import digest_json
+from tasks.metrics import finite, intervals, measure, row_loss
 from tasks.resources import Resources
+from tasks.scoring import champion_of
 from tasks.stages import Made, Step, made_from
 from tasks.targets import outcomes, prediction_array, prediction_columns
+from tasks.window import labelled_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2
+VERSION = 3
 
 
 def join_outcomes(predictions: "pd.DataFrame", labels: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
@@ -23,20 +29,49 @@ def join_outcomes(predictions: "pd.DataFrame", labels: "pd.DataFrame", config: M
 
 
 def assess(ref: PartitionRef, res: Resources) -> Made:
-    """Measure a partition's predictions against its mature labels; says how many rows that leaves out and why."""
-    config = res.config
+    """Measure a partition's predictions against its mature labels; says how many rows that leaves out and why.
+
+    Beside the metrics with their intervals: the loss by block of time, what had been estimated before the labels came, and
+    whether the outcomes themselves drifted.
+    """
+    config, target = res.config, res.config.target
     predictions, labels = res.lake.read(Stage.PREDICTIONS, ref.key), res.lake.read(Stage.LABELS, ref.key)
     joined = join_outcomes(predictions, labels, config)
-    metrics = measure(outcomes(joined, config.target), prediction_array(joined, config.target), config.target)
+    outcome, said = outcomes(joined, target), prediction_array(joined, target)
+    metrics = measure(outcome, said, target)
+    blocks = labelled_blocks(joined, config)
+    bounds = intervals(outcome, said, blocks, target, config.gate.gain.resamples, config.training.seed)
+    data = {
+        **res.lake.done(Stage.PREDICTIONS, ref.key).data,
+        **_counts(predictions, labels, joined, config),
+        "metrics": finite(metrics),
+        "intervals": {name: [*finite({"l": i.lower, "u": i.upper}).values()] for name, i in bounds.items()},
+        "blocks": by_block(row_loss(outcome, said, target), blocks),
+        "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
+        "target": target_drift(ref, joined, champion_of(ref, res), res),
+    }
+    return Made(rows=len(joined), data=show_performance(ref, data, res))
+
+
+def _counts(
+    predictions: "pd.DataFrame", labels: "pd.DataFrame", joined: "pd.DataFrame", config: ModelConfig
+) -> dict[str, int]:
+    """How many rows were scored, have their outcome, will never have one, and wait for it."""
     never = labels.loc[labels[config.target.column].isna(), config.key]
     counts = {
         "scored": len(predictions),
         "mature": len(joined),
         "never": int(predictions[config.key].isin(never).sum()),
     }
-    counts["pending"] = counts["scored"] - counts["mature"] - counts["never"]
-    made = res.lake.done(Stage.PREDICTIONS, ref.key)
-    return Made(rows=len(joined), data={**made.data, **counts, "metrics": finite(metrics)})
+    return counts | {"pending": counts["scored"] - counts["mature"] - counts["never"]}
+
+
+def reconcile(estimated: Record | None, metrics: dict[str, float], config: ModelConfig) -> dict[str, Any]:
+    """What had been estimated, and by how much that was wrong: realised minus estimated, by metric."""
+    found = estimated.data["metrics"] if estimated and estimated.status == "done" else {}
+    told = {name: value for name, value in found.items() if value is not None}
+    errors = {name: metrics[name] - value for name, value in told.items() if name in metrics}
+    return {"metrics": told, "errors": finite(errors), "error": finite(errors).get(config.target.judged_by)}
 
 
 def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str, float]:
@@ -50,7 +85,14 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {stage: made_from(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
+    made = {str(stage): made_from(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
+    estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
+    rules = [
+        config.monitoring.block,
+        config.monitoring.alpha,
+        config.gate.gain.model_dump(),
+    ]
+    return {**made, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
 
 
 ASSESS = Step("assess", Stage.PERFORMANCE, VERSION, inputs, assess)

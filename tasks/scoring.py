@@ -1,4 +1,4 @@
-"""Score a partition with the version that was champion at its as-of, and with the challenger in its shadow."""
+"""Score a partition with the version that was champion at its as-of, and in its shadow with the challenger and the champion before."""
 
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.features import predict
@@ -21,6 +21,11 @@ def score(ref: PartitionRef, res: Resources) -> Made:
 def score_shadow(ref: PartitionRef, res: Resources) -> Made:
     """The same by the challenger, kept apart: nobody acts on these, they are evidence for its promotion."""
     return _score(Stage.SHADOW, challenger_of(ref, res), ref, res)
+
+
+def score_former(ref: PartitionRef, res: Resources) -> Made:
+    """The same by the version that the champion replaced, until it is known whether that helped."""
+    return _score(Stage.FORMER, former_of(ref, res), ref, res)
 
 
 def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
@@ -57,6 +62,22 @@ def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
     return challenger
 
 
+def former_of(ref: PartitionRef, res: Resources) -> Promotion:
+    """The row that had made the champion before the one in force at the partition's as-of.
+
+    Raises:
+        NotDue: there was none, or it is known whether the replacement helped.
+    """
+    champion = res.ledger.champion(ref.as_of)
+    promoted = champion is not None and champion.action in ("promote", "adopt") and champion.against
+    if champion is None or not promoted or not res.config.retraining.hindsight.partitions:
+        raise NotDue("no version was replaced")
+    judged = res.ledger.hindsight(champion.sequence)
+    if judged and judged.as_of < ref.as_of:
+        raise NotDue(f"it is known since {judged.as_of:%Y-%m-%d} whether version {champion.version} helped")
+    return next(row for row in res.ledger.champions() if row.sequence == champion.against)
+
+
 def model_input(promotion: Promotion) -> str:
     """A version by number and content, so that a new registry's version 1 is not taken for the old one's."""
     return f"{promotion.version}:{promotion.evidence.get('digest', '')}"
@@ -70,5 +91,10 @@ def shadow_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(challenger_of(ref, res))}
 
 
+def former_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(former_of(ref, res))}
+
+
 SCORE = Step("score", Stage.PREDICTIONS, VERSION, inputs, score)
 SHADOW = Step("shadow", Stage.SHADOW, VERSION, shadow_inputs, score_shadow)
+FORMER = Step("former", Stage.FORMER, VERSION, former_inputs, score_former)

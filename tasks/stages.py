@@ -1,6 +1,6 @@
 """The steps of a partition as one table, and the one way to run a step: only when it is not fresh.
 
-process   ingest -> validate -> score -> watch
+process   ingest -> validate -> sketch -> score -> estimate -> watch, and in the shadow: shadow, former
 assess    collect -> assess
 """
 

@@ -1,9 +1,13 @@
 """What is known of a model's partitions, read from records and ledger: for pages, tables and the terminal."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.contracts import Decision, Fact, PartitionRef, Stage
+from tasks.decay import decay_at
 from tasks.resources import Resources
+from tasks.signals import distrust
 from tasks.stages import freshness
 from tasks.walk import steps_of
 
@@ -23,23 +27,45 @@ class PartitionSummary:
     log_loss: float | None
     mature: int | None
     drift_share: float | None
-    fact: Fact | None
-    decision: Decision | None
+    facts: tuple[Fact, ...] = ()
+    decision: Decision | None = None
+    """What the policy made of its facts: the one that retrained, else the newest."""
+    loss: float | None = None
+    """In what models of this target are judged by."""
+    interval: tuple[float, float] | None = None
+    estimate: float | None = None
+    estimated_auc: float | None = None
+    trust: str = ""
+    """Why the estimate is not trusted; empty when it is."""
+    decay: Mapping[str, Any] | None = None
+    pending: int | None = None
+    never: int | None = None
 
 
 def summarise(res: Resources) -> list[PartitionSummary]:
     """Every partition that was ever ingested, oldest first."""
-    facts = {f.partition: f for f in res.ledger.facts()}
+    facts = [f for f in res.ledger.facts() if f.kind != "alias"]
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
-    return [_summary(key, res, facts.get(key), decisions) for key in res.lake.keys(Stage.RAW)]
+    return [
+        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions) for key in res.lake.keys(Stage.RAW)
+    ]
 
 
-def _summary(key: str, res: Resources, fact: Fact | None, decisions: dict[str, Decision]) -> PartitionSummary:
+def chosen(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> Decision | None:
+    """The decision that tells most of some facts: one that retrained, else the newest."""
+    made = [decisions[f.id] for f in facts if f.id in decisions]
+    return next((d for d in reversed(made) if d.action == "retrain"), made[-1] if made else None)
+
+
+def _summary(key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision]) -> PartitionSummary:
     """One row, from the records of the partition's stages."""
     records = {stage: r for stage in Stage if (r := res.lake.record(stage, key))}
     data = {stage: r.data for stage, r in records.items() if r.status == "done"}
     valid = records.get(Stage.VALID)
-    metrics = data.get(Stage.PERFORMANCE, {}).get("metrics", {})
+    measured, loss = data.get(Stage.PERFORMANCE, {}), res.config.target.judged_by
+    metrics, bounds = measured.get("metrics", {}), measured.get("intervals", {}).get(loss)
+    estimated = data.get(Stage.ESTIMATES, {}).get("metrics", {})
+    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured else None
     return PartitionSummary(
         key=key,
         rows=valid.rows if valid and valid.status == "done" else None,
@@ -48,11 +74,31 @@ def _summary(key: str, res: Resources, fact: Fact | None, decisions: dict[str, D
         version=data.get(Stage.PREDICTIONS, {}).get("version"),
         roc_auc=metrics.get("roc_auc"),
         log_loss=metrics.get("log_loss"),
-        mature=data.get(Stage.PERFORMANCE, {}).get("mature"),
+        mature=measured.get("mature"),
         drift_share=data.get(Stage.MONITORING, {}).get("share"),
-        fact=fact,
-        decision=decisions.get(fact.id) if fact else None,
+        facts=facts,
+        decision=chosen(facts, decisions),
+        loss=metrics.get(loss),
+        interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
+        estimate=estimated.get(loss),
+        estimated_auc=estimated.get("roc_auc"),
+        trust=_trust(key, estimated.get(loss), decay, res),
+        decay=decay,
+        pending=measured.get("pending"),
+        never=measured.get("never"),
     )
+
+
+def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, res: Resources) -> str:
+    """Why the estimate of a partition does not count as a signal; empty when it does, or there is none."""
+    rules = res.config.retraining.signals.estimate
+    if estimate is None:
+        return ""
+    if rules is None:
+        return "not trusted: retraining.signals.estimate is off"
+    expected = (decay or {}).get("expected")
+    why = distrust(res.ref(key), abs(estimate - expected) if expected else 0.0, rules.after, res)
+    return f"not trusted: {why}" if why else ""
 
 
 def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:

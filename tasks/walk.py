@@ -9,25 +9,37 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
+from tasks.drift.sketching import SKETCH
 from tasks.drift.watch import WATCH
+from tasks.estimation import ESTIMATE
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.performance import ASSESS
 from tasks.resources import Resources
-from tasks.scoring import SCORE, SHADOW
+from tasks.scoring import FORMER, SCORE, SHADOW
 from tasks.source import available, fingerprint
 from tasks.stages import NotDue, Step, advance, freshness
 from tasks.validation.step import VALIDATE
 from tasks.window import newest_ref
 
-PROCESS = (INGEST, VALIDATE, SCORE, WATCH, SHADOW)
+PROCESS = (INGEST, VALIDATE, SKETCH, SCORE, ESTIMATE, WATCH, SHADOW, FORMER)
 OUTCOMES = (COLLECT, ASSESS)
 ALL = PROCESS + OUTCOMES
+IN_SHADOW = (SHADOW, FORMER)
+"""Steps that most partitions do not need: nothing waits for them."""
 
 
 def steps_of(config: ModelConfig) -> tuple[Step, ...]:
-    """Every step that partitions of a model go through; only some models have a shadow stage."""
-    return tuple(step for step in ALL if step is not SHADOW or config.promotion.shadow.partitions)
+    """Every step that partitions of a model go through; only some models have a challenger in the shadow, or look back."""
+    left_out = [
+        step
+        for step, count in (
+            (SHADOW, config.promotion.shadow.partitions),
+            (FORMER, config.retraining.hindsight.partitions),
+        )
+        if not count
+    ]
+    return tuple(step for step in ALL if step not in left_out)
 
 
 def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
@@ -70,8 +82,8 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool
             passed.append((step.verb, "fresh", ""))
             continue
         if found.state == "waiting":
-            if step is SHADOW:
-                continue  # most of the time there is no challenger, and nothing waits for one
+            if step in IN_SHADOW:
+                continue
             passed.append((step.verb, "waiting", found.why))
             continue
         if found.state == "blocked" and not again:

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.schema import ModelConfig
 from configs.training import TrainingWindow
+from tasks.blocks import block_numbers
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingPartition, NotEnoughData
 from tasks.partitions import between
@@ -112,11 +113,7 @@ def read_rows(res: Resources, window: Window, start: datetime, end: datetime) ->
 
 def labelled_blocks(rows: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
     """The block of time of each row, by `gate.gain.block` in the model's time zone, as a number that grows with time."""
-    local = rows[config.time].dt.tz_convert(config.partition.timezone).dt.tz_localize(None)
-    if config.gate.gain.block == "H":  # local hours can occur twice, so these are UTC
-        local = rows[config.time].dt.tz_convert("UTC").dt.tz_localize(None)
-    freq = {"H": "h", "W": "W-SUN"}.get(config.gate.gain.block, config.gate.gain.block)
-    return local.dt.to_period(freq).astype("int64").to_numpy()
+    return block_numbers(rows[config.time], config.gate.gain.block, config.partition.timezone)
 
 
 def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:

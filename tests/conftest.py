@@ -43,11 +43,7 @@ training:
 gate:
   floor: {log_loss: 0.69}
   gain: {block: H, min_blocks: 6, resamples: 200} # a day's parcels come within three hours
-monitoring: # 150 rows of the same distribution differ by more than the usual 0.1
-  numeric: {method: wasserstein, threshold: 0.5}
-  categorical: {method: jensenshannon, threshold: 0.5}
-  share: 0.25
-  sample_rows: 1000
+monitoring: {block: H, sample_rows: 1000} # a day's parcels come within three hours, and are independent
 retraining: {cool_down: 3D}
 """
 SOURCE_SQL = "SELECT parcel, sent, weight, distance, city FROM parcels WHERE sent >= $start AND sent < $end"

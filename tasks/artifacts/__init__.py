@@ -5,6 +5,7 @@ from tasks.artifacts.decisions import (
     audit_lines,
     publish_audit,
     publish_decision,
+    publish_hindsights,
     publish_promotion,
     publish_reproduction,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "publish_audit",
     "publish_backfill",
     "publish_decision",
+    "publish_hindsights",
     "publish_process",
     "publish_promotion",
     "publish_reproduction",

@@ -1,13 +1,14 @@
 """What `retrain`, `promote` and `rollback` leave, and the proofs of `reproduce` and `audit`: the rows of the database for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
 from tasks.artifacts.page import number, page_key, publish_page, told, version_link
 from tasks.audit import Audit
-from tasks.contracts import Decision, Promotion
+from tasks.contracts import Decision, Fact, Hindsight, Promotion
+from tasks.hindsight import told as in_hindsight
 from tasks.reproduction import Reproduction
 from tasks.resources import Resources
 
@@ -21,10 +22,60 @@ def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
         f"- as of: {decision.as_of.isoformat()}",
         f"- fact: `{decision.fact_id}`",
         f"- outcome: {decision.outcome or '-'} {decision.detail}",
+        f"- cost: {decision.seconds:.0f} s of training" if decision.action == "retrain" else "- cost: none",
+        *(f"- gate: {line}" for line in decision.gate),
+        "",
+        *_seen(decision.signals),
     ]
-    rows = [{"as of": f"{d.as_of:%Y-%m-%d}", "decision": told(d), "why": d.reason} for d in res.ledger.decisions()]
-    create_table_artifact(rows, key=page_key(name, "decisions"), description=f"{name}: every decision so far")
+    facts = {f.id: f for f in res.ledger.facts()}
+    rows = [decision_row(d, facts.get(d.fact_id)) for d in reversed(res.ledger.decisions())]
+    create_table_artifact(rows, key=page_key(name, "decisions"), description=f"{name}: every decision, newest first")
     return publish_page(res, "retrain", line, page)
+
+
+def decision_row(decision: Decision, fact: Fact | None) -> dict[str, Any]:
+    """One decision for people."""
+    return {
+        "as of": f"{decision.as_of:%Y-%m-%d}",
+        "seen": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
+        "decision": told(decision),
+        "rule": decision.rule,
+        "why": decision.reason,
+        "seconds": round(decision.seconds),
+    }
+
+
+def _seen(signals: Mapping[str, Any]) -> list[str]:
+    """What the policy saw, as a markdown table."""
+    if not signals:
+        return []
+    cells = [
+        (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, Mapping) else v) for k, v in signals.items()
+    ]
+    return ["| what the policy saw | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)]
+
+
+def publish_hindsights(res: Resources, found: Sequence[Hindsight]) -> None:
+    """The table of which promotions helped, when there is a new one."""
+    if found:
+        name, rows = res.config.name, [hindsight_row(h) for h in reversed(res.ledger.hindsights())]
+        description = f"{name}: {'; '.join(in_hindsight(h) for h in found)}"
+        create_table_artifact(rows, key=page_key(name, "verdicts"), description=description)
+
+
+def hindsight_row(h: Hindsight) -> dict[str, Any]:
+    """One verdict on a promotion for people."""
+    gain = h.gain
+    return {
+        "version": h.version,
+        "instead of": h.previous,
+        "verdict": h.verdict,
+        "gain in loss": f"{gain.value:+.4f}" if gain else "",
+        "bounds": f"{gain.lower:+.4f} to {gain.upper:+.4f}" if gain else "",
+        "on": ", ".join(h.partitions),
+        "rows": h.rows,
+        "note": h.note,
+    }
 
 
 def publish_promotion(res: Resources, promotion: Promotion) -> str:

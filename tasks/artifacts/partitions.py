@@ -1,14 +1,16 @@
 """What `process`, `assess` and `backfill` leave: how partitions went through their steps."""
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.artifacts.page import number, page_key, publish_page, told
+from tasks.card.plots import performance_plot
 from tasks.contracts import Passage, Stage
-from tasks.events import snapshot_url
 from tasks.resources import Resources
+from tasks.signals import snapshot_url
 from tasks.summary import PartitionSummary, grid, summarise
 
 
@@ -16,7 +18,7 @@ def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
     """The page and the tables of a `process` run; returns the headline."""
     name, keys = res.config.name, [p.partition for p in passages]
     shown = [s for s in summarise(res) if s.key in keys]
-    drifted = [f"- {s.key}: {s.drift_share:.0%} of columns drifted, fact `{s.fact.id}` sent" for s in shown if s.fact]
+    drifted = [f"- {f.partition}: {f.kind}: {f.payload['told']}, fact `{f.id}` sent" for s in shown for f in s.facts]
     links = [link for key in keys[-12:] for link in _links(res, key)]
     body = [*step_table(passages[-40:]), "", *_whys(passages[-40:]), "", *drifted, *links]
     create_table_artifact(
@@ -78,25 +80,48 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
     records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
     if records:
         newest = records[-1]
-        worst = sorted(newest.data["columns"], key=lambda c: c["score"] / c["threshold"], reverse=True)
-        columns = [c | {"score": number(c["score"]), "drifted": "yes" if c["drifted"] else ""} for c in worst]
-        share, version = newest.data["share"], newest.data["version"]
-        text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} learned from"
-        create_table_artifact(columns, key=page_key(newest.model, "drift"), description=text)
+        share, version, note = newest.data["share"], newest.data["version"], newest.data["note"]
+        text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} knows"
+        create_table_artifact(
+            [drift_row(c) for c in newest.data["columns"]],
+            key=page_key(newest.model, "drift"),
+            description=f"{text}. {note}" if note else text,
+        )
+
+
+def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
+    """One signal of one column for people."""
+    importance = c["importance"]
+    return {
+        "column": c["column"],
+        "method": c["method"],
+        "score": number(c["score"]),
+        "threshold": number(c["threshold"]),
+        "p-value": number(c["p_value"], 4),
+        "importance": "" if importance is None else f"{importance:.0%}",
+        "verdict": "drifted" if c["drifted"] else c["note"] and "does not count",
+        "against": c["reference"],
+    }
 
 
 def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     """The page and the table of an `assess` run; returns the headline."""
     name, made = res.config.name, [p.partition for p in passages if p.made]
-    shown = [s for s in summarise(res) if s.log_loss is not None]
+    shown = [s for s in summarise(res) if s.loss is not None]
     line = f"{name}: {_count(made)} assessed." if made else f"{name}: no new outcomes; everything known is assessed."
     if made and shown:
         new = shown[-1]
-        line += f" Newest {new.key}: ROC AUC {number(new.roc_auc)}, log loss {number(new.log_loss)} on {new.mature} mature rows."
+        line += f" Newest {new.key}: {res.config.target.judged_by} {number(new.loss)} on {new.mature} mature rows."
+        if new.decay and new.decay["detected"]:
+            line += f" Decay: the gate saw {number(new.decay['expected'])}."
     waits = [f"- {p.partition}: {v} waits: {w}" for p in passages for v, s, w in p.steps if s in ("waiting", "blocked")]
     create_table_artifact(
-        [row(s) for s in shown], key=page_key(name, "performance"), description=f"{name}: performance by partition"
+        [performance_row(s, res) for s in shown],
+        key=page_key(name, "performance"),
+        description=f"{name}: performance by partition, realised and estimated",
     )
+    if made and shown:
+        publish_picture(res, shown)
     return publish_page(res, "assess", line, waits[-20:])
 
 
@@ -125,5 +150,39 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
         "ROC AUC": number(summary.roc_auc),
         "log loss": number(summary.log_loss),
         "drift share": number(summary.drift_share, 2),
-        "retraining": told(summary.decision) if summary.fact else "",
+        "retraining": told(summary.decision) if summary.facts else "",
     }
+
+
+def performance_row(summary: PartitionSummary, res: Resources) -> dict[str, Any]:
+    """How one partition was predicted, as a row of a table: realised with its interval, and estimated before."""
+    estimate, bounds, decay = summary.estimate, summary.interval, summary.decay or {}
+    return {
+        "partition": summary.key,
+        "scored by": f"v{summary.version}" if summary.version else "",
+        res.config.target.judged_by: number(summary.loss),
+        "95 % interval": f"{number(bounds[0])} to {number(bounds[1])}" if bounds else "",
+        "estimated before": number(estimate),
+        "estimate": "" if estimate is None else summary.trust or "trusted",
+        "error": "" if estimate is None or summary.loss is None else f"{summary.loss - estimate:+.3f}",
+        "ROC AUC": number(summary.roc_auc),
+        "estimated AUC": number(summary.estimated_auc),
+        "gate saw": number(decay.get("expected")),
+        "decay": "decay" if decay.get("detected") else "",
+        "mature": f"{summary.mature:,}" if summary.mature is not None else "",
+        "to come": summary.pending,
+        "never": summary.never,
+    }
+
+
+def publish_picture(res: Resources, shown: Sequence[PartitionSummary]) -> None:
+    """Realised and estimated loss over partitions, as a picture in a page."""
+    realised = [(s.key, s.loss, s.interval) for s in shown if s.loss is not None]
+    estimated = [(s.key, s.estimate) for s in shown if s.estimate is not None]
+    picture = base64.b64encode(performance_plot(realised, estimated, res.config.target.judged_by)).decode()
+    name = res.config.name
+    create_markdown_artifact(
+        f"![realised and estimated loss by partition](data:image/png;base64,{picture})",
+        key=page_key(name, "performance-over-time"),
+        description=f"{name}: {res.config.target.judged_by} by partition, realised with 95 % intervals, and as estimated before",
+    )

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -19,15 +18,12 @@ from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict,
 from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
-from tasks.metrics import row_loss
+from tasks.importance import importances
 from tasks.resources import Resources
 from tasks.targets import outcomes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SAMPLE = 2000
-"""Rows on which importances are measured."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="write the model card")
@@ -73,26 +69,9 @@ def draw(judged: Version, comparison: Comparison, rows: "pd.DataFrame", res: Res
         found = plots.multiclass_plots(outcome, mine, target.classes)
     else:
         found = plots.regression_plots(outcome, mine)
-    found["importances.png"] = plots.importance_plot(importances(model, rows, res), target.judged_by)
+    found["importances.png"] = plots.importance_plot(importances(model, rows, config), target.judged_by)
     if comparison.segments:
         found["segments.png"] = plots.segment_plot(comparison.segments, target.judged_by)
-    return found
-
-
-def importances(model: Any, rows: "pd.DataFrame", res: Resources) -> dict[str, float]:
-    """By feature, the rise in loss when its values are shuffled among rows (permutation importance, Breiman 2001; once, seeded)."""
-    config = res.config
-    sample = rows.iloc[:: max(1, len(rows) // SAMPLE)].reset_index(drop=True)
-    outcome, rng = outcomes(sample, config.target), np.random.default_rng(config.training.seed)
-
-    def loss(frame: "pd.DataFrame") -> float:
-        return float(row_loss(outcome, predict(model, frame, config), config.target).mean())
-
-    whole = loss(sample)
-    found = {}
-    for name in config.features.all:
-        shuffled = sample.assign(**{name: sample[name].to_numpy()[rng.permutation(len(sample))]})
-        found[name] = loss(shuffled) - whole
     return found
 
 

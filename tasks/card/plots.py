@@ -107,6 +107,41 @@ def _said(outcome: np.ndarray, sides: Sides) -> bytes:
     return _curves("Calibration", curves, ("said", "came true"), guide=(span, span), marker="o")
 
 
+def performance_plot(
+    realised: Sequence[tuple[str, float, tuple[float, float] | None]],
+    estimated: Sequence[tuple[str, float]],
+    loss: str,
+) -> bytes:
+    """The loss by partition: realised with its interval, and as it was estimated before the labels came."""
+    figure, axes = _figure(f"{loss} by partition")
+    keys = sorted({*(key for key, _, _ in realised), *(key for key, _ in estimated)})
+    place = {key: at for at, key in enumerate(keys)}
+    x, y = [place[key] for key, _, _ in realised], [value for _, value, _ in realised]
+    spans = [bounds or (value, value) for _, value, bounds in realised]
+    sides = [
+        [v - low for v, (low, _) in zip(y, spans, strict=True)],
+        [high - v for v, (_, high) in zip(y, spans, strict=True)],
+    ]
+    axes.errorbar(
+        x,
+        y,
+        yerr=np.maximum(sides, 0),
+        color=MINE,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label="realised, 95 % interval",
+    )
+    axes.plot(
+        [place[key] for key, _ in estimated], [value for _, value in estimated],
+        color=THEIRS, marker="o", markersize=4, linestyle="--", label="estimated before",
+    )  # fmt: skip
+    shown = keys[:: max(1, len(keys) // 8)]
+    axes.set_xticks([place[key] for key in shown], shown, rotation=30, ha="right", fontsize=7)
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
 def _curves(
     title: str,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],

@@ -4,7 +4,18 @@ Every time is an aware datetime in UTC. Every range is half-open, `[start, end)`
 """
 
 from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
-from tasks.contracts.decisions import AFTER, Action, Decision, Fact, ModelStage, Promotion, Training
+from tasks.contracts.decisions import (
+    AFTER,
+    Action,
+    Decision,
+    Fact,
+    FactKind,
+    Hindsight,
+    ModelStage,
+    Promotion,
+    Situation,
+    Training,
+)
 from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
 from tasks.contracts.learning import BASELINE, Learned, Recipe, Selection, Trial, Version, Window
 from tasks.contracts.partitions import Freshness, PartitionRef, Passage, Record, RunInfo, Stage
@@ -18,10 +29,12 @@ __all__ = [
     "Decision",
     "Drift",
     "Fact",
+    "FactKind",
     "Fairness",
     "Finding",
     "Freshness",
     "GateDecision",
+    "Hindsight",
     "Interval",
     "Learned",
     "ModelStage",
@@ -35,6 +48,7 @@ __all__ = [
     "Scorecard",
     "Segment",
     "Selection",
+    "Situation",
     "Stage",
     "Training",
     "Trial",

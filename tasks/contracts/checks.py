@@ -1,7 +1,7 @@
 """What the checks of a partition found: validation's findings and drift's scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -40,24 +40,45 @@ class Validation:
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column's distance from the reference. `method` is Evidently's name, `threshold` in its unit."""
+    """One signal of one column: its distance from the reference, and what it was held against.
+
+    `method` is Evidently's name of the statistic, or `missing`, `new categories`, `outside range`. `score`, `threshold` and
+    `effect` are in its unit; `threshold` is the larger of the effect size that matters and of what chance
+    does, None where that is not known or the signal does not count (`note` says why). `p_value` is corrected for
+    all signals of the check. `importance` is the feature's share of what the champion knows.
+    """
 
     column: str
     method: str
-    score: float
-    threshold: float
+    score: float | None
+    threshold: float | None
     drifted: bool
+    effect: float
+    p_value: float | None = None
+    importance: float | None = None
+    reference: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The one verdict on a partition: `detected` when the share of drifted columns reaches `threshold`."""
+    """The one verdict on a partition: `detected` when columns drifted, and their share reaches `threshold`.
+
+    `columns` has what matters most first. `note` says what could not be judged; `differs` where the
+    page, which shows a sample, says otherwise than this.
+    """
 
     columns: tuple[ColumnDrift, ...]
     share: float
     threshold: float
     detected: bool
-    sampled_rows: int
+    rows: int
+    alpha: float
+    blocks: int = 0
+    references: Mapping[str, str] = field(default_factory=dict)
+    """What each group of columns was compared with, in words."""
+    note: str = ""
+    differs: tuple[str, ...] = ()
     report: str = ""
     """Path of the HTML page, relative to the repository's root or absolute."""
     snapshot: str = ""

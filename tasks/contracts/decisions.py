@@ -1,24 +1,28 @@
-"""The rows of the database: facts, the policy's decisions, the ledger's changes of stage; and how a training ended."""
+"""The rows of the database: facts, decisions, changes of stage and what came of them; and how a training ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from tasks.contracts.judging import Comparison, GateDecision
+from tasks.contracts.judging import Comparison, GateDecision, Interval
 from tasks.contracts.learning import Selection, Version, Window
+
+FactKind = Literal["drift", "decay", "estimate", "due", "person", "retry", "alias"]
 
 
 @dataclass(frozen=True)
 class Fact:
     """Something that was seen of a model, as a row with an id. An event only tells of it.
 
+    `drift` of features, predictions or outcomes, `decay` of the realised and `estimate` of the estimated performance,
+    `due` by time or by new labels, a `person` who asks, a `retry` of a retraining that failed, an `alias` that was moved.
     The same observation has the same id, so writing or sending it twice is harmless.
     """
 
     id: str
     model: str
-    kind: Literal["drift", "alias"]
+    kind: FactKind
     partition: str
     as_of: datetime
     payload: Mapping[str, Any]
@@ -29,7 +33,8 @@ class Fact:
 class Decision:
     """What the policy made of a fact: `retrain` or `decline`, by which rule and why.
 
-    `outcome` is empty while the retraining runs, then how it ended.
+    `outcome` is empty while the retraining runs, then how it ended, with its version, what it cost in
+    seconds of training, and what the gate said: each rule's line. `signals` are the values that the policy saw.
     """
 
     fact_id: str
@@ -42,6 +47,31 @@ class Decision:
     outcome: Literal["", "promoted", "staged", "refused", "failed"] = ""
     detail: str = ""
     version: str = ""
+    recorded_at: datetime | None = None
+    signals: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    gate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """Whether a promotion helped, from the paired comparison with the version it replaced on the same matured rows.
+
+    `sequence` is the promotion's in the ledger. `gain` is the loss of the version before minus the champion's, with
+    one-sided bounds; None where no partition matured before the next promotion.
+    """
+
+    model: str
+    sequence: int
+    version: str
+    previous: str
+    as_of: datetime
+    verdict: Literal["helped", "neutral", "hurt"]
+    gain: Interval | None
+    partitions: tuple[str, ...]
+    rows: int
+    note: str = ""
+    flow_run: str = ""
     recorded_at: datetime | None = None
 
 
@@ -94,6 +124,28 @@ class Promotion:
     recorded_at: datetime | None = None
     previous_hash: str = ""
     hash: str = ""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the policy looks at beside the fact, as of the fact's moment.
+
+    `champion` is today's, `last` the newest retraining that ended with a gate's verdict, `in_flight` one that has not ended,
+    `in_shadow` the row of a challenger that has not yet held up or failed (one that waits for a person does not count).
+    `drifted` says of the last watched partitions, newest last, whether drift was found in each. `new_labels` counts rows
+    that matured since the champion's window. `runs` and `seconds` are what retrainings have cost in the budget's period.
+    `seen` has the newest values of every signal, for the record.
+    """
+
+    champion: Promotion | None = None
+    last: Decision | None = None
+    in_flight: Decision | None = None
+    in_shadow: Promotion | None = None
+    drifted: tuple[bool, ...] = ()
+    new_labels: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ class Stage(StrEnum):
     RAW = "raw"
     VALID = "valid"
     QUARANTINE = "quarantine"
+    SKETCHES = "sketches"
     PREDICTIONS = "predictions"
+    ESTIMATES = "estimates"
     MONITORING = "monitoring"
     SHADOW = "shadow"
+    FORMER = "former"
     LABELS = "labels"
     PERFORMANCE = "performance"
 

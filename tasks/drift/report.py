@@ -1,74 +1,77 @@
-"""Evidently's owner: compares a partition with the reference and shows it. The one verdict comes from here.
+"""Evidently's owner: a page and a workspace run that show what `alarms` judged, with the same statistic and threshold.
 
-Evidently names and computes each column's statistic; what it leaves out of a score (nulls,
-infinities, whole columns) is a signal of its own, `missing`: the change in the share of rows
-without a usable value.
+Evidently scores a sample, the verdict is on all rows. Where the two differ for a column, the page
+says so first, and the verdict stands.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import Method, ModelConfig
 from configs.settings import silence_vendors
-from tasks.contracts import ColumnDrift, Drift
-from tasks.drift.workspace import publish
-from tasks.errors import NotEnoughData
+from tasks.contracts import ColumnDrift, Drift, PartitionRef, Promotion, Stage
+from tasks.drift.columns import methods, texts, tidy
+from tasks.drift.reference import Reference
+from tasks.drift.scores import ks_p_value
+from tasks.drift.workspace import ESTIMATED, FIGURES, MARK, REALISED, publish, task_label
 from tasks.lake import replacing
+from tasks.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTION = "prediction"
-MISSING = "missing"
+NEVER = 1e9
+"""The threshold of a column that is shown and does not count: no score reaches it."""
 
 
-def compare(
-    current: "pd.DataFrame",
-    reference: "pd.DataFrame",
-    config: ModelConfig,
-    *,
-    title: str,
-    html: Path | None,
-    workspace: Path | None,
-    metadata: Mapping[str, str],
-    at: datetime | None = None,
-) -> Drift:
-    """Compare the features and the column `prediction` of two frames, and write page and run of the same verdict.
+def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion: Promotion, res: Resources) -> Drift:
+    """Write page and run of a verdict, and return it with where they are and the columns in which the page differs."""
+    config = res.config
+    whole = current_rows(ref, res)
+    taken = sample(whole, config.monitoring.sample_rows)
+    now, then = tidy(taken, tuple(methods(config)), texts(config)), reference_rows(against, res)
+    wanted = methods(config)
+    scored = {c.column: c for c in drift.columns if c.column in wanted and c.method == wanted[c.column].method}
+    shown = {c: d for c, d in scored.items() if now[c].notna().any() and then[c].notna().any()}
+    title = f"{ref} against what version {champion.version} knows"
+    about = {"model": ref.model, "partition": ref.key, "version": champion.version, "as_of": ref.as_of.isoformat()}
+    snapshot = run(now, then, shown, texts(config), title, about, ref)
+    said = statuses(snapshot)
+    drift = replace(drift, differs=tuple(sorted(c for c in shown if said[c] != shown[c].drifted)))
+    rows = (len(taken), len(whole))
+    notes = [
+        f"Evidently's figures are of {_of(*rows)} of the partition and up to {config.monitoring.sample_rows:,} of each reference; "
+        f"the verdict is on all rows.",
+        *(f"{name} against {what}." for name, what in drift.references.items()),
+        *(f"{k}: {v}" for k, v in about.items()),
+    ]
+    page = build(snapshot, drift, title, notes)
+    estimated = res.lake.record(Stage.ESTIMATES, ref.key)
+    add_figures(page, estimated.data["metrics"] if estimated else {}, task_label(config, ESTIMATED))
+    add_scores(page, shown)
+    html = res.lake.path(Stage.MONITORING, ref.key, "html")
+    with replacing(html) as draft:
+        draft.write_text(as_html(page), encoding="utf-8")
+    project, number = publish(page, res.settings.evidently_workspace, config, ref.key)
+    return replace(drift, report=str(html), project=project, snapshot=number)
 
-    Each side's statistic is taken on a sample of `monitoring.sample_rows`, missingness on all
-    rows. `metadata` stands on the page and on the run; `metadata["partition"]` names the run, so
-    that the same partition again replaces it. `at` is the run's place on the dashboard's time axis.
 
-    Raises:
-        NotEnoughData: the reference has no rows.
-    """
-    if len(reference) == 0:
-        raise NotEnoughData(f"{title}: the reference has no rows; train the model on partitions that have some")
-    rows = config.monitoring.sample_rows
-    now, then = tidy(current, config), tidy(reference, config)
-    taken, held = sample(now, rows), sample(then, rows)
-    methods = {c: m for c, m in _methods(config).items() if taken[c].notna().any() and held[c].notna().any()}
-    snapshot = _run(taken, held, methods, config, title, dict(metadata), at)
-    drift = judge(_scores(snapshot), _missing(now, then, config, methods), config, len(taken))
-    if html is None and workspace is None:
-        return drift
-    note = (
-        f"Statistics on {_of(taken, now)} of the partition and {_of(held, then)} of the reference; nulls on all rows."
-    )
-    page = _page(snapshot, drift, [title, note, *(f"{k}: {v}" for k, v in metadata.items())])
-    return _write(page, drift, config, html, workspace, metadata.get("partition", title))
+def current_rows(ref: PartitionRef, res: Resources) -> "pd.DataFrame":
+    """The partition's features and predictions, with the key as index."""
+    config = res.config
+    valid, scored = res.lake.read(Stage.VALID, ref.key), res.lake.read(Stage.PREDICTIONS, ref.key)
+    features = valid.set_index(config.key)[list(config.features.all)]
+    return features.assign(prediction=scored["prediction"].to_numpy())
 
 
 def sample(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
     """At most `rows` rows, the same ones each time, in the frame's order.
 
-    Takes the rows whose index labels have the smallest hashes. With the rows' key as index, their
-    order does not matter; with a plain range, their positions stand for them.
+    Takes the rows whose index labels have the smallest hashes, so that with the rows' key as index their
+    order does not matter.
     """
     import pandas as pd
 
@@ -78,116 +81,72 @@ def sample(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
     return frame.iloc[np.sort(np.argsort(hashes, kind="stable")[:rows])]
 
 
-def tidy(frame: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
-    """All columns that are compared, as NumPy float64 and object (Evidently drops other types unsaid).
-
-    A column that is not there, an infinity and what is no number become null.
-    """
+def reference_rows(against: Sequence[Reference], res: Resources) -> "pd.DataFrame":
+    """One frame in which each column comes from its own reference; the shorter ones end in nulls, which Evidently leaves out."""
     import pandas as pd
 
-    def one(column: str) -> Any:
-        if column not in frame:
-            return np.full(len(frame), np.nan) if column not in texts(config) else None
-        values = frame[column].astype(object)
-        if column in texts(config):
-            return values.map(str, na_action="ignore").astype(object).where(values.notna(), None)
-        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        return numbers.where(np.isfinite(numbers))
-
-    return pd.DataFrame({c: one(c) for c in _methods(config)}, index=frame.index)
-
-
-def judge(
-    scores: Sequence[ColumnDrift], missing: Sequence[ColumnDrift], config: ModelConfig, sampled_rows: int
-) -> Drift:
-    """The verdict: the share of columns that drifted by their statistic or by missing values."""
-    columns = tuple(sorted((*scores, *missing), key=lambda c: (not c.drifted, -c.score / c.threshold, c.column)))
-    share = len({c.column for c in columns if c.drifted}) / len(_methods(config))
-    limit = config.monitoring.share
-    return Drift(columns, share, limit, detected=share >= limit, sampled_rows=sampled_rows)
+    config = res.config
+    parts = [tidy(r.rows(), r.columns, texts(config)).reset_index(drop=True) for r in against]
+    joined = pd.concat(parts, axis=1)
+    words = texts(config)
+    for name in joined:
+        joined[name] = joined[name].astype(object if name in words else "float64")
+        if name in words:
+            joined[name] = joined[name].where(joined[name].notna(), None)
+    return joined
 
 
-def rows(drift: Drift) -> list[dict[str, Any]]:
-    """The columns as a table, what drifted most first."""
-    return [
-        {
-            "column": c.column,
-            "method": c.method,
-            "score": round(c.score, 4),
-            "threshold": c.threshold,
-            "drifted": "drifted" if c.drifted else "",
-        }
-        for c in drift.columns
-    ]
-
-
-def _methods(config: ModelConfig) -> dict[str, Method]:
-    """Every compared column's statistic."""
-    everything = dict.fromkeys((*config.features.numeric, PREDICTION, *config.features.categorical))
-    return {c: config.monitoring.categorical if c in texts(config) else config.monitoring.numeric for c in everything}
-
-
-def texts(config: ModelConfig) -> tuple[str, ...]:
-    """The columns that are text: categorical features, and the prediction where it is a class."""
-    return (*config.features.categorical, *((PREDICTION,) if config.target.kind == "multiclass" else ()))
-
-
-def _missing(
-    now: "pd.DataFrame", then: "pd.DataFrame", config: ModelConfig, scored: Mapping[str, Method]
-) -> list[ColumnDrift]:
-    """Changes in the share of nulls: those that matter, and every column without a statistic."""
-    limit = config.monitoring.missing
-    change = {c: abs((float(now[c].isna().mean()) if len(now) else 1.0) - float(then[c].isna().mean())) for c in now}
-    return [ColumnDrift(c, MISSING, d, limit, d >= limit) for c, d in change.items() if d >= limit or c not in scored]
-
-
-def _run(
-    current: "pd.DataFrame",
-    reference: "pd.DataFrame",
-    methods: Mapping[str, Method],
-    config: ModelConfig,
+def run(
+    now: "pd.DataFrame",
+    then: "pd.DataFrame",
+    shown: Mapping[str, ColumnDrift],
+    words: Sequence[str],
     title: str,
-    metadata: dict[str, Any],
-    at: datetime | None,
+    about: Mapping[str, Any],
+    ref: PartitionRef,
 ) -> Any:
-    """Evidently's snapshot: every column's statistic, its test and its plots, computed once."""
+    """Evidently's snapshot: every column's statistic with our threshold, its test and its plots."""
     silence_vendors()
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
-    categorical = [c for c in methods if c in texts(config)]
+    names = list(shown)
     definition = DataDefinition(
-        numerical_columns=[c for c in methods if c not in categorical], categorical_columns=categorical
+        numerical_columns=[c for c in names if c not in words], categorical_columns=[c for c in names if c in words]
     )
-    metrics = [ValueDrift(column=c, method=m.method, threshold=m.threshold) for c, m in methods.items()]
-    sides = [
-        Dataset.from_pandas(side[list(methods)].reset_index(drop=True), data_definition=definition)
-        for side in (current, reference)
+    counts = {c: (float(then[c].notna().sum()), float(now[c].notna().sum())) for c in names}
+    metrics = [
+        ValueDrift(column=c, method=d.method, threshold=evidently_threshold(d, *counts[c])) for c, d in shown.items()
     ]
-    moment = at.astimezone(UTC).replace(tzinfo=None) if at else None  # Evidently's times are naive
+    sides = [
+        Dataset.from_pandas(side[names].reset_index(drop=True), data_definition=definition) for side in (now, then)
+    ]
+    moment = ref.start.astimezone(UTC).replace(tzinfo=None)  # Evidently's times are naive
     with np.errstate(all="ignore"):  # correlations of constant columns, in plots only
-        return Report(metrics, include_tests=True).run(*sides, timestamp=moment, metadata=metadata, name=title)
+        return Report(metrics, include_tests=True).run(*sides, timestamp=moment, metadata=dict(about), name=title)
 
 
-def _scores(snapshot: Any) -> list[ColumnDrift]:
-    """Evidently's own scores and verdicts. A score that is no number counts as drifted."""
-    result = snapshot.dict()
-    status = {t["metric_config"]["params"]["column"]: str(t["status"]) for t in result["tests"]}
-    found = []
-    for metric in result["metrics"]:
-        config, score = metric["config"], float(metric["value"])
-        drifted = "SUCCESS" not in status[config["column"]].upper() or not np.isfinite(score)
-        found.append(ColumnDrift(config["column"], config["method"], score, config["threshold"], drifted))
-    return found
+def evidently_threshold(d: ColumnDrift, reference: float, current: float) -> float:
+    """Our threshold as Evidently takes it: for `ks` the p-value that our distance has among so many rows.
+
+    A column that does not count gets one that is never reached.
+    """
+    if d.method == "ks":
+        return -1.0 if d.threshold is None else ks_p_value(min(d.threshold, 1.0), reference, current)
+    return NEVER if d.threshold is None else d.threshold
 
 
-def _of(part: "pd.DataFrame", whole: "pd.DataFrame") -> str:
-    if len(part) == len(whole):
-        return f"all {len(whole):,} rows"
-    return f"a fixed sample of {len(part):,} of the {len(whole):,} rows"
+def statuses(snapshot: Any) -> dict[str, bool]:
+    """By column, whether Evidently says drift."""
+    tests = snapshot.dict()["tests"]
+    return {t["metric_config"]["params"]["column"]: "SUCCESS" not in str(t["status"]).upper() for t in tests}
 
 
-def _page(snapshot: Any, drift: Drift, notes: Sequence[str]) -> Any:
+def _of(part: int, whole: int) -> str:
+    return f"all {whole:,} rows" if part == whole else f"a fixed sample of {part:,} of the {whole:,} rows"
+
+
+def build(snapshot: Any, drift: Drift, title: str, notes: Sequence[str]) -> Any:
     """Evidently's snapshot as data, with our verdict above it and the share as a metric for the dashboard."""
     from evidently.core.metric_types import CountValue, SingleValue
     from evidently.legacy.renderers.html_widgets import CounterData, counter, table_data, text_widget
@@ -195,13 +154,21 @@ def _page(snapshot: Any, drift: Drift, notes: Sequence[str]) -> Any:
 
     page = snapshot.to_snapshot_model()
     drifted = len({c.column for c in drift.columns if c.drifted})
-    said = "Drift" if drift.detected else "No drift"
-    verdict = f"{said}: {drift.share:.1%} of columns (limit {drift.threshold:.1%})"
-    table = [(c.column, c.method, f"{c.score:.4f}", c.threshold, "drifted" if c.drifted else "") for c in drift.columns]
+    differs = [
+        f"Differs from the verdict, because it is of a sample: {', '.join(drift.differs)}. The table here is the verdict."
+    ]
     header = [
-        counter(title=notes[0], counters=[CounterData(verdict, f"{drifted} drifted")]),
-        text_widget(text="\n\n".join(notes[1:])),
-        table_data(title="Columns", column_names=["column", "method", "score", "threshold", ""], data=table),
+        counter(title=title, counters=[CounterData(verdict(drift), f"{drifted} drifted")]),
+        text_widget(
+            text="\n\n".join([*(differs if drift.differs else []), *([drift.note] if drift.note else []), *notes])
+        ),
+        table_data(
+            title="Columns, what matters most first",
+            column_names=[*rows(drift)[0]],
+            data=[[*r.values()] for r in rows(drift)],
+        )
+        if drift.columns
+        else text_widget(text="No column could be compared."),
     ]
     metric = DriftedColumnsCount(drift_share=drift.threshold).to_calculation()
     count = SingleValue(display_name="Drifted columns", value=drifted)
@@ -213,16 +180,109 @@ def _page(snapshot: Any, drift: Drift, notes: Sequence[str]) -> Any:
     return page
 
 
-def _write(
-    page: Any, drift: Drift, config: ModelConfig, html: Path | None, workspace: Path | None, partition: str
-) -> Drift:
+def as_html(page: Any) -> str:
     from evidently.core.report import Snapshot
 
-    if html is not None:
-        with replacing(html) as draft:
-            draft.write_text(Snapshot.load_model(page).get_html_str(as_iframe=False), encoding="utf-8")
-        drift = replace(drift, report=str(html))
-    if workspace is not None:
-        project, run = publish(page, workspace, config.name, partition, list(_methods(config)))
-        drift = replace(drift, project=project, snapshot=run)
-    return drift
+    return Snapshot.load_model(page).get_html_str(as_iframe=False)
+
+
+def add_figures(page: Any, metrics: Mapping[str, float | None], label: Mapping[str, str]) -> None:
+    """Metrics for the dashboard's lines, as results of Evidently's own metrics of that name; `label` tells tasks apart."""
+    import evidently.metrics
+
+    for name, value in metrics.items():
+        if name in FIGURES and value is not None:
+            _put(page, getattr(evidently.metrics, FIGURES[name])(**label), value)
+
+
+def add_scores(page: Any, shown: Mapping[str, ColumnDrift]) -> None:
+    """Our scores for the dashboard's lines, without the threshold, which differs by partition and would begin another line."""
+    from evidently.metrics import ValueDrift
+
+    for name, c in shown.items():
+        if c.score is not None:
+            _put(page, ValueDrift(column=name, method=c.method, nbinsx=MARK), c.score)
+
+
+def _put(page: Any, metric: Any, value: float) -> None:
+    """A figure of ours as the result of one of Evidently's metrics, seen by the dashboard only."""
+    from evidently.core.metric_types import SingleValue
+
+    calculation = metric.to_calculation()
+    found = SingleValue(display_name=calculation.display_name(), value=value, widget=[])
+    found.set_metric_location(calculation.to_metric_config())
+    page.metric_results[calculation.id] = found
+
+
+def show_performance(ref: PartitionRef, data: Mapping[str, Any], res: Resources) -> dict[str, Any]:
+    """Write a run of a partition's realised performance, and return `data` with where it is."""
+    silence_vendors()
+    from evidently.core.serialization import ReportModel, SnapshotModel
+    from evidently.legacy.renderers.html_widgets import table_data, text_widget
+
+    about = {"model": ref.model, "partition": ref.key, "version": data["version"], "as_of": ref.as_of.isoformat()}
+    estimated = data["estimate"]
+    table = [
+        [
+            name,
+            _number(value),
+            _interval(data["intervals"].get(name)),
+            _number(estimated["metrics"].get(name)),
+            _number(estimated["errors"].get(name)),
+        ]
+        for name, value in data["metrics"].items()
+    ]
+    head = ["metric", "realised", "95 % interval", "estimated before", "realised - estimated"]
+    told = f"{data['mature']:,} of {data['scored']:,} rows are mature, {data['pending']:,} wait, {data['never']:,} never will be."
+    page = SnapshotModel(
+        report=ReportModel(items=[]),
+        name=f"{ref}: performance of version {data['version']}",
+        timestamp=ref.start.astimezone(UTC).replace(tzinfo=None),
+        metadata=about,
+        tags=[],
+        metric_results={},
+        top_level_metrics=[],
+        widgets=[
+            text_widget(text=told),
+            table_data(title=f"{ref}, version {data['version']}", column_names=head, data=table),
+        ],
+        tests_widgets=[],
+    )
+    add_figures(page, data["metrics"], task_label(res.config, REALISED))
+    project, number = publish(page, res.settings.evidently_workspace, res.config, f"{ref.key} performance")
+    return {**data, "project": project, "snapshot": number}
+
+
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    return f"{_number(bounds[0])} to {_number(bounds[1])}" if bounds else ""
+
+
+def verdict(drift: Drift) -> str:
+    """The verdict in a few words: `Drift: 3 of 30 columns (temp, dewp, ...)`, or why there is none."""
+    names = list(dict.fromkeys(c.column for c in drift.columns if c.drifted))
+    told = f"{', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
+    share = f"{drift.share:.0%} of columns" + (f", {drift.threshold:.0%} needed" if drift.threshold else "")
+    if drift.detected:
+        return f"Drift: {share} ({told})"
+    return f"No drift: {share} ({told})" if names else "No drift"
+
+
+def rows(drift: Drift) -> list[dict[str, Any]]:
+    """The columns as a table, what matters most first."""
+    return [
+        {
+            "column": c.column,
+            "method": c.method,
+            "score": _number(c.score),
+            "threshold": _number(c.threshold),
+            "p-value": _number(c.p_value),
+            "importance": "" if c.importance is None else f"{c.importance:.0%}",
+            "verdict": "drifted" if c.drifted else c.note and "does not count",
+            "against": c.reference,
+        }
+        for c in drift.columns
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,13 +1,15 @@
 """The ledger: who is champion and why, what was seen, and what was decided. Imports no Prefect."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from tasks.contracts import Decision, Fact
+from tasks.contracts import Decision, Fact, Hindsight, Interval
 from tasks.errors import EvergreenError, UnknownFact
 from tasks.ledger.promotions import Promotions
-from tasks.ledger.tables import decisions, facts
+from tasks.ledger.tables import decisions, facts, hindsights
 
 
 class RetrainingInFlight(EvergreenError):
@@ -44,9 +46,9 @@ class Ledger(Promotions):
         )
 
     def undecided(self) -> list[Fact]:
-        """Facts of drift that no decision names yet, by as-of."""
+        """Facts that wait for the policy: no decision names them yet; by as-of. A moved alias waits for a person."""
         query = sa.select(facts).outerjoin(decisions, decisions.c.fact_id == facts.c.id)
-        waiting = facts.c.model == self.model, facts.c.kind == "drift", decisions.c.fact_id.is_(None)
+        waiting = facts.c.model == self.model, facts.c.kind != "alias", decisions.c.fact_id.is_(None)
         query = query.where(*waiting).order_by(facts.c.as_of)
         return self._all(Fact, query)
 
@@ -55,11 +57,13 @@ class Ledger(Promotions):
     def decisions(self) -> list[Decision]:
         """Every decision of the model, by as-of."""
         query = sa.select(decisions).where(decisions.c.model == self.model)
-        return self._all(Decision, query.order_by(decisions.c.as_of, decisions.c.recorded_at))
+        return [
+            _decision(row) for row in self._all(Decision, query.order_by(decisions.c.as_of, decisions.c.recorded_at))
+        ]
 
     def decision(self, fact_id: str) -> Decision | None:
         found = self._all(Decision, sa.select(decisions).where(decisions.c.fact_id == fact_id))
-        return found[0] if found else None
+        return _decision(found[0]) if found else None
 
     def in_flight(self) -> Decision | None:
         """The retraining that was decided on and has not ended."""
@@ -67,7 +71,7 @@ class Ledger(Promotions):
             decisions.c.model == self.model, decisions.c.action == "retrain", decisions.c.outcome == ""
         )
         found = self._all(Decision, query)
-        return found[0] if found else None
+        return _decision(found[0]) if found else None
 
     def record_decision(self, decision: Decision) -> Decision:
         """Write the decision about a fact. A fact that has one keeps it, and that one is returned.
@@ -75,7 +79,7 @@ class Ledger(Promotions):
         Raises:
             RetrainingInFlight: it says retrain, and another retraining began at the same moment.
         """
-        row = vars(decision) | {"recorded_at": datetime.now(UTC)}
+        row = vars(decision) | {"recorded_at": datetime.now(UTC), "gate": list(decision.gate)}
         try:
             self._insert(decisions, row)
         except sa.exc.IntegrityError:
@@ -83,10 +87,42 @@ class Ledger(Promotions):
             if earlier is None:
                 raise RetrainingInFlight(f"{self.model}: another retraining is under way") from None
             return earlier
-        return Decision(**row)
+        return _decision(Decision(**row))
 
-    def close_decision(self, fact_id: str, outcome: str, detail: str, version: str = "") -> None:
-        """Say how a retraining ended. The first answer stands."""
+    def close_decision(
+        self, fact_id: str, outcome: str, detail: str, version: str = "", seconds: float = 0.0, gate: Sequence[str] = ()
+    ) -> None:
+        """Say how a retraining ended, what it cost and what the gate said. The first answer stands."""
         change = sa.update(decisions).where(decisions.c.fact_id == fact_id, decisions.c.outcome == "")
+        told = {"outcome": outcome, "detail": detail, "version": version, "seconds": seconds, "gate": list(gate)}
         with self.engine.begin() as con:
-            con.execute(change.values(outcome=outcome, detail=detail, version=version))
+            con.execute(change.values(**told))
+
+    # Hindsights
+
+    def hindsights(self) -> list[Hindsight]:
+        """Whether the model's promotions helped, by their order."""
+        query = sa.select(hindsights).where(hindsights.c.model == self.model).order_by(hindsights.c.sequence)
+        return [_hindsight(row) for row in self._all(Hindsight, query)]
+
+    def hindsight(self, sequence: int) -> Hindsight | None:
+        """Whether the promotion with this sequence helped; None where that is not known yet."""
+        return next((h for h in self.hindsights() if h.sequence == sequence), None)
+
+    def record_hindsight(self, found: Hindsight) -> bool:
+        """Write a judgement down, once a promotion. False when it has one already."""
+        row = vars(found) | {"recorded_at": datetime.now(UTC), "partitions": list(found.partitions)}
+        try:
+            self._insert(hindsights, row | {"gain": asdict(found.gain) if found.gain else None})
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+
+def _decision(row: Decision) -> Decision:
+    return replace(row, gate=tuple(row.gate))
+
+
+def _hindsight(row: Hindsight) -> Hindsight:
+    gain = row.gain and Interval(**row.gain)  # type: ignore[arg-type]
+    return replace(row, gain=gain, partitions=tuple(row.partitions))

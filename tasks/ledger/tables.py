@@ -1,11 +1,11 @@
-"""The tables of the one database: promotions and their deliveries, facts and decisions. Rows are never deleted."""
+"""The tables of the one database: promotions, their deliveries and whether they helped, facts and decisions. Rows are never deleted."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that these tables stand at; a test holds it to the newest file in `migrations/`."""
 
 
@@ -86,6 +86,9 @@ decisions = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("version", sa.String(16), nullable=False),
     sa.Column("recorded_at", Moment, nullable=False),
+    sa.Column("signals", sa.JSON, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("gate", sa.JSON, nullable=False),
     sa.Index(
         "one_retraining_in_flight",
         "model",
@@ -95,3 +98,21 @@ decisions = sa.Table(
     ),
 )
 """One decision a fact, and one unfinished retraining a model: both are kept by the database."""
+
+hindsights = sa.Table(
+    "hindsights",
+    metadata,
+    sa.Column("model", sa.String(40), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.String(16), nullable=False),
+    sa.Column("previous", sa.String(16), nullable=False),
+    sa.Column("as_of", Moment, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("gain", sa.JSON),
+    sa.Column("partitions", sa.JSON, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("flow_run", sa.String(64), nullable=False),
+    sa.Column("recorded_at", Moment, nullable=False),
+)
+"""One judgement a promotion, by its sequence in `promotions`."""

@@ -10,11 +10,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 from flows.process import process
 from flows.retrain import retrain
 from tasks.contracts import Stage
-from tasks.drift.report import MISSING
-from tasks.events import untold_drift
+from tasks.drift.report import NEVER
+from tasks.drift.watch import WATCH
+from tasks.estimation import ESTIMATE
 from tasks.resources import open_resources
+from tasks.scoring import SCORE
+from tasks.signals import seen_by_process
 from tasks.stages import freshness
-from tasks.walk import ALL, steps_of
+from tasks.walk import steps_of
 from tests.conftest import parcels
 from tests.flows.conftest import SHIFTED, STEADY
 
@@ -23,14 +26,19 @@ pytestmark = pytest.mark.usefixtures("played")
 
 def test_every_stage_of_a_processed_day_is_fresh(played):
     res = open_resources("tiny")
-    assert [freshness(step, res.ref(STEADY), res).state for step in steps_of(res.config)] == ["fresh"] * 6
+    states = {step.verb: freshness(step, res.ref(STEADY), res).state for step in steps_of(res.config)}
+    assert states.pop("former") == "waiting", "there was no champion before the first"
+    assert states == dict.fromkeys(
+        ("ingest", "validate", "sketch", "score", "estimate", "watch", "collect", "assess"), "fresh"
+    )
 
 
 def test_days_before_the_first_champion_wait_for_their_predictions(played):
     res = open_resources("tiny")
-    found = freshness(ALL[2], res.ref("2024-03-05"), res)
-    assert (ALL[2].verb, found.state) == ("score", "waiting")
-    assert "no champion before" in found.why
+    for step in (SCORE, ESTIMATE, WATCH):
+        found = freshness(step, res.ref("2024-03-05"), res)
+        assert found.state == "waiting"
+        assert ("no champion before" if step is SCORE else "no predictions data") in found.why
 
 
 def test_predictions_carry_key_version_and_as_of_and_are_the_champions(played):
@@ -65,36 +73,59 @@ def test_the_shifted_day_is_a_fact_that_names_the_column_and_the_steady_one_is_n
     assert [f.partition for f in facts] == [SHIFTED]
     assert "weight" in {signal["column"] for signal in facts[0].payload["signals"]}
     assert facts[0].as_of == res.ref(SHIFTED).as_of
-    assert untold_drift(res.ref(SHIFTED), res) is None
+    assert [f.id for f in seen_by_process(res.ref(SHIFTED), res)] == [facts[0].id], "seen again it is the same fact"
 
 
 def test_the_report_and_its_snapshot_are_there_and_say_what_the_record_says(played):
     res = open_resources("tiny")
     record = res.lake.record(Stage.MONITORING, SHIFTED)
     page = res.lake.path(Stage.MONITORING, SHIFTED, "html").read_text()
-    assert f"{record.data['share']:.1%} of columns" in page
-    snapshot = (
-        res.settings.evidently_workspace / record.data["project"] / "snapshots" / f"{record.data['snapshot']}.json"
+    assert f"{record.data['share']:.0%} of columns" in page
+    said = said_by_evidently(res, record)
+    scored = {c["column"]: c for c in record.data["columns"] if c["method"] in ("wasserstein", "jensenshannon")}
+    assert set(said) == set(scored) == {"weight", "distance", "city", "prediction"}
+    for column, (threshold, drifted) in said.items():
+        assert threshold == (scored[column]["threshold"] or NEVER)
+        assert drifted == scored[column]["drifted"] or column in record.data["differs"]
+    assert not record.data["differs"], "the sample has all of the day's rows"
+
+
+def said_by_evidently(res, record) -> dict[str, tuple[float, bool]]:
+    """By column, the threshold and the verdict in the run that the workspace keeps."""
+    home = res.settings.evidently_workspace / record.data["project"] / "snapshots"
+    results = json.loads((home / f"{record.data['snapshot']}.json").read_text())["metric_results"].values()
+    tests = {r["metric_value_location"]["metric"]["params"].get("column"): r for r in results if r.get("tests")}
+    return {
+        column: (r["metric_value_location"]["metric"]["params"]["threshold"], r["tests"][0]["status"] == "FAIL")
+        for column, r in tests.items()
+        if column
+    }
+
+
+def test_the_estimate_came_before_the_labels_and_was_held_against_them(played):
+    """On the steady day the assumption holds, and the rule of lateness is the one that was learned."""
+    res = open_resources("tiny")
+    estimated, assessed = (res.lake.record(stage, STEADY) for stage in (Stage.ESTIMATES, Stage.PERFORMANCE))
+    assert estimated.run.started < res.lake.record(Stage.LABELS, STEADY).run.started
+    found = assessed.data["estimate"]
+    assert found["metrics"] == estimated.data["metrics"]
+    assert found["error"] == pytest.approx(assessed.data["metrics"]["log_loss"] - estimated.data["metrics"]["log_loss"])
+    assert abs(found["error"]) < 0.15
+    shifted = res.lake.record(Stage.PERFORMANCE, SHIFTED).data
+    assert shifted["estimate"]["error"] > 0.5, "it is blind to a rule that has changed"
+
+
+def test_performance_has_its_interval_and_the_outcomes_their_own_drift(played):
+    data = open_resources("tiny").lake.record(Stage.PERFORMANCE, STEADY).data
+    low, high = data["intervals"]["roc_auc"]
+    assert low < data["metrics"]["roc_auc"] < high
+    assert sum(rows for _, rows, _ in data["blocks"]) == 147
+    assert sum(loss for _, _, loss in data["blocks"]) / 147 == pytest.approx(data["metrics"]["log_loss"])
+    assert (data["target"]["column"], data["target"]["method"], data["target"]["drifted"]) == (
+        "late",
+        "jensenshannon",
+        False,
     )
-    metrics = {m["params"]["column"]: m for m in _metrics(json.loads(snapshot.read_text()))}
-    scored = [c for c in record.data["columns"] if c["method"] != MISSING]
-    assert {c["column"] for c in scored} == set(metrics)
-
-
-def _metrics(snapshot) -> list[dict]:
-    """The drift metrics of an Evidently snapshot file, wherever its layout keeps them."""
-    found = []
-    stack = [snapshot]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            params = item.get("params")
-            if isinstance(params, dict) and "column" in params and "ValueDrift" in str(params.get("type", "")):
-                found.append(item)
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-    return found
 
 
 def test_the_alias_is_the_ledgers_champion(played):
@@ -125,6 +156,10 @@ def test_a_fact_leads_to_one_decision_and_one_training_however_often_it_is_told(
     first = res.ledger.decision(fact.id)
     assert (first.action, first.rule) == ("retrain", "drift")
     assert first.outcome in ("promoted", "refused")
+    assert first.seconds > 0
+    assert any(line.startswith("floor") for line in first.gate)
+    assert first.signals["drift"]["partition"] == SHIFTED
+    assert first.signals["new_labels"] == 7 * 147, "of the seven days after the champion's window"
     versions = len(res.ledger.promotions())
     retrain(model="tiny", partition=SHIFTED, fact=fact.id)
     assert res.ledger.decisions() == [first]

@@ -109,7 +109,7 @@ def test_the_status_shows_grid_champion_and_events():
     assert f"champion: version {res.ledger.champion().version}" in text
     assert res.ledger.facts()[0].id in text
     row = next(line for line in text.splitlines() if STEADY in line and "fresh" in line)
-    assert row.split() == [STEADY, *["fresh"] * 6]
+    assert row.split() == [STEADY, *["fresh"] * 6, ".", *["fresh"] * 2], "nobody was champion before the first"
 
 
 def test_a_broken_model_is_told_and_does_not_hide_the_others(played):

@@ -11,7 +11,8 @@ from prefect.utilities.callables import parameter_schema
 from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
-from ops.check import MANUAL, complaints, flow_of, read_deployments
+from ops.check import SHARED, complaints, flow_of, read_deployments
+from tasks.events import EVENT
 
 LONGEST_BLOCK = 20
 
@@ -51,14 +52,15 @@ def test_every_deployment_says_what_it_does_and_starts_without_a_supervising_pro
         }
 
 
-def test_drift_of_one_partition_starts_one_retraining_of_its_own_model(deployments: list[dict[str, Any]]) -> None:
+def test_each_fact_starts_one_run_of_its_own_models_retraining(deployments: list[dict[str, Any]]) -> None:
     for deployment in deployments:
         if flow_of(deployment) != "retrain":
             assert "triggers" not in deployment
             continue
         (trigger,) = deployment["triggers"]
         assert trigger["match"] == {"prefect.resource.id": f"evergreen.model.{deployment['name']}"}
-        assert trigger["for_each"] == ["prefect.resource.id", "evergreen.partition"]
+        assert trigger["for_each"] == ["prefect.resource.id", "evergreen.fact"]
+        assert set(trigger["expect"]) == {name for kind, name in EVENT.items() if kind != "alias"}
         assert (trigger["threshold"], trigger["within"]) == (1, 30)
         assert set(trigger["parameters"]) == {"partition", "fact", "as_of"}
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
@@ -70,8 +72,9 @@ def test_triggers_have_names_of_their_own(deployments: list[dict[str, Any]]) -> 
 
 
 def test_what_is_done_by_hand_serves_every_model(deployments: list[dict[str, Any]]) -> None:
-    manual = {flow_of(deployment) for deployment in deployments if deployment["name"] == MANUAL}
-    assert manual == {"audit", "backfill", "promote", "reproduce", "rollback"}
+    shared = {(flow_of(d), d["name"]) for d in deployments if d["name"] in SHARED}
+    manual = ("audit", "backfill", "promote", "reproduce", "rollback")
+    assert shared == {*((name, "manual") for name in manual), ("remind", "all")}
 
 
 def test_a_model_without_deployments_is_an_error(deployments: list[dict[str, Any]]) -> None:
@@ -127,4 +130,5 @@ def test_every_parameter_has_help_and_every_model_is_a_choice(deployments: list[
         assert {p: bool(s.get("description")) for p, s in schema.properties.items()} == dict.fromkeys(
             schema.properties, True
         )
-        assert schema.properties["model"]["enum"] == model_names()
+        if name != "remind":  # it goes through all of them
+            assert schema.properties["model"]["enum"] == model_names()

@@ -1,0 +1,107 @@
+"""How far a champion's loss has risen above what the gate saw on its holdout. Imports no Prefect."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from configs.monitoring import Decay
+from tasks.bootstrap import block_sums, mean_bounds
+from tasks.contracts import Interval, PartitionRef, Promotion, Record, Stage, Version
+from tasks.errors import UnknownVersion
+from tasks.metrics import LEVEL
+from tasks.resources import Resources
+from tasks.scoring import champion_of
+
+
+def decay_at(ref: PartitionRef, stage: Stage, res: Resources) -> dict[str, Any]:
+    """Whether the loss has risen by the record of a partition and those before it; `stage` says realised or estimated.
+
+    Looks at the newest `monitoring.decay.partitions` partitions up to the ref's that the same champion scored.
+    """
+    rules = res.config.monitoring.decay
+    records = newest_records(ref, stage, res)
+    if not records:
+        return {
+            "detected": False,
+            "note": "nothing has matured" if stage is Stage.PERFORMANCE else "there is no estimate",
+        }
+    blocks = [block for record in records for block in record.data["blocks"]]
+    rows, sums = (np.array([block[at] for block in blocks], dtype="float64") for at in (1, 2))
+    found = mean_bounds(sums, rows, LEVEL, res.config.gate.gain.resamples, res.config.training.seed)
+    rise = decayed(found, expected_loss(ref, res), int(rows.sum()), rules)
+    return {"value": found.value, "partitions": [record.partition for record in records], **rise}
+
+
+def newest_records(ref: PartitionRef, stage: Stage, res: Resources) -> list[Record]:
+    """The records of a stage that are looked at together, oldest first: all by one version, and none of a later partition."""
+    found: list[Record] = []
+    for key in reversed(res.lake.keys(stage)):
+        if res.ref(key).start > ref.start or len(found) == res.config.monitoring.decay.partitions:
+            continue
+        record = res.lake.record(stage, key)
+        if record is None or record.status != "done" or not record.data["blocks"]:
+            continue
+        if found and record.data["version"] != found[0].data["version"]:
+            break
+        if not found and key != ref.key:
+            break  # the partition itself says nothing
+        found.append(record)
+    return found[::-1]
+
+
+def by_block(losses: np.ndarray, numbers: np.ndarray) -> list[list[float]]:
+    """Rows' losses as `[block, rows, sum of losses]`, oldest first: what a record keeps of them."""
+    if not len(losses):
+        return []
+    sums, rows = block_sums(losses, numbers)
+    return [[int(b), int(r), float(s)] for b, r, s in zip(np.unique(numbers), rows, sums, strict=True)]
+
+
+def expected_loss(ref: PartitionRef, res: Resources) -> Interval | None:
+    """What the gate saw of the loss of the partition's champion."""
+    try:
+        version = res.registry.recall(champion_of(ref, res).version)
+    except UnknownVersion:
+        return None
+    return judged_loss(version, res.config.target.judged_by, res.ledger.promotions())
+
+
+def judged_loss(version: Version, loss: str, rows: Sequence[Promotion]) -> Interval | None:
+    """What the gate saw of a champion's loss, with its 95 % interval; None where the ledger does not say.
+
+    `rows` are the model's, oldest first. The newest scorecard counts: the champion's shadow after the holdout. A refit has
+    the judged version's.
+    """
+    for row in reversed(rows):
+        if row.version != version.version or row.action not in ("stage", "promote", "adopt"):
+            continue
+        cards = row.evidence.get("scorecards", {})
+        for number in (version.version, version.judged_as):
+            card = cards.get(number) or {}
+            value, bounds = card.get("metrics", {}).get(loss), card.get("intervals", {}).get(loss)
+            if value is not None and bounds and None not in bounds:
+                return Interval(value, *bounds)
+    return None
+
+
+def decayed(found: Interval, expected: Interval | None, rows: int, rules: Decay) -> dict[str, Any]:
+    """The rise of a loss over the expected one, and whether it is a decay: beyond chance, and large enough to matter.
+
+    The rise's lower bound comes of the two intervals by MOVER, the method of variance estimates recovery (Zou and
+    Donner 2008), at their level, one-sided 97.5 %. `note` says why nothing could be said.
+    """
+    if expected is None:
+        return {"detected": False, "note": "the ledger has no loss of this version on a holdout"}
+    rise = found.value - expected.value
+    lower = rise - ((found.value - found.lower) ** 2 + (expected.upper - expected.value) ** 2) ** 0.5
+    least, sound = rules.least * abs(expected.value), bool(np.isfinite(lower))
+    note = f"{rows} rows, monitoring.decay.min_rows is {rules.min_rows}" if rows < rules.min_rows else ""
+    return {
+        "expected": expected.value,
+        "rise": rise,
+        "lower": float(lower) if sound else None,
+        "least": least,
+        "detected": bool(not note and sound and lower > 0 and rise >= least),
+        "note": note or ("" if sound else "the rise cannot be judged: too few blocks"),
+    }

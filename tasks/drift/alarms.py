@@ -1,0 +1,249 @@
+"""When a difference is more than chance: scores of a partition against a reference, with thresholds of a stated error rate.
+
+Rows of one day are not independent, days are much more so. So chance is what comes of dealing the blocks of both
+sides anew: the blocks are pooled, as many as the partition has are drawn to play the partition, the rest play the
+reference, and every signal of every column is scored again; 2,000 times, the same deal for all columns, or once
+for every deal that there is. That is a permutation test: exact where blocks are exchangeable, whatever their
+size and whatever happens inside them (Lehmann and Romano 2005, 15.2; with drawn deals, Phipson and Smyth 2010).
+
+A check looks at many signals at once. Each is put on one scale by a tail model of its own (Pearson III through
+the mean, deviation and skewness of its scores under chance), and the smallest tail probability of each deal,
+among the signals that matter in it, gives the level that all must pass (Westfall and Young 1993, single-step minP):
+the chance that any signal passes it is `alpha` however the columns hang together, and does not rest on the tail
+model, which only shares that chance out among them. So the number of deals need not grow with that of columns, as
+it must where each column counts a p-value of its own. A signal's threshold is its score at that level, or the effect
+size of model.yaml if that is larger.
+
+With few blocks there are few deals. Where there are fewer than 2 / alpha, nothing can be said with the stated
+error, and nothing is: the check is "not calibrated". Imports no Prefect.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.monitoring import Method
+from tasks.drift.scores import FEW, score
+from tasks.drift.sketches import Column, Sketch, union
+
+MISSING, NEW, OUTSIDE = "missing", "new categories", "outside range"
+SUPPORT = 256
+"""Points that a distribution function is looked at in under chance; the score that is judged is exact."""
+ENDS = 8
+"""Extreme values at either end that are kept single among them, since they make ranges."""
+CALIBRATED = 2
+"""Deals that must be possible, times alpha."""
+
+
+class Signal(NamedTuple):
+    """One signal of one column: its score, and its scores under chance, float64 `(resamples,)`."""
+
+    column: str
+    kind: str
+    score: float
+    effect: float
+    chance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A signal with its threshold in the score's unit and its corrected p-value; no number where there is none.
+
+    `p_value` is the chance that any signal of the check would be as far out in its tail. `drifted` needs both: a score
+    beyond chance, and one that matters.
+    """
+
+    column: str
+    kind: str
+    score: float
+    effect: float
+    threshold: float
+    p_value: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """The alarms of one comparison; `note` says why it is not calibrated, and is empty when it is."""
+
+    alarms: tuple[Alarm, ...]
+    reference_blocks: int
+    current_blocks: int
+    note: str = ""
+
+
+def check(
+    reference: Sketch,
+    current: Sketch,
+    methods: Mapping[str, Method],
+    effects: Mapping[str, float],
+    *,
+    alpha: float,
+    resamples: int,
+    seed: int = 0,
+) -> Check:
+    """Score every column of the current sketch against the reference, and find what is beyond chance.
+
+    `effects` has the effect sizes of the signals `missing`, `new categories` and `outside range`. Blocks of
+    both sides must be different periods. `seed` makes the deals; the same inputs give the same alarms.
+    """
+    if both := set(reference.blocks) & set(current.blocks):
+        raise ValueError(
+            f"reference and partition share {len(both)} blocks, the first {min(both)}: nothing drifts from itself"
+        )
+    pooled, count = union([reference.of(tuple(methods)), current.of(tuple(methods))]), len(current.blocks)
+    now = np.isin(pooled.blocks, current.blocks)
+    note = uncalibrated(len(reference.blocks), count, alpha)
+    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, resamples, seed)
+    sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
+    signals = [s for name, method in methods.items() for s in _signals(name, pooled, now, sides, method, effects)]
+    alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)
+    return Check(alarms, len(reference.blocks), count, note)
+
+
+def uncalibrated(reference: int, current: int, alpha: float) -> str:
+    """Why so many blocks on either side do not carry a check; empty when they do."""
+    if not reference or not current:
+        return f"not calibrated: {'the partition' if reference else 'the reference'} has no rows"
+    needed, possible = CALIBRATED / alpha, comb(reference + current, current)
+    if possible >= needed:
+        return ""
+    return (
+        f"not calibrated: {current} blocks can be dealt against {reference} in {possible:,} ways, alpha {alpha:g} needs "
+        f"{needed:,.0f}; use a longer reference, or a shorter monitoring.block"
+    )
+
+
+def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
+    """Positions of the blocks that play the partition, int64 `(deals, current)`: every deal, or `resamples` drawn ones.
+
+    Where all are dealt, the last one is the partition itself if its blocks come last, as those of a newer one do.
+    """
+    if comb(blocks, current) <= resamples:
+        return np.array(list(combinations(range(blocks), current)), dtype="int64")
+    order = np.random.default_rng(seed).random((resamples, blocks)).argsort(axis=1, kind="stable")
+    return np.sort(order[:, :current], axis=1)
+
+
+def _signals(
+    name: str, pooled: Sketch, now: np.ndarray, sides: np.ndarray, method: Method, effects: Mapping[str, float]
+) -> list[Signal]:
+    """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out."""
+    column = pooled.columns[name]
+    exact, chance = _scored(column, now, sides, method)
+    scored = Signal(name, method.method, exact, method.threshold, chance)
+    return [scored, *_shares(name, column, pooled.rows, now, sides, effects)]
+
+
+def _scored(column: Column, now: np.ndarray, sides: np.ndarray, method: Method) -> tuple[float, np.ndarray]:
+    """The exact score, and the scores of the deals."""
+    reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~now, now))
+    if not reference.sum() or not current.sum():
+        return float("nan"), np.zeros(len(sides) - 1)
+    exact = float(score(method.method, column.values, reference, current))
+    if len(sides) == 1:
+        return exact, np.empty(0)
+    few = bool(not column.numeric or (reference > 0).sum() <= FEW)
+    thin = column if method.method in ("jensenshannon", "psi") else thinned(column)
+    dealt = _sums(thin.counts, sides[1:])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        chance = score(method.method, thin.values, thin.total - dealt, dealt, few)
+    return exact, np.nan_to_num(chance)  # a side without a value is no distance
+
+
+def _shares(
+    name: str, column: Column, rows: np.ndarray, now: np.ndarray, sides: np.ndarray, effects: Mapping[str, float]
+) -> list[Signal]:
+    """Change in the share of rows without a usable value; share of rows with a value that the reference never had."""
+    unusable = column.other.sum(axis=1, keepdims=True)
+    mine, every = _sums(unusable, sides)[:, 0], _sums(rows[:, None], sides)[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = np.abs(mine / every - (unusable.sum() - mine) / (rows.sum() - every))
+    kind, thin = (OUTSIDE, thinned(column)) if column.numeric else (NEW, column)
+    dealt = _sums(thin.counts, sides)
+    held = thin.total - dealt > 0
+    if column.numeric:  # everything between the smallest and the largest is in range
+        held = np.maximum.accumulate(held, axis=1) & np.maximum.accumulate(held[:, ::-1], axis=1)[:, ::-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fresh = np.nan_to_num(np.where(held, 0, dealt).sum(axis=1) / every)
+    return [
+        Signal(name, which, float(x[0]), effects[which], x[1:])
+        for which, x in ((MISSING, moved), (kind, fresh))
+        if len(sides) == 1 or x.min() < x.max() or x[0] >= effects[which]
+    ]
+
+
+def thinned(column: Column) -> Column:
+    """The column with at most about `SUPPORT` values: neighbours together by their share, the extremes kept single."""
+    count = len(column.values)
+    if not column.numeric or count <= SUPPORT:
+        return column
+    total = column.total
+    place = np.minimum((np.cumsum(total) - total / 2) / total.sum() * SUPPORT, SUPPORT - 1).astype("int64")
+    single = np.r_[np.arange(ENDS), np.arange(count - ENDS, count)]
+    place[single] = -1
+    begins = np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
+    sums = np.add.reduceat(column.values * total, begins) / np.maximum(np.add.reduceat(total, begins), 1)
+    return Column(sums, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
+
+
+def _sums(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Sums of the blocks that each deal names, float64 `(deals, values)`."""
+    from scipy.sparse import csr_array
+
+    deals, blocks = sides.shape
+    chosen = csr_array((np.ones(sides.size), sides.ravel(), np.arange(deals + 1) * blocks), shape=(deals, len(counts)))
+    return chosen @ counts.astype("float64")
+
+
+def _judged(signals: Sequence[Signal], alpha: float) -> list[Alarm]:
+    """Thresholds and corrected p-values of signals that were dealt alike."""
+    tails = [Tail(s.chance) for s in signals]
+    beyond_chance = [
+        np.where(s.chance >= s.effect, t.beyond(s.chance), 1.0) for t, s in zip(tails, signals, strict=True)
+    ]
+    least = np.sort(np.min(beyond_chance, axis=0))
+    deals = len(least)
+    allowed = int(alpha * (deals + 1))
+    level = least[allowed - 1]
+    found = []
+    for tail, s in zip(tails, signals, strict=True):
+        beyond = float(tail.beyond(np.array([s.score]))[0])
+        p_value = (1 + int((least <= beyond).sum())) / (deals + 1)
+        threshold = max(s.effect, float(np.nextafter(tail.at(level), np.inf)))
+        p_value = float("nan") if np.isnan(s.score) else p_value
+        found.append(Alarm(s.column, s.kind, s.score, s.effect, threshold, p_value, s.score >= threshold))
+    return found
+
+
+def _unjudged(s: Signal) -> Alarm:
+    return Alarm(s.column, s.kind, s.score, s.effect, float("nan"), float("nan"), drifted=False)
+
+
+class Tail:
+    """The tail of a signal's scores under chance: Pearson III with their mean, deviation and skewness."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        from scipy.stats import skew
+
+        self.mean, self.spread = float(scores.mean()), float(scores.std())
+        self.flat = not self.spread > 1e-12 * max(1.0, abs(self.mean))
+        self.skewness = 0.0 if self.flat else float(skew(scores))
+
+    def beyond(self, scores: np.ndarray) -> np.ndarray:
+        """The probability of a score at least as large."""
+        from scipy.stats import pearson3
+
+        if self.flat:
+            return np.where(scores > self.mean + 1e-9, 0.0, 1.0)
+        return np.asarray(pearson3.sf(scores, self.skewness, self.mean, self.spread))
+
+    def at(self, level: float) -> float:
+        """The score that is passed with probability `level`."""
+        from scipy.stats import pearson3
+
+        return self.mean if self.flat else float(pearson3.isf(level, self.skewness, self.mean, self.spread))

@@ -1,0 +1,270 @@
+"""Sketches: what is kept of a partition's columns so that a check needs no rows.
+
+A sketch counts, for each block of time, how often each value of a column occurs. Text is counted
+as it is. Numbers are counted in bins with fixed edges, each told by the mean of what fell into it: a
+number `x` falls into bin `round(4096 * arcsinh((x - origin) / scale))`, a grid that is 1/4096 of
+the scale wide near the origin, grows in proportion far from it, and has no ends. Origin and scale are a
+median and a median distance of the first rows that were seen, so all bins that are ever used are some ten thousand.
+
+Sketches add up: blocks of several partitions are one sketch (`union`), blocks of one are one count (`Column.total`).
+Nulls, infinities (`LARGEST`) and what is no number are counted beside the values. Imports no Prefect.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.drift.columns import numbers_of, texts_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINENESS = 4096
+"""Bins a scale."""
+LOOK = 20_000
+"""Rows, evenly spaced, from which a grid is chosen."""
+LARGEST = 1e150
+"""Numbers beyond it count as infinite: their squares are."""
+KINDS = ("null", "infinite", "no number")
+"""What is counted beside values, in the order of `Column.other`."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's values and how often each occurs in each block.
+
+    `values` ascend: float64 `(values,)`, or str as object; `counts` is int64 `(blocks, values)`, and `other`
+    int64 `(blocks, 3)` counts what `KINDS` names.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    other: np.ndarray
+    grid: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def numeric(self) -> bool:
+        return self.values.dtype != object
+
+    @property
+    def total(self) -> np.ndarray:
+        """How often each value occurs in all blocks, float64 `(values,)`."""
+        return self.counts.sum(axis=0).astype("float64")
+
+    def at(self, rows: np.ndarray) -> "Column":
+        """Some of the blocks."""
+        return Column(self.values, self.counts[rows], self.other[rows], self.grid)
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """The columns of some blocks of time; `blocks` names them in ascending order, `rows` int64 counts their rows."""
+
+    blocks: tuple[str, ...]
+    rows: np.ndarray
+    columns: Mapping[str, Column]
+
+    def at(self, chosen: Sequence[int]) -> "Sketch":
+        """Some of the blocks, by position."""
+        rows = np.asarray(chosen, dtype="int64")
+        columns = {name: column.at(rows) for name, column in self.columns.items()}
+        return Sketch(tuple(self.blocks[i] for i in rows), self.rows[rows], columns)
+
+    def of(self, names: Sequence[str]) -> "Sketch":
+        """Some of the columns."""
+        return Sketch(self.blocks, self.rows, {n: self.columns[n] for n in names})
+
+
+def sketch(frame: "pd.DataFrame", blocks: np.ndarray, names: Sequence[str], words: Sequence[str]) -> Sketch:
+    """Count the columns `names` of a frame; those in `words` as text, the others as numbers.
+
+    `blocks` names each row's block of time; names must sort as the blocks do. A column that is not in
+    the frame counts as null throughout.
+    """
+    kept, at = np.unique(np.asarray(blocks, dtype=str), return_inverse=True)
+    rows = np.bincount(at, minlength=len(kept))
+    columns = {name: _column(frame, name, name in words, at, rows) for name in names}
+    return Sketch(tuple(str(b) for b in kept), rows, columns)
+
+
+def _column(frame: "pd.DataFrame", name: str, text: bool, at: np.ndarray, rows: np.ndarray) -> Column:
+    count = len(rows)
+    if name not in frame:
+        other = np.stack([rows, np.zeros(count, "int64"), np.zeros(count, "int64")], axis=1)
+        return Column(np.empty(0, object if text else "float64"), np.zeros((count, 0), "int64"), other)
+    return _text(texts_of(frame[name]), at, count) if text else _numbers(*numbers_of(frame[name]), at, count)
+
+
+def _text(held: np.ndarray, at: np.ndarray, count: int) -> Column:
+    import pandas as pd
+
+    codes, values = pd.factorize(held, sort=True)
+    there = codes >= 0
+    other: np.ndarray = np.zeros((count, len(KINDS)), "int64")
+    other[:, 0] = np.bincount(at[~there], minlength=count)
+    return Column(np.asarray(values, object), _count(at[there], codes[there], count, len(values)), other)
+
+
+def _numbers(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column:
+    finite = np.abs(x) <= LARGEST  # False for NaN
+    other = np.stack(
+        [np.bincount(at[m], minlength=count) for m in (np.isnan(x) & ~odd, np.abs(x) > LARGEST, odd)], axis=1
+    )
+    kept, blocks = x[finite], at[finite]
+    grid = grid_of(kept)
+    index, position = _bins(kept, grid)
+    values = _means(kept, position, np.ones(len(kept)), len(index))
+    return Column(values, _count(blocks, position, count, len(index)), other, grid)
+
+
+def grid_of(x: np.ndarray) -> tuple[float, float]:
+    """Origin and scale for some finite numbers: their median, and the median distance of those that differ from it."""
+    if not len(x):
+        return 0.0, 1.0
+    seen = x[:: max(1, len(x) // LOOK)]
+    origin = float(np.median(seen))
+    away = np.abs(seen - origin)
+    away = away[away > 0]
+    scale = float(np.median(away)) if len(away) else 0.0
+    return origin, scale if np.isfinite(scale) and scale > np.finfo("float64").tiny * 1e10 else 1.0
+
+
+def _bins(x: np.ndarray, grid: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The bins that numbers fall into, ascending, and each number's position among them."""
+    with np.errstate(over="ignore"):
+        away = np.clip((x - grid[0]) / grid[1], -1e300, 1e300)
+    index = np.rint(np.arcsinh(away) * FINENESS).astype("int64")
+    if not len(index):
+        return index, index
+    shifted = index - index.min()
+    used = np.bincount(shifted) > 0
+    return np.flatnonzero(used) + index.min(), (np.cumsum(used) - 1)[shifted]
+
+
+def _means(x: np.ndarray, position: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """The mean of what fell into each bin; to the bit the number itself where that is all there was.
+
+    Quotients of small counts fall on the edges of other people's bins, where a rounding error would put them on the other side.
+    """
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, position, x)
+    np.maximum.at(high, position, x)
+    away = np.bincount(position, weights=(x - low[position]) * weight, minlength=count)
+    total = np.bincount(position, weights=weight, minlength=count)
+    return np.where(low == high, low, np.minimum(low + away / np.maximum(total, 1), high))
+
+
+def _count(blocks: np.ndarray, position: np.ndarray, count: int, values: int) -> np.ndarray:
+    return np.bincount(blocks * values + position, minlength=count * values).reshape(count, values)
+
+
+def union(parts: Sequence[Sketch]) -> Sketch:
+    """The blocks of several sketches as one; a block that occurs in two is added up.
+
+    Numbers are counted anew on the grid of the first sketch that has any, each bin by its mean. Columns are
+    those of the first sketch.
+    """
+    names = sorted({block for part in parts for block in part.blocks})
+    place = {block: i for i, block in enumerate(names)}
+    at = [np.array([place[b] for b in part.blocks], dtype="int64") for part in parts]
+    rows: np.ndarray = np.zeros(len(names), "int64")
+    for part, where in zip(parts, at, strict=True):
+        np.add.at(rows, where, part.rows)
+    columns = {c: _joined([p.columns[c] for p in parts], at, len(names)) for c in (parts[0].columns if parts else ())}
+    return Sketch(tuple(names), rows, columns)
+
+
+def _joined(columns: Sequence[Column], at: Sequence[np.ndarray], count: int) -> Column:
+    other: np.ndarray = np.zeros((count, len(KINDS)), "int64")
+    for column, where in zip(columns, at, strict=True):
+        np.add.at(other, where, column.other)
+    held = np.concatenate([c.values for c in columns])
+    grid = next((c.grid for c in columns if len(c.values)), (0.0, 1.0))
+    if columns[0].numeric:
+        held = held.astype("float64")
+        values, position = _bins(held, grid)
+        weight = np.concatenate([c.total for c in columns])
+        means = _means(held, position, weight, len(values))
+    else:
+        means, position = (
+            np.unique(held.astype(str), return_inverse=True) if len(held) else (held, held.astype("int64"))
+        )
+        means = means.astype(object)
+    counts: np.ndarray = np.zeros((count, len(means)), "int64")
+    begin = 0
+    for column, where in zip(columns, at, strict=True):
+        end = begin + len(column.values)
+        np.add.at(counts, (where[:, None], position[None, begin:end]), column.counts)
+        begin = end
+    return Column(means, counts, other, grid)
+
+
+def to_frame(found: Sketch) -> "pd.DataFrame":
+    """A sketch as rows of `block, column, kind, number, text, count`; `from_frame` reads it again.
+
+    First each column's grid, then each block's rows, then the counts that are not nought, in the order of column and block.
+    """
+    import pandas as pd
+
+    parts = []
+    for name, column in found.columns.items():
+        origin, scale = column.grid if column.numeric else (np.nan, np.nan)
+        parts.append(_rows(name, "origin", number=[origin]))
+        parts.append(_rows(name, "scale", number=[scale]))
+    parts.append(_rows("", "rows", block=found.blocks, count=found.rows))
+    names = np.array(found.blocks, dtype=object)
+    for name, column in found.columns.items():
+        for at, kind in enumerate(KINDS):
+            used = np.flatnonzero(column.other[:, at])
+            parts.append(_rows(name, kind, block=names[used], count=column.other[used, at]))
+        block, value = np.nonzero(column.counts)
+        held = {"number" if column.numeric else "text": column.values[value]}
+        parts.append(_rows(name, "value", block=names[block], count=column.counts[block, value], **held))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rows(column: str, kind: str, **held: Any) -> "pd.DataFrame":
+    """Rows of the file; what is not given is empty."""
+    import pandas as pd
+
+    count = len(next(iter(held.values())))
+    blank = {
+        "block": [""] * count,
+        "number": np.full(count, np.nan),
+        "text": [""] * count,
+        "count": np.zeros(count, "int64"),
+    }
+    frame = pd.DataFrame(blank | {k: np.asarray(v) for k, v in held.items()} | {"column": column, "kind": kind})
+    types = {"block": str, "column": str, "kind": str, "number": "float64", "text": str, "count": "int64"}
+    return frame[list(types)].astype(types)
+
+
+def from_frame(frame: "pd.DataFrame") -> Sketch:
+    """The sketch that `to_frame` was given."""
+    counted = frame[frame["kind"] == "rows"]
+    blocks = {name: at for at, name in enumerate(counted["block"])}
+    columns = {str(n): _read(part, blocks) for n, part in frame[frame["column"] != ""].groupby("column", sort=False)}
+    return Sketch(tuple(blocks), counted["count"].to_numpy("int64"), columns)
+
+
+def _read(part: "pd.DataFrame", blocks: Mapping[str, int]) -> Column:
+    at = part["block"].map(blocks)
+    kind = part["kind"].to_numpy()
+    grid = tuple(float(part["number"].to_numpy()[kind == k][0]) for k in ("origin", "scale"))
+    other: np.ndarray = np.zeros((len(blocks), len(KINDS)), "int64")
+    for position, name in enumerate(KINDS):
+        there = kind == name
+        other[at[there].to_numpy("int64"), position] = part["count"].to_numpy()[there]
+    there = kind == "value"
+    held = part["text" if np.isnan(grid[0]) else "number"].to_numpy()[there]
+    values, position = np.unique(held.astype(str) if np.isnan(grid[0]) else held, return_inverse=True)
+    counts: np.ndarray = np.zeros((len(blocks), len(values)), "int64")
+    counts[at[there].to_numpy("int64"), position] = part["count"].to_numpy()[there]
+    return Column(
+        values.astype(object) if np.isnan(grid[0]) else values,
+        counts,
+        other,
+        (0.0, 1.0) if np.isnan(grid[0]) else (grid[0], grid[1]),
+    )

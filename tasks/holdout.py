@@ -1,0 +1,76 @@
+"""The rows that judged a champion: what is known of how it does on rows that it had not learned from. Imports no Prefect."""
+
+from typing import TYPE_CHECKING
+
+from configs.schema import ModelConfig
+from tasks.contracts import Promotion, Stage, Version
+from tasks.features import predict
+from tasks.resources import Resources
+from tasks.targets import prediction_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def judged_version(champion: Promotion, res: Resources) -> Version:
+    """The version that the gate judged: the champion itself, or the one that it is the refit of.
+
+    Raises:
+        UnknownVersion: MLflow no longer has it.
+        RegistryUnavailable: MLflow does not answer and it was never fetched before.
+    """
+    version = res.registry.recall(champion.version)
+    return res.registry.recall(version.judged_as) if version.judged_as else version
+
+
+def holdout_rows(judged: Version, res: Resources) -> "pd.DataFrame":
+    """Valid rows of the holdout that judged a version, with what it says of them; there may be none left."""
+    import pandas as pd
+
+    config = res.config
+    start, end = judged.window_end, judged.window_end + config.training.window.holdout
+    frames = [res.lake.read(Stage.VALID, key) for key in validated(res) if _overlaps(res, key, start, end)]
+    frames = [f[(f[config.time] >= start) & (f[config.time] < end)] for f in frames]
+    if not any(map(len, frames)):
+        return no_rows(config)
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.assign(**prediction_columns(predict(res.load(judged.version), rows, config), config.target))
+
+
+def no_rows(config: ModelConfig) -> "pd.DataFrame":
+    """A holdout without rows."""
+    import pandas as pd
+
+    return pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), "prediction": []})
+
+
+def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
+    """The holdout's rows with their outcomes, as they were known when the champion was made.
+
+    Raises: as `judged_version`.
+    """
+    import pandas as pd
+
+    config, rows = res.config, holdout_rows(judged_version(champion, res), res)
+    if rows.empty:
+        return rows
+    start, end = rows[config.time].min(), rows[config.time].max()
+    frames = []
+    for key in res.lake.keys(Stage.LABELS):
+        record = res.lake.record(Stage.LABELS, key)
+        if record and record.status == "done" and res.ref(key).end > start and res.ref(key).start <= end:
+            labels = res.lake.read(Stage.LABELS, key)
+            known = labels[config.target.column].notna() & (labels["known_at"] <= champion.as_of)
+            frames.append(labels.loc[known, [config.key, config.target.column]])
+    return rows.merge(pd.concat(frames), on=config.key, validate="one_to_one") if frames else rows.iloc[:0]
+
+
+def validated(res: Resources) -> list[str]:
+    """Every partition whose valid rows are there, oldest first."""
+    records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
+    return [r.partition for r in records if r and r.status == "done"]
+
+
+def _overlaps(res: Resources, key: str, start: object, end: object) -> bool:
+    ref = res.ref(key)
+    return bool(ref.start < end and ref.end > start)  # type: ignore[operator]

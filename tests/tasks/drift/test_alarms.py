@@ -1,0 +1,188 @@
+"""Alarms have the error rate that is stated, find what changed, and say nothing where nothing can be said."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest, permutation_test, wasserstein_distance
+
+from configs.monitoring import Method
+from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check, deal, thinned
+from tasks.drift.sketches import Sketch, sketch, union
+
+NUMERIC, WORDED = Method(method="wasserstein", threshold=0.1), Method(method="jensenshannon", threshold=0.1)
+METHODS = {"x": NUMERIC, "y": NUMERIC, "word": WORDED}
+EFFECTS = {MISSING: 0.1, NEW: 0.01, OUTSIDE: 0.01}
+
+
+def days(seed: int, count: int, rows: int = 40, spread: float = 0.0, first: int = 0) -> pd.DataFrame:
+    """Days of rows; with `spread`, each day is off by an amount of its own that all its rows share."""
+    rng = np.random.default_rng(seed)
+    day = np.repeat(np.arange(first, first + count), rows)
+    off = np.repeat(rng.normal(0, spread, count), rows)
+    return pd.DataFrame(
+        {
+            "day": [f"{d:04d}" for d in day],
+            "x": rng.normal(off, 1),
+            "y": rng.normal(-off, 2),
+            "word": rng.choice(["a", "b", "c"], len(day), p=[0.5, 0.3, 0.2]),
+        }
+    )
+
+
+def sketched(held: pd.DataFrame) -> Sketch:
+    return sketch(held, held["day"].to_numpy(), list(METHODS), ["word"])
+
+
+def compare(reference: pd.DataFrame, current: pd.DataFrame, resamples: int = 400, alpha: float = 0.05) -> Check:
+    return check(sketched(reference), sketched(current), METHODS, EFFECTS, alpha=alpha, resamples=resamples)
+
+
+def drifted(found: Check) -> set[tuple[str, str]]:
+    return {(a.column, a.kind) for a in found.alarms if a.drifted}
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0], ids=["independent rows", "days that differ"])
+def test_any_alarm_comes_as_often_as_stated_whether_rows_or_days_are_independent(spread):
+    """The rate's 99.9 % interval must reach down to the stated one; small effects count, so that nothing hides behind them."""
+    alpha, runs, alarms = 0.1, 300, 0
+    methods = {name: m.model_copy(update={"threshold": 1e-6}) for name, m in METHODS.items()}
+    for seed in range(runs):
+        held = sketched(days(seed, 24, 20, spread))
+        chosen = np.random.default_rng(seed).permutation(24)
+        sides = [held.at(np.sort(part)) for part in (chosen[8:], chosen[:8])]
+        found = check(*sides, methods, dict.fromkeys(EFFECTS, 1e-6), alpha=alpha, resamples=199, seed=seed)
+        alarms += any(a.drifted for a in found.alarms)
+    assert binomtest(alarms, runs).proportion_ci(0.999).low <= alpha
+    assert alarms > runs * alpha / 4, "so few that the test would say nothing"
+
+
+def test_days_that_differ_would_be_alarms_if_their_rows_were_taken_as_independent():
+    """Why blocks are dealt, not rows: with rows dealt, the same data alarm ten times as often as stated."""
+    by_rows = 0
+    for seed in range(20):
+        held = days(seed, 24, 20, spread=1.0)
+        held["day"] = [f"{i:04d}" for i in range(len(held))]
+        by_rows += bool(drifted(compare(held.iloc[160:], held.iloc[:160], 199)))
+    assert by_rows >= 10
+
+
+def test_the_p_value_of_one_column_is_scipys_exact_permutation_test():
+    rng = np.random.default_rng(4)
+    reference, current = rng.normal(0, 1, 9), rng.normal(1.2, 1, 4)
+    frames = [
+        pd.DataFrame({"day": [f"{side}{i:03d}" for i in range(len(x))], "x": x, "y": 0.0, "word": "a"})
+        for side, x in (("a", reference), ("b", current))
+    ]
+    methods = {"x": Method(method="wasserstein", threshold=1e-9)}
+    sides = [sketch(f, f["day"].to_numpy(), ["x"], []) for f in frames]
+    found = check(*sides, methods, dict.fromkeys(EFFECTS, 1.1), alpha=0.05, resamples=1000)
+
+    def statistic(one, two) -> float:
+        return wasserstein_distance(one, two) / max(np.std(one), 0.001)
+
+    exact = permutation_test((reference, current), statistic, n_resamples=np.inf, alternative="greater")
+    alarm = next(a for a in found.alarms if a.kind == "wasserstein")
+    assert alarm.score == pytest.approx(exact.statistic, rel=1e-3)
+    dealt = len(exact.null_distribution)
+    assert dealt == 715
+    assert alarm.p_value == pytest.approx((exact.pvalue * dealt + 1) / (dealt + 1), abs=2 / dealt)
+
+
+def test_every_deal_is_dealt_where_there_are_few_and_the_same_ones_are_drawn_where_there_are_many():
+    assert deal(7, 3, 100, 0).tolist() == [list(c) for c in combinations(range(7), 3)]
+    many = deal(40, 10, 100, 0)
+    assert many.shape == (100, 10)
+    assert all(len(set(row)) == 10 for row in many.tolist())
+    assert many.tolist() == deal(40, 10, 100, 0).tolist() != deal(40, 10, 100, 1).tolist()
+
+
+def test_what_changed_is_found_and_nothing_else():
+    reference, current = days(0, 30), days(1, 15, first=30)
+    assert drifted(compare(reference, current)) == set()
+    assert drifted(compare(reference, current.assign(x=current["x"] + 1))) == {("x", "wasserstein"), ("x", OUTSIDE)}
+    assert drifted(compare(reference, current.assign(word="a"))) == {("word", "jensenshannon")}
+    holes = current.assign(y=current["y"].where(np.arange(len(current)) % 3 > 0))
+    assert drifted(compare(reference, holes)) == {("y", MISSING)}
+    fresh = current.assign(word=current["word"].where(np.arange(len(current)) % 20 > 0, "new"))
+    assert ("word", NEW) in drifted(compare(reference, fresh))
+    far = current.assign(x=current["x"].where(np.arange(len(current)) % 20 > 0, 40.0))
+    assert ("x", OUTSIDE) in drifted(compare(reference, far))
+
+
+def test_a_difference_beyond_chance_that_does_not_matter_is_no_drift():
+    reference, current = days(0, 30, 2000), days(1, 15, 2000, first=30)
+    found = compare(reference, current.assign(x=current["x"] + 0.05))
+    alarm = next(a for a in found.alarms if (a.column, a.kind) == ("x", "wasserstein"))
+    assert alarm.p_value <= 0.05
+    assert alarm.score < alarm.threshold == NUMERIC.threshold
+    assert not alarm.drifted
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_alarm_is_a_small_p_value_and_an_effect_that_matters(seed):
+    found = compare(
+        days(seed, 12, 15, 0.5), days(seed + 50, 6, 15, 0.5, first=12).assign(x=lambda f: f["x"] + seed / 4)
+    )
+    assert found.note == ""
+    for a in found.alarms:
+        assert a.drifted == (a.p_value <= 0.05 and a.score >= a.effect)
+        assert a.threshold >= a.effect
+
+
+def test_too_few_blocks_carry_no_alarm_whatever_the_difference_and_say_why():
+    found = compare(days(0, 30), days(1, 1, first=30).assign(x=1e6))
+    assert "not calibrated: 1 blocks can be dealt against 30 in 31 ways" in found.note
+    assert "monitoring.block" in found.note
+    assert drifted(found) == set()
+    assert max(a.score for a in found.alarms) > 1000, "the score is shown all the same"
+
+
+def test_one_day_against_sixty_is_calibrated_and_finds_a_day_like_none_before():
+    found = compare(days(0, 60), days(1, 1, first=60).assign(x=1e6))
+    assert found.note == ""
+    assert ("x", "wasserstein") in drifted(found)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["reference", "partition"])
+def test_a_side_without_rows_says_so(side):
+    sides = [days(0, 30), days(1, 15, first=30)]
+    sides[side] = sides[side].iloc[:0]
+    found = compare(*sides)
+    assert found.note == f"not calibrated: the {'partition' if side else 'reference'} has no rows"
+    assert drifted(found) == set()
+
+
+@pytest.mark.parametrize("value", [None, np.inf, 7.0, "text"], ids=["null", "infinite", "constant", "no number"])
+def test_a_column_that_became_all_one_thing_is_an_alarm_and_one_that_always_was_is_none(value):
+    reference, current = days(0, 30), days(1, 15, first=30)
+    odd = current.assign(x=pd.Series([value] * len(current), index=current.index, dtype=object))
+    always = reference.assign(x=pd.Series([value] * len(reference), index=reference.index, dtype=object))
+    assert "x" in {column for column, _ in drifted(compare(reference, odd))}
+    assert drifted(compare(always, odd)) == set()
+
+
+def test_a_partition_never_drifts_from_itself():
+    with pytest.raises(ValueError, match="share 30 blocks, the first 0000"):
+        compare(days(0, 30), days(0, 30))
+
+
+def test_thinning_for_chance_keeps_the_rows_and_the_extremes():
+    column = sketched(days(0, 10, 500)).columns["x"]
+    thin = thinned(column)
+    assert len(thin.values) < len(column.values) / 4
+    assert thin.counts.sum(axis=1).tolist() == column.counts.sum(axis=1).tolist()
+    assert thin.values[:8].tolist() == column.values[:8].tolist()
+    assert thin.values[-8:].tolist() == column.values[-8:].tolist()
+    assert (thin.values @ thin.total) == pytest.approx(column.values @ column.total)
+
+
+def test_the_same_sketches_give_the_same_alarms_in_whatever_order_they_were_joined():
+    parts = [sketched(days(seed, 10, first=10 * seed)) for seed in range(3)]
+    current = sketched(days(9, 10, first=40))
+    found = [
+        check(union(order), current, METHODS, EFFECTS, alpha=0.05, resamples=200)
+        for order in (parts, parts[:1] + parts[:0:-1])
+    ]
+    assert found[0] == found[1]
