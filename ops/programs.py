@@ -85,6 +85,7 @@ def environment(settings: Settings) -> dict[str, str]:
     own = {f"EVERGREEN_{key.upper()}": str(value) for key, value in settings.model_dump().items() if value != ""}
     home = home_of(settings)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(settings.threads))
+    threads["OMP_WAIT_POLICY"] = "PASSIVE"  # waiting threads that spin cost a busy machine twice the CPU
     return (
         defaults
         | own
