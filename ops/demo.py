@@ -4,7 +4,7 @@
 
 Brings the stack up, backfills January to March, trains the first champion, then lets time
 pass: April to December, each month processed and assessed by its deployments while the
-automation retrains when drift is found. Run again, it goes on where it stopped.
+automation retrains when a fact asks for it. Run again, it goes on where it stopped.
 """
 
 import os
@@ -115,7 +115,15 @@ def play(res: Resources, console: Console) -> Demo:
 
 def show(demo: Demo, started: float) -> None:
     """The tables at the end, and where to look. `started` is how many seconds the servers took."""
-    from ops.tables import gate_table, never_table, time_table, year_table
+    from ops.tables import (
+        decision_table,
+        estimate_table,
+        gate_table,
+        hindsight_table,
+        never_table,
+        time_table,
+        year_table,
+    )
     from tasks.performance import measure_version
     from tasks.summary import summarise
 
@@ -124,7 +132,9 @@ def show(demo: Demo, started: float) -> None:
     first = res.ledger.champions()[0].version
     with demo.timed("tables"):
         never = {s.key: measure_version(first, res.ref(s.key), res) for s in rows if s.roc_auc is not None}
-    console.print(year_table(rows), gate_table(res.ledger.promotions()), never_table(rows, never, first))
+    decisions = {d.fact_id: d for d in res.ledger.decisions()}
+    console.print(year_table(rows), decision_table(rows, decisions), gate_table(res.ledger.promotions()))
+    console.print(hindsight_table(res.ledger.hindsights()), estimate_table(rows), never_table(rows, never, first))
     if demo.spent.keys() - {"tables"}:
         console.print(time_table({"starting the servers": started, **demo.spent}))
     console.print(f"Look around:\n{stack.addresses(res.settings)}")

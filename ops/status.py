@@ -75,13 +75,16 @@ def model(res: Resources, console: Console) -> None:
 
 
 def events(res: Resources) -> list[str]:
-    """Facts, decisions and promotions of a model in as-of order, a line each."""
+    """Facts, decisions, promotions and whether they helped, of a model in as-of order, a line each."""
     from tasks.artifacts import told
+    from tasks.hindsight import told as in_hindsight
 
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     found = [
-        (f.as_of, 0, f"drift in {f.partition}, fact {f.id}: {told(decisions.get(f.id))}") for f in res.ledger.facts()
+        (f.as_of, 0, f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {told(decisions.get(f.id))}")
+        for f in res.ledger.facts()
     ]
+    found += [(h.as_of, h.sequence, in_hindsight(h)) for h in res.ledger.hindsights()]
     found += [
         (p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in res.ledger.promotions()
     ]

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from tasks.artifacts import number, told
-from tasks.contracts import Promotion
+from tasks.contracts import Decision, Hindsight, Promotion
 from tasks.summary import PartitionSummary
 
 
@@ -62,6 +62,52 @@ def gate_table(rows: Sequence[Promotion]) -> Table:
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
+
+
+def decision_table(rows: Sequence[PartitionSummary], decisions: Mapping[str, Decision]) -> Table:
+    """Every fact with what the policy made of it, and why."""
+    table = _table(
+        "What was seen, and what the policy made of it", ("month", True), ("seen", False), ("decision and why", False)
+    )
+    for r in rows:
+        for f in r.facts:
+            decision = decisions.get(f.id)
+            why = f"{told(decision)}: {decision.reason}" if decision else told(None)
+            table.add_row(r.key, f"{f.kind}: {f.payload.get('told', '')}", why)
+    return table
+
+
+def hindsight_table(found: Sequence[Hindsight]) -> Table:
+    """Whether each promotion helped."""
+    table = _table(
+        "Did it help? The version before went on scoring in the shadow",
+        ("version", True), ("instead of", True), ("gain", True), ("bounds", True), ("on", False), ("verdict", False),
+    )  # fmt: skip
+    colours = {"helped": "green", "hurt": "red"}
+    for h in found:
+        colour, gain = colours.get(h.verdict, "default"), h.gain
+        bounds = f"{gain.lower:+.4f} {gain.upper:+.4f}" if gain else ""
+        told_gain = f"{gain.value:+.4f}" if gain else ""
+        on = f"{h.partitions[0]} to {h.partitions[-1]}" if h.partitions else h.note
+        table.add_row(f"v{h.version}", f"v{h.previous}", told_gain, bounds, on, f"[{colour}]{h.verdict}[/]")
+    return table
+
+
+def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
+    """The loss as it was estimated before the labels came, and as it was realised."""
+    table = _table(
+        "Estimated before the labels came, and realised",
+        ("month", True), ("estimated", True), ("realised", True), ("95 % interval", True), ("error", True),
+        ("AUC est.", True), ("AUC", True),
+    )  # fmt: skip
+    for r in rows:
+        if r.loss is not None and r.estimate is not None:
+            bounds = f"{r.interval[0]:.3f}-{r.interval[1]:.3f}" if r.interval else ""
+            error = f"{r.loss - r.estimate:+.3f}"
+            table.add_row(
+                r.key, number(r.estimate), number(r.loss), bounds, error, number(r.estimated_auc), number(r.roc_auc)
+            )
+    return table
 
 
 def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[str, float]], first: str) -> Table:

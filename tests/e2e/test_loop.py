@@ -119,6 +119,99 @@ def test_drift_retrains_by_event_and_automation_alone(copy):
     assert int(aliases["champion"]) > 1
 
 
+BURST = """
+from dataclasses import replace
+from tasks.events import emit, flush
+from tasks.resources import open_resources
+fact = next(f for f in open_resources("tiny").ledger.facts() if f.partition == "2024-03-20")
+for _ in range(10):
+    emit(fact)
+    emit(replace(fact, model="flights"))
+assert flush()
+print(fact.id)
+"""
+
+
+def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(copy):
+    """Beside the event that `process` itself sends; the other model's ten start one run of its own, which knows no such fact."""
+    copy.deployment("process/tiny", partition="2024-03-20")
+    fact = copy.run("python", "-c", BURST).split()[-1]
+    before = len(copy.runs_of("retrain"))
+    wait_until(lambda: {r["parameters"]["model"] for r in runs_about(copy, fact)} == {"tiny", "flights"})
+    time.sleep(20)  # longer than a run of the others would need to be created
+    found = runs_about(copy, fact)
+    assert sorted(r["parameters"]["model"] for r in found) == ["flights", "tiny"]
+    assert len(copy.runs_of("retrain")) <= before + 2
+    wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(copy, fact)))
+    said = copy.run("python", "-c", DECISIONS)
+    assert said.count(fact) == 1, said
+
+
+DECISIONS = """
+from tasks.resources import open_resources
+for d in open_resources("tiny").ledger.decisions():
+    print(d.fact_id, d.action, d.rule, d.outcome)
+"""
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def runs_about(copy: Copy, fact: str) -> list[dict]:
+    return [r for r in copy.runs_of("retrain") if r["parameters"].get("fact") == fact]
+
+
+def wait_until(said, seconds: float = 300) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not said():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
+        time.sleep(1)
+
+
+FOUND_WHILE_DOWN = """
+import os
+from tasks.events import emit
+from tasks.resources import open_resources
+from tasks.signals import seen_by_process
+from tasks.stages import NotDue, advance
+from tasks.walk import PROCESS
+res = open_resources("tiny")
+ref = res.ref("2024-03-24")
+for step in PROCESS:
+    try:
+        advance(step, ref, res)
+    except NotDue:
+        pass
+fact = next(seen_by_process(ref, res))
+assert res.ledger.record_fact(fact)
+emit(fact)
+print(fact.id, flush=True)
+os._exit(0)  # killed right after
+"""
+AGE = """
+import sqlalchemy as sa
+from tasks.ledger.tables import facts
+from tasks.resources import open_resources
+from datetime import UTC, datetime, timedelta
+with open_resources("tiny").ledger.engine.begin() as con:
+    con.execute(sa.update(facts).values(recorded_at=datetime.now(UTC) - timedelta(minutes=10)))
+"""
+
+
+@pytest.mark.slow
+def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(copy):
+    """The event is lost with the server and the process; the fact is not, and `remind` sends it again."""
+    copy.run("python", "-m", "ops.stack", "down")
+    fact = copy.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
+    copy.run("python", "-m", "ops.stack", "up")
+    assert runs_about(copy, fact) == []
+    copy.run("python", "-c", AGE)  # what waits is sent again after two minutes; they are not waited for here
+    copy.deployment("remind/all")
+    wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(copy, fact)), 600)
+    (run,) = runs_about(copy, fact)
+    assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
+    assert copy.run("python", "-c", DECISIONS).count(fact) == 1
+
+
 @pytest.mark.slow
 def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(copy):
     given = [

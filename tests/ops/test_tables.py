@@ -5,8 +5,17 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from ops.tables import gate_table, grid_table, never_table, time_table, year_table
-from tasks.contracts import Decision, Fact, Promotion
+from ops.tables import (
+    decision_table,
+    estimate_table,
+    gate_table,
+    grid_table,
+    hindsight_table,
+    never_table,
+    time_table,
+    year_table,
+)
+from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
 from tasks.summary import PartitionSummary
 
 AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
@@ -19,12 +28,12 @@ def text(table) -> list[list[str]]:
     return [line.split() for line in console.file.getvalue().splitlines()]
 
 
-def row(key: str, auc: float | None, loss: float | None, **changes) -> PartitionSummary:
+def row(key: str, auc: float | None, log_loss: float | None, **changes) -> PartitionSummary:
     given = {
         "rows": 28796, "quarantined": 3, "blocked": "", "version": "2", "mature": 28000,
         "drift_share": 0.6,
     }  # fmt: skip
-    return PartitionSummary(key=key, roc_auc=auc, log_loss=loss, **(given | changes))
+    return PartitionSummary(key=key, roc_auc=auc, log_loss=log_loss, **(given | changes))
 
 
 def test_a_month_is_one_line_of_80_columns_with_what_retraining_decided():
@@ -79,3 +88,32 @@ def test_the_gates_table_says_what_became_of_each_version():
     lines = text(gate_table(rows))
     assert ["2013-06-02", "v2", "-", "passed,", "champion"] in lines
     assert ["2013-06-02", "v3", "v2", "+0.0076", "-0.0024", "refused:", "gain", "over", "the"] in lines
+
+
+def test_every_fact_is_told_with_what_the_policy_made_of_it_and_why():
+    seen = (("a", "drift", "2 columns"), ("b", "due", "x"))
+    facts = tuple(Fact(n, "flights", kind, "2013-05", AS_OF, {"told": told}) for n, kind, told in seen)
+    decision = Decision("a", "flights", AS_OF, "decline", "cool-down", "10 days")
+    lines = text(decision_table([row("2013-05", 0.7, 0.5, facts=facts)], {"a": decision}))
+    assert ["2013-05", "drift:", "2", "columns", "declined:", "cool-down:", "10", "days"] in lines
+    assert ["2013-05", "due:", "x", "no", "decision", "yet"] in lines
+
+
+def test_a_promotion_in_hindsight_is_one_line():
+    helped = Hindsight(
+        "flights", 3, "5", "2", AS_OF, "helped", Interval(0.012, 0.001, 0.023), ("2013-08", "2013-09"), 9
+    )
+    early = Hindsight("flights", 4, "6", "5", AS_OF, "neutral", None, (), 0, "replaced after 0 of 2 partitions")
+    lines = text(hindsight_table([helped, early]))
+    assert ["v5", "v2", "+0.0120", "+0.0010", "+0.0230", "2013-08", "to", "2013-09", "helped"] in lines
+    assert any(line[:2] == ["v6", "v5"] and "neutral" in line for line in lines)
+
+
+def test_estimated_and_realised_stand_side_by_side_and_what_was_not_estimated_is_left_out():
+    rows = [
+        row("2013-05", 0.73, 0.46, loss=0.46, estimate=0.43, interval=(0.41, 0.52), estimated_auc=0.7),
+        row("2013-06", 0.7, 0.5),
+    ]
+    lines = text(estimate_table(rows))
+    assert ["2013-05", "0.430", "0.460", "0.410-0.520", "+0.030", "0.700", "0.730"] in lines
+    assert not any("2013-06" in line for line in lines)

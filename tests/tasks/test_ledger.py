@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tasks.contracts import Decision, Fact, Promotion
+from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
 from tasks.errors import StaleDecision, UnknownFact
 from tasks.ledger import database
 from tasks.ledger.chain import broken_links
@@ -177,11 +178,7 @@ def test_what_was_not_delivered_is_known(ledger):
 
 
 def test_rows_of_before_the_stages_are_chained_by_the_migration(ledger, tmp_path):
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/old.db") if "sqlite" in ledger.url else ledger.engine
-    if "sqlite" not in ledger.url:
-        metadata.drop_all(engine)
-        with engine.begin() as con:
-            con.execute(sa.text("DROP TABLE alembic_version"))
+    engine = bare(ledger, tmp_path)
     to_migration(engine, "0001")
     row = {
         "model": "m",
@@ -203,6 +200,16 @@ def test_rows_of_before_the_stages_are_chained_by_the_migration(ledger, tmp_path
     assert (found.champion().version, found.champion().against, found.champion().assurance) == ("2", 1, "asserted")
     assert found.undelivered() == []
     assert promote(found, "3", at(6)).sequence == 3
+
+
+def bare(ledger: Ledger, tmp_path: Path) -> sa.Engine:
+    """A database of the ledger's kind without tables."""
+    if "sqlite" in ledger.url:
+        return sa.create_engine(f"sqlite:///{tmp_path}/old.db")
+    metadata.drop_all(ledger.engine)
+    with ledger.engine.begin() as con:
+        con.execute(sa.text("DROP TABLE alembic_version"))
+    return ledger.engine
 
 
 def to_migration(engine: sa.Engine, revision: str) -> None:
@@ -238,6 +245,48 @@ def test_two_facts_cannot_both_retrain_at_the_same_time(ledger):
     ledger.close_decision("a", "failed", "too late to say so")
     assert (ledger.decision("a").outcome, ledger.decision("a").version) == ("promoted", "2")
     assert ledger.record_decision(retrain("b")).action == "retrain"
+
+
+def test_a_decision_keeps_what_it_saw_what_it_cost_and_what_the_gate_said(ledger):
+    ledger.record_fact(fact("a"))
+    ledger.record_decision(replace(retrain("a"), signals={"drifted": [True, False], "decay": {"rise": 0.1}}))
+    ledger.close_decision("a", "refused", "why", "3", 12.5, ["floor: passed", "gain: REFUSED"])
+    found = ledger.decision("a")
+    assert found.signals == {"drifted": [True, False], "decay": {"rise": 0.1}}
+    assert (found.seconds, found.gate) == (12.5, ("floor: passed", "gain: REFUSED"))
+    assert ledger.decisions() == [found]
+
+
+def test_facts_of_every_kind_wait_for_a_decision_but_a_moved_alias_waits_for_a_person(ledger):
+    for kind in ("drift", "decay", "estimate", "due", "person", "retry", "alias"):
+        ledger.record_fact(Fact(kind, "m", kind, "2013-05", at(6), {}))
+    assert {f.kind for f in ledger.undecided()} == {"drift", "decay", "estimate", "due", "person", "retry"}
+
+
+def test_a_promotion_is_judged_in_hindsight_once(ledger):
+    gain = Interval(0.01, -0.001, 0.02)
+    judged = Hindsight("m", 3, "5", "2", at(6), "neutral", gain, ("2013-04", "2013-05"), 900, "", "run")
+    assert [ledger.record_hindsight(judged), ledger.record_hindsight(replace(judged, verdict="hurt"))] == [True, False]
+    nothing = replace(judged, sequence=4, gain=None, partitions=())
+    assert ledger.record_hindsight(nothing)
+    found = ledger.hindsights()
+    assert [replace(h, recorded_at=None) for h in found] == [judged, nothing]
+    assert ledger.hindsight(3) == found[0]
+    assert ledger.hindsight(9) is None
+
+
+def test_decisions_of_before_are_kept_by_the_migration(ledger, tmp_path):
+    """They say nothing of what they saw, and that is what they say afterwards."""
+    engine = bare(ledger, tmp_path)
+    to_migration(engine, "0002")
+    with engine.begin() as con:
+        facts, decisions = (sa.Table(n, sa.MetaData(), autoload_with=con) for n in ("facts", "decisions"))
+        con.execute(sa.insert(facts).values(vars(fact("a")) | {"recorded_at": at(6)}))
+        old = {k: v for k, v in vars(retrain("a")).items() if k not in ("signals", "seconds", "gate")}
+        con.execute(sa.insert(decisions).values(old | {"recorded_at": at(6)}))
+    to_migration(engine, "head")
+    found = Ledger(engine.url.render_as_string(hide_password=False), "m").decision("a")
+    assert (found.action, found.signals, found.seconds, found.gate) == ("retrain", {}, 0.0, ())
 
 
 def test_models_do_not_see_each_other(ledger):

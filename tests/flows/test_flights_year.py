@@ -1,0 +1,54 @@
+"""A year of the bundled flights, month by month: page and event say the same, or the page says first where they differ."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.backfill import backfill
+from flows.process import process
+from flows.train import train
+from tasks.contracts import Stage
+from tasks.drift.columns import methods
+from tasks.drift.report import NEVER
+from tasks.resources import open_resources
+from tests.flows.test_history import said_by_evidently
+
+pytestmark = pytest.mark.slow
+MONTHS = [f"2013-{m:02d}" for m in range(4, 13)]
+
+
+@pytest.fixture
+def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str, prefect_server: None) -> None:
+    """The repository's own model and data, in a lake and a ledger of its own."""
+    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake")):
+        monkeypatch.setenv(f"EVERGREEN_{name}", str(tmp_path / value))
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+
+
+def test_for_every_month_evidentlys_page_and_the_event_say_the_same(flights):
+    backfill(model="flights", start="2013-01", end="2013-03")
+    train(model="flights", reason="first champion")
+    res = open_resources("flights")
+    wanted = methods(res.config)
+    for key in MONTHS:
+        process(model="flights", partition=key)
+        record = res.lake.record(Stage.MONITORING, key)
+        said = said_by_evidently(res, record)
+        columns = [c for c in record.data["columns"] if c["column"] in wanted]
+        scored = {c["column"]: c for c in columns if c["method"] == wanted[c["column"]].method}
+        assert set(said) == set(scored) == set(wanted)
+        for column, (threshold, drifted) in said.items():
+            assert threshold == (scored[column]["threshold"] or NEVER)
+            assert (drifted != scored[column]["drifted"]) == (column in record.data["differs"]), (key, column)
+        page = res.lake.path(Stage.MONITORING, key, "html").read_text()
+        assert f"{record.data['share']:.0%} of columns" in page
+        for column in record.data["differs"]:
+            assert page.index("Differs from the verdict") < page.index(f"Drift in column '{column}'")
+        facts = [f for f in res.ledger.facts() if (f.kind, f.partition) == ("drift", key)]
+        assert bool(facts) == record.data["detected"]
+        for fact in facts:
+            assert {c["column"] for c in fact.payload["signals"]} == {
+                c["column"] for c in record.data["columns"] if c["drifted"]
+            }
+            assert fact.payload["snapshot"] == record.data["snapshot"]
