@@ -61,7 +61,10 @@ class Monitoring(Strict):
     )
     outside: float = Field(0.01, gt=0, le=1, description="least share of rows outside the reference's range")
     alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="chance that a partition in which nothing changed sets off any alarm"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="chance that a partition in which nothing changed sets off any alarm; the outcomes and `multivariate` have their own",
     )
     block: Every = Field("D", description="rows of one such period are taken as dependent")
     resamples: int = Field(2000, ge=200, description="relabellings of the blocks that the null is made of")

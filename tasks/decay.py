@@ -11,7 +11,8 @@ from tasks.contracts import Interval, PartitionRef, Promotion, Record, Stage, Ve
 from tasks.errors import UnknownVersion
 from tasks.metrics import LEVEL
 from tasks.resources import Resources
-from tasks.scoring import champion_of
+from tasks.scoring import scored_by
+from tasks.stages import NotDue
 
 
 def decay_at(ref: PartitionRef, stage: Stage, res: Resources) -> dict[str, Any]:
@@ -26,11 +27,22 @@ def decay_at(ref: PartitionRef, stage: Stage, res: Resources) -> dict[str, Any]:
             "detected": False,
             "note": "nothing has matured" if stage is Stage.PERFORMANCE else "there is no estimate",
         }
-    blocks = [block for record in records for block in record.data["blocks"]]
-    rows, sums = (np.array([block[at] for block in blocks], dtype="float64") for at in (1, 2))
+    rows, sums = pooled(records)
     found = mean_bounds(sums, rows, LEVEL, res.config.gate.gain.resamples, res.config.training.seed)
     rise = decayed(found, expected_loss(ref, res), int(rows.sum()), rules)
     return {"value": found.value, "partitions": [record.partition for record in records], **rise}
+
+
+def pooled(records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and sum of losses of each block of time in some records; a block that spans partitions is one."""
+    found: dict[int, list[float]] = {}
+    for record in records:
+        for block, rows, loss in record.data["blocks"]:
+            held = found.setdefault(block, [0.0, 0.0])
+            held[0] += rows
+            held[1] += loss
+    rows, sums = np.array([found[block] for block in sorted(found)], dtype="float64").T
+    return rows, sums
 
 
 def newest_records(ref: PartitionRef, stage: Stage, res: Resources) -> list[Record]:
@@ -51,20 +63,22 @@ def newest_records(ref: PartitionRef, stage: Stage, res: Resources) -> list[Reco
 
 
 def by_block(losses: np.ndarray, numbers: np.ndarray) -> list[list[float]]:
-    """Rows' losses as `[block, rows, sum of losses]`, oldest first: what a record keeps of them."""
-    if not len(losses):
+    """Rows' losses as `[block, rows, sum of losses]`, oldest first: what a record keeps of them; nothing where a loss is not finite."""
+    if not len(losses) or not np.isfinite(losses).all():
         return []
     sums, rows = block_sums(losses, numbers)
     return [[int(b), int(r), float(s)] for b, r, s in zip(np.unique(numbers), rows, sums, strict=True)]
 
 
 def expected_loss(ref: PartitionRef, res: Resources) -> Interval | None:
-    """What the gate saw of the loss of the partition's champion."""
+    """What the gate had seen, when a partition was scored, of the loss of the version that scored it."""
     try:
-        version = res.registry.recall(champion_of(ref, res).version)
-    except UnknownVersion:
+        champion = scored_by(ref, res)
+        version = res.registry.recall(champion.version)
+    except (NotDue, UnknownVersion):
         return None
-    return judged_loss(version, res.config.target.judged_by, res.ledger.promotions())
+    rows = [row for row in res.ledger.promotions() if row.sequence <= champion.sequence]
+    return judged_loss(version, res.config.target.judged_by, rows)
 
 
 def judged_loss(version: Version, loss: str, rows: Sequence[Promotion]) -> Interval | None:

@@ -6,10 +6,8 @@ from typing import Any, Literal
 from prefect import get_run_logger
 from prefect.settings import get_current_settings
 
-from tasks.contracts import Action, Promotion, Version
+from tasks.contracts import AUTOMATION, Action, Promotion, Version
 from tasks.resources import Resources
-
-AUTOMATION = "evergreen"
 
 
 def assurance(by: str) -> Literal["automation", "asserted", "authenticated"]:

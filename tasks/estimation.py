@@ -158,7 +158,12 @@ def _numbers(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
-    rules = [config.target.model_dump(), config.gate.gain.model_dump(), config.training.seed]
+    rules = [
+        config.target.model_dump(),
+        config.features.model_dump(),
+        config.gate.gain.model_dump(),
+        config.training.seed,
+    ]
     return {
         "predictions": made_from(ref, res, Stage.PREDICTIONS).digest,
         "model": model_input(champion_of(ref, res)),

@@ -71,9 +71,10 @@ def emit_decision(decision: Decision, fact: Fact) -> None:
 
 
 def emit_hindsight(judged: Hindsight) -> None:
-    """Tell whether a promotion helped."""
+    """Tell whether a promotion helped; told twice it is one event."""
     emit_event(
         event=VERDICT,
+        id=uuid5(NAMESPACE, f"{judged.model} {judged.sequence}"),
         resource=resource(judged.model, version=judged.version),
         payload=asdict(judged) | {"as_of": judged.as_of.isoformat(), "recorded_at": None},
     )

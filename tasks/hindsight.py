@@ -1,15 +1,16 @@
 """Whether promotions helped: each champion against the version it replaced, which goes on scoring in the shadow until that is known."""
 
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.bootstrap import paired_gain
-from tasks.contracts import Hindsight, Interval, PartitionRef, Promotion, Stage
-from tasks.entries import AUTOMATION
+from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promotion, Stage
 from tasks.errors import EvergreenError
 from tasks.events import emit_hindsight
+from tasks.history import reigns
 from tasks.metrics import row_loss
 from tasks.promotion import roll_back
 from tasks.resources import Resources
@@ -30,7 +31,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
     """
     if not res.config.retraining.hindsight.partitions:
         return []
-    made = res.ledger.champions()
+    made = reigns(res.ledger.promotions())
     known = {h.sequence for h in res.ledger.hindsights()}
     found = []
     for at, row in enumerate(made):
@@ -40,7 +41,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
                 emit_hindsight(judged)
                 get_run_logger().info("%s: %s", res.config.name, told(judged))
                 found.append(judged)
-    roll_back_hurt(found, res)
+    roll_back_hurt(res)
     return found
 
 
@@ -55,6 +56,8 @@ def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hinds
     note = "" if complete else f"replaced after {len(matured)} of {rules.partitions} partitions"
     moment = max([ref.as_of for ref in matured], default=following.as_of if following else row.as_of)
     gain, rows = compare_with_former(row, matured, res) if matured else (None, 0)
+    if gain is not None and not all(map(isfinite, (gain.value, gain.lower, gain.upper))):
+        gain, note = None, "; ".join(n for n in (note, "too few blocks of time to judge the gain") if n)
     return Hindsight(
         model=row.model,
         sequence=row.sequence,
@@ -134,18 +137,20 @@ def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.Data
     return pd.concat(frames, ignore_index=True)
 
 
-def roll_back_hurt(found: list[Hindsight], res: Resources) -> None:
-    """Roll back from a champion that hurt, where model.yaml allows it. What cannot be done now is logged, and left to people."""
-    champion = res.ledger.champion()
-    for judged in found:
-        if judged.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
-            continue
-        if champion is None or champion.sequence != judged.sequence:
-            continue  # it is champion no longer
-        try:
-            roll_back(judged.previous, AUTOMATION, told(judged), judged.as_of, res)
-        except EvergreenError as error:
-            get_run_logger().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
+def roll_back_hurt(res: Resources) -> None:
+    """Roll back from the champion if its promotion hurt and model.yaml allows it; a run that died before it did is made up for.
+
+    What cannot be done now is logged, and tried again by the next run.
+    """
+    made = reigns(res.ledger.promotions())
+    champion = made[-1] if made else None
+    judged = res.ledger.hindsight(champion.sequence) if champion else None
+    if champion is None or judged is None or judged.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
+        return
+    try:
+        roll_back(judged.previous, AUTOMATION, told(judged), max(judged.as_of, champion.as_of), res)
+    except EvergreenError as error:
+        get_run_logger().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
 
 
 def told(judged: Hindsight) -> str:

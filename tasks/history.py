@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from tasks.contracts import Promotion, Version
-from tasks.entries import AUTOMATION
+from tasks.contracts import AUTOMATION, Promotion, Version
 from tasks.errors import StaleDecision
 
 
@@ -22,6 +22,16 @@ def asked(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -
     """Whether a person has been asked about a version while this champion was in force."""
     against = champion.sequence if champion else 0
     return any(r.action == "request" and r.version == version and r.against == against for r in rows)
+
+
+def trained_at(rows: Sequence[Promotion]) -> datetime | None:
+    """As-of of the newest training, or judgement by a person, that made a challenger or champion; None when there was none."""
+    return max((row.as_of for row in rows if row.action in ("stage", "promote", "adopt")), default=None)
+
+
+def reigns(rows: Sequence[Promotion]) -> list[Promotion]:
+    """The rows that began a champion's reign, oldest first: an alias that was put back began none."""
+    return [row for row in rows if row.to_stage == "champion" and row.action != "restore"]
 
 
 def predecessor(history: Sequence[Promotion]) -> str | None:

@@ -1,5 +1,6 @@
 """The rows that judged a champion: what is known of how it does on rows that it had not learned from. Imports no Prefect."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from configs.schema import ModelConfig
@@ -23,18 +24,28 @@ def judged_version(champion: Promotion, res: Resources) -> Version:
     return res.registry.recall(version.judged_as) if version.judged_as else version
 
 
-def holdout_rows(judged: Version, res: Resources) -> "pd.DataFrame":
-    """Valid rows of the holdout that judged a version, with what it says of them; there may be none left."""
+def holdout_rows(champion: Promotion, res: Resources) -> "pd.DataFrame":
+    """Valid rows of the holdout that judged a champion, with what the judged version says of them; there may be none left.
+
+    Raises: as `judged_version`.
+    """
     import pandas as pd
 
-    config = res.config
-    start, end = judged.window_end, judged.window_end + config.training.window.holdout
+    config, judged = res.config, judged_version(champion, res)
+    start, end = judged.window_end, holdout_end(champion, judged, config)
     frames = [res.lake.read(Stage.VALID, key) for key in validated(res) if _overlaps(res, key, start, end)]
     frames = [f[(f[config.time] >= start) & (f[config.time] < end)] for f in frames]
     if not any(map(len, frames)):
         return no_rows(config)
     rows = pd.concat(frames, ignore_index=True)
     return rows.assign(**prediction_columns(predict(res.load(judged.version), rows, config), config.target))
+
+
+def holdout_end(champion: Promotion, judged: Version, config: ModelConfig) -> datetime:
+    """Where the holdout ended: where the refit's window does, else by model.yaml, and never after the champion was made."""
+    if judged.version != champion.version:
+        return champion.window_end
+    return min(judged.window_end + config.training.window.holdout, champion.as_of)
 
 
 def no_rows(config: ModelConfig) -> "pd.DataFrame":
@@ -51,7 +62,7 @@ def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    config, rows = res.config, holdout_rows(judged_version(champion, res), res)
+    config, rows = res.config, holdout_rows(champion, res)
     if rows.empty:
         return rows
     start, end = rows[config.time].min(), rows[config.time].max()
@@ -71,6 +82,6 @@ def validated(res: Resources) -> list[str]:
     return [r.partition for r in records if r and r.status == "done"]
 
 
-def _overlaps(res: Resources, key: str, start: object, end: object) -> bool:
+def _overlaps(res: Resources, key: str, start: datetime, end: datetime) -> bool:
     ref = res.ref(key)
-    return bool(ref.start < end and ref.end > start)  # type: ignore[operator]
+    return ref.start < end and ref.end > start

@@ -11,7 +11,7 @@ from tasks.features import predict
 from tasks.lake import digest_json
 from tasks.metrics import finite, intervals, measure, row_loss
 from tasks.resources import Resources
-from tasks.scoring import champion_of
+from tasks.scoring import scored_by
 from tasks.stages import Made, Step, made_from
 from tasks.targets import outcomes, prediction_array, prediction_columns
 from tasks.window import labelled_blocks
@@ -48,7 +48,7 @@ def assess(ref: PartitionRef, res: Resources) -> Made:
         "intervals": {name: [*finite({"l": i.lower, "u": i.upper}).values()] for name, i in bounds.items()},
         "blocks": by_block(row_loss(outcome, said, target), blocks),
         "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
-        "target": target_drift(ref, joined, champion_of(ref, res), res),
+        "target": target_drift(joined, scored_by(ref, res), res),
     }
     return Made(rows=len(joined), data=show_performance(ref, data, res))
 
@@ -87,11 +87,8 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     made = {str(stage): made_from(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
-    rules = [
-        config.monitoring.block,
-        config.monitoring.alpha,
-        config.gate.gain.model_dump(),
-    ]
+    watch = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})
+    rules = [watch, config.gate.gain.model_dump(), config.training.seed]
     return {**made, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
 
 

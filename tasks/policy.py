@@ -14,7 +14,7 @@ from tasks.contracts import Decision, Fact, Situation
 def decide(fact: Fact, now: Situation, rules: Retraining) -> Decision:
     """The decision about one fact. The first rule that refuses decides; when none does, the fact's own kind is the rule.
 
-    A person's wish passes every rule but those that keep one training at a time.
+    A person's wish, and its retry, passes every rule but those that keep one training at a time.
     """
     seen = signals(fact, now)
     for rule, reason in refusals(fact, now, rules):
@@ -25,11 +25,14 @@ def decide(fact: Fact, now: Situation, rules: Retraining) -> Decision:
 def refusals(fact: Fact, now: Situation, rules: Retraining) -> Iterator[tuple[str, str]]:
     """Every rule that refuses, with its reason, in the order in which they decide."""
     yield from _one_at_a_time(now)
-    if fact.kind == "person":
+    if fact.payload.get("kind", fact.kind) == "person":
         return
     if not rules.enabled:
         yield "disabled", "retraining.enabled is false"
     yield from _counts(fact, now, rules)
+    about = fact.payload.get("champion")
+    if about and now.champion and about != now.champion.version:
+        yield "superseded", f"it was seen of version {about}, and version {now.champion.version} is champion now"
     since = last_training(now)
     if since is None:
         return
@@ -86,9 +89,9 @@ def _budget(now: Situation, rules: Retraining) -> Iterator[tuple[str, str]]:
 
 
 def last_training(now: Situation) -> datetime | None:
-    """As-of of the newest training that ended with a verdict of the gate; the champion's own counts."""
-    moments = [x.as_of for x in (now.champion, now.last) if x]
-    return max(moments, default=None)
+    """As-of of the newest training that ended with a verdict of the gate; a return to an earlier champion is none."""
+    moments = [now.trained, now.last.as_of if now.last else None]
+    return max((m for m in moments if m), default=None)
 
 
 def reason_for(fact: Fact, now: Situation) -> str:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts import Comparison, GateDecision, Promotion, Stage, Training, Version
+from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
 from tasks.delivery import deliver
-from tasks.entries import AUTOMATION, write
+from tasks.entries import write
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.evaluation import query
 from tasks.features import predict
@@ -55,7 +55,9 @@ def stage(
         retired = res.registry.version(earlier.version)
         write("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
     row = write("stage", version, champion, as_of, reason, found, res, by)
-    res.registry.recall(version.version)  # remembered here, it can be watched when MLflow is down
+    for number in filter(None, (version.version, version.judged_as)):
+        res.registry.recall(number)  # remembered here, it can be watched when MLflow is down
+        res.load(number)
     deliver(res)
     return row
 

@@ -12,8 +12,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Situation, Stage, Training
 from tasks.decay import decay_at
+from tasks.errors import EvergreenError
 from tasks.events import emit_decision, resend_undecided, tell
-from tasks.history import asked
+from tasks.history import asked, trained_at
 from tasks.labels import COLLECT
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.policy import decide
@@ -74,9 +75,12 @@ def situation(fact: Fact, res: Resources) -> Situation:
     decisions, champion, staged = ledger.decisions(), ledger.champion(), ledger.challenger()
     judged = [d for d in decisions if d.outcome in JUDGED]
     waits = staged and asked(staged.version, champion, ledger.promotions())
+    own = earlier_attempts(fact, res)
     spent = [d for d in decisions if d.action == "retrain" and fact.as_of - budget.period < d.as_of <= fact.as_of]
+    spent = [d for d in spent if d.fact_id not in own]
     return Situation(
         champion=champion,
+        trained=trained_at(ledger.promotions()),
         last=judged[-1] if judged else None,
         in_flight=ledger.in_flight(),
         in_shadow=None if waits else staged,
@@ -86,6 +90,15 @@ def situation(fact: Fact, res: Resources) -> Situation:
         seconds=sum(d.seconds for d in spent),
         seen=newest_values(fact, res),
     )
+
+
+def earlier_attempts(fact: Fact, res: Resources) -> set[str]:
+    """The facts that a retry stands for: they do not spend its budget."""
+    found: set[str] = set()
+    while before := fact.payload.get("fact"):
+        found.add(str(before))
+        fact = res.ledger.fact(str(before))
+    return found
 
 
 def drifted_before(fact: Fact, res: Resources) -> tuple[bool, ...]:
@@ -114,11 +127,16 @@ def new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bo
 
 def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bool) -> int:
     """The rows of one partition with a known outcome from after the champion's window."""
-    if collect:
-        try:
+    try:
+        if collect:
             advance(COLLECT, ref, res)
-        except NotDue:
-            return 0
+        return _count(ref, champion, res)
+    except (NotDue, EvergreenError) as why:
+        get_run_logger().warning("labels of %s cannot be counted: %s", ref, why)
+        return 0
+
+
+def _count(ref: PartitionRef, champion: Promotion, res: Resources) -> int:
     record = done(Stage.LABELS, ref, res)
     if record is None or done(Stage.VALID, ref, res) is None:
         return 0
@@ -152,15 +170,18 @@ def _newest(stage: Stage, refs: list[PartitionRef], res: Resources) -> Record | 
 
 
 def tell_due(res: Resources) -> Fact | None:
-    """Tell that a training is due by time or by new labels, where model.yaml asks for it; once."""
+    """Tell that a training is due by time or by new labels, where model.yaml asks for it; once a partition, and after the cool-down."""
     rules, champion = res.config.retraining.signals, res.ledger.champion()
     by_labels = rules.new_labels or rules.growth
     if champion is None or not (rules.every or by_labels):
         return None
-    ref, judged = newest_ref(res), [d for d in res.ledger.decisions() if d.outcome in JUDGED]
+    ref, judged = newest_ref(res), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
+    since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
+    if ref.as_of - since < res.config.retraining.cool_down:
+        return None
     labels = new_labels(champion, ref.as_of, res) if by_labels else 0
-    found = due_fact(ref, champion, judged[-1] if judged else None, labels, res)
-    if found:
+    found = due_fact(ref, champion, since, labels, res)
+    if found and not res.ledger.has_fact(found.id):
         tell(found, res)
     return found
 
@@ -215,12 +236,17 @@ class Clock:
 
 @contextmanager
 def closing(decision: Decision, ledger: Ledger) -> Iterator[Clock]:
-    """Note on the decision that its retraining failed when the body does, and what it cost; yields the clock that tells."""
+    """Note on the decision how its retraining ended when the body fails, and what it cost; yields the clock that tells.
+
+    What the body had already written into the ledger is the outcome, else it failed.
+    """
     clock = Clock(time.monotonic())
     try:
         yield clock
     except BaseException as error:
-        ledger.close_decision(decision.fact_id, "failed", f"{type(error).__name__}: {error}", seconds=clock.seconds)
+        outcome, detail, version = _came_to(decision, ledger) or ("failed", "", "")
+        why = "; ".join(part for part in (detail, f"{type(error).__name__}: {error}") if part)
+        ledger.close_decision(decision.fact_id, outcome, why, version, clock.seconds)
         raise
 
 

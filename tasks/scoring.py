@@ -2,6 +2,7 @@
 
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.features import predict
+from tasks.history import reigns
 from tasks.resources import Resources
 from tasks.stages import Made, NotDue, Step, made_from
 from tasks.targets import prediction_columns
@@ -50,6 +51,15 @@ def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
     return champion
 
 
+def scored_by(ref: PartitionRef, res: Resources) -> Promotion:
+    """The promotion of the version whose predictions of a partition are there, whatever is champion at the ref's moment.
+
+    Raises:
+        NotDue: it was not scored.
+    """
+    return champion_of(res.ref(ref.key, made_from(ref, res, Stage.PREDICTIONS).as_of), res)
+
+
 def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
     """The row that staged the challenger in force at the partition's as-of.
 
@@ -68,7 +78,8 @@ def former_of(ref: PartitionRef, res: Resources) -> Promotion:
     Raises:
         NotDue: there was none, or it is known whether the replacement helped.
     """
-    champion = res.ledger.champion(ref.as_of)
+    made = [row for row in reigns(res.ledger.promotions()) if row.as_of < ref.as_of]
+    champion = made[-1] if made else None
     promoted = champion is not None and champion.action in ("promote", "adopt") and champion.against
     if champion is None or not promoted or not res.config.retraining.hindsight.partitions:
         raise NotDue("no version was replaced")

@@ -69,7 +69,9 @@ def drift_fact(record: Record, res: Resources) -> Iterator[Fact]:
         "report": record.data["report"],
         **links(record, res),
     }
-    yield fact("drift", record.model, record.partition, record.as_of, [dict(record.inputs), columns], payload)
+    made_of = {name: digest for name, digest in record.inputs.items() if name != "config"}
+    what = sorted([c["column"], c["method"]] for c in columns)
+    yield fact("drift", record.model, record.partition, record.as_of, [made_of, what], payload)
 
 
 def estimate_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
@@ -96,26 +98,21 @@ def distrust(ref: PartitionRef, rise: float, after: int, res: Resources) -> str:
 
 
 def past_errors(ref: PartitionRef, res: Resources) -> list[float]:
-    """Realised minus estimated loss of every earlier partition whose labels had matured by the ref's moment, oldest first."""
+    """Realised minus estimated loss of every other partition that was assessed by the ref's moment, oldest first."""
     found = []
     for key in res.lake.keys(Stage.PERFORMANCE):
         record = done(Stage.PERFORMANCE, res.ref(key), res)
-        if (
-            record
-            and res.ref(key).as_of <= ref.as_of
-            and key != ref.key
-            and record.data["estimate"]["error"] is not None
-        ):
-            found.append(float(record.data["estimate"]["error"]))
+        error = record.data["estimate"]["error"] if record and key != ref.key and record.as_of <= ref.as_of else None
+        if error is not None:
+            found.append(float(error))
     return found
 
 
-def due_fact(ref: PartitionRef, champion: Promotion, last: Decision | None, labels: int, res: Resources) -> Fact | None:
-    """The fact that a training is due by model.yaml, by time or by new labels; one for each champion and last training.
+def due_fact(ref: PartitionRef, champion: Promotion, since: datetime, labels: int, res: Resources) -> Fact | None:
+    """The fact that a training is due by model.yaml, by time or by new labels, at a partition's moment.
 
-    `labels` counts the rows that matured since the champion's window, as of the ref's moment.
+    `since` is the last training's, `labels` counts the rows that matured since the champion's window.
     """
-    since = max([champion.as_of, *([last.as_of] if last else [])])
     told = next(_dues(ref.as_of - since, labels, champion, res), "")
     if not told:
         return None

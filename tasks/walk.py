@@ -11,6 +11,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
 from tasks.drift.sketching import SKETCH
 from tasks.drift.watch import WATCH
+from tasks.errors import EvergreenError
 from tasks.estimation import ESTIMATE
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
@@ -26,7 +27,9 @@ PROCESS = (INGEST, VALIDATE, SKETCH, SCORE, ESTIMATE, WATCH, SHADOW, FORMER)
 OUTCOMES = (COLLECT, ASSESS)
 ALL = PROCESS + OUTCOMES
 IN_SHADOW = (SHADOW, FORMER)
-"""Steps that most partitions do not need: nothing waits for them."""
+"""Steps that most partitions do not need."""
+ASIDE = (ESTIMATE, *IN_SHADOW)
+"""Steps that nothing waits for: where one fails, the partition goes on."""
 
 
 def steps_of(config: ModelConfig) -> tuple[Step, ...]:
@@ -93,6 +96,12 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool
             record = advance_partition(step, ref, res, again)
         except NotDue as reason:
             passed.append((step.verb, "waiting", str(reason)))
+            continue
+        except EvergreenError as error:
+            if step not in ASIDE:
+                raise
+            get_run_logger().error("%s %s failed, and nothing waits for it: %s", step.verb, ref, error)
+            passed.append((step.verb, "failed", str(error)))
             continue
         if record.status == "blocked":
             return Passage(ref.key, (*passed, (step.verb, "blocked", record.reason)), newly_blocked=record.reason)

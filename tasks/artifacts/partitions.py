@@ -76,10 +76,9 @@ def _links(res: Resources, key: str) -> list[str]:
 
 
 def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
-    """The drift table of the newest partition of a run."""
+    """The drift table of each partition of a run, so that the artifact's history is the model's; the newest dozen of many."""
     records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
-    if records:
-        newest = records[-1]
+    for newest in records[-12:]:
         share, version, note = newest.data["share"], newest.data["version"], newest.data["note"]
         text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} knows"
         create_table_artifact(

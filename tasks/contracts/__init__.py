@@ -6,6 +6,7 @@ Every time is an aware datetime in UTC. Every range is half-open, `[start, end)`
 from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
 from tasks.contracts.decisions import (
     AFTER,
+    AUTOMATION,
     Action,
     Decision,
     Fact,
@@ -22,6 +23,7 @@ from tasks.contracts.partitions import Freshness, PartitionRef, Passage, Record,
 
 __all__ = [
     "AFTER",
+    "AUTOMATION",
     "BASELINE",
     "Action",
     "ColumnDrift",

@@ -75,6 +75,8 @@ class Hindsight:
     recorded_at: datetime | None = None
 
 
+AUTOMATION = "evergreen"
+"""Who acts where nobody does."""
 Action = Literal["register", "stage", "request", "promote", "refuse", "retire", "rollback", "adopt", "restore"]
 
 
@@ -130,14 +132,15 @@ class Promotion:
 class Situation:
     """What the policy looks at beside the fact, as of the fact's moment.
 
-    `champion` is today's, `last` the newest retraining that ended with a gate's verdict, `in_flight` one that has not ended,
-    `in_shadow` the row of a challenger that has not yet held up or failed (one that waits for a person does not count).
-    `drifted` says of the last watched partitions, newest last, whether drift was found in each. `new_labels` counts rows
-    that matured since the champion's window. `runs` and `seconds` are what retrainings have cost in the budget's period.
-    `seen` has the newest values of every signal, for the record.
+    `champion` is today's. `trained` is the moment of the newest training that made a challenger, `last` the newest
+    retraining that ended with a gate's verdict, `in_flight` one that has not ended, `in_shadow` the row of a challenger that
+    has not yet held up or failed (one that waits for a person does not count). `drifted` says of the last watched partitions,
+    newest last, whether drift was found in each. `new_labels` counts rows that matured since the champion's window. `runs` and
+    `seconds` are what retrainings have cost in the budget's period. `seen` has the newest values of every signal, for the record.
     """
 
     champion: Promotion | None = None
+    trained: datetime | None = None
     last: Decision | None = None
     in_flight: Decision | None = None
     in_shadow: Promotion | None = None

@@ -21,7 +21,7 @@ error, and nothing is: the check is "not calibrated". Imports no Prefect.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
+from math import ceil, comb
 from typing import NamedTuple
 
 import numpy as np
@@ -88,8 +88,9 @@ def check(
 ) -> Check:
     """Score every column of the current sketch against the reference, and find what is beyond chance.
 
-    `effects` has the effect sizes of the signals `missing`, `new categories` and `outside range`. Blocks of
-    both sides must be different periods. `seed` makes the deals; the same inputs give the same alarms.
+    `resamples` deals are drawn, or as many as `alpha` needs if that is more. `effects` has the effect sizes of the signals
+    `missing`, `new categories` and `outside range`. Blocks of both sides must be different periods. `seed` makes the deals;
+    the same inputs give the same alarms.
     """
     if both := set(reference.blocks) & set(current.blocks):
         raise ValueError(
@@ -98,7 +99,8 @@ def check(
     pooled, count = union([reference.of(tuple(methods)), current.of(tuple(methods))]), len(current.blocks)
     now = np.isin(pooled.blocks, current.blocks)
     note = uncalibrated(len(reference.blocks), count, alpha)
-    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, resamples, seed)
+    drawn = max(resamples, ceil(CALIBRATED / alpha))
+    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
     signals = [s for name, method in methods.items() for s in _signals(name, pooled, now, sides, method, effects)]
     alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)

@@ -7,6 +7,7 @@ anew each time: a permutation test, exact where blocks are exchangeable. Imports
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,9 +56,10 @@ def judged(
         note = f"not calibrated: {now.sum()} blocks against {(~now).sum()}, {LEAST} of each are needed"
         return ColumnDrift(NAME, METHOD, None, None, drifted=False, effect=rules.auc, reference=told, note=note)
     score = auc_by_blocks(x, at, now, seed)
-    chance = np.sort([auc_by_blocks(x, at, side, seed) for side in _deals(now, rules.resamples, seed)])
+    drawn = max(rules.resamples, ceil(1 / watch.alpha))
+    chance = np.sort([auc_by_blocks(x, at, side, seed) for side in _deals(now, drawn, seed)])
     p_value = (1 + int((chance >= score).sum())) / (len(chance) + 1)
-    bound = chance[len(chance) - max(1, int(watch.alpha * (len(chance) + 1)))]
+    bound = chance[len(chance) - int(watch.alpha * (len(chance) + 1))]
     threshold = max(rules.auc, float(np.nextafter(bound, 1)))
     return ColumnDrift(NAME, METHOD, score, threshold, score >= threshold, rules.auc, p_value, reference=told)
 

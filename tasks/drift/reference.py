@@ -126,7 +126,7 @@ def _predictions(ref: PartitionRef, version: Version, champion: Promotion, res: 
     except UnknownVersion as error:
         nothing = _sketch_predictions(no_rows(res.config), res.config)
         return Reference((PREDICTION,), str(error), nothing, partial(no_rows, res.config), str(error))
-    make = partial(holdout_rows, judged, res)
+    make = partial(holdout_rows, champion, res)
     found = kept(home(champion, res, "holdout"), lambda: _sketch_predictions(make(), res.config))
     told = f"what version {judged.version} said of its holdout"
     return Reference((PREDICTION,), told, found, lambda: spaced(make(), res.config.monitoring.sample_rows))

@@ -47,6 +47,7 @@ def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion
         f"the verdict is on all rows.",
         *(f"{name} against {what}." for name, what in drift.references.items()),
         *(f"{k}: {v}" for k, v in about.items()),
+        *(f"{name}: {url}" for name, url in links(champion, res).items() if url),
     ]
     page = build(snapshot, drift, title, notes)
     estimated = res.lake.record(Stage.ESTIMATES, ref.key)
@@ -57,6 +58,12 @@ def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion
         draft.write_text(as_html(page), encoding="utf-8")
     project, number = publish(page, res.settings.evidently_workspace, config, ref.key)
     return replace(drift, report=str(html), project=project, snapshot=number)
+
+
+def links(champion: Promotion, res: Resources) -> dict[str, str]:
+    """Where to read on: the version in MLflow, and the run that made this page in Prefect."""
+    run = f"{res.settings.prefect_url}/runs/flow-run/{res.flow_run}" if res.flow_run else ""
+    return {"MLflow": res.registry.version_url(champion.version), "Prefect": run}
 
 
 def current_rows(ref: PartitionRef, res: Resources) -> "pd.DataFrame":

@@ -1,12 +1,13 @@
 """Drift of the outcomes themselves, once a partition's labels have matured."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from configs.schema import ModelConfig
 from tasks.blocks import block_names
-from tasks.contracts import ColumnDrift, PartitionRef, Promotion, Stage
+from tasks.contracts import ColumnDrift, Promotion, Stage
 from tasks.drift.alarms import check
 from tasks.drift.reference import home, kept, keys_between, without
 from tasks.drift.sketches import Sketch, sketch
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
 TARGET = "target"
 
 
-def target_drift(ref: PartitionRef, labelled: "pd.DataFrame", champion: Promotion, res: Resources) -> dict[str, Any]:
-    """One signal: the matured outcomes of a partition against those of the champion's window, by blocks of time.
+def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) -> dict[str, Any]:
+    """One signal: the matured outcomes of a partition against those of its champion's window, by blocks of time.
 
     `labelled` has time and outcome. A check of its own: its error rate is `monitoring.alpha` beside the features' check.
     Returns the fields of a `ColumnDrift`; empty where the champion's window is not known here.
     """
     config, rules = res.config, res.config.monitoring
     try:
-        window = kept(home(champion, res, TARGET), partial(_window, champion, res))
+        keys = labelled_keys(champion, res)
+        window = kept(home(champion, res, f"{TARGET}-{len(keys)}"), partial(_window, keys, champion, res))
     except UnknownVersion:
         return {}
     current = sketch_outcomes(labelled, config)
@@ -73,16 +75,20 @@ def sketch_outcomes(labelled: "pd.DataFrame", config: ModelConfig) -> Sketch:
     return sketch(pd.DataFrame({TARGET: values}), blocks, (TARGET,), (TARGET,) if text else ())
 
 
-def _window(champion: Promotion, res: Resources) -> Sketch:
+def labelled_keys(champion: Promotion, res: Resources) -> list[str]:
+    """The partitions of the champion's window whose labels are there."""
+    version = res.registry.recall(champion.version)
+    keys = keys_between(version.window_start, version.window_end, res)
+    return [key for key in keys if (r := res.lake.record(Stage.LABELS, key)) and r.status == "done"]
+
+
+def _window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
     """The outcomes that the champion learned from, as they were known when it was made."""
     import pandas as pd
 
     config, version = res.config, res.registry.recall(champion.version)
     frames = []
-    for key in keys_between(version.window_start, version.window_end, res):
-        record = res.lake.record(Stage.LABELS, key)
-        if record is None or record.status != "done":
-            continue
+    for key in keys:
         labels = res.lake.read(Stage.LABELS, key)
         known = labels[labels[config.target.column].notna() & (labels["known_at"] <= champion.as_of)]
         rows = res.lake.read(Stage.VALID, key, [config.key, config.time])

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from configs.monitoring import Monitoring
 from tasks.blocks import block_names
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
-from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check
+from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated
 from tasks.drift.columns import PREDICTION, methods, texts
 from tasks.drift.multivariate import multivariate_drift
 from tasks.drift.reference import Reference, a_year_before, before, feature_importances, keys_between, references
@@ -47,9 +47,11 @@ def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:
 
 
 def judge(current: Sketch, against: list[Reference], importance: dict[str, float], res: Resources) -> Drift:
-    """The verdict. Each reference's columns are one check; the checks share `alpha` out by their numbers of columns."""
+    """The verdict. Each reference's columns are one check; those that can be judged share `alpha` out by their numbers of columns."""
     config, rules = res.config, res.config.monitoring
-    counted = sum(len(r.columns) for r in against if not r.gap)
+    blocks = len(current.blocks)
+    usable = [r for r in against if not r.gap and not uncalibrated(len(r.sketch.blocks), blocks, rules.alpha)]
+    counted = sum(len(r.columns) for r in usable)
     columns: list[ColumnDrift] = []
     notes = []
     for reference in against:
@@ -58,7 +60,7 @@ def judge(current: Sketch, against: list[Reference], importance: dict[str, float
             current.of(reference.columns),
             {name: method for name, method in methods(config).items() if name in reference.columns},
             {MISSING: rules.missing, NEW: rules.new_categories, OUTSIDE: rules.outside},
-            alpha=rules.alpha * len(reference.columns) / max(counted, 1),
+            alpha=rules.alpha * (len(reference.columns) / counted if reference in usable else 1),
             resamples=rules.resamples,
             seed=config.training.seed,
         )
@@ -125,7 +127,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         "predictions": scored.digest,
         "sketches": made_from(ref, res, Stage.SKETCHES).digest,
         "model": model_input(champion_of(ref, res)),
-        "config": digest_json(rules.model_dump()),
+        "config": digest_json(rules.model_dump(exclude={"decay"})),
     }
     others = before(ref, res) if rules.reference == "trailing" else []
     if rules.seasonal or rules.reference == "season":

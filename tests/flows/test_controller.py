@@ -17,6 +17,7 @@ from tasks.events import flush
 from tasks.policy import decide
 from tasks.resources import Resources, open_resources
 from tasks.retraining import situation
+from tasks.signals import past_errors
 from tests.conftest import SHIFTED_FROM, day_file, parcels
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -99,17 +100,31 @@ def test_a_loss_that_rose_on_pooled_days_is_a_fact_that_retrains_where_drift_doe
 
 
 def test_an_estimated_decay_counts_only_once_estimates_have_proved_themselves(world):
-    """The rule of lateness changes with the weight, so the estimate errs by more than any rise: never trusted."""
-    shift(world, 13)
+    """Any rise is a decay here, and each fact says whether the estimates before it had been good enough."""
     signals = "{signals: {drift: null, decay: false, estimate: {after: 2}}}"
-    configure(world, monitoring="{block: H, sample_rows: 1000, decay: {least: 0.000001}}", retraining=signals)
+    configure(
+        world, monitoring="{block: H, sample_rows: 1000, decay: {least: 0.000001, partitions: 3}}", retraining=signals
+    )
     res = begun(world)
+    hard_rows(world, 12, 13)
     pass_by(10, 11, 12, 13)
     found = [f for f in res.ledger.facts() if f.kind == "estimate"]
+    assert found
+    first = found[0]
+    errors = past_errors(res.ref(first.partition), res)
+    assert len(errors) == {day(12): 1, day(13): 2}[first.partition]
+    assert "estimates were held against 1 matured partitions, 2 are needed" in first.payload["not_trusted"]
     for fact in found:
         decision = decide_about(fact.id, res)
         assert (decision.rule == "not trusted") == bool(fact.payload["not_trusted"])
-    assert all(f.kind in ("estimate", "drift") for f in res.ledger.facts())
+
+
+def hard_rows(folder: Path, *days: int) -> None:
+    """Give some days rows about which the model can only be unsure: weights near nought."""
+    for n in days:
+        frame = parcels(n)
+        frame["weight"] = frame["weight"] / 100
+        frame.to_parquet(day_file(folder, n), index=False)
 
 
 def decide_about(fact_id: str, res: Resources) -> Decision:
@@ -173,7 +188,7 @@ def test_a_promotion_that_hurt_is_rolled_back_from_and_not_promoted_again_by_aut
 
 
 def test_a_training_that_is_due_by_new_labels_is_told_once_and_decided(world):
-    configure(world, retraining="{signals: {drift: null, growth: 0.5}}")
+    configure(world, retraining="{cool_down: 1D, signals: {drift: null, growth: 0.5}}")
     res = begun(world)
     pass_by(10, 11, 12)
     assert res.ledger.facts() == []
@@ -182,6 +197,8 @@ def test_a_training_that_is_due_by_new_labels_is_told_once_and_decided(world):
     assert "labels have matured since the champion's window" in fact.payload["told"]
     assert fact.payload["new_labels"] >= 0.5 * res.registry.recall(res.ledger.champion().version).rows
     assert (decide_about(fact.id, res).action, res.ledger.decision(fact.id).rule) == ("retrain", "due")
+    assess(model="tiny", partition=day(14))
+    assert [f.kind for f in res.ledger.facts()] == ["due"], "the training has just been"
 
 
 def test_a_person_may_retrain_at_any_time_and_stands_with_the_reason(world):
@@ -196,7 +213,7 @@ def test_a_person_may_retrain_at_any_time_and_stands_with_the_reason(world):
 
 
 def test_a_retraining_that_fails_is_tried_again_as_often_as_said_and_then_left_alone(world):
-    configure(world, retraining="{cool_down: 0D}")
+    configure(world, retraining="{cool_down: 0D, budget: {runs: 1, period: 60D}}")
     res = begun(world)
     shift(world, 10)
     pass_by(10)

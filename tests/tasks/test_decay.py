@@ -7,8 +7,8 @@ import pytest
 
 from configs.monitoring import Decay
 from tasks.bootstrap import block_sums, mean_bounds
-from tasks.contracts import Interval, Promotion, Recipe, Version
-from tasks.decay import by_block, decayed, judged_loss
+from tasks.contracts import Interval, Promotion, Recipe, Record, Stage, Version
+from tasks.decay import by_block, decayed, judged_loss, pooled
 from tasks.metrics import LEVEL
 
 AS_OF = datetime(2013, 4, 2, tzinfo=UTC)
@@ -74,6 +74,16 @@ def test_what_the_gate_saw_is_the_newest_scorecard_of_the_version_or_of_the_one_
     assert judged_loss(version("3", "2"), "log_loss", rows).value == 0.45
     assert judged_loss(version("4"), "log_loss", rows) is None
     assert judged_loss(version("3", "2"), "rmse", rows) is None
+
+
+def record(blocks: list) -> Record:
+    return Record("m", Stage.PERFORMANCE, "p", AS_OF, 1, "done", 0, "", {}, {"blocks": blocks})
+
+
+def test_a_block_that_spans_partitions_is_one():
+    """Days of one week are no seven weeks."""
+    rows, sums = pooled([record([[7, 10, 5.0], [8, 4, 1.0]]), record([[7, 20, 4.0]]), record([])])
+    assert (rows.tolist(), sums.tolist()) == ([30, 4], [9.0, 1.0])
 
 
 def test_losses_by_block_are_enough_to_make_the_interval_again():

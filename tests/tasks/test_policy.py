@@ -27,7 +27,7 @@ def retrained(as_of: int, outcome: str = "") -> Decision:
 
 
 RULES = Retraining(cool_down=timedelta(days=45))
-NOW = Situation(champion=promoted(30), drifted=(True,), new_labels=500)
+NOW = Situation(champion=promoted(30), trained=day(30), drifted=(True,), new_labels=500)
 
 
 def ask(about: Fact | None = None, rules: Retraining = RULES, **changed) -> Decision:
@@ -51,8 +51,8 @@ def test_drift_after_the_cool_down_with_new_labels_retrains_and_says_why():
         ({"champion": None}, RULES, "no champion"),
         ({"in_flight": retrained(90)}, RULES, "in flight"),
         ({"in_shadow": promoted(60, "stage")}, RULES, "in shadow"),
-        ({"champion": promoted(100)}, RULES, "superseded"),
-        ({"champion": promoted(56)}, RULES, "cool-down"),
+        ({"trained": day(100)}, RULES, "superseded"),
+        ({"trained": day(56)}, RULES, "cool-down"),
         ({"last": retrained(60, "refused")}, RULES, "cool-down"),
         ({"new_labels": 0}, RULES, "nothing new"),
         ({"runs": 4}, Retraining(budget=Budget(runs=4)), "budget"),
@@ -98,7 +98,18 @@ def test_an_estimate_that_is_not_trusted_never_retrains_and_says_why():
 
 
 def test_the_cool_down_ends_at_its_last_moment():
-    assert ask(champion=promoted(55)).action == "retrain"
+    assert ask(trained=day(55)).action == "retrain"
+
+
+def test_a_return_to_an_earlier_champion_is_no_training():
+    """After a rollback of now the cool-down still counts from the training before."""
+    back = promoted(99, "rollback")
+    assert ask(champion=back).action == "retrain"
+
+
+def test_what_was_seen_of_a_version_that_is_champion_no_longer_is_superseded():
+    assert ask(fact("decay", champion="1")).rule == "superseded"
+    assert ask(fact("decay", champion="2")).action == "retrain"
 
 
 def test_a_person_passes_every_rule_but_those_that_keep_one_training_at_a_time():
@@ -106,6 +117,8 @@ def test_a_person_passes_every_rule_but_those_that_keep_one_training_at_a_time()
     rules = Retraining(enabled=False, cool_down=timedelta(days=400), budget=Budget(runs=1))
     decision = ask(wish, rules, runs=9, new_labels=0, drifted=())
     assert (decision.action, decision.rule, decision.reason) == ("retrain", "person", "ann: new routes")
+    again = fact("retry", kind="person", attempt=2, error="MemoryError", told="ann asks")
+    assert ask(again, rules, runs=9, new_labels=0, drifted=()).action == "retrain"
     for one_at_a_time in ({"in_flight": retrained(90)}, {"in_shadow": promoted(60, "stage")}, {"champion": None}):
         assert ask(wish, rules, **one_at_a_time).action == "decline"
 

@@ -145,6 +145,19 @@ def test_one_day_against_sixty_is_calibrated_and_finds_a_day_like_none_before():
     assert ("x", "wasserstein") in drifted(found)
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.002], ids=["usual", "a small share of it"])
+def test_as_many_deals_are_made_as_the_level_needs_however_few_are_asked_for(alpha):
+    """With fewer there would be no level at all, and every score of that size an alarm."""
+    alarms = 0
+    for seed in range(40):
+        held = sketched(days(seed, 24, 20, 1.0))
+        sides = [held.at(np.arange(16)), held.at(np.arange(16, 24))]
+        found = check(*sides, METHODS, dict.fromkeys(EFFECTS, 1e-6), alpha=alpha, resamples=200, seed=seed)
+        alarms += any(a.drifted for a in found.alarms)
+        assert all(a.drifted == (a.p_value <= alpha and a.score >= a.effect) for a in found.alarms)
+    assert alarms <= 6 if alpha == 0.05 else alarms <= 1
+
+
 @pytest.mark.parametrize("side", [0, 1], ids=["reference", "partition"])
 def test_a_side_without_rows_says_so(side):
     sides = [days(0, 30), days(1, 15, first=30)]
