@@ -37,10 +37,10 @@ def decision_row(decision: Decision, fact: Fact | None) -> dict[str, Any]:
     """One decision for people."""
     return {
         "as of": f"{decision.as_of:%Y-%m-%d}",
-        "seen": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
         "decision": told(decision),
-        "rule": decision.rule,
         "why": decision.reason,
+        "seen": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
+        "rule": decision.rule,
         "seconds": round(decision.seconds),
     }
 

@@ -3,7 +3,8 @@
 Rows of one day are not independent, days are much more so. So chance is what comes of dealing the blocks of both
 sides anew: the blocks are pooled, as many as the partition has are drawn to play the partition, the rest play the
 reference, and every signal of every column is scored again; 2,000 times, the same deal for all columns, or once
-for every deal that there is. That is a permutation test: exact where blocks are exchangeable, whatever their
+for every deal that there is. Where the partition's blocks have fewer rows than the reference's, a block of the reference
+plays the partition with as few: fewer rows are no drift. That is a permutation test: exact where blocks are exchangeable, whatever their
 size and whatever happens inside them (Lehmann and Romano 2005, 15.2; with drawn deals, Phipson and Smyth 2010).
 
 A check looks at many signals at once. Each is put on one scale by a tail model of its own (Pearson III through
@@ -35,6 +36,8 @@ SUPPORT = 256
 """Points that a distribution function is looked at in under chance; the score that is judged is exact."""
 ENDS = 8
 """Extreme values at either end that are kept single among them, since they make ranges."""
+ALIKE = 0.9
+"""Mean rows of the partition's blocks over those of the reference's, above which they count as equally many."""
 CALIBRATED = 2
 """Deals that must be possible, times alpha."""
 
@@ -98,11 +101,15 @@ def check(
         )
     pooled, count = union([reference.of(tuple(methods)), current.of(tuple(methods))]), len(current.blocks)
     now = np.isin(pooled.blocks, current.blocks)
-    note = uncalibrated(len(reference.blocks), count, alpha)
+    players = playing(pooled, now, seed)
+    able = np.flatnonzero((players.rows > 0) | now)
+    note = uncalibrated(len(able) - count, count, alpha)
     drawn = max(resamples, ceil(CALIBRATED / alpha))
-    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
+    deals = np.empty((0, count), "int64") if note else able[deal(len(able), count, drawn, seed)]
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
-    signals = [s for name, method in methods.items() for s in _signals(name, pooled, now, sides, method, effects)]
+    signals = [
+        s for name, method in methods.items() for s in _signals(name, pooled, players, now, sides, method, effects)
+    ]
     alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)
     return Check(alarms, len(reference.blocks), count, note)
 
@@ -131,17 +138,51 @@ def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
     return np.sort(order[:, :current], axis=1)
 
 
+def playing(pooled: Sketch, now: np.ndarray, seed: int) -> Sketch:
+    """The blocks as they play the partition: the reference's with about as many rows as the partition's have.
+
+    Few rows are far from anything by themselves. So where the partition's blocks (`now`) have fewer rows, those of the
+    reference are thinned to that share of theirs by drawing rows without replacement, each column by itself.
+    """
+    own, others = pooled.rows[now], pooled.rows[~now]
+    share = own.mean() / others.mean() if len(own) and len(others) and others.sum() else 1.0
+    if share > ALIKE:
+        return pooled
+    rng, kept = np.random.default_rng(seed), pooled.rows.copy()
+    kept[~now] = rng.binomial(others, share)
+    columns = {name: _drawn(c, kept, np.flatnonzero(~now), rng) for name, c in pooled.columns.items()}
+    return Sketch(pooled.blocks, kept, columns)
+
+
+def _drawn(column: Column, kept: np.ndarray, blocks: np.ndarray, rng: np.random.Generator) -> Column:
+    """A column of which some blocks keep only so many of their rows."""
+    both = np.concatenate([column.counts, column.other], axis=1)
+    for at in blocks:
+        there = np.flatnonzero(both[at])
+        both[at, there] = rng.multivariate_hypergeometric(both[at, there], kept[at], method="marginals")
+    width = column.counts.shape[1]
+    return Column(column.values, both[:, :width], both[:, width:], column.grid)
+
+
 def _signals(
-    name: str, pooled: Sketch, now: np.ndarray, sides: np.ndarray, method: Method, effects: Mapping[str, float]
+    name: str,
+    pooled: Sketch,
+    players: Sketch,
+    now: np.ndarray,
+    sides: np.ndarray,
+    method: Method,
+    effects: Mapping[str, float],
 ) -> list[Signal]:
     """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out."""
-    column = pooled.columns[name]
-    exact, chance = _scored(column, now, sides, method)
+    column, player = pooled.columns[name], players.columns[name]
+    exact, chance = _scored(column, player, now, sides, method)
     scored = Signal(name, method.method, exact, method.threshold, chance)
-    return [scored, *_shares(name, column, pooled.rows, now, sides, effects)]
+    return [scored, *_shares(name, pooled, players, sides, effects)]
 
 
-def _scored(column: Column, now: np.ndarray, sides: np.ndarray, method: Method) -> tuple[float, np.ndarray]:
+def _scored(
+    column: Column, player: Column, now: np.ndarray, sides: np.ndarray, method: Method
+) -> tuple[float, np.ndarray]:
     """The exact score, and the scores of the deals."""
     reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~now, now))
     if not reference.sum() or not current.sum():
@@ -150,24 +191,26 @@ def _scored(column: Column, now: np.ndarray, sides: np.ndarray, method: Method) 
     if len(sides) == 1:
         return exact, np.empty(0)
     few = bool(not column.numeric or (reference > 0).sum() <= FEW)
-    thin = column if method.method in ("jensenshannon", "psi") else thinned(column)
-    dealt = _sums(thin.counts, sides[1:])
+    begins = np.arange(len(column.values)) if method.method in ("jensenshannon", "psi") else neighbours(column)
+    thin, dealt = together(column, begins), _sums(together(player, begins).counts, sides[1:])
     with np.errstate(invalid="ignore", divide="ignore"):
-        chance = score(method.method, thin.values, thin.total - dealt, dealt, few)
+        chance = score(method.method, thin.values, thin.total - _sums(thin.counts, sides[1:]), dealt, few)
     return exact, np.nan_to_num(chance)  # a side without a value is no distance
 
 
 def _shares(
-    name: str, column: Column, rows: np.ndarray, now: np.ndarray, sides: np.ndarray, effects: Mapping[str, float]
+    name: str, pooled: Sketch, players: Sketch, sides: np.ndarray, effects: Mapping[str, float]
 ) -> list[Signal]:
     """Change in the share of rows without a usable value; share of rows with a value that the reference never had."""
-    unusable = column.other.sum(axis=1, keepdims=True)
-    mine, every = _sums(unusable, sides)[:, 0], _sums(rows[:, None], sides)[:, 0]
+    column, player = pooled.columns[name], players.columns[name]
+    unusable, rows = (_left(x, sides) for x in (column.other.sum(axis=1), pooled.rows))
+    mine, every = (_sums(x[:, None], sides)[:, 0] for x in (player.other.sum(axis=1), players.rows))
     with np.errstate(invalid="ignore", divide="ignore"):
-        moved = np.abs(mine / every - (unusable.sum() - mine) / (rows.sum() - every))
-    kind, thin = (OUTSIDE, thinned(column)) if column.numeric else (NEW, column)
-    dealt = _sums(thin.counts, sides)
-    held = thin.total - dealt > 0
+        moved = np.nan_to_num(np.abs(mine / every - unusable / rows))
+    kind = OUTSIDE if column.numeric else NEW
+    begins = neighbours(column)
+    thin, dealt = together(column, begins), _sums(together(player, begins).counts, sides)
+    held = thin.total - _sums(thin.counts, sides) > 0
     if column.numeric:  # everything between the smallest and the largest is in range
         held = np.maximum.accumulate(held, axis=1) & np.maximum.accumulate(held[:, ::-1], axis=1)[:, ::-1]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -179,18 +222,32 @@ def _shares(
     ]
 
 
-def thinned(column: Column) -> Column:
-    """The column with at most about `SUPPORT` values: neighbours together by their share, the extremes kept single."""
+def _left(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """What is left in the reference of some counts by block, in each deal."""
+    return counts.sum() - _sums(counts[:, None], sides)[:, 0]
+
+
+def neighbours(column: Column) -> np.ndarray:
+    """Where groups of neighbouring values begin, at most about `SUPPORT` by their share; the extremes are kept single."""
     count = len(column.values)
     if not column.numeric or count <= SUPPORT:
-        return column
+        return np.arange(count)
     total = column.total
     place = np.minimum((np.cumsum(total) - total / 2) / total.sum() * SUPPORT, SUPPORT - 1).astype("int64")
     single = np.r_[np.arange(ENDS), np.arange(count - ENDS, count)]
     place[single] = -1
-    begins = np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
-    sums = np.add.reduceat(column.values * total, begins) / np.maximum(np.add.reduceat(total, begins), 1)
-    return Column(sums, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
+    return np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
+
+
+def together(column: Column, begins: np.ndarray) -> Column:
+    """The column with neighbouring values as one, told by their mean."""
+    if len(begins) == len(column.values):
+        return column
+    total = column.total
+    weight = np.add.reduceat(total, begins)
+    means = np.add.reduceat(column.values * total, begins) / np.maximum(weight, 1)
+    means = np.where(weight > 0, means, column.values[begins])
+    return Column(means, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
 
 
 def _sums(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:

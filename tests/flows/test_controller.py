@@ -17,7 +17,7 @@ from tasks.events import flush
 from tasks.policy import decide
 from tasks.resources import Resources, open_resources
 from tasks.retraining import situation
-from tasks.signals import past_errors
+from tasks.signals import distrust, past_errors
 from tests.conftest import SHIFTED_FROM, day_file, parcels
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -100,23 +100,20 @@ def test_a_loss_that_rose_on_pooled_days_is_a_fact_that_retrains_where_drift_doe
 
 
 def test_an_estimated_decay_counts_only_once_estimates_have_proved_themselves(world):
-    """Any rise is a decay here, and each fact says whether the estimates before it had been good enough."""
-    signals = "{signals: {drift: null, decay: false, estimate: {after: 2}}}"
-    configure(
-        world, monitoring="{block: H, sample_rows: 1000, decay: {least: 0.000001, partitions: 3}}", retraining=signals
-    )
+    """Rows about which the model is unsure are seen before labels come; whether that counts depends on the estimates before."""
+    rules = "{block: H, sample_rows: 1000, decay: {least: 0.000001, partitions: 3}}"
+    configure(world, monitoring=rules, retraining="{signals: {drift: null, decay: false, estimate: {after: 5}}}")
     res = begun(world)
-    hard_rows(world, 12, 13)
-    pass_by(10, 11, 12, 13)
-    found = [f for f in res.ledger.facts() if f.kind == "estimate"]
-    assert found
-    first = found[0]
-    errors = past_errors(res.ref(first.partition), res)
-    assert len(errors) == {day(12): 1, day(13): 2}[first.partition]
-    assert "estimates were held against 1 matured partitions, 2 are needed" in first.payload["not_trusted"]
-    for fact in found:
-        decision = decide_about(fact.id, res)
-        assert (decision.rule == "not trusted") == bool(fact.payload["not_trusted"])
+    hard_rows(world, 10, 11, 12)
+    pass_by(10, 11, 12)
+    fact = next(f for f in res.ledger.facts() if (f.kind, f.partition) == ("estimate", day(12)))
+    assert fact.payload["value"] > fact.payload["expected"]
+    assert fact.payload["not_trusted"] == "estimates were held against 2 matured partitions, 5 are needed"
+    assert decide_about(fact.id, res).rule == "not trusted"
+    ref = res.ref(day(12))
+    worst = max(map(abs, past_errors(ref, res)))
+    assert distrust(ref, worst * 1.01, 2, res) == ""
+    assert "was wrong by" in distrust(ref, worst * 0.99, 2, res)
 
 
 def hard_rows(folder: Path, *days: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest, permutation_test, wasserstein_distance
 
 from configs.monitoring import Method
-from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check, deal, thinned
+from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check, deal, neighbours, playing, together
 from tasks.drift.sketches import Sketch, sketch, union
 
 NUMERIC, WORDED = Method(method="wasserstein", threshold=0.1), Method(method="jensenshannon", threshold=0.1)
@@ -56,6 +56,35 @@ def test_any_alarm_comes_as_often_as_stated_whether_rows_or_days_are_independent
         alarms += any(a.drifted for a in found.alarms)
     assert binomtest(alarms, runs).proportion_ci(0.999).low <= alpha
     assert alarms > runs * alpha / 4, "so few that the test would say nothing"
+
+
+def test_a_thin_partition_alarms_as_rarely_however_full_the_days_of_the_reference_are():
+    """Two rows a day against forty, in ninety categories: fewer rows are no drift."""
+    alarms = 0
+    for seed in range(60):
+        held = days(seed, 24, 40, 0.5)
+        held["word"] = np.random.default_rng(seed).integers(0, 90, len(held)).astype(str)
+        thin = held[held["day"] >= "0016"].iloc[::20]
+        alarms += bool(drifted(compare(held[held["day"] < "0016"], thin, 199)))
+    assert binomtest(alarms, 60).proportion_ci(0.999).low <= 0.05
+    assert alarms < 12
+    one = days(0, 24, 40)
+    thin = one[one["day"] >= "0016"].iloc[::4]
+    assert ("x", "wasserstein") in drifted(compare(one[one["day"] < "0016"], thin.assign(x=thin["x"] + 2)))
+
+
+def test_blocks_play_the_partition_with_as_few_rows_and_only_rows_that_they_have():
+    held = sketched(days(0, 12, 40))
+    now = np.arange(12) >= 10
+    thin = union([held.at(range(10)), sketched(days(1, 2, 4, first=10))])
+    found = playing(thin, now, 0)
+    assert found.rows[10:].tolist() == [4, 4]
+    assert 2 <= found.rows[:10].mean() <= 6
+    for name, column in found.columns.items():
+        full = thin.columns[name]
+        assert (column.counts <= full.counts).all()
+        assert (column.counts.sum(axis=1) + column.other.sum(axis=1)).tolist() == found.rows.tolist()
+    assert playing(held, now, 0) is held, "as many rows: nothing to thin"
 
 
 def test_days_that_differ_would_be_alarms_if_their_rows_were_taken_as_independent():
@@ -183,7 +212,7 @@ def test_a_partition_never_drifts_from_itself():
 
 def test_thinning_for_chance_keeps_the_rows_and_the_extremes():
     column = sketched(days(0, 10, 500)).columns["x"]
-    thin = thinned(column)
+    thin = together(column, neighbours(column))
     assert len(thin.values) < len(column.values) / 4
     assert thin.counts.sum(axis=1).tolist() == column.counts.sum(axis=1).tolist()
     assert thin.values[:8].tolist() == column.values[:8].tolist()
