@@ -99,6 +99,7 @@ def test_a_loss_that_rose_on_pooled_days_is_a_fact_that_retrains_where_drift_doe
     assert (res.ledger.decision(fact.id).action, res.ledger.decision(fact.id).rule) == ("retrain", "decay")
 
 
+@pytest.mark.slow
 def test_an_estimated_decay_counts_only_once_estimates_have_proved_themselves(world):
     """Rows about which the model is unsure are seen before labels come; whether that counts depends on the estimates before."""
     rules = "{block: H, sample_rows: 1000, decay: {least: 0.000001, partitions: 3}}"
@@ -147,6 +148,7 @@ def turned(folder: Path) -> Resources:
     return res
 
 
+@pytest.mark.slow
 def test_a_promotion_that_helped_says_so_after_enough_matured_partitions_and_the_version_before_scored_until_then(
     world,
 ):
@@ -184,6 +186,7 @@ def test_a_promotion_that_hurt_is_rolled_back_from_and_not_promoted_again_by_aut
     assert len(res.ledger.hindsights()) == 1, "a rollback is not judged"
 
 
+@pytest.mark.slow
 def test_a_training_that_is_due_by_new_labels_is_told_once_and_decided(world):
     configure(world, retraining="{cool_down: 1D, signals: {drift: null, growth: 0.5}}")
     res = begun(world)
@@ -250,6 +253,7 @@ def test_a_killed_retraining_is_closed_and_tried_again_and_then_succeeds(world):
     assert len(res.ledger.facts()) == 2
 
 
+@pytest.mark.slow
 def test_nothing_new_to_learn_declines_and_labels_that_never_come_are_nothing_new(world):
     for n in range(10, 12):
         frame = parcels(SHIFTED_FROM + n)
