@@ -11,6 +11,7 @@ from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promo
 from tasks.errors import EvergreenError
 from tasks.events import emit_hindsight
 from tasks.history import reigns
+from tasks.labels import read_outcomes
 from tasks.metrics import row_loss
 from tasks.promotion import roll_back
 from tasks.resources import Resources
@@ -128,12 +129,10 @@ def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.Data
     """A version's predictions of some partitions with the outcomes that were known at each one's moment."""
     import pandas as pd
 
-    config, frames = res.config, []
+    frames = []
     for ref in refs:
-        labels = res.lake.read(Stage.LABELS, ref.key)
-        known = labels[config.target.column].notna() & (labels["known_at"] <= ref.as_of)
-        outcome = labels.loc[known, [config.key, config.target.column]]
-        frames.append(res.lake.read(stage, ref.key).merge(outcome, on=config.key, validate="one_to_one"))
+        known = read_outcomes(res, ref.key, ref.as_of)
+        frames.append(res.lake.read(stage, ref.key).merge(known, on=res.config.key, validate="one_to_one"))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Stage, Version
 from tasks.features import predict
+from tasks.labels import read_outcomes
 from tasks.resources import Resources
 from tasks.targets import prediction_columns
 
@@ -70,9 +71,7 @@ def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
     for key in res.lake.keys(Stage.LABELS):
         record = res.lake.record(Stage.LABELS, key)
         if record and record.status == "done" and res.ref(key).end > start and res.ref(key).start <= end:
-            labels = res.lake.read(Stage.LABELS, key)
-            known = labels[config.target.column].notna() & (labels["known_at"] <= champion.as_of)
-            frames.append(labels.loc[known, [config.key, config.target.column]])
+            frames.append(read_outcomes(res, key, champion.as_of))
     return rows.merge(pd.concat(frames), on=config.key, validate="one_to_one") if frames else rows.iloc[:0]
 
 

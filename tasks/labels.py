@@ -15,12 +15,15 @@ from tasks.stages import Made, Step, made_from
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """Labels sorted out as of one moment. `known` has a null outcome where there never will be one."""
+    """Labels sorted out as of one moment.
+
+    `known` has every outcome that was ever told of a key, with when; null where there never will be one.
+    """
 
     known: "pd.DataFrame"
     bad: "pd.DataFrame"
@@ -34,8 +37,8 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
     """Take what was known at or before `as_of`, and put aside what cannot be true.
 
     `labels` has key, target and `known_at`; `rows` has key and time of the raw partition. Where
-    a key has several known-times the newest counts, as a correction; the same known-time
-    twice is a duplicate, and neither is believed.
+    a key has several known-times the newest counts, as a correction, and the earlier ones are kept for looks from
+    earlier moments; the same known-time twice is a duplicate, and neither is believed.
     """
     key, target = config.key, config.target.column
     times = rows.drop_duplicates(key).set_index(key)[config.time]
@@ -55,10 +58,27 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
         reasons = reasons.where(~mask, reasons + reason + "; ")
     faulty = reasons != ""
     bad = labels[faulty].assign(reasons=reasons[faulty].str.removesuffix("; "))
-    known = labels[~faulty & (labels["known_at"] <= as_of)]
-    known = known.sort_values(["known_at", key]).drop_duplicates(key, keep="last").sort_values(key)
-    mature = int(known[target].notna().sum())
-    return Sorted(known, bad, mature, len(known) - mature, len(times) - len(known))
+    known = labels[~faulty & (labels["known_at"] <= as_of)].sort_values([key, "known_at"])
+    told = newest_of(known, config)
+    mature = int(told[target].notna().sum())
+    return Sorted(known, bad, mature, len(told) - mature, len(times) - len(told))
+
+
+def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
+    """One row a key: what was told last at or before `as_of`, by default at all. A null outcome is one that never will be."""
+    told = labels if as_of is None else labels[labels["known_at"] <= as_of]
+    return told.sort_values([config.key, "known_at"]).drop_duplicates(config.key, keep="last")
+
+
+def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":
+    """Key and outcome of a partition's rows, of those that had one as of a moment; a later correction is not seen.
+
+    Raises:
+        MissingPartition: its labels were never collected, or are blocked.
+    """
+    config = res.config
+    told = newest_of(res.lake.read(Stage.LABELS, key), config, as_of)
+    return told.loc[told[config.target.column].notna(), [config.key, config.target.column]]
 
 
 def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:

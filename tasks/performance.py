@@ -8,6 +8,7 @@ from tasks.decay import by_block
 from tasks.drift.report import show_performance
 from tasks.drift.target import target_drift
 from tasks.features import predict
+from tasks.labels import newest_of
 from tasks.lake import digest_json
 from tasks.metrics import finite, intervals, measure, row_loss
 from tasks.resources import Resources
@@ -35,7 +36,8 @@ def assess(ref: PartitionRef, res: Resources) -> Made:
     whether the outcomes themselves drifted.
     """
     config, target = res.config, res.config.target
-    predictions, labels = res.lake.read(Stage.PREDICTIONS, ref.key), res.lake.read(Stage.LABELS, ref.key)
+    predictions = res.lake.read(Stage.PREDICTIONS, ref.key)
+    labels = newest_of(res.lake.read(Stage.LABELS, ref.key), config)
     joined = join_outcomes(predictions, labels, config)
     outcome, said = outcomes(joined, target), prediction_array(joined, target)
     metrics = measure(outcome, said, target)
@@ -80,7 +82,7 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
     rows = res.lake.read(Stage.VALID, ref.key)
     prediction = predict(res.load(number), rows, config)
     scored = rows[[config.key]].assign(**prediction_columns(prediction, config.target))
-    joined = join_outcomes(scored, res.lake.read(Stage.LABELS, ref.key), config)
+    joined = join_outcomes(scored, newest_of(res.lake.read(Stage.LABELS, ref.key), config), config)
     return measure(outcomes(joined, config.target), prediction_array(joined, config.target), config.target)
 
 

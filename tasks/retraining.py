@@ -15,11 +15,11 @@ from tasks.decay import decay_at
 from tasks.errors import EvergreenError
 from tasks.events import emit_decision, resend_undecided, tell
 from tasks.history import asked, trained_at
-from tasks.labels import COLLECT
+from tasks.labels import COLLECT, read_outcomes
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.policy import decide
 from tasks.resources import Resources
-from tasks.runs import has_ended
+from tasks.runs import ended_after
 from tasks.signals import done, due_fact, person_fact, retry_fact
 from tasks.stages import NotDue, advance
 from tasks.window import newest_ref
@@ -126,7 +126,7 @@ def new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bo
 
 
 def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bool) -> int:
-    """The rows of one partition with a known outcome from after the champion's window."""
+    """The valid rows of one partition with a known outcome from after the champion's window."""
     try:
         if collect:
             advance(COLLECT, ref, res)
@@ -137,16 +137,15 @@ def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bo
 
 
 def _count(ref: PartitionRef, champion: Promotion, res: Resources) -> int:
-    record = done(Stage.LABELS, ref, res)
-    if record is None or done(Stage.VALID, ref, res) is None:
+    raw, valid, labels = (done(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.LABELS))
+    if not (raw and valid and labels):
         return 0
-    if ref.start >= champion.window_end and record.as_of <= ref.as_of:
-        return int(record.data["mature"])
-    config, labels = res.config, res.lake.read(Stage.LABELS, ref.key)
+    if ref.start >= champion.window_end and labels.as_of <= ref.as_of and valid.rows == raw.rows:
+        return int(labels.data["mature"])  # every label is of a valid row: no need to read them
+    config = res.config
     rows = res.lake.read(Stage.VALID, ref.key, [config.key, config.time])
     late = rows.loc[rows[config.time] >= champion.window_end, config.key]
-    known = labels[config.target.column].notna() & (labels["known_at"] <= ref.as_of)
-    return int(labels.loc[known, config.key].isin(late).sum())
+    return int(read_outcomes(res, ref.key, ref.as_of)[config.key].isin(late).sum())
 
 
 def newest_values(fact: Fact, res: Resources) -> dict[str, Any]:
@@ -207,12 +206,11 @@ def settle_dead_retraining(ledger: Ledger) -> None:
     What it had already written into the ledger is its outcome.
     """
     open_one = ledger.in_flight()
-    if open_one and open_one.flow_run and has_ended(open_one.flow_run):
+    if open_one and open_one.flow_run and (seconds := ended_after(open_one.flow_run)) is not None:
         died = f"flow run {open_one.flow_run} ended without a result"
-        if found := _came_to(open_one, ledger):
-            ledger.close_decision(open_one.fact_id, found[0], f"{found[1]}; {died}", found[2])
-        else:
-            ledger.close_decision(open_one.fact_id, "failed", died)
+        outcome, detail, version = _came_to(open_one, ledger) or ("failed", "", "")
+        why = "; ".join(part for part in (detail, died) if part)
+        ledger.close_decision(open_one.fact_id, outcome, why, version, seconds)
 
 
 def _came_to(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:

@@ -6,11 +6,11 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 
-def has_ended(flow_run: str) -> bool:
-    """Whether a flow run is in a final state, or is unknown to the server."""
+def ended_after(flow_run: str) -> float | None:
+    """The seconds that a flow run took, once it is in a final state; None before. Nought where the server does not know it."""
     with get_client(sync_client=True) as client:
         try:
-            state = client.read_flow_run(UUID(flow_run)).state
+            run = client.read_flow_run(UUID(flow_run))
         except ObjectNotFound:
-            return True
-    return bool(state and state.is_final())
+            return 0.0
+    return round(run.total_run_time.total_seconds(), 3) if run.state and run.state.is_final() else None

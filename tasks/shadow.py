@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.evaluation import compare
+from tasks.labels import read_outcomes
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
     """Valid rows of some partitions with the outcomes that were known as of the newest one's moment."""
     import pandas as pd
 
-    config, frames = res.config, []
+    frames = []
     for ref in refs:
-        labels = res.lake.read(Stage.LABELS, ref.key)
-        mature = labels[config.target.column].notna() & (labels["known_at"] <= refs[-1].as_of)
-        known = labels.loc[mature, [config.key, config.target.column]]
-        frames.append(res.lake.read(Stage.VALID, ref.key).merge(known, on=config.key, validate="one_to_one"))
+        known = read_outcomes(res, ref.key, refs[-1].as_of)
+        frames.append(res.lake.read(Stage.VALID, ref.key).merge(known, on=res.config.key, validate="one_to_one"))
     return pd.concat(frames, ignore_index=True)

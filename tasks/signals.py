@@ -111,6 +111,9 @@ def past_errors(ref: PartitionRef, res: Resources) -> list[float]:
 def due_fact(ref: PartitionRef, champion: Promotion, since: datetime, labels: int, res: Resources) -> Fact | None:
     """The fact that a training is due by model.yaml, by time or by new labels, at a partition's moment.
 
+    One fact a partition, champion and last training, whatever the count of labels then was: more labels of the same
+    partition are the same wish, and a declined one is asked again with the next partition.
+
     `since` is the last training's, `labels` counts the rows that matured since the champion's window.
     """
     told = next(_dues(ref.as_of - since, labels, champion, res), "")

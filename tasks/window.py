@@ -11,6 +11,7 @@ from configs.training import TrainingWindow
 from tasks.blocks import block_numbers
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingPartition, NotEnoughData
+from tasks.labels import read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
 
@@ -98,11 +99,8 @@ def read_rows(res: Resources, window: Window, start: datetime, end: datetime) ->
         if ref.end <= start or ref.start >= end:
             continue
         rows = res.lake.read(Stage.VALID, key)
-        labels = res.lake.read(Stage.LABELS, key)
-        known = labels[labels[config.target.column].notna() & (labels["known_at"] <= window.as_of)]
-        joined = rows.merge(
-            known[[config.key, config.target.column]], on=config.key, how="inner", validate="one_to_one"
-        )
+        known = read_outcomes(res, key, window.as_of)
+        joined = rows.merge(known, on=config.key, how="inner", validate="one_to_one")
         frames.append(joined[(joined[config.time] >= start) & (joined[config.time] < end)])
     if not frames:
         raise NotEnoughData(

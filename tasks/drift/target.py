@@ -12,6 +12,7 @@ from tasks.drift.alarms import check
 from tasks.drift.reference import home, kept, keys_between, without
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
+from tasks.labels import read_outcomes
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
@@ -89,10 +90,8 @@ def _window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
     config, version = res.config, res.registry.recall(champion.version)
     frames = []
     for key in keys:
-        labels = res.lake.read(Stage.LABELS, key)
-        known = labels[labels[config.target.column].notna() & (labels["known_at"] <= champion.as_of)]
         rows = res.lake.read(Stage.VALID, key, [config.key, config.time])
-        joined = rows.merge(known[[config.key, config.target.column]], on=config.key)
+        joined = rows.merge(read_outcomes(res, key, champion.as_of), on=config.key)
         frames.append(joined[joined[config.time] < version.window_end])
     nothing = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
     return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else nothing, config)

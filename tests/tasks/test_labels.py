@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from configs.load import load_model
-from tasks.labels import sort_labels
+from tasks.labels import newest_of, sort_labels
 
 AT = pd.Timestamp("2024-03-01 12:00", tz="UTC")
 KNOWN = AT + pd.Timedelta("1D")
@@ -43,8 +43,21 @@ def test_a_label_known_exactly_now_counts(config):
 def test_of_a_corrected_label_the_newest_known_counts(config):
     given = labels(("a", 1, KNOWN), ("a", 0, KNOWN + pd.Timedelta("1D")), ("a", 1, KNOWN + pd.Timedelta("90D")))
     found = sort_labels(given, rows("a"), config, NOW)
-    assert list(found.known["late"]) == [0]
+    assert list(newest_of(found.known, config)["late"]) == [0]
     assert found.mature == 1
+
+
+def test_a_correction_does_not_hide_what_was_known_before_it(config):
+    """A training of the first day learned from a 1; it must be made again from that 1, not from nothing."""
+    given = labels(("a", 1, KNOWN), ("a", 0, KNOWN + pd.Timedelta("2D")), ("b", 1, KNOWN))
+    given = pd.concat([given, labels(("b", None, KNOWN + pd.Timedelta("2D")))])
+    found = sort_labels(given, rows("a", "b"), config, NOW)
+    assert (found.mature, found.never) == (1, 1)
+    before, after = (newest_of(found.known, config, KNOWN + pd.Timedelta(days=d)) for d in (1, 2))
+    assert list(before["late"]) == [1, 1]
+    assert list(after["parcel"]) == ["a", "b"]
+    assert after["late"].iloc[0] == 0
+    assert pd.isna(after["late"].iloc[1])
 
 
 @pytest.mark.parametrize(
