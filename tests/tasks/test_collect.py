@@ -5,7 +5,7 @@ import pytest
 
 from tasks.contracts import Stage
 from tasks.ingestion import INGEST
-from tasks.labels import COLLECT
+from tasks.labels import COLLECT, read_outcomes
 from tasks.resources import Resources, open_resources
 from tasks.stages import advance, freshness
 from tests.conftest import day_file, parcels
@@ -47,3 +47,15 @@ def test_twice_the_same_bytes(res):
     before = path.read_bytes()
     advance(COLLECT, res.ref(DAY), res, again=True)
     assert path.read_bytes() == before
+
+
+def test_a_correction_counts_from_when_it_was_known_and_not_before(res):
+    """All 147 outcomes of the day are corrected two days later, to their opposite."""
+    path = res.model.folder / "labels.sql"
+    told = path.read_text()
+    path.write_text(f"{told} UNION ALL {told.replace('late,', '1 - late AS late,').replace('1 DAY', '3 DAY')}")
+    corrected = open_resources("tiny")
+    assert collect(corrected, LATE + pd.Timedelta("7D"))["mature"] == 147
+    first, second = (read_outcomes(corrected, DAY, LATE + pd.Timedelta(days=d))["late"] for d in (0, 7))
+    assert len(first) == len(second) == 147
+    assert (first.to_numpy() == 1 - second.to_numpy()).all()
