@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.card import plots
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
+from tasks.drift.workspace import project_id
 from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
@@ -48,10 +49,17 @@ def publish_card(training: Training, res: Resources) -> None:
     gate = {"gate.json": evidence(training.decision, comparison)}
     rows_about = [r for r in res.ledger.promotions() if r.version == training.version]
     headline = _headline(training, rows_about[-1] if rows_about else None)
-    res.registry.annotate(judged.run_id, metrics, gate, files, f"{headline}\n\nThe model card is among the artifacts.")
+    description = f"{headline}\n\nThe model card is among the artifacts. {_links(res)}"
+    res.registry.annotate(judged.run_id, metrics, gate, files, description)
     if training.final and training.final.run_id != judged.run_id:
-        res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()})
+        res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()}, description)
     get_run_logger().info("model card of version %s written", judged.version)
+
+
+def _links(res: Resources) -> str:
+    """From MLflow to the flow run that trained, and to what is watched of the model."""
+    made = f"[Prefect run]({res.settings.prefect_url}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
+    return f"{made}[drift and performance in Evidently]({res.settings.evidently_url}/projects/{project_id(res.config.name)})."
 
 
 def draw(judged: Version, comparison: Comparison, rows: "pd.DataFrame", res: Resources) -> dict[str, bytes]:

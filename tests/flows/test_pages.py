@@ -86,6 +86,16 @@ def test_every_flow_leaves_its_page_and_its_table():
     )
 
 
+def test_the_champions_run_in_mlflow_leads_to_its_training_and_to_what_is_watched():
+    """The project of the link is the folder that Evidently's server reads."""
+    res = open_resources("tiny")
+    champion = res.ledger.champion()
+    told = res.registry.client.get_run(champion.run_id).data.tags["mlflow.note.content"]
+    assert f"/runs/flow-run/{champion.flow_run})" in told
+    project = told.split("/projects/")[1].split(")")[0]
+    assert (res.settings.evidently_workspace / project).is_dir()
+
+
 def test_runs_are_named_after_what_they_are_about():
     with get_client(sync_client=True) as client:
         names = {run.name for run in client.read_flow_runs(limit=200)}
