@@ -20,16 +20,17 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
 
 def year_table(rows: Sequence[PartitionSummary]) -> Table:
     """What became of each partition, month by month."""
+    quarantine = [("quar.", True)] if any(r.quarantined for r in rows) else []
     table = _table(
         "The year as it was run",
-        ("month", True), ("rows", True), ("quar.", True), ("by", True), ("AUC", True), ("log loss", True),
+        ("month", True), ("rows", True), *quarantine, ("by", True), ("AUC", True), ("log loss", True),
         ("drift", True), ("facts", False), ("retraining", False),
     )  # fmt: skip
     for r in rows:
         table.add_row(
             r.key,
             f"{r.rows:,}" if r.rows is not None else "blocked",
-            str(r.quarantined or 0),
+            *([str(r.quarantined or 0)] if quarantine else []),
             f"v{r.version}" if r.version else "-",
             number(r.roc_auc),
             number(r.log_loss),
