@@ -1,6 +1,7 @@
 """Read a model's folder into a frozen config, or say what is wrong with it and where."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ def model_names(folder: Path | None = None) -> list[str]:
     return sorted(p.parent.name for p in (folder or configs_folder()).glob("*/model.yaml"))
 
 
-def load_model(name: str, folder: Path | None = None) -> Model:
-    """Load `configs/<name>/`.
+def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any] | None = None) -> Model:
+    """Load `configs/<name>/`; with `override`, as if model.yaml said that there. Mappings are merged, anything else replaced.
 
     Raises:
         UnknownModel: there is no such folder.
@@ -51,7 +52,7 @@ def load_model(name: str, folder: Path | None = None) -> Model:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none yet'}"
         raise UnknownModel(f"no model {name!r}: {path} does not exist; {hint} (`make model NAME={name}` makes one)")
-    config = parse_config(path)
+    config = parse_config(path, override or {})
     if config.name != name:
         raise ConfigError(f"{path}: name: is {config.name!r}, but the folder is {name!r}; they must be the same")
     return Model(
@@ -62,8 +63,8 @@ def load_model(name: str, folder: Path | None = None) -> Model:
     )
 
 
-def parse_config(path: Path) -> ModelConfig:
-    """Read one `model.yaml`."""
+def parse_config(path: Path, override: Mapping[str, Any] | None = None) -> ModelConfig:
+    """Read one `model.yaml`, and what is said over it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -71,9 +72,19 @@ def parse_config(path: Path) -> ModelConfig:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, but is {type(content).__name__}")
     try:
-        return ModelConfig.model_validate(content)
+        return ModelConfig.model_validate(merged(content, override or {}))
     except ValidationError as error:
         raise ConfigError("\n".join(explain(path, e) for e in error.errors())) from None
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one. Where both are mappings their keys are merged, else `above` wins."""
+    both = {
+        key: merged(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+    }
+    return {**below, **above, **both}
 
 
 def read_sql(folder: Path, name: str, key: str) -> str:

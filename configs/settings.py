@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EVERGREEN_", frozen=True, extra="ignore")
 
     home: Path = Field(Path(".evergreen"), description="databases, logs, server state; `make clean` removes it")
-    lake: Path = Field(Path("data/lake"), description="partitions and their records")
+    lake: str = Field(
+        "data/lake", description="partitions and their records: a folder, or any fsspec address (s3://...)"
+    )
     configs: Path = Field(Path("configs"), description="one folder per model")
     database_url: str = Field("", description="facts, decisions, promotions; default SQLite under `home`")
     host: str = Field("127.0.0.1", description="address that the servers bind to")

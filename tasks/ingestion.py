@@ -3,7 +3,7 @@
 from configs.load import Model
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import SourceMismatch
-from tasks.lake import digest_json
+from tasks.lake import digest_json, replacing
 from tasks.leaks import check_leaks
 from tasks.resources import Resources
 from tasks.source import fingerprint, read_source
@@ -42,8 +42,8 @@ def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:
     if proof.is_file():
         return
     check_leaks(res.model, ref, res.settings.threads)
-    proof.parent.mkdir(parents=True, exist_ok=True)
-    proof.write_text(f"no leak found in {ref}\n", encoding="utf-8")
+    with replacing(proof) as draft:
+        draft.write_text(f"no leak found in {ref}\n", encoding="utf-8")
 
 
 def source_digest(model: Model) -> str:

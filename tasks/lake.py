@@ -1,13 +1,15 @@
-"""Partitions on disk: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record beside it.
+"""Partitions in a folder or a bucket: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record beside it.
 
-A writer makes a temporary file, renames it, and writes the record last. So a record that
+A writer makes a temporary file, moves it into place as a whole, and writes the record last. So a record that
 matches its file is the proof that the stage is done; anything else counts as not done.
 """
 
 import glob
 import hashlib
+import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pydantic import TypeAdapter
+from upath import UPath
 
 from tasks.contracts import Freshness, PartitionRef, Record, RunInfo, Stage
 from tasks.errors import CorruptPartition, MissingPartition
@@ -44,9 +47,26 @@ def digest_json(value: Any) -> str:
     return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
 
 
+def open_root(address: str, base: Path) -> UPath:
+    """A folder, relative ones from `base`, or any address that fsspec knows, such as s3://bucket/lake.
+
+    Lists are not remembered: other processes write there too.
+    """
+    return UPath(address, use_listings_cache=False) if "://" in address else UPath(base / address)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place on success, remove it on failure."""
+def replacing(path: UPath | Path) -> Iterator[Path]:
+    """Yield a temporary local path; on success it becomes `path` as a whole, on failure it goes.
+
+    In a folder it lies beside `path` and is renamed. Elsewhere it is uploaded: object stores show whole objects only.
+    """
+    if not isinstance(path, Path):
+        with tempfile.TemporaryDirectory(prefix="evergreen-") as folder:
+            draft = Path(folder) / path.name
+            yield draft
+            path.fs.put_file(str(draft), path.path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
@@ -68,17 +88,31 @@ def _sweep(path: Path) -> None:
 
 
 class Lake:
-    """One model's partitions and records under a root folder."""
+    """One model's partitions and records under a root.
 
-    def __init__(self, root: Path, model: str) -> None:
-        self.root = root / model
-        self.model = model
+    A variant's lake lies over the model's own: what it writes is its own, what it has not made it reads from below,
+    unless it stands `alone` because its partitions are others.
+    """
 
-    def path(self, stage: Stage, key: str, suffix: str = "parquet") -> Path:
+    def __init__(self, root: UPath, model: str, variant: str = "", alone: bool = False) -> None:
+        self.model, self.variant = model, variant
+        self.below = Lake(root, model) if variant and not alone else None
+        self.root = root / model / "variants" / variant if variant else root / model
+
+    def path(self, stage: Stage, key: str, suffix: str = "parquet") -> UPath:
+        """Where this lake writes."""
         return self.root / stage / f"{key}.{suffix}"
+
+    def file(self, stage: Stage, key: str) -> UPath:
+        """Where the rows are that a record tells of."""
+        own = self.below is None or self._own_record(stage, key) is not None
+        return self.path(stage, key) if own or self.below is None else self.below.path(stage, key)
 
     def record(self, stage: Stage, key: str) -> Record | None:
         """What is known of a stage, or None. A record that cannot be read counts as none."""
+        return self._own_record(stage, key) or (self.below.record(stage, key) if self.below else None)
+
+    def _own_record(self, stage: Stage, key: str) -> Record | None:
         try:
             return _RECORD.validate_json(self.path(stage, key, "json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -86,7 +120,8 @@ class Lake:
 
     def keys(self, stage: Stage) -> list[str]:
         """The partitions that a stage has records of, oldest first."""
-        return sorted(p.stem for p in (self.root / stage).glob("*.json") if not p.name.startswith("."))
+        own = {p.stem for p in (self.root / stage).glob("*.json") if not p.name.startswith(".")}
+        return sorted(own.union(self.below.keys(stage) if self.below else ()))
 
     def done(self, stage: Stage, key: str) -> Record:
         """The record of a stage that is done.
@@ -110,12 +145,16 @@ class Lake:
         """
         import pandas as pd
 
-        record, path = self.done(stage, key), self.path(stage, key)
-        if not path.is_file() or digest_file(path) != record.digest:
+        record, path = self.done(stage, key), self.file(stage, key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if digest_bytes(content) != record.digest:
             raise CorruptPartition(
                 f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
             )
-        return pd.read_parquet(path, columns=columns)
+        return pd.read_parquet(io.BytesIO(content), columns=columns)
 
     def write_frame(self, stage: Stage, key: str, frame: "pd.DataFrame") -> str:
         """Write a stage's rows and return their digest. The caller then writes the record."""
@@ -193,7 +232,7 @@ class Lake:
         return Freshness("fresh")
 
     def _has_file(self, record: Record) -> bool:
-        return self.path(record.stage, record.partition).is_file()
+        return self.file(record.stage, record.partition).is_file()
 
 
 FILED = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)

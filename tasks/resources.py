@@ -1,6 +1,8 @@
 """What every step of a model's life is given: its config, its lake, its ledger, its registry."""
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,55 @@ from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
 from tasks.contracts import PartitionRef, Promotion, RunInfo
 from tasks.errors import NoChampion
-from tasks.lake import Lake
+from tasks.lake import Lake, digest_json, open_root
+from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tasks.partitions import partition
 from tasks.registry import Registry
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Another way to see a model's past than production's: by another config, or scored by today's champion.
+
+    What a variant makes lies in a place of its own, so that it never passes for production's.
+    """
+
+    override: Mapping[str, Any] = field(default_factory=dict)
+    """Said over model.yaml, see `load_model`."""
+    champion: str = ""
+    """The version that scores every partition; empty for the one that was champion at the partition's moment."""
+
+    @property
+    def name(self) -> str:
+        """Such as `v8`, `config-1f0c2a9b` or both; empty for production itself."""
+        parts = [f"v{self.champion}"] if self.champion else []
+        return "-".join(parts + ([f"config-{digest_json(self.override)[:8]}"] if self.override else []))
+
+
+PRODUCTION = Variant()
+
+
 class Resources:
     """One model on this machine. Opening it connects to nothing; each part connects when it is first used."""
 
-    def __init__(self, model: Model, settings: Settings, flow_run: str = "") -> None:
-        self.model, self.settings, self.flow_run = model, settings, flow_run
-        self.lake = Lake(settings.path(settings.lake), model.name)
+    def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
+        self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
+        self.lake = Lake(
+            open_root(settings.lake, ROOT), model.name, variant.name, alone="partition" in variant.override
+        )
         self.ledger = Ledger(settings.database, model.name)
+        self.claims = Claims(settings.database, self.title, flow_run)
         self.registry = Registry(settings.mlflow_uri, model.name, settings.path(settings.home) / "models")
 
     @property
     def config(self) -> ModelConfig:
         return self.model.config
+
+    @property
+    def title(self) -> str:
+        """The model's name, and the variant's where it is one."""
+        return f"{self.config.name} ({self.variant.name})" if self.variant.name else self.config.name
 
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
         return partition(self.config, key, as_of)
@@ -61,13 +94,13 @@ class Resources:
         return RunInfo(started, seconds, self.flow_run, self.commit)
 
 
-def open_resources(name: str, flow_run: str = "") -> Resources:
+def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION) -> Resources:
     """Everything about one model, from its folder and the environment.
 
     Raises:
-        ConfigError: the folder is missing or wrong.
+        ConfigError: the folder is missing or wrong, or the variant's config is.
     """
-    return Resources(load_model(name), load_settings(), flow_run)
+    return Resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
 
 
 @functools.cache

@@ -35,16 +35,20 @@ def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Ma
     prediction = predict(res.load(by.version), frame, config)
     said = prediction_columns(prediction, config.target)
     scored = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
+    if res.variant.name:
+        scored["variant"] = res.variant.name
     digest = res.lake.write_frame(stage, ref.key, scored)
     return Made(len(scored), digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})
 
 
 def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
-    """The promotion in force at the partition's as-of.
+    """The promotion in force at the partition's as-of, or the one of the version by which a variant scores.
 
     Raises:
         NotDue: there was no champion yet.
     """
+    if res.variant.champion:
+        return next(row for row in res.ledger.champions() if row.version == res.variant.champion)
     champion = res.ledger.champion(ref.as_of)
     if champion is None:
         raise NotDue(f"no champion before {ref.as_of.isoformat()}; run `train` for an earlier moment to score {ref}")
@@ -66,7 +70,8 @@ def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
     Raises:
         NotDue: there was none, or the model has no shadow stage.
     """
-    challenger = res.ledger.challenger(ref.as_of) if res.config.promotion.shadow.partitions else None
+    shadow = res.config.promotion.shadow.partitions and not res.variant.champion
+    challenger = res.ledger.challenger(ref.as_of) if shadow else None
     if challenger is None:
         raise NotDue("no challenger")
     return challenger
@@ -78,6 +83,8 @@ def former_of(ref: PartitionRef, res: Resources) -> Promotion:
     Raises:
         NotDue: there was none, or it is known whether the replacement helped.
     """
+    if res.variant.champion:
+        raise NotDue("no version was replaced")
     made = [row for row in reigns(res.ledger.promotions()) if row.as_of < ref.as_of]
     champion = made[-1] if made else None
     promoted = champion is not None and champion.action in ("promote", "adopt") and champion.against
@@ -95,15 +102,19 @@ def model_input(promotion: Promotion) -> str:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(champion_of(ref, res))}
+    return _inputs(champion_of(ref, res), ref, res)
 
 
 def shadow_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(challenger_of(ref, res))}
+    return _inputs(challenger_of(ref, res), ref, res)
 
 
 def former_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(former_of(ref, res))}
+    return _inputs(former_of(ref, res), ref, res)
+
+
+def _inputs(by: Promotion, ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(by)}
 
 
 SCORE = Step("score", Stage.PREDICTIONS, VERSION, inputs, score)

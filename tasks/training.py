@@ -43,7 +43,7 @@ def learned_from(rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[
         ref = res.ref(key)
         part = rows.loc[(rows[config.time] >= ref.start) & (rows[config.time] < ref.end), columns]
         if len(part):
-            path = str(res.lake.path(Stage.VALID, key).resolve())
+            path = str(res.lake.file(Stage.VALID, key).resolve())
             found.append(Learned(key, len(part), frame_digest(part), path))
     return tuple(found)
 

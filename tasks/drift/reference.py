@@ -3,14 +3,16 @@
 No reference holds the partition's own blocks, nor anything after it.
 """
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
+
+from upath import UPath
 
 from configs.schema import ModelConfig
 from tasks.blocks import block_names
@@ -160,20 +162,20 @@ def feature_importances(champion: Promotion, res: Resources) -> dict[str, float]
     return shares
 
 
-def kept(path: Path, make: Callable[[], Sketch]) -> Sketch:
+def kept(path: UPath, make: Callable[[], Sketch]) -> Sketch:
     """The sketch in a file, made when it is not there. A file that cannot be read is made again."""
     import pandas as pd
 
     try:
-        return from_frame(pd.read_parquet(path))
+        return from_frame(pd.read_parquet(io.BytesIO(path.read_bytes())))
     except (OSError, ValueError):
         frame = to_frame(make())
     with replacing(path) as draft:
         frame.to_parquet(draft, compression="zstd", index=False)
-    return from_frame(pd.read_parquet(path))
+    return from_frame(pd.read_parquet(io.BytesIO(path.read_bytes())))
 
 
-def home(champion: Promotion, res: Resources, what: str) -> Path:
+def home(champion: Promotion, res: Resources, what: str) -> UPath:
     """Where something of a champion is kept: by its digest, and by what would make it another."""
     config = res.config
     rules = [

@@ -57,7 +57,7 @@ def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion
     with replacing(html) as draft:
         draft.write_text(as_html(page), encoding="utf-8")
     project, number = publish(page, res.settings.evidently_workspace, config, ref.key)
-    return replace(drift, report=str(html), project=project, snapshot=number)
+    return replace(drift, report=str(html.relative_to(res.lake.root)), project=project, snapshot=number)
 
 
 def links(champion: Promotion, res: Resources) -> dict[str, str]:
