@@ -1,11 +1,14 @@
-"""The tables of the one database: promotions, their deliveries and whether they helped, facts and decisions. Rows are never deleted."""
+"""The tables of the one database: promotions, their deliveries and whether they helped, facts and decisions.
+
+Their rows are never deleted. Claims and their holders are of the moment, and go with it.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that these tables stand at; a test holds it to the newest file in `migrations/`."""
 
 
@@ -116,3 +119,25 @@ hindsights = sa.Table(
     sa.Column("recorded_at", Moment, nullable=False),
 )
 """One judgement a promotion, by its sequence in `promotions`."""
+
+holders = sa.Table(
+    "holders",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(200), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("born", sa.Float, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+"""Processes that work on partitions. `born` is when the process began, in seconds of the epoch: numbers of processes are used again."""
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("model", sa.String(100), primary_key=True),
+    sa.Column("partition", sa.String(16), primary_key=True),
+    sa.Column("holder", sa.String(36), nullable=False),
+    sa.Column("flow_run", sa.String(64), nullable=False),
+    sa.Column("taken_at", Moment, nullable=False),
+)
+"""The primary key lets one process at a time work on a partition."""
