@@ -25,7 +25,8 @@ from tasks.promotion import advance_challenger
 from tasks.resources import open_resources
 from tasks.retraining import follow_up, tell_due
 from tasks.signals import seen_by_assess
-from tasks.walk import OUTCOMES, maturing, walk
+from tasks.steps import OUTCOMES
+from tasks.walk import maturing, walk
 
 
 @flow(name="assess", flow_run_name=name_by_partition)

@@ -1,30 +1,47 @@
-"""Take a range of past partitions through every step, doing only what is not fresh.
+"""Take a range of past partitions through their steps: plan it, read the plan, run just that, and take up what failed.
 
-    2013-01 ─ ingest ─ validate ─ score ─ watch ─ collect ─ assess
-    2013-02 ─ ...
+    request ─> plan (partition x stage: what and why) ─ dry run: page and file, named by digest
+                 └─ side by side: ingest ─ validate ─ sketch ─ collect ─┬─ score ─ estimate ─ watch ─ assess ─> grid
+                                                                    all of them
 
-Started by hand:
+Started by hand, from the form in the Prefect UI or:
 
-    prefect deployment run backfill/manual -p model=flights -p start=2013-01 -p end=2013-03
+    prefect deployment run backfill/manual -p model=flights -p start=2013-01 -p end=2013-03 -p dry_run=true
+    prefect deployment run backfill/manual -p model=flights -p plan=1f0c2a9b77de
 """
 
+from typing import Annotated, Any
+
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
+from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_backfill
-from tasks.partitions import between
-from tasks.resources import open_resources
-from tasks.walk import ALL, walk_range
+from tasks.artifacts import publish_backfill, publish_plan
+from tasks.backfilling import carry_out
+from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
+from tasks.names import name_by_range
+from tasks.planning import hold_to, keep_plan, make_plan, open_request, request_of
+from tasks.workers import Workers
 
 
-@flow(name="backfill", flow_run_name="{model} {start} to {end}")
+@flow(name="backfill", flow_run_name=name_by_range)
 def backfill(
     model: ModelName,
-    start: str,
-    end: str,
+    start: str | None = None,
+    end: str | None = None,
+    stages: list[StageChoice] | None = None,
+    mode: Mode = "missing",
+    order: Order = "oldest first",
+    champion: ChampionChoice = "then",
+    override: dict[str, Any] | None = None,
+    plan: str | None = None,
+    dry_run: bool = False,
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2,
+    runner: Runner = "threads",
+    dask: str = "",
 ) -> State:
-    """Bring a range up to date, oldest first. Blocked partitions are tried once more; one failure does not stop the rest.
+    """Bring a range of partitions up to date. A failed partition is recorded, and the rest go on.
 
     Drift found on the way is kept with its partition; the next `process` run tells of it, and the
     policy declines what a later training has overtaken.
@@ -33,8 +50,36 @@ def backfill(
         model: Name of the model; a folder in `configs/`.
         start: First partition, such as 2013-01.
         end: Last partition, included.
+        stages: The stages to take up, all by default. Each is made from the one before, which must be there.
+        mode: `missing`: what is not there. `failed`: what failed or was blocked. `stale`: what is not there or no longer what its
+            inputs make. `all`: everything again.
+        order: Which partitions come first.
+        champion: Score with the version that was champion `then`, as production would have, or with today's: `now`. The latter's
+            results lie apart, in the lake's `variants`.
+        override: Said over model.yaml, such as {"monitoring": {"alpha": 0.01}}. Its results lie apart, in the lake's `variants`.
+        plan: Digest of a dry run's plan. Runs exactly that, or refuses and says what has changed. Without start and end,
+            everything is taken from the plan.
+        dry_run: Make the plan, and do nothing.
+        concurrency: Partitions that are worked on side by side.
+        runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.
+        dask: Address of the Dask scheduler, such as tcp://127.0.0.1:8786.
+
+    Raises:
+        NoPartition, MissingSource: the range is none of the model's calendar, or outside its source.
+        UnknownPlan, PlanChanged: the plan is not there, or no longer holds.
+        ClusterUnreachable, ClusterMismatch: no Dask cluster answers, or it does not share the storage.
     """
-    res = open_resources(model, runtime.flow_run.get_id() or "")
-    passages, failed = walk_range(list(between(res.config, start, end)), ALL, res)
-    line = publish_backfill(res, passages, failed)
-    return Failed(message=line) if failed or any(p.newly_blocked for p in passages) else Completed(message=line)
+    asked = request_of(model, start, end, stages, mode, order, champion, override, plan)
+    res = open_request(asked, runtime.flow_run.get_id() or "")
+    drawn = make_plan(asked, res)
+    line = publish_plan(res, drawn, dry_run)
+    if plan:
+        hold_to(plan, drawn, res)
+    if dry_run:
+        return Completed(message=f"{line} Kept as {keep_plan(drawn, res)}.")
+
+    outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask))
+    line = publish_backfill(res, drawn, outcomes)
+    if any(o.untouched for o in outcomes):
+        return Cancelled(message=line)
+    return Failed(message=line) if any(o.failed or o.blocked for o in outcomes) else Completed(message=line)

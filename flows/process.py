@@ -22,7 +22,8 @@ from tasks.names import name_by_partition
 from tasks.resources import open_resources
 from tasks.retraining import follow_up
 from tasks.signals import seen_by_process
-from tasks.walk import PROCESS, due, walk
+from tasks.steps import PROCESS
+from tasks.walk import due, walk
 
 
 @flow(name="process", flow_run_name=name_by_partition)

@@ -81,7 +81,7 @@ def settled(res: Resources, key: str) -> bool:
     """Whether a month is fresh in every stage and each of its facts has been decided."""
     from tasks.signals import seen_by_assess, seen_by_process
     from tasks.stages import freshness
-    from tasks.walk import IN_SHADOW, steps_of
+    from tasks.steps import IN_SHADOW, steps_of
 
     ref = res.ref(key)
     states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LOST = "crash-lost-runs"
 """The automation's name."""
 
+BACKFILLS, BEHIND = "backfills", 10
+"""The queue of `backfill/manual`, and its priority: the default queue, with 1, goes first."""
+BACKFILLS_TOLD = "Backfills. The default queue goes first, and the limit leaves a slot of the worker to it."
+
 SILENCE = timedelta(seconds=180)
 """Six heartbeats (every 30 s, see pyproject.toml) must be missing: a busy machine delays some, and a live run must not be crashed."""
 
@@ -48,7 +52,7 @@ def deploy(settings: Settings) -> None:
         DeployFailed: Prefect refuses; the message holds the end of what it said.
         StackError: the server does not answer.
     """
-    asyncio.run(prepare(settings.pool))
+    asyncio.run(prepare(settings.pool, settings.run_limit))
     for attempt in range(1, ATTEMPTS + 1):
         code, said = deploy_all()
         if code == 0:
@@ -69,8 +73,8 @@ def deploy_all() -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-async def prepare(pool: str) -> None:
-    """The work pool, and the automation by its name."""
+async def prepare(pool: str, run_limit: int) -> None:
+    """The work pool with its queue for backfills, and the automation by its name."""
     import httpx
     from prefect.client.orchestration import get_client
 
@@ -82,6 +86,7 @@ async def prepare(pool: str) -> None:
                 f"no Prefect server answers at {client.api_url}: {error}; run `make up`, or set PREFECT_API_URL"
             ) from error
         await ensure_pool(client, pool)
+        await ensure_queue(client, pool, BACKFILLS, BEHIND, max(1, run_limit - 1))
         await ensure_automation(client, lost_runs())
 
 
@@ -94,6 +99,18 @@ async def ensure_pool(client: "PrefectClient", name: str) -> None:
     template = ProcessWorker.get_default_base_job_template()
     try:
         await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+    except ObjectAlreadyExists:
+        return
+
+
+async def ensure_queue(client: "PrefectClient", pool: str, name: str, priority: int, limit: int) -> None:
+    """A queue of the pool, unless there is one of that name: people may set another priority or limit."""
+    from prefect.exceptions import ObjectAlreadyExists
+
+    try:
+        await client.create_work_queue(
+            name=name, work_pool_name=pool, priority=priority, concurrency_limit=limit, description=BACKFILLS_TOLD
+        )
     except ObjectAlreadyExists:
         return
 

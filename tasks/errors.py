@@ -17,6 +17,26 @@ class SourceMismatch(BadData):
     """The source yields other columns or types than the model declares."""
 
 
+class SourceUnavailable(EvergreenError):
+    """The source does not answer just now. Nothing is blocked; the same call may be made again."""
+
+
+class UnknownPlan(EvergreenError):
+    """No plan of a backfill has this digest here."""
+
+
+class PlanChanged(EvergreenError):
+    """What a backfill would do is no longer what its plan says. Make a new plan, and read it."""
+
+
+class ClusterUnreachable(EvergreenError):
+    """No Dask scheduler answers, or it has no workers."""
+
+
+class ClusterMismatch(EvergreenError):
+    """A Dask worker sees another lake, database or code than the run that would use it."""
+
+
 class LeakFound(EvergreenError):
     """A feature changes when outcomes are hidden that were not known yet. The SQL must be mended."""
 

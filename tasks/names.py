@@ -34,3 +34,11 @@ def name_by_fact() -> str:
     return (
         f"{given['model']} after {given['partition']}" if given.get("fact") else f"{given['model']}: {given['by']} asks"
     )
+
+
+def name_by_range() -> str:
+    """`flights 2013-01 to 2013-03`, `... (dry run)`, or `flights plan 1f0c2a9b77de`."""
+    given = runtime.flow_run.parameters
+    if given.get("plan") and not given.get("start"):
+        return f"{given['model']} plan {given['plan']}"
+    return f"{given['model']} {given['start']} to {given['end']}" + (" (dry run)" if given.get("dry_run") else "")

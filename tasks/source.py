@@ -19,7 +19,7 @@ from configs.schema import Table
 from configs.settings import ROOT
 from tasks import partitions
 from tasks.contracts import PartitionRef
-from tasks.errors import MissingSource, SourceMismatch
+from tasks.errors import MissingSource, SourceMismatch, SourceUnavailable
 from tasks.lake import digest_file, digest_json
 
 if TYPE_CHECKING:
@@ -141,6 +141,10 @@ def connect(
         for name, table in model.config.source.tables.items():
             con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut)}')
         yield con
+    except (duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException) as error:
+        raise SourceUnavailable(
+            f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}. Run the same again when it answers"
+        ) from error
     except duckdb.Error as error:
         told = f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}{_columns(con, error)}"
         raise SourceMismatch(f"{told}. Mend the file, or the SQL if the table has changed") from error

@@ -18,6 +18,14 @@ class NotDue(Exception):
     """A step has nothing to do yet: what it is made from is not there. No error; the message says what it waits for."""
 
 
+class NotMade(NotDue):
+    """A step waits for another one's stage of the same partition."""
+
+    def __init__(self, message: str, stage: Stage) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
 @dataclass(frozen=True)
 class Made:
     """What a step made: the rows and digest of its file, and what it found. The runner writes the record."""
@@ -46,30 +54,39 @@ class Step:
 
 def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
     """Whether a step needs to run for a partition, and why."""
+    return look(step, ref, res)[0]
+
+
+def look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
+    """Whether a step needs to run for a partition, and what it would be made from; empty where that is not there."""
     try:
         wanted = step.inputs(ref, res)
+    except NotMade as reason:
+        return Freshness("waiting", str(reason), needs=reason.stage), {}
     except (NotDue, MissingSource) as reason:
-        return Freshness("waiting", str(reason))
+        return Freshness("waiting", str(reason)), {}
     found = res.lake.freshness(step.stage, ref.key, step.version, wanted)
     if found.state == "stale" and (failure := res.lake.failure(step.stage, ref.key)):
-        return Freshness("failed", failure)
-    return found
+        return Freshness("failed", failure), wanted
+    return found, wanted
 
 
 def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
     """Bring one stage of one partition up to date, and return its record.
 
-    What is fresh or blocked stays, unless `again`. Bad data leaves a blocked record; any
+    What is fresh or blocked stays, unless `again`. Where another process is at work on the partition, this waits for it
+    and looks again. Bad data leaves a blocked record; any
     other error leaves a note of the failure, keeps what was there, and is raised.
 
     Raises:
         NotDue: there is nothing to make it from yet.
     """
-    wanted = step.inputs(ref, res)
-    record = res.lake.record(step.stage, ref.key)
-    state = res.lake.freshness(step.stage, ref.key, step.version, wanted).state
-    if record and state in ("fresh", "blocked") and not again:
+    if not again and (record := _settled(step, ref, res)):
         return record
+    if not res.claims.mine(ref.key):
+        with res.claims.hold(ref.key):
+            return advance(step, ref, res, again)
+    wanted = step.inputs(ref, res)
     started = datetime.now(UTC)
     try:
         made = step.run(ref, res)
@@ -91,15 +108,21 @@ def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) 
     )
 
 
+def _settled(step: Step, ref: PartitionRef, res: Resources) -> Record | None:
+    """The record of what needs no run: it is fresh, or blocked with the same inputs."""
+    state = res.lake.freshness(step.stage, ref.key, step.version, step.inputs(ref, res)).state
+    return res.lake.record(step.stage, ref.key) if state in ("fresh", "blocked") else None
+
+
 def made_from(ref: PartitionRef, res: Resources, stage: Stage) -> Record:
     """The record of the stage before.
 
     Raises:
-        NotDue: it was not made, or is blocked.
+        NotMade: it was not made, or is blocked.
     """
     record = res.lake.record(stage, ref.key)
     if record is None:
-        raise NotDue(f"no {stage} data of {ref} yet")
+        raise NotMade(f"no {stage} data of {ref} yet", stage)
     if record.status == "blocked":
-        raise NotDue(f"{stage} of {ref} is blocked")
+        raise NotMade(f"{stage} of {ref} is blocked", stage)
     return record

@@ -9,7 +9,7 @@ from tasks.decay import decay_at
 from tasks.resources import Resources
 from tasks.signals import distrust
 from tasks.stages import freshness
-from tasks.walk import steps_of
+from tasks.steps import steps_of
 
 LETTER = {"fresh": "fresh", "missing": "-", "stale": "stale", "blocked": "BLOCKED", "failed": "FAILED", "waiting": "."}
 
@@ -102,9 +102,11 @@ def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, re
 
 
 def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
-    """One row a partition, one column a stage: fresh, stale, BLOCKED, FAILED, `-` missing, `.` not due."""
-    rows = []
+    """One row a partition, one column a stage: fresh, stale, BLOCKED, FAILED, RUNNING, `-` missing, `.` not due."""
+    rows, running = [], res.claims.running()
     for ref in refs:
         states = {str(step.stage): LETTER[freshness(step, ref, res).state] for step in steps_of(res.config)}
+        if ref.key in running and (at := next((s for s, state in states.items() if state not in ("fresh", ".")), None)):
+            states[at] = "RUNNING"
         rows.append({"partition": ref.key, **states})
     return rows

@@ -1,48 +1,18 @@
 """Take partitions through their steps, in order, doing only what is not fresh."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
-from tasks.drift.sketching import SKETCH
-from tasks.drift.watch import WATCH
-from tasks.errors import EvergreenError
-from tasks.estimation import ESTIMATE
-from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
-from tasks.performance import ASSESS
+from tasks.passing import pass_through
 from tasks.resources import Resources
-from tasks.scoring import FORMER, SCORE, SHADOW
 from tasks.source import available, fingerprint
-from tasks.stages import NotDue, Step, advance, freshness
-from tasks.validation.step import VALIDATE
+from tasks.stages import Step, advance, freshness
 from tasks.window import newest_ref
-
-PROCESS = (INGEST, VALIDATE, SKETCH, SCORE, ESTIMATE, WATCH, SHADOW, FORMER)
-OUTCOMES = (COLLECT, ASSESS)
-ALL = PROCESS + OUTCOMES
-IN_SHADOW = (SHADOW, FORMER)
-"""Steps that most partitions do not need."""
-ASIDE = (ESTIMATE, *IN_SHADOW)
-"""Steps that nothing waits for: where one fails, the partition goes on."""
-
-
-def steps_of(config: ModelConfig) -> tuple[Step, ...]:
-    """Every step that partitions of a model go through; only some models have a challenger in the shadow, or look back."""
-    left_out = [
-        step
-        for step, count in (
-            (SHADOW, config.promotion.shadow.partitions),
-            (FORMER, config.retraining.hindsight.partitions),
-        )
-        if not count
-    ]
-    return tuple(step for step in ALL if step not in left_out)
 
 
 def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
@@ -72,56 +42,17 @@ def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool
     return record
 
 
-def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources, again: bool = False) -> Passage:
-    """Take one partition through some steps, up to where it is blocked.
+def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> Passage:
+    """Take one partition through some steps, up to where it is blocked; each that has something to do is a task of its own.
 
-    A step that must wait holds up only what is made from it: labels are collected before there
-    is a champion. With `again`, what is blocked is tried once more.
+    A step that must wait holds up only what is made from it: labels are collected before there is a champion. Waits
+    for another process that is at work on the partition.
     """
-    passed: list[tuple[str, str, str]] = []
-    for step in steps:
-        found = freshness(step, ref, res)
-        if found.state == "fresh":
-            passed.append((step.verb, "fresh", ""))
-            continue
-        if found.state == "waiting":
-            if step in IN_SHADOW:
-                continue
-            passed.append((step.verb, "waiting", found.why))
-            continue
-        if found.state == "blocked" and not again:
-            passed.append((step.verb, "blocked", found.why))
-            break
-        try:
-            record = advance_partition(step, ref, res, again)
-        except NotDue as reason:
-            passed.append((step.verb, "waiting", str(reason)))
-            continue
-        except EvergreenError as error:
-            if step not in ASIDE:
-                raise
-            get_run_logger().error("%s %s failed, and nothing waits for it: %s", step.verb, ref, error)
-            passed.append((step.verb, "failed", str(error)))
-            continue
-        if record.status == "blocked":
-            return Passage(ref.key, (*passed, (step.verb, "blocked", record.reason)), newly_blocked=record.reason)
-        passed.append((step.verb, "made", found.why))
-    return Passage(ref.key, tuple(passed))
-
-
-def walk_range(
-    refs: Sequence[PartitionRef], steps: tuple[Step, ...], res: Resources
-) -> tuple[list[Passage], dict[str, str]]:
-    """Take a range through its steps, oldest first; returns what passed, and what failed with its error."""
-    passages, failed = [], {}
-    for done, ref in enumerate(refs, start=1):
-        try:
-            passages.append(walk(ref, steps, res, again=True))
-        except Exception as error:  # noqa: BLE001  (one partition's failure must not stop the others)
-            failed[ref.key] = f"{type(error).__name__}: {error}"
-            get_run_logger().exception("%s failed", ref)
-        get_run_logger().info("%d of %d partitions, %d failed", done, len(refs), len(failed))
-    return passages, failed
+    log = get_run_logger()
+    if all(freshness(step, ref, res).state in ("fresh", "waiting") for step in steps):
+        return pass_through(ref, steps, res)
+    with res.claims.hold(ref.key, lambda other: log.info("%s; waiting for it", other)):
+        return pass_through(ref, steps, res, advance_partition)
 
 
 def maturing(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:

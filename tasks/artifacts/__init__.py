@@ -1,5 +1,6 @@
 """Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
 
+from tasks.artifacts.backfills import publish_backfill, publish_plan
 from tasks.artifacts.decisions import (
     audit_headline,
     audit_lines,
@@ -10,7 +11,7 @@ from tasks.artifacts.decisions import (
     publish_reproduction,
 )
 from tasks.artifacts.page import number, told
-from tasks.artifacts.partitions import publish_assess, publish_backfill, publish_process, step_table
+from tasks.artifacts.partitions import publish_assess, publish_process, step_table
 from tasks.artifacts.training import publish_training
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "publish_backfill",
     "publish_decision",
     "publish_hindsights",
+    "publish_plan",
     "publish_process",
     "publish_promotion",
     "publish_reproduction",

@@ -11,7 +11,7 @@ from tasks.card.plots import performance_plot
 from tasks.contracts import Passage, Stage
 from tasks.resources import Resources
 from tasks.signals import snapshot_url
-from tasks.summary import PartitionSummary, grid, summarise
+from tasks.summary import PartitionSummary, summarise
 
 
 def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
@@ -122,21 +122,6 @@ def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     if made and shown:
         publish_picture(res, shown)
     return publish_page(res, "assess", line, waits[-20:])
-
-
-def publish_backfill(res: Resources, passages: Sequence[Passage], failed: dict[str, str]) -> str:
-    """The page and the grid of a `backfill` run; returns the headline."""
-    name, made = res.config.name, [p for p in passages if p.made]
-    blocked = [p for p in passages if any(s == "blocked" for _, s, _ in p.steps)]
-    count = len(passages) + len(failed)
-    line = (
-        f"{name}: {len(made)} of {count} partitions brought up to date, {len(failed)} failed, {len(blocked)} blocked."
-    )
-    notes = [f"- {key} failed: {why}" for key, why in failed.items()]
-    notes += [f"- {p.partition} blocked at {v}: {w}" for p in blocked for v, s, w in p.steps if s == "blocked"]
-    refs = [res.ref(key) for key in sorted({*(p.partition for p in passages), *failed})]
-    create_table_artifact(grid(res, refs), key=page_key(name, "grid"), description=f"{name}: partition by stage")
-    return publish_page(res, "backfill", line, notes)
 
 
 def row(summary: PartitionSummary) -> dict[str, Any]:

@@ -142,6 +142,37 @@ def performance_plot(
     return _png(figure)
 
 
+STATES = {
+    "fresh": "#7fb98b", "made": "#2e7d46", "make": "#4a7fb5", "again": "#8fb3d9", "stale": "#e3b341", "left": "#e3b341",
+    "running": "#4a7fb5", "failed": "#c0504d", "blocked": "#7d3c98", "missing": "#dddddd", "waiting": "#f5f5f5",
+}  # fmt: skip
+"""The colour of each state of a stage."""
+
+
+def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> bytes:
+    """A cell for each partition and stage, coloured by its state; the first partition is at the left."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    seen = [state for state in STATES if any(state in row for row in rows.values())]
+    numbers = np.array([[list(STATES).index(state) for state in row] for row in rows.values()]).T
+    figure, axes = _figure(title, height=0.28 * len(columns) + 1.2)
+    axes.pcolormesh(
+        numbers, cmap=ListedColormap(list(STATES.values())), vmin=-0.5, vmax=len(STATES) - 0.5,
+        edgecolors="white", linewidth=0.5 if len(rows) > 60 else 1.5,
+    )  # fmt: skip
+    axes.invert_yaxis()
+    axes.set_yticks(np.arange(len(columns)) + 0.5, columns, fontsize=8)
+    keys = list(rows)
+    shown = range(0, len(keys), max(1, len(keys) // 8))
+    axes.set_xticks([i + 0.5 for i in shown], [keys[i] for i in shown], rotation=30, ha="right", fontsize=7)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    handles = [Patch(color=STATES[state], label=state) for state in seen]
+    axes.legend(handles=handles, frameon=False, fontsize=7, ncols=len(seen), loc="lower right", bbox_to_anchor=(1, 1))
+    return _png(figure)
+
+
 def _curves(
     title: str,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],

@@ -3,6 +3,17 @@
 Every time is an aware datetime in UTC. Every range is half-open, `[start, end)`.
 """
 
+from tasks.contracts.backfills import (
+    Cell,
+    ChampionChoice,
+    Mode,
+    Order,
+    Outcome,
+    Plan,
+    Request,
+    Runner,
+    StageChoice,
+)
 from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
 from tasks.contracts.decisions import (
     AFTER,
@@ -26,6 +37,8 @@ __all__ = [
     "AUTOMATION",
     "BASELINE",
     "Action",
+    "Cell",
+    "ChampionChoice",
     "ColumnDrift",
     "Comparison",
     "Decision",
@@ -39,19 +52,26 @@ __all__ = [
     "Hindsight",
     "Interval",
     "Learned",
+    "Mode",
     "ModelStage",
+    "Order",
+    "Outcome",
     "PartitionRef",
     "Passage",
+    "Plan",
     "Promotion",
     "Query",
     "Recipe",
     "Record",
+    "Request",
     "RunInfo",
+    "Runner",
     "Scorecard",
     "Segment",
     "Selection",
     "Situation",
     "Stage",
+    "StageChoice",
     "Training",
     "Trial",
     "Validation",

@@ -84,6 +84,8 @@ class Freshness:
 
     state: Literal["fresh", "missing", "stale", "blocked", "failed", "waiting"]
     why: str = ""
+    needs: Stage | None = None
+    """The stage of the same partition that it waits for, where that is what it waits for."""
 
 
 @dataclass(frozen=True)

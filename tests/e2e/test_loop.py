@@ -95,26 +95,33 @@ def wait_for(copy: Copy, flow: str, states: set[str], seconds: float) -> dict:
     return run
 
 
-def test_drift_retrains_by_event_and_automation_alone(copy):
+@pytest.fixture(scope="module")
+def living(copy: Copy) -> Copy:
+    """The copy with a champion and sixteen steady days."""
     copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-10")
     copy.deployment("train/tiny", reason="first champion")
     copy.deployment("process/tiny", partition=STEADY)
     copy.deployment("assess/tiny", partition=STEADY)
     copy.deployment("backfill/manual", model="tiny", start="2024-03-12", end="2024-03-16")
-    assert copy.runs_of("retrain") == []
+    return copy
 
-    copy.deployment("process/tiny", partition=SHIFTED)
-    run = wait_for(copy, "retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
+
+def test_drift_retrains_by_event_and_automation_alone(living):
+    assert living.runs_of("retrain") == []
+    living.deployment("process/tiny", partition=SHIFTED)
+    run = wait_for(living, "retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
 
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["state_type"] == "COMPLETED", run["state"]
     assert run["parameters"]["model"] == "tiny"
     assert run["parameters"]["partition"] == SHIFTED
-    status = copy.run("python", "-m", "ops.status")
+    status = living.run("python", "-m", "ops.status")
     assert run["parameters"]["fact"] in status
     assert "retrained" in status
-    assert [r["parameters"]["model"] for r in copy.runs_of("retrain")] == ["tiny"]
-    with urllib.request.urlopen(f"{copy.mlflow}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=30) as answer:
+    assert [r["parameters"]["model"] for r in living.runs_of("retrain")] == ["tiny"]
+    with urllib.request.urlopen(
+        f"{living.mlflow}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=30
+    ) as answer:
         aliases = {a["alias"]: a["version"] for a in json.load(answer)["registered_model"]["aliases"]}
     assert int(aliases["champion"]) > 1
 
@@ -132,18 +139,18 @@ print(fact.id)
 """
 
 
-def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(copy):
+def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(living):
     """Beside the event that `process` itself sends; the other model's ten start one run of its own, which knows no such fact."""
-    copy.deployment("process/tiny", partition="2024-03-20")
-    fact = copy.run("python", "-c", BURST).split()[-1]
-    before = len(copy.runs_of("retrain"))
-    wait_until(lambda: {r["parameters"]["model"] for r in runs_about(copy, fact)} == {"tiny", "flights"})
+    living.deployment("process/tiny", partition="2024-03-20")
+    fact = living.run("python", "-c", BURST).split()[-1]
+    before = len(living.runs_of("retrain"))
+    wait_until(lambda: {r["parameters"]["model"] for r in runs_about(living, fact)} == {"tiny", "flights"})
     time.sleep(20)  # longer than a run of the others would need to be created
-    found = runs_about(copy, fact)
+    found = runs_about(living, fact)
     assert sorted(r["parameters"]["model"] for r in found) == ["flights", "tiny"]
-    assert len(copy.runs_of("retrain")) <= before + 2
-    wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(copy, fact)))
-    said = copy.run("python", "-c", DECISIONS)
+    assert len(living.runs_of("retrain")) <= before + 2
+    wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(living, fact)))
+    said = living.run("python", "-c", DECISIONS)
     assert said.count(fact) == 1, said
 
 
@@ -173,7 +180,7 @@ from tasks.events import emit
 from tasks.resources import open_resources
 from tasks.signals import seen_by_process
 from tasks.stages import NotDue, advance
-from tasks.walk import PROCESS
+from tasks.steps import PROCESS
 res = open_resources("tiny")
 ref = res.ref("2024-03-24")
 for step in PROCESS:
@@ -198,39 +205,39 @@ with open_resources("tiny").ledger.engine.begin() as con:
 
 
 @pytest.mark.slow
-def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(copy):
+def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(living):
     """The event is lost with the server and the process; the fact is not, and `remind` sends it again."""
-    copy.run("python", "-m", "ops.stack", "down")
-    fact = copy.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
-    copy.run("python", "-m", "ops.stack", "up")
-    assert runs_about(copy, fact) == []
-    copy.run("python", "-c", AGE)  # what waits is sent again after two minutes; they are not waited for here
-    copy.deployment("remind/all")
-    wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(copy, fact)), 600)
-    (run,) = runs_about(copy, fact)
+    living.run("python", "-m", "ops.stack", "down")
+    fact = living.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
+    living.run("python", "-m", "ops.stack", "up")
+    assert runs_about(living, fact) == []
+    living.run("python", "-c", AGE)  # what waits is sent again after two minutes; they are not waited for here
+    living.deployment("remind/all")
+    wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(living, fact)), 600)
+    (run,) = runs_about(living, fact)
     assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
-    assert copy.run("python", "-c", DECISIONS).count(fact) == 1
+    assert living.run("python", "-c", DECISIONS).count(fact) == 1
 
 
 @pytest.mark.slow
-def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(copy):
+def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
     given = [
         part
         for k, v in (("model", "tiny"), ("start", "2024-03-01"), ("end", "2024-03-24"))
         for part in ("-p", f"{k}={v}")
     ]
-    copy.run("prefect", "deployment", "run", "backfill/manual", *given)
-    lost = wait_for(copy, "backfill", {"RUNNING"}, 120)
+    living.run("prefect", "deployment", "run", "backfill/manual", *given)
+    lost = wait_for(living, "backfill", {"RUNNING"}, 120)
     time.sleep(2)
-    victims = marked(copy.folder / ".evergreen", "worker")
+    victims = marked(living.folder / ".evergreen", "worker")
     assert len(victims) > 1, "the worker and its run"
     for process in victims:
         process.kill()
 
-    run = wait_for(copy, "backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
+    run = wait_for(living, "backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
     assert run["id"] == lost["id"]
     assert run["state_type"] == "CRASHED"
     assert "no heartbeat" in run["state"]["message"]
 
-    copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
-    assert newest(copy, "backfill")["state_type"] == "COMPLETED"
+    living.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
+    assert newest(living, "backfill")["state_type"] == "COMPLETED"

@@ -4,7 +4,6 @@
     python -m tests.flows.promoter advance <step>               advance the challenger, and die before the step
     python -m tests.flows.promoter approve <step>               approve the challenger, and die before the step
     python -m tests.flows.promoter train <reason> [<row>]       train, and die before the ledger's row of that number in it
-    python -m tests.flows.promoter train <reason> [<row>]       train, and die before the ledger's row of that number in it
 
 Steps are counted from 1 in the order in which they happen: each row that is appended to the ledger, each alias that is set or
 deleted, each mark in MLflow, each event, each delivery that is noted. The process prints how many it came to.
@@ -93,7 +92,7 @@ if __name__ == "__main__":
     what, first, *rest = sys.argv[1:]
     if what == "race":
         print(race(first, rest[0]))
-    elif what == "train" or what == "train":
+    elif what == "train":
         Promotions.append = deadly(Promotions.append, int(rest[0]) if rest else 0)  # type: ignore[method-assign]
         print(train(model="tiny", reason=first).version, done)
     else:

@@ -17,7 +17,7 @@ from tasks.resources import open_resources
 from tasks.scoring import SCORE
 from tasks.signals import seen_by_process
 from tasks.stages import freshness
-from tasks.walk import steps_of
+from tasks.steps import steps_of
 from tests.conftest import parcels
 from tests.flows.conftest import SHIFTED, STEADY
 

@@ -1,0 +1,60 @@
+"""Take one partition through some steps: what is not fresh is made, up to where the partition is blocked. Imports no Prefect."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from tasks.contracts import PartitionRef, Passage, Record
+from tasks.errors import EvergreenError
+from tasks.resources import Resources
+from tasks.stages import NotDue, Step, advance, freshness
+from tasks.steps import ASIDE, IN_SHADOW
+
+log = logging.getLogger(__name__)
+
+
+class Advance(Protocol):
+    """What runs one step: `advance` itself, or a Prefect task around it."""
+
+    def __call__(self, step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record: ...
+
+
+def pass_through(
+    ref: PartitionRef,
+    steps: tuple[Step, ...],
+    res: Resources,
+    run: Advance = advance,
+    again: Callable[[Step], bool] = lambda _: False,
+) -> Passage:
+    """How a partition passed through some steps. A step that `again` names is run though it is fresh or blocked.
+
+    A step that must wait holds up only what is made from it. A blocked one ends the way.
+    """
+    passed: list[tuple[str, str, str]] = []
+    for step in steps:
+        found, anew = freshness(step, ref, res), again(step)
+        if found.state == "waiting":
+            if step not in IN_SHADOW:
+                passed.append((step.verb, "waiting", found.why))
+            continue
+        if found.state == "fresh" and not anew:
+            passed.append((step.verb, "fresh", ""))
+            continue
+        if found.state == "blocked" and not anew:
+            passed.append((step.verb, "blocked", found.why))
+            break
+        try:
+            record = run(step, ref, res, anew)
+        except NotDue as reason:
+            passed.append((step.verb, "waiting", str(reason)))
+            continue
+        except EvergreenError as error:
+            if step not in ASIDE:
+                raise
+            log.error("%s %s failed, and nothing waits for it: %s", step.verb, ref, error)
+            passed.append((step.verb, "failed", str(error)))
+            continue
+        if record.status == "blocked":
+            return Passage(ref.key, (*passed, (step.verb, "blocked", record.reason)), newly_blocked=record.reason)
+        passed.append((step.verb, "made", found.why))
+    return Passage(ref.key, tuple(passed))
