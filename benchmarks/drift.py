@@ -50,7 +50,7 @@ MODEL, MONTHS, TRAILING = "flights", 12, 3
 REFERENCE_DAYS = 90
 SIZES: Mapping[int, int] = {50: 30, 200: 30, 1000: 30, 5000: 30, 50_000: 60}
 """Rows of a partition, and the days that they are drawn from."""
-RUNS, CHANGED_RUNS, RESAMPLES = 60, 20, 400
+RUNS, CHANGED_RUNS, RESAMPLES = 200, 20, 400
 """Runs a false alarm rate, runs a detection rate, and deals of a simulated check. Months are checked with model.yaml's."""
 DIGITS = 3
 """Numbers are rounded to so many: days count their values faster, and sketches count each value by itself."""

@@ -145,11 +145,12 @@ def playing(pooled: Sketch, now: np.ndarray, seed: int) -> Sketch:
     reference are thinned to that share of theirs by drawing rows without replacement, each column by itself.
     """
     own, others = pooled.rows[now], pooled.rows[~now]
-    share = own.mean() / others.mean() if len(own) and len(others) and others.sum() else 1.0
-    if share > ALIKE:
+    if not len(own) or not others.sum() or own.mean() > ALIKE * others.mean():
         return pooled
     rng, kept = np.random.default_rng(seed), pooled.rows.copy()
-    kept[~now] = rng.binomial(others, share)
+    first = np.minimum(others, 1)  # a day without a row is no block of a thin partition, so each keeps at least one
+    share = max(own.mean() - 1, 0.0) / max((others - first).mean(), 1.0)
+    kept[~now] = first + rng.binomial(others - first, min(share, 1.0))
     columns = {name: _drawn(c, kept, np.flatnonzero(~now), rng) for name, c in pooled.columns.items()}
     return Sketch(pooled.blocks, kept, columns)
 

@@ -220,6 +220,37 @@ def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_bac
 
 
 @pytest.mark.slow
+def test_backfills_leave_a_slot_of_the_worker_to_everything_else(living):
+    """The worker runs four at once. Of five backfills three are begun, and what comes after them does not wait for the others."""
+    for _ in range(5):
+        given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
+        living.run("prefect", "deployment", "run", "backfill/manual", *given)
+    living.deployment("process/tiny", partition="2024-03-11")
+    began = newest(living, "process")["start_time"]
+    begun = [
+        r for r in living.runs_of("backfill") if r["work_queue_name"] == "backfills" and r["state_type"] not in ENDED
+    ]
+    assert len(begun) == 5, "they take longer than a run with nothing to do"
+    assert len([r for r in begun if r["start_time"] and r["start_time"] < began]) <= 3
+    wait_until(lambda: all(r["state_type"] in ENDED for r in living.runs_of("backfill")), 900)
+
+
+@pytest.mark.slow
+def test_a_backfill_goes_on_when_only_its_worker_is_killed(living):
+    given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
+    living.run("prefect", "deployment", "run", "backfill/manual", *given)
+    run = wait_for(living, "backfill", {"RUNNING"}, 120)
+    found = marked(living.folder / ".evergreen", "worker")
+    workers = [process for process in found if process.ppid() not in {p.pid for p in found}]
+    assert workers
+    for process in workers:
+        process.kill()
+    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 600)
+    ended = newest(living, "backfill")
+    assert (ended["id"], ended["state_type"]) == (run["id"], "COMPLETED")
+
+
+@pytest.mark.slow
 def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
     given = [
         part

@@ -1,0 +1,187 @@
+"""Backfills whose partitions run on a Dask cluster, and whose lake lies in an object store. The results are the same bytes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.settings import get_current_settings
+from upath import UPath
+
+from configs.settings import ROOT
+from flows.backfill import backfill
+from flows.process import process
+from flows.train import train
+from tasks.contracts import Stage
+from tasks.errors import ClusterMismatch
+from tasks.resources import open_resources
+from tests.conftest import free_port
+from tests.flows.test_backfill import contents, start, told, wait_until
+
+FIRST, LAST = "2024-03-01", "2024-03-12"
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@contextmanager
+def cluster(**environment: str) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and two workers, each a process of its own, as somebody would start them; yields the address and the workers."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    common = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True), **environment}
+    scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    worker = ("worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
+    processes = []
+    for what in (scheduler, worker, worker):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what[0]}", *what[1:]]
+        processes.append(
+            subprocess.Popen(command, cwd=ROOT, env=common, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
+    try:
+        from distributed import Client
+
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield address, processes[1:]
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_makes_the_same_bytes_also_when_a_worker_is_killed(world):
+    backfill(model="tiny", start=FIRST, end=LAST)
+    lake = open_resources("tiny").lake
+    whole = contents(lake)
+    shutil.rmtree(lake.root)
+    with cluster() as (address, workers):
+        where = {"runner": "dask", "dask": address}
+        said = told(start(start=FIRST, end=LAST, **where))
+        assert said.startswith("COMPLETED: tiny: 12 of 12"), said
+        assert contents(lake) == whole
+        pids = {psutil.Process(w.pid).pid for w in workers}
+        assert len(pids) == 2
+
+        shutil.rmtree(lake.root)
+        running = start(start=FIRST, end=LAST, **where)
+        wait_until(lambda: lake.keys(Stage.RAW))
+        os.kill(workers[0].pid, signal.SIGKILL)
+        told(running)  # the other worker may have taken everything up, or some has failed
+        assert told(start(start=FIRST, end=LAST, **where)).startswith("COMPLETED")
+        assert contents(lake) == whole
+
+
+def test_a_worker_that_sees_another_lake_is_refused(world):
+    with (
+        cluster(EVERGREEN_LAKE=str(world / "elsewhere")) as (address, _),
+        pytest.raises(ClusterMismatch, match=r"has EVERGREEN_LAKE .*elsewhere"),
+    ):
+        backfill(model="tiny", start=FIRST, end=FIRST, runner="dask", dask=address)
+    assert not (world / "lake").exists()
+
+
+@pytest.fixture
+def bucket(monkeypatch) -> Iterator[str]:
+    """An S3 server with an empty bucket, reached as any S3: by address and key in the environment."""
+    port = free_port()
+    script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                UPath("s3://lake-of-tests", use_listings_cache=False).fs.mkdir("lake-of-tests")
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        yield "s3://lake-of-tests/lake"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_lake_in_an_object_store_has_the_same_data_as_one_in_a_folder(world, bucket, monkeypatch):
+    """Backfill, training, scoring and drift check, by another process too; the folder is made by the same champion."""
+    backfill(model="tiny", start=FIRST, end="2024-03-10")
+    train(model="tiny", reason="first")
+    process(model="tiny", partition="2024-03-11")
+    folder = contents(open_resources("tiny").lake)
+    monkeypatch.setenv("EVERGREEN_LAKE", bucket)
+    assert told(start(start=FIRST, end="2024-03-10")).startswith("COMPLETED: tiny: 10 of 10")
+    process(model="tiny", partition="2024-03-11")
+    lake = open_resources("tiny").lake
+    assert str(lake.root) == f"{bucket}/tiny"
+    for stage in (Stage.VALID, Stage.LABELS, Stage.PREDICTIONS, Stage.SKETCHES):
+        for key in lake.keys(stage):
+            assert lake.file(stage, key).read_bytes() == folder[f"{stage}/{key}.parquet"], (stage, key)
+    watched = lake.done(Stage.MONITORING, "2024-03-11").data
+    assert watched == folder["monitoring/2024-03-11.json"]["data"]
+    assert lake.path(Stage.MONITORING, "2024-03-11", "html").read_text().count("<html") >= 1
+    assert not (world / "lake" / "tiny").with_name("s3:").exists()
+    assert not list(Path(ROOT).glob("s3:*"))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_in_the_middle_loses_nothing(world, tmp_path):
+    """The work goes on without it; whatever the run itself ends as, the next one with mode=missing finds nothing left undone."""
+    port = free_port()
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
+
+    def serve() -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 300)
+        return server
+
+    backfill(model="tiny", start=FIRST, end=LAST)
+    lake = open_resources("tiny").lake
+    whole = contents(lake)
+    shutil.rmtree(lake.root)
+    server = serve()
+    try:
+        running = start(env, start=FIRST, end=LAST, concurrency=1)
+        wait_until(lambda: lake.keys(Stage.VALID))
+        server.kill()
+        server.wait()
+        time.sleep(3)
+        server = serve()
+        running.communicate(timeout=600)
+        assert told(start(env, start=FIRST, end=LAST)).startswith("COMPLETED")
+        assert contents(lake) == whole
+    finally:
+        server.kill()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
