@@ -69,7 +69,7 @@ def model(res: Resources, console: Console) -> None:
     if ledger.undelivered():
         console.print("  alias or events do not follow the ledger yet; the next run of any flow mends that")
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
-    console.print(grid_table("", grid(res, [res.ref(key) for key in keys])))
+    console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
     for line in events(res)[-EVENTS:]:
         console.print(f"  {line}")
 

@@ -131,11 +131,19 @@ def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[st
     return table
 
 
-def grid_table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
-    """One row a partition, one column a stage."""
-    colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red"}
+GRID = 24
+"""Partitions that the terminal shows of a grid."""
+
+
+def grid_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """One row a partition, one column a step; of many partitions the newest, and how many earlier ones there are."""
+    colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red", "RUNNING": "bold blue"}
+    early = rows[:-GRID]
+    undone = sum(any(v not in ("fresh", ".", row["partition"]) for v in row.values()) for row in early)
+    title = f"{len(early)} earlier partitions, {undone} of them not fresh in every step" if early else ""
     table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
-    for row in rows:
+    table.padding = (0, 0)  # eleven columns want 80
+    for row in rows[-GRID:]:
         table.add_row(*(f"[{colours[v]}]{v}[/]" if v in colours else v for v in row.values()))
     return table
 

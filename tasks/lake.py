@@ -105,12 +105,15 @@ class Lake:
 
     def file(self, stage: Stage, key: str) -> UPath:
         """Where the rows are that a record tells of."""
-        own = self.below is None or self._own_record(stage, key) is not None
-        return self.path(stage, key) if own or self.below is None else self.below.path(stage, key)
+        return self.path(stage, key) if self.below is None or self.owns(stage, key) else self.below.path(stage, key)
 
     def record(self, stage: Stage, key: str) -> Record | None:
         """What is known of a stage, or None. A record that cannot be read counts as none."""
         return self._own_record(stage, key) or (self.below.record(stage, key) if self.below else None)
+
+    def owns(self, stage: Stage, key: str) -> bool:
+        """Whether a stage was made here, and not in the lake below."""
+        return self.below is None or self._own_record(stage, key) is not None
 
     def _own_record(self, stage: Stage, key: str) -> Record | None:
         try:

@@ -32,7 +32,7 @@ from tasks.partitions import NoPartition, between, parse_key
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
 from tasks.source import available
 from tasks.stages import Step, look
-from tasks.steps import AFTER, OF, steps_of
+from tasks.steps import AFTER, ALL, IN_SHADOW, OF, steps_of
 
 RUNS = ("make", "again")
 TAKEN: Mapping[str, tuple[str, ...]] = {
@@ -43,6 +43,7 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "fresh": ("all",),
 }
 """The modes that take up a stage in each state."""
+VERB = {step.stage: step.verb for step in ALL}
 SAID = {"make": "to be made", "again": "to be made again", "keep": "fresh", "leave": "left alone", "wait": "waiting"}
 RECENT = 60
 """Records of a stage that an estimate of time looks at."""
@@ -103,7 +104,7 @@ def make_plan(asked: Request, res: Resources) -> Plan:
     _hold_to_source(refs, res)
     wanted = tuple(step for step in steps_of(res.config) if step in steps_asked(asked.stages))
     ordered = refs if asked.order == "oldest first" else refs[::-1]
-    cells = {ref.key: tuple(plan_partition(ref, wanted, asked.mode, res)) for ref in ordered}
+    cells = _shown({ref.key: tuple(plan_partition(ref, wanted, asked.mode, res)) for ref in ordered})
     rows = {ref.key: r.rows if (r := res.lake.record(Stage.RAW, ref.key)) else None for ref in ordered}
     digest = digest_json([asdict(asked), res.variant.name, world(res), _bare(cells)])[:12]
     return Plan(asked, res.variant.name, cells, digest, rows, estimate_seconds(cells, res))
@@ -135,12 +136,25 @@ def plan_partition(ref: PartitionRef, steps: tuple[Step, ...], mode: str, res: R
         yield Cell(step.verb, action, why, digest_json([step.version, inputs])[:12] if inputs else "")  # type: ignore[arg-type]
 
 
+def _shown(cells: Mapping[str, tuple[Cell, ...]]) -> dict[str, tuple[Cell, ...]]:
+    """The cells without the steps in the shadow that none of the partitions needs."""
+    aside = {step.verb for step in IN_SHADOW}
+    needed = {c.verb for row in cells.values() for c in row if c.verb not in aside or c.action != "wait"}
+    return {key: tuple(c for c in row if c.verb in needed) for key, row in cells.items()}
+
+
 def _look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
-    """As `look`; what cannot even be looked at is planned, so that its error is this partition's and stops no other."""
+    """As `look`. What cannot even be looked at is planned, so that its error is this partition's and stops no other.
+
+    What production has, and a variant would make otherwise, is missing in the variant.
+    """
     try:
-        return look(step, ref, res)
+        found, inputs = look(step, ref, res)
     except Exception as error:  # noqa: BLE001
         return Freshness("failed", f"{type(error).__name__}: {error}"), {}
+    if found.state == "stale" and not res.lake.owns(step.stage, ref.key):
+        return Freshness("missing", f"production's does not fit: {found.why}"), inputs
+    return found, inputs
 
 
 def decide(step: Step, found: Freshness, made: set[Stage], mode: str, blocked: bool) -> tuple[str, str]:
@@ -148,9 +162,9 @@ def decide(step: Step, found: Freshness, made: set[Stage], mode: str, blocked: b
 
     What is `blocked` by inputs that have changed since has no result that could be stale: it counts as failed.
     """
-    first = [stage for stage in AFTER[step.stage] if stage in made]
+    first = [VERB[stage] for stage in AFTER[step.stage] if stage in made]
     if found.state == "waiting":
-        return ("make", f"after {found.needs}") if found.needs in made else ("wait", found.why)
+        return ("make", f"after {VERB[found.needs]}") if found.needs in made else ("wait", found.why)
     why = f"{found.state}: {found.why}" if found.why else found.state
     if mode in TAKEN["failed" if blocked and found.state == "stale" else found.state]:
         return ("again" if found.state in ("fresh", "blocked") else "make"), why

@@ -102,10 +102,10 @@ def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, re
 
 
 def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
-    """One row a partition, one column a stage: fresh, stale, BLOCKED, FAILED, RUNNING, `-` missing, `.` not due."""
+    """One row a partition, one column a step: fresh, stale, BLOCKED, FAILED, RUNNING, `-` missing, `.` not due."""
     rows, running = [], res.claims.running()
     for ref in refs:
-        states = {str(step.stage): LETTER[freshness(step, ref, res).state] for step in steps_of(res.config)}
+        states = {step.verb: LETTER[freshness(step, ref, res).state] for step in steps_of(res.config)}
         if ref.key in running and (at := next((s for s, state in states.items() if state not in ("fresh", ".")), None)):
             states[at] = "RUNNING"
         rows.append({"partition": ref.key, **states})

@@ -156,7 +156,7 @@ def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[st
 
     seen = [state for state in STATES if any(state in row for row in rows.values())]
     numbers = np.array([[list(STATES).index(state) for state in row] for row in rows.values()]).T
-    figure, axes = _figure(title, height=0.28 * len(columns) + 1.2)
+    figure, axes = _figure(title, height=0.28 * len(columns) + 1.4)
     axes.pcolormesh(
         numbers, cmap=ListedColormap(list(STATES.values())), vmin=-0.5, vmax=len(STATES) - 0.5,
         edgecolors="white", linewidth=0.5 if len(rows) > 60 else 1.5,
@@ -169,7 +169,7 @@ def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[st
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     handles = [Patch(color=STATES[state], label=state) for state in seen]
-    axes.legend(handles=handles, frameon=False, fontsize=7, ncols=len(seen), loc="lower right", bbox_to_anchor=(1, 1))
+    figure.legend(handles=handles, frameon=False, fontsize=7, ncols=len(seen), loc="outside lower right")
     return _png(figure)
 
 

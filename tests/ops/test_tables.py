@@ -16,6 +16,7 @@ from ops.tables import (
     year_table,
 )
 from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
+from tasks.steps import ALL
 from tasks.summary import PartitionSummary
 
 AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
@@ -61,8 +62,20 @@ def test_gains_count_what_retraining_made_better():
 
 def test_the_grid_has_a_line_a_partition():
     assert ["2013-01", "fresh", "BLOCKED"] in text(
-        grid_table("", [{"partition": "2013-01", "raw": "fresh", "valid": "BLOCKED"}])
+        grid_table([{"partition": "2013-01", "ingest": "fresh", "validate": "BLOCKED"}])
     )
+
+
+def test_a_grid_of_every_step_fits_80_columns_and_a_long_one_says_what_it_leaves_out():
+    verbs = [step.verb for step in ALL if step.verb != "shadow"]  # which few models have
+    days = [f"2013-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 29)]
+    rows = [{"partition": day, **dict.fromkeys(verbs, "fresh")} for day in days]
+    rows[3]["watch"] = "-"
+    lines = text(grid_table(rows))
+    assert ["partition", *verbs] in lines
+    assert [days[-1], *["fresh"] * len(verbs)] in lines
+    assert ["32", "earlier", "partitions,", "1", "of", "them", "not", "fresh", "in", "every", "step"] in lines
+    assert len([line for line in lines if line and line[0].startswith("2013-")]) == 24
 
 
 def test_the_times_add_up():

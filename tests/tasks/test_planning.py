@@ -47,9 +47,9 @@ def test_what_is_missing_is_made_with_what_comes_after_it(res):
     cells = {c.verb: c for c in plan.cells[FIRST]}
     assert {v: c.action for v, c in cells.items()} == {
         "ingest": "make", "validate": "make", "sketch": "make", "score": "wait", "estimate": "wait", "watch": "wait",
-        "former": "wait", "collect": "make", "assess": "wait",
-    }  # fmt: skip
-    assert cells["validate"].why == "after raw"
+        "collect": "make", "assess": "wait",
+    }, "nothing is in the shadow"  # fmt: skip
+    assert cells["validate"].why == "after ingest"
     assert "run `train`" in cells["score"].why
     assert plan.todo == (FIRST, SECOND)
     assert plan.seconds is None, "nothing ever ran that could tell"
