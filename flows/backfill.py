@@ -22,20 +22,24 @@ from tasks.backfilling import carry_out
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.names import name_by_range
 from tasks.planning import hold_to, keep_plan, make_plan, open_request, request_of
+from tasks.steps import OF
 from tasks.workers import Workers
+
+STAGES: list[StageChoice] = list(OF)
+NOTHING: dict[str, Any] = {}
 
 
 @flow(name="backfill", flow_run_name=name_by_range)
 def backfill(
     model: ModelName,
-    start: str | None = None,
-    end: str | None = None,
-    stages: list[StageChoice] | None = None,
+    start: str = "",
+    end: str = "",
+    stages: list[StageChoice] = STAGES,
     mode: Mode = "missing",
     order: Order = "oldest first",
     champion: ChampionChoice = "then",
-    override: dict[str, Any] | None = None,
-    plan: str | None = None,
+    override: dict[str, Any] = NOTHING,
+    plan: str = "",
     dry_run: bool = False,
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2,
     runner: Runner = "threads",
@@ -50,7 +54,7 @@ def backfill(
         model: Name of the model; a folder in `configs/`.
         start: First partition, such as 2013-01.
         end: Last partition, included.
-        stages: The stages to take up, all by default. Each is made from the one before, which must be there.
+        stages: The stages to take up. Each is made from the one before, which must be there.
         mode: `missing`: what is not there. `failed`: what failed or was blocked. `stale`: what is not there or no longer what its
             inputs make. `all`: everything again.
         order: Which partitions come first.

@@ -52,14 +52,14 @@ _PLAN = TypeAdapter(Plan)
 
 def request_of(
     model: str,
-    start: str | None,
-    end: str | None,
-    stages: Sequence[StageChoice] | None,
+    start: str,
+    end: str,
+    stages: Sequence[StageChoice],
     mode: Mode,
     order: Order,
     champion: ChampionChoice,
-    override: Mapping[str, Any] | None,
-    plan: str | None,
+    override: Mapping[str, Any],
+    plan: str,
 ) -> Request:
     """What a person asks for; without a range it is what the plan was made for.
 
@@ -76,8 +76,8 @@ def request_of(
         return _PLAN.validate_python(_kept(path)[0]).request
     if not (start and end):
         raise NoPartition("a backfill needs start and end, or the digest of a plan that a dry run has made")
-    chosen = tuple(name for name in OF if not stages or name in stages)
-    return Request(model, start, end, chosen, mode, order, champion, dict(override or {}))
+    chosen = tuple(name for name in OF if name in stages)
+    return Request(model, start, end, chosen, mode, order, champion, dict(override))
 
 
 def open_request(asked: Request, flow_run: str = "") -> Resources:

@@ -160,10 +160,13 @@ class Board:
         """Done, failed, remaining, and the time left if it goes on like this."""
         failed = sum(bool(o.failed or o.blocked) for o in self.over.values())
         text = f"{len(self.over) - failed} of {self.partitions} partitions done, {failed} failed"
-        if self._passed < self.parts and self._passed:
-            left = (time.monotonic() - self.began) * (self.parts - self._passed) / self._passed
-            text += f", {self.partitions - len(self.over)} to go, about {span(left)} left"
-        return text
+        if self._passed >= self.parts:
+            return text
+        text += f", {self.partitions - len(self.over)} to go"
+        if not self._passed:
+            return text
+        left = (time.monotonic() - self.began) * (self.parts - self._passed) / self._passed
+        return f"{text}, about {span(left)} left"
 
     def _show(self) -> None:
         share = 100.0 * self._passed / max(self.parts, 1)

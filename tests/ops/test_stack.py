@@ -39,7 +39,7 @@ def settings_in(folder: Path, **more: object) -> Settings:
     """A stack of its own: home and lake in a folder, on free ports."""
     prefect, mlflow, evidently = free_ports(3)
     ports = {"prefect_port": prefect, "mlflow_port": mlflow, "evidently_port": evidently}
-    return Settings(**{"home": folder / "home", "lake": folder / "lake", **ports, **more})
+    return Settings(**{"home": folder / "home", "lake": str(folder / "lake"), **ports, **more})
 
 
 def test_a_taken_port_is_named_with_who_has_it_and_the_setting_that_moves_ours(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tasks.partitions import NoPartition
 from tasks.planning import changes, hold_to, keep_plan, make_plan, open_request, request_of, world
 from tasks.resources import Resources, Variant, open_resources
 from tasks.stages import advance
-from tasks.steps import AFTER, ALL, ALONE
+from tasks.steps import AFTER, ALL, ALONE, OF
 from tasks.validation.step import VALIDATE
 from tests.conftest import day_file, parcels
 
@@ -27,7 +27,7 @@ def res(tiny) -> Resources:
 
 def asked(mode="missing", start=FIRST, end=SECOND, **more) -> Request:
     return (
-        request_of("tiny", start, end, None, mode, "oldest first", "then", None, None)
+        request_of("tiny", start, end, list(OF), mode, "oldest first", "then", {}, "")
         if not more
         else replace(asked(mode, start, end), **more)
     )
@@ -140,13 +140,13 @@ def test_an_unknown_plan_is_an_error_that_names_the_file(res):
     with pytest.raises(UnknownPlan, match=r"no plan 'nothing' of tiny .*plans/tiny-nothing.json"):
         hold_to("nothing", make_plan(asked(), res), res)
     with pytest.raises(UnknownPlan, match="give start and end too"):
-        request_of("tiny", None, None, None, "missing", "oldest first", "then", None, "nothing")
+        request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, "nothing")
 
 
 def test_a_request_is_taken_from_its_plan(res):
     plan = make_plan(asked("stale", stages=("ingest", "validate")), res)
     keep_plan(plan, res)
-    assert request_of("tiny", None, None, None, "missing", "oldest first", "then", None, plan.digest) == plan.request
+    assert request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, plan.digest) == plan.request
 
 
 @pytest.mark.parametrize(
