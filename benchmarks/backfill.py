@@ -2,9 +2,11 @@
 
     python -m benchmarks backfill
 
-Needs a Prefect server (`make up`). Light partitions have four stages of some 25 ms each: a day of 150 parcels is ingested, validated,
-sketched, and its labels are collected. "Plain" is a loop over the same steps and nothing else: no plan, no claims, no tasks, no server.
-A ratio is ours over plain, of wall and of CPU seconds from the first line of the flow, or of the loop, to its last.
+Needs the stack (`make up`) and the champion that `make demo` leaves. Takes an hour, most of it for daily flights: a variant of the
+model with a day a partition, all stages of a year, and of two months for the number of workers. Light partitions have four stages
+of some 60 ms each: a day of 150 parcels is ingested, validated, sketched, and its labels are collected. "Plain" is a loop over
+the same steps and claims, and nothing else: no plan, no tasks, no server. A ratio is ours over plain, of wall and of CPU
+seconds from the first line of the flow, or of the loop, to its last.
 """
 
 import json
@@ -12,10 +14,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +27,8 @@ from configs.settings import ROOT
 
 LIGHT, FEW = 120, 30
 """Partitions of the light backfill, and of a shorter one whose memory is held against it."""
+YEAR, SPRING = ("2013-01-01", "2013-12-31"), ("2013-03-01", "2013-05-01")
+"""Daily flights: all of them, and those on which ways to run them are compared."""
 ROUNDS = 3
 
 MEASURED = """
@@ -50,24 +56,50 @@ from flows.backfill import backfill
 state = backfill(model="tiny", start={start!r}, end={end!r}, return_state=True, **{options!r})
 assert state.is_completed(), state.message
 """
+DAILY_PLAIN = """
+from tasks.partitions import between
+from tasks.resources import Variant, open_resources
+from tasks.stages import NotDue, advance
+from tasks.steps import ALONE, steps_of
+res = open_resources("flights", variant=Variant({override!r}))
+refs = list(between(res.config, {start!r}, {end!r}))
+for alone in (True, False):
+    for ref in refs:
+        with res.claims.hold(ref.key):
+            for step in steps_of(res.config):
+                if (step in ALONE) == alone:
+                    try:
+                        advance(step, ref, res)
+                    except NotDue:
+                        pass
+"""
+DAILY_FLOW = """
+from flows.backfill import backfill
+state = backfill(model="flights", start={start!r}, end={end!r}, override={override!r}, return_state=True, **{options!r})
+assert state.is_completed(), state.message
+"""
 IMPORT = "import prefect"
 
 
-def measure(body: str, world: Path) -> dict[str, float]:
+def measure(body: str, environment: Mapping[str, str]) -> dict[str, float]:
     """Run some lines in a process of their own; returns wall and CPU seconds, and the peak of its memory in MB."""
-    env = os.environ | {
+    command = [sys.executable, "-c", MEASURED.format(body=body)]
+    env = os.environ | environment | {"PREFECT_LOGGING_LEVEL": "WARNING"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def environment(world: Path) -> dict[str, str]:
+    """A world of its own: lake, ledger and registry."""
+    return {
         "EVERGREEN_HOME": str(world / ".evergreen"),
         "EVERGREEN_LAKE": str(world / "lake"),
         "EVERGREEN_CONFIGS": str(world / "configs"),
         "EVERGREEN_DATABASE_URL": f"sqlite:///{world}/ledger.db",
         "MLFLOW_TRACKING_URI": f"sqlite:///{world}/mlflow.db",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
     }
-    command = [sys.executable, "-c", MEASURED.format(body=body)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def light_world(folder: Path, days: int) -> Path:
@@ -102,38 +134,105 @@ def run(body: str, days: int, options: Mapping[str, Any] | None = None, again: b
     with tempfile.TemporaryDirectory() as folder:
         world = light_world(Path(folder), days)
         text = body.format(**span(days), options=dict(options or {}))
-        found = measure(text, world)
-        return measure(text, world) if again else found
+        found = measure(text, environment(world))
+        return measure(text, environment(world)) if again else found
+
+
+def by_the_day() -> dict[str, Any]:
+    """What makes the monthly flights daily ones: their partitions, and how many rows one has."""
+    rules = yaml.safe_load((ROOT / "configs" / "flights" / "model.yaml").read_text())["expectations"]
+    rows = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 300, "max_value": 2000}}
+    return {"partition": {"every": "D"}, "expectations": [rows, *rules[1:]]}
+
+
+def daily(body: str, days: tuple[str, str], options: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """Measure a way of doing daily flights, in a lake of its own, with the demo's champion."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = body.format(start=days[0], end=days[1], override=by_the_day(), options=dict(options or {}))
+        return measure(text, {"EVERGREEN_LAKE": folder})
+
+
+@contextmanager
+def cluster(lake: str) -> Iterator[str]:
+    """A Dask scheduler with two workers of one thread each; yields its address."""
+    from distributed import LocalCluster
+
+    os.environ["EVERGREEN_LAKE"] = lake  # the workers inherit it, and must see the same as the flow
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as made:  # type: ignore[no-untyped-call]
+        yield made.scheduler_address
 
 
 def report(console: Console) -> None:
-    table = Table("light backfill", "wall s", "CPU s", "partitions/s", "wall ratio", "CPU ratio", "peak MB", box=None)
+    console.print(light_table(), fresh_table(), daily_table())
+
+
+def light_table() -> Table:
+    """Light partitions: one thread, two threads, and a shorter backfill for its memory."""
     plain = [run(PLAIN, LIGHT) for _ in range(ROUNDS)]
-    ways: dict[str, list[dict[str, float]]] = {"plain loop": plain}
-    for threads in (1, 2):
-        ways[f"flow, {threads} thread{'s' * (threads > 1)}"] = [
-            run(FLOW, LIGHT, {"concurrency": threads}) for _ in range(ROUNDS)
-        ]
-    base = {what: middle(plain, what) for what in ("wall", "cpu")}
-    for name, found in ways.items():
-        wall, cpu, mb = (middle(found, what) for what in ("wall", "cpu", "mb"))
-        ratios = f"{wall / base['wall']:.2f}", f"{cpu / base['cpu']:.2f}"
-        table.add_row(f"{LIGHT} days, {name}", f"{wall:.1f}", f"{cpu:.1f}", f"{LIGHT / wall:.1f}", *ratios, f"{mb:.0f}")
-    few = run(FLOW, FEW, {"concurrency": 2})
-    table.add_row(
-        f"{FEW} days, flow, 2 threads", f"{few['wall']:.1f}", f"{few['cpu']:.1f}", "", "", "", f"{few['mb']:.0f}"
+    rows = {
+        f"{LIGHT} days, plain loop": plain,
+        f"{LIGHT} days, 1 thread": [run(FLOW, LIGHT, {"concurrency": 1}) for _ in range(ROUNDS)],
+        f"{LIGHT} days, 2 threads": [run(FLOW, LIGHT, {"concurrency": 2}) for _ in range(ROUNDS)],
+        f"{FEW} days, 2 threads": [run(FLOW, FEW, {"concurrency": 2})],
+    }
+    return compared("light backfill", rows, plain)
+
+
+def daily_table() -> Table:
+    """Daily flights with all stages: a year, and two months on threads and on Dask."""
+    year, spring = daily(DAILY_PLAIN, YEAR), daily(DAILY_PLAIN, SPRING)
+    table = compared(
+        "daily flights, all stages",
+        {"365 days, plain loop": [year], "365 days, 1 thread": [daily(DAILY_FLOW, YEAR, {"concurrency": 1})]},
+        [year],
     )
-    console.print(table)
+    ways = {
+        "62 days, plain loop": [spring],
+        "62 days, 1 thread": [daily(DAILY_FLOW, SPRING, {"concurrency": 1})],
+        "62 days, 2 threads": [daily(DAILY_FLOW, SPRING, {"concurrency": 2})],
+        "62 days, Dask, 2 workers": [on_dask()],
+    }
+    for line in lines(ways, [spring]):
+        table.add_row(*line)
+    return table
+
+
+def on_dask() -> dict[str, float]:
+    """Two months on two Dask workers. The CPU and memory are the flow's own, not the workers'."""
+    with tempfile.TemporaryDirectory() as folder, cluster(folder) as address:
+        options = {"runner": "dask", "dask": address, "concurrency": 2}
+        text = DAILY_FLOW.format(start=SPRING[0], end=SPRING[1], override=by_the_day(), options=options)
+        return measure(text, {"EVERGREEN_LAKE": folder})
+
+
+def compared(title: str, rows: Mapping[str, list[dict[str, float]]], base: list[dict[str, float]]) -> Table:
+    """Each way by the middle of its rounds, and its ratios to the base's."""
+    table = Table(title, "wall s", "CPU s", "partitions/s", "wall ratio", "CPU ratio", "peak MB", box=None)
+    for line in lines(rows, base):
+        table.add_row(*line)
+    return table
+
+
+def lines(rows: Mapping[str, list[dict[str, float]]], base: list[dict[str, float]]) -> Iterator[tuple[str, ...]]:
+    plain = {what: middle(base, what) for what in ("wall", "cpu")}
+    days = int(next(iter(rows)).split()[0])
+    for name, found in rows.items():
+        wall, cpu, mb = (middle(found, what) for what in ("wall", "cpu", "mb"))
+        count = int(name.split()[0])
+        ratios = (f"{wall / plain['wall']:.2f}", f"{cpu / plain['cpu']:.2f}") if count == days else ("", "")
+        yield name, f"{wall:.1f}", f"{cpu:.1f}", f"{count / wall:.1f}", *ratios, f"{mb:.0f}"
+
+
+def fresh_table() -> Table:
+    """A backfill that has nothing to do, beside the import of Prefect alone."""
     again = [run(FLOW, LIGHT, again=True) for _ in range(ROUNDS)]
     imported = [run(IMPORT, 1) for _ in range(ROUNDS)]
-    fresh = Table("nothing to do", "wall s", "CPU s", "wall ratio", "CPU ratio", box=None)
+    table = Table("nothing to do", "wall s", "CPU s", "wall ratio", "CPU ratio", box=None)
     one, two = ({what: middle(found, what) for what in ("wall", "cpu")} for found in (imported, again))
-    fresh.add_row("import prefect", f"{one['wall']:.2f}", f"{one['cpu']:.2f}", "", "")
+    table.add_row("import prefect", f"{one['wall']:.2f}", f"{one['cpu']:.2f}", "", "")
     ratios = f"{two['wall'] / one['wall']:.2f}", f"{two['cpu'] / one['cpu']:.2f}"
-    fresh.add_row(
-        f"backfill of {LIGHT} fresh days, imports included", f"{two['wall']:.2f}", f"{two['cpu']:.2f}", *ratios
-    )
-    console.print(fresh)
+    table.add_row(f"{LIGHT} fresh days, imports included", f"{two['wall']:.2f}", f"{two['cpu']:.2f}", *ratios)
+    return table
 
 
 def middle(found: list[dict[str, float]], what: str) -> float:
