@@ -49,7 +49,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
 def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hindsight | None:
     """The judgement of one promotion; None while it must wait for labels."""
     rules = res.config.retraining.hindsight
-    refs = scored_partitions(row, following, res)
+    refs = [ref for ref in scored_partitions(row, following, res) if following is None or not is_lost(ref, res)]
     matured = [ref for ref in refs if is_matured(ref, row, res)][: rules.partitions]
     complete = len(matured) >= rules.partitions
     if not complete and (following is None or len(matured) < len(refs)):
@@ -103,7 +103,14 @@ def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
         and assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
         and assessed.inputs.get(Stage.LABELS) == labels.digest
         and labels.as_of >= ref.as_of
+        and labels.data["mature"]
     )
+
+
+def is_lost(ref: PartitionRef, res: Resources) -> bool:
+    """Whether a partition can tell nothing any more: its labels are blocked, or the version before could not score it."""
+    labels = res.lake.record(Stage.LABELS, ref.key)
+    return bool(labels and labels.status == "blocked") or bool(res.lake.failure(Stage.FORMER, ref.key))
 
 
 def compare_with_former(row: Promotion, refs: list[PartitionRef], res: Resources) -> tuple[Interval, int]:
@@ -126,12 +133,12 @@ def compare_with_former(row: Promotion, refs: list[PartitionRef], res: Resources
 
 
 def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """A version's predictions of some partitions with the outcomes that were known at each one's moment."""
+    """A version's predictions of some partitions with the outcomes that were known as of the newest one's moment."""
     import pandas as pd
 
     frames = []
     for ref in refs:
-        known = read_outcomes(res, ref.key, ref.as_of)
+        known = read_outcomes(res, ref.key, refs[-1].as_of)
         frames.append(res.lake.read(stage, ref.key).merge(known, on=res.config.key, validate="one_to_one"))
     return pd.concat(frames, ignore_index=True)
 

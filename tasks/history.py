@@ -25,8 +25,14 @@ def asked(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -
 
 
 def trained_at(rows: Sequence[Promotion]) -> datetime | None:
-    """As-of of the newest training, or judgement by a person, that made a challenger or champion; None when there was none."""
-    return max((row.as_of for row in rows if row.action in ("stage", "promote", "adopt")), default=None)
+    """As-of of the newest training, or judgement by a person, that made a challenger or champion; None when there was none.
+
+    That the automation promotes a challenger after its shadow is no training.
+    """
+    made = (
+        row for row in rows if row.action == "stage" or (row.action in ("promote", "adopt") and row.by != AUTOMATION)
+    )
+    return max((row.as_of for row in made), default=None)
 
 
 def reigns(rows: Sequence[Promotion]) -> list[Promotion]:

@@ -31,6 +31,8 @@ class Sorted:
     never: int
     pending: int
     """Rows without a label or a word that none will come."""
+    later: int
+    """Labels that the source has and that were not known yet, corrections among them."""
 
 
 def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfig, as_of: datetime) -> Sorted:
@@ -61,7 +63,8 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
     known = labels[~faulty & (labels["known_at"] <= as_of)].sort_values([key, "known_at"])
     told = newest_of(known, config)
     mature = int(told[target].notna().sum())
-    return Sorted(known, bad, mature, len(told) - mature, len(times) - len(told))
+    later = int((~faulty & (labels["known_at"] > as_of)).sum())
+    return Sorted(known, bad, mature, len(told) - mature, len(times) - len(told), later)
 
 
 def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
@@ -99,7 +102,8 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
     config = res.config
     labels = read_labels(res.model, ref, res.settings.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    found = sort_labels(labels, rows, config, datetime.fromisoformat(inputs(ref, res)["as_of"]))
+    moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
+    found = sort_labels(labels, rows, config, moment)
     reasons = found.bad["reasons"].value_counts().head(10).to_dict()
     share = len(found.bad) / max(len(labels), 1)
     if share > config.target.max_bad_share:
@@ -109,12 +113,12 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
             f"{config.target.max_bad_share:g} allows; mend {config.source.labels} or its tables"
         )
     digest = res.lake.write_frame(Stage.LABELS, ref.key, found.known)
-    counts = {"mature": found.mature, "never": found.never, "pending": found.pending}
-    return Made(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons})
+    counts = {"mature": found.mature, "never": found.never, "pending": found.pending, "later": found.later}
+    return Made(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons}, as_of=moment)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Labels are collected again when their source changed, or when some were pending at an earlier moment.
+    """Labels are collected again when their source changed, or when some were to come or to be corrected at an earlier moment.
 
     A look from an earlier moment never takes back what is known already.
     """
@@ -131,7 +135,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         return wanted | {"as_of": ref.as_of.isoformat()}
     collected = datetime.fromisoformat(earlier.inputs["as_of"])
     unchanged = all(earlier.inputs.get(name) == value for name, value in wanted.items())
-    settled = unchanged and earlier.data.get("pending") == 0
+    settled = unchanged and earlier.data.get("pending") == 0 == earlier.data.get("later")
     return wanted | {"as_of": (collected if settled else max(collected, ref.as_of)).isoformat()}
 
 

@@ -20,7 +20,7 @@ from tasks.window import labelled_blocks
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 3
+VERSION = 4
 
 
 def join_outcomes(predictions: "pd.DataFrame", labels: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
@@ -52,7 +52,8 @@ def assess(ref: PartitionRef, res: Resources) -> Made:
         "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
         "target": target_drift(joined, scored_by(ref, res), res),
     }
-    return Made(rows=len(joined), data=show_performance(ref, data, res))
+    collected = res.lake.done(Stage.LABELS, ref.key).as_of
+    return Made(rows=len(joined), data=show_performance(ref, data, res), as_of=max(collected, ref.as_of))
 
 
 def _counts(

@@ -14,7 +14,7 @@ from tasks.contracts import Decision, Fact, Situation
 def decide(fact: Fact, now: Situation, rules: Retraining) -> Decision:
     """The decision about one fact. The first rule that refuses decides; when none does, the fact's own kind is the rule.
 
-    A person's wish, and its retry, passes every rule but those that keep one training at a time.
+    A person's wish passes every rule but those that keep one training at a time; its retry also yields to a later training.
     """
     seen = signals(fact, now)
     for rule, reason in refusals(fact, now, rules):
@@ -26,6 +26,7 @@ def refusals(fact: Fact, now: Situation, rules: Retraining) -> Iterator[tuple[st
     """Every rule that refuses, with its reason, in the order in which they decide."""
     yield from _one_at_a_time(now)
     if fact.payload.get("kind", fact.kind) == "person":
+        yield from _overtaken(fact, now) if fact.kind == "retry" else ()
         return
     if not rules.enabled:
         yield "disabled", "retraining.enabled is false"
@@ -36,9 +37,8 @@ def refusals(fact: Fact, now: Situation, rules: Retraining) -> Iterator[tuple[st
     since = last_training(now)
     if since is None:
         return
+    yield from _overtaken(fact, now)
     passed = fact.as_of - since
-    if passed <= timedelta(0):
-        yield "superseded", f"a training as of {since:%Y-%m-%d} came after what this fact saw"
     if passed < rules.cool_down:
         yield "cool-down", f"{days(passed)} since the last training, {days(rules.cool_down)} must pass"
     yield from _budget(now, rules)
@@ -56,6 +56,13 @@ def _one_at_a_time(now: Situation) -> Iterator[tuple[str, str]]:
         yield "in flight", f"the retraining as of {now.in_flight.as_of:%Y-%m-%d} has not ended"
     if staged := now.in_shadow:
         yield "in shadow", f"version {staged.version} scores in the champion's shadow; it is promoted or refused first"
+
+
+def _overtaken(fact: Fact, now: Situation) -> Iterator[tuple[str, str]]:
+    """Whether a training has come after what a fact saw."""
+    since = last_training(now)
+    if since and fact.as_of <= since:
+        yield "superseded", f"a training as of {since:%Y-%m-%d} came after what this fact saw"
 
 
 def _counts(fact: Fact, now: Situation, rules: Retraining) -> Iterator[tuple[str, str]]:

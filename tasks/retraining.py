@@ -102,10 +102,13 @@ def earlier_attempts(fact: Fact, res: Resources) -> set[str]:
 
 
 def drifted_before(fact: Fact, res: Resources) -> tuple[bool, ...]:
-    """Whether drift was found in each watched partition up to the fact's, newest last; as many as the rule looks at."""
+    """Whether drift was found in each partition up to the fact's, newest last; as many as the rule looks at.
+
+    Only partitions that the same champion scored count: drift from what an earlier one knew may be what the present one learned from.
+    """
     rule = res.config.retraining.signals.drift
-    records = (done(Stage.MONITORING, ref, res) for ref in over(fact, res))
-    found = [bool(r.data["detected"]) for r in records if r]
+    records = [r for ref in over(fact, res) if (r := done(Stage.MONITORING, ref, res))]
+    found = [bool(r.data["detected"]) for r in records if r.data["version"] == records[-1].data["version"]]
     return tuple(found[-(rule.of if rule else 1) :])
 
 

@@ -29,6 +29,7 @@ def matured_shadow(staged: Promotion, champion: Promotion, res: Resources) -> li
         mature = (
             assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
             and assessed.inputs.get(Stage.LABELS) == labels.digest
+            and labels.data["mature"]
         )
         if by and mature and ref.as_of > staged.as_of:
             found.append(ref)

@@ -140,8 +140,8 @@ def retry_fact(decision: Decision, earlier: Fact, rules_attempts: int) -> Fact |
     if decision.outcome != "failed" or attempt > rules_attempts:
         return None
     payload = {
+        **earlier.payload,
         "kind": earlier.payload.get("kind", earlier.kind),
-        "told": earlier.payload.get("told", ""),
         "attempt": attempt,
         "error": decision.detail,
         "fact": earlier.id,

@@ -5,7 +5,7 @@ assess    collect -> assess
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,8 @@ class Made:
     data: Mapping[str, Any] = field(default_factory=dict)
     blocked: str = ""
     """Why the partition cannot be used; empty when it can."""
+    as_of: datetime | None = None
+    """The moment that it tells of, where that is another than the ref's."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) 
         res.lake.write_failure(ref, step.stage, error)
         raise
     return res.lake.write_record(
-        ref,
+        replace(ref, as_of=made.as_of) if made.as_of else ref,
         step.stage,
         version=step.version,
         inputs=wanted,

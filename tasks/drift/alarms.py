@@ -3,9 +3,10 @@
 Rows of one day are not independent, days are much more so. So chance is what comes of dealing the blocks of both
 sides anew: the blocks are pooled, as many as the partition has are drawn to play the partition, the rest play the
 reference, and every signal of every column is scored again; 2,000 times, the same deal for all columns, or once
-for every deal that there is. Where the partition's blocks have fewer rows than the reference's, a block of the reference
-plays the partition with as few: fewer rows are no drift. That is a permutation test: exact where blocks are exchangeable, whatever their
-size and whatever happens inside them (Lehmann and Romano 2005, 15.2; with drawn deals, Phipson and Smyth 2010).
+for every deal that there is. Where the blocks of one side have fewer rows than the other's, those of the other play it
+with as few: fewer rows are no drift. That is a permutation test: exact where blocks are exchangeable, whatever their
+size and whatever happens inside them (Lehmann and Romano 2005, 15.2; with drawn deals, Phipson and Smyth 2010), and
+approximate where blocks are thinned: columns are thinned each by itself.
 
 A check looks at many signals at once. Each is put on one scale by a tail model of its own (Pearson III through
 the mean, deviation and skewness of its scores under chance), and the smallest tail probability of each deal,
@@ -37,7 +38,7 @@ SUPPORT = 256
 ENDS = 8
 """Extreme values at either end that are kept single among them, since they make ranges."""
 ALIKE = 0.9
-"""Mean rows of the partition's blocks over those of the reference's, above which they count as equally many."""
+"""Middle rows of one side's blocks over the other's, above which they count as equally many."""
 CALIBRATED = 2
 """Deals that must be possible, times alpha."""
 
@@ -101,14 +102,13 @@ def check(
         )
     pooled, count = union([reference.of(tuple(methods)), current.of(tuple(methods))]), len(current.blocks)
     now = np.isin(pooled.blocks, current.blocks)
-    players = playing(pooled, now, seed)
-    able = np.flatnonzero((players.rows > 0) | now)
-    note = uncalibrated(len(able) - count, count, alpha)
+    roles = playing(pooled, now, seed)
+    note = uncalibrated(len(pooled.blocks) - count, count, alpha)
     drawn = max(resamples, ceil(CALIBRATED / alpha))
-    deals = np.empty((0, count), "int64") if note else able[deal(len(able), count, drawn, seed)]
+    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
     signals = [
-        s for name, method in methods.items() for s in _signals(name, pooled, players, now, sides, method, effects)
+        s for name, method in methods.items() for s in _signals(name, pooled, roles, now, sides, method, effects)
     ]
     alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)
     return Check(alarms, len(reference.blocks), count, note)
@@ -138,20 +138,31 @@ def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
     return np.sort(order[:, :current], axis=1)
 
 
-def playing(pooled: Sketch, now: np.ndarray, seed: int) -> Sketch:
-    """The blocks as they play the partition: the reference's with about as many rows as the partition's have.
+def playing(pooled: Sketch, now: np.ndarray, seed: int) -> tuple[Sketch, Sketch]:
+    """The blocks as they play the partition, and as they play the reference: either side's with about the other's rows.
 
-    Few rows are far from anything by themselves. So where the partition's blocks (`now`) have fewer rows, those of the
-    reference are thinned to that share of theirs by drawing rows without replacement, each column by itself.
+    Few rows are far from anything by themselves. So where the partition's blocks (`now`) have fewer rows than the reference's,
+    those of the reference play the partition thinned to such sizes as its own have; where they have more, they play the reference
+    thinned to such sizes as that has. Rows are drawn without replacement, each column by itself; a block keeps one row at least,
+    since one without any is no block.
     """
     own, others = pooled.rows[now], pooled.rows[~now]
-    if not len(own) or not others.sum() or own.mean() > ALIKE * others.mean():
-        return pooled
-    rng, kept = np.random.default_rng(seed), pooled.rows.copy()
-    first = np.minimum(others, 1)  # a day without a row is no block of a thin partition, so each keeps at least one
-    share = max(own.mean() - 1, 0.0) / max((others - first).mean(), 1.0)
-    kept[~now] = first + rng.binomial(others - first, min(share, 1.0))
-    columns = {name: _drawn(c, kept, np.flatnonzero(~now), rng) for name, c in pooled.columns.items()}
+    if not len(own) or not len(others):
+        return pooled, pooled
+    middle, its = float(np.median(own)), float(np.median(others))
+    rng = np.random.default_rng(seed)
+    if middle < ALIKE * its:
+        return _thinned(pooled, ~now, own, rng), pooled
+    if its < ALIKE * middle:
+        return pooled, _thinned(pooled, now, others, rng)
+    return pooled, pooled
+
+
+def _thinned(pooled: Sketch, which: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> Sketch:
+    """The sketch with some blocks thinned to sizes drawn from `sizes`, or to what they have if that is less."""
+    kept = pooled.rows.copy()
+    kept[which] = np.minimum(kept[which], rng.choice(sizes, int(which.sum())))
+    columns = {name: _drawn(c, kept, np.flatnonzero(which), rng) for name, c in pooled.columns.items()}
     return Sketch(pooled.blocks, kept, columns)
 
 
@@ -168,23 +179,23 @@ def _drawn(column: Column, kept: np.ndarray, blocks: np.ndarray, rng: np.random.
 def _signals(
     name: str,
     pooled: Sketch,
-    players: Sketch,
+    roles: tuple[Sketch, Sketch],
     now: np.ndarray,
     sides: np.ndarray,
     method: Method,
     effects: Mapping[str, float],
 ) -> list[Signal]:
     """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out."""
-    column, player = pooled.columns[name], players.columns[name]
-    exact, chance = _scored(column, player, now, sides, method)
+    player, standing = (role.columns[name] for role in roles)
+    exact, chance = _scored(pooled.columns[name], player, standing, now, sides, method)
     scored = Signal(name, method.method, exact, method.threshold, chance)
-    return [scored, *_shares(name, pooled, players, sides, effects)]
+    return [scored, *_shares(name, pooled, roles, sides, effects)]
 
 
 def _scored(
-    column: Column, player: Column, now: np.ndarray, sides: np.ndarray, method: Method
+    column: Column, player: Column, standing: Column, now: np.ndarray, sides: np.ndarray, method: Method
 ) -> tuple[float, np.ndarray]:
-    """The exact score, and the scores of the deals."""
+    """The exact score, and the scores of the deals, in which blocks play the partition as `player`, the reference as `standing`."""
     reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~now, now))
     if not reference.sum() or not current.sum():
         return float("nan"), np.zeros(len(sides) - 1)
@@ -193,25 +204,28 @@ def _scored(
         return exact, np.empty(0)
     few = bool(not column.numeric or (reference > 0).sum() <= FEW)
     begins = np.arange(len(column.values)) if method.method in ("jensenshannon", "psi") else neighbours(column)
-    thin, dealt = together(column, begins), _sums(together(player, begins).counts, sides[1:])
+    whole = together(column, begins)
+    dealt, left = (_sums(grouped(c, begins), sides[1:]) for c in (player, standing))
+    left = grouped(standing, begins).sum(axis=0) - left
     with np.errstate(invalid="ignore", divide="ignore"):
-        chance = score(method.method, thin.values, thin.total - _sums(thin.counts, sides[1:]), dealt, few)
+        chance = score(method.method, whole.values, left, dealt, few, whole.total)
     return exact, np.nan_to_num(chance)  # a side without a value is no distance
 
 
 def _shares(
-    name: str, pooled: Sketch, players: Sketch, sides: np.ndarray, effects: Mapping[str, float]
+    name: str, pooled: Sketch, roles: tuple[Sketch, Sketch], sides: np.ndarray, effects: Mapping[str, float]
 ) -> list[Signal]:
     """Change in the share of rows without a usable value; share of rows with a value that the reference never had."""
-    column, player = pooled.columns[name], players.columns[name]
-    unusable, rows = (_left(x, sides) for x in (column.other.sum(axis=1), pooled.rows))
+    players, standings = roles
+    column, player, standing = (sketch.columns[name] for sketch in (pooled, players, standings))
+    unusable, rows = (_left(x, sides) for x in (standing.other.sum(axis=1), standings.rows))
     mine, every = (_sums(x[:, None], sides)[:, 0] for x in (player.other.sum(axis=1), players.rows))
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = np.nan_to_num(np.abs(mine / every - unusable / rows))
     kind = OUTSIDE if column.numeric else NEW
     begins = neighbours(column)
-    thin, dealt = together(column, begins), _sums(together(player, begins).counts, sides)
-    held = thin.total - _sums(thin.counts, sides) > 0
+    dealt, left = _sums(grouped(player, begins), sides), grouped(standing, begins)
+    held = left.sum(axis=0) - _sums(left, sides) > 0
     if column.numeric:  # everything between the smallest and the largest is in range
         held = np.maximum.accumulate(held, axis=1) & np.maximum.accumulate(held[:, ::-1], axis=1)[:, ::-1]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -249,6 +263,11 @@ def together(column: Column, begins: np.ndarray) -> Column:
     means = np.add.reduceat(column.values * total, begins) / np.maximum(weight, 1)
     means = np.where(weight > 0, means, column.values[begins])
     return Column(means, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
+
+
+def grouped(column: Column, begins: np.ndarray) -> np.ndarray:
+    """Counts by block and group of values."""
+    return column.counts if len(begins) == len(column.values) else np.add.reduceat(column.counts, begins, axis=1)
 
 
 def _sums(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:

@@ -17,16 +17,21 @@ FEW = 20
 
 
 def score(
-    method: Statistic, values: np.ndarray, reference: np.ndarray, current: np.ndarray, few: bool | None = None
+    method: Statistic,
+    values: np.ndarray,
+    reference: np.ndarray,
+    current: np.ndarray,
+    few: bool | None = None,
+    whole: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The score of each pair of counts. NaN where a side is empty. `few` as in `binned`.
+    """The score of each pair of counts. NaN where a side is empty. `few` and `whole` as in `binned`.
 
     `ks` is the distance; `ks_p_value` makes the p-value of it that Evidently shows.
     """
     reference, current = np.asarray(reference, "float64"), np.asarray(current, "float64")
     if method in ("jensenshannon", "psi"):
         measure: Callable[..., np.ndarray] = jensenshannon if method == "jensenshannon" else psi
-        return measure(*binned(values, reference, current, few))
+        return measure(*binned(values, reference, current, few, whole))
     return {"wasserstein": wasserstein, "ks": ks}[method](values, reference, current)
 
 
@@ -74,19 +79,23 @@ def _filled(share: np.ndarray) -> np.ndarray:
 
 
 def binned(
-    values: np.ndarray, reference: np.ndarray, current: np.ndarray, few: bool | None = None
+    values: np.ndarray,
+    reference: np.ndarray,
+    current: np.ndarray,
+    few: bool | None = None,
+    whole: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The counts in the bins that Evidently takes for PSI and Jensen-Shannon.
 
     Text, and numbers of which the reference has at most `FEW` different ones (or as `few` says): each by
     itself. Other numbers: bins of equal width from the smallest to the largest of both sides, as many as
-    Sturges (1926) has it (`numpy.histogram_bin_edges`).
+    Sturges (1926) has it (`numpy.histogram_bin_edges`); where `whole` is given, its counts of the values make the bins.
     """
     if few is None:
         few = bool(values.dtype == object or (reference.reshape(-1, len(values)).sum(axis=0) > 0).sum() <= FEW)
     if few:
         return reference, current
-    total = (reference + current).reshape(-1, len(values))[0]
+    total = (reference + current).reshape(-1, len(values))[0] if whole is None else whole
     used = values[total > 0]
     span = used[-1] - used[0]
     count = max(1, int(np.ceil(span / (span / (np.log2(total.sum()) + 1.0))))) if span > 0 else 1

@@ -17,7 +17,7 @@ from tasks.resources import Resources
 from tasks.scoring import champion_of, model_input
 from tasks.stages import Made, Step, made_from
 
-VERSION = 2
+VERSION = 3
 
 
 def watch(ref: PartitionRef, res: Resources) -> Made:
@@ -49,18 +49,16 @@ def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:
 def judge(current: Sketch, against: list[Reference], importance: dict[str, float], res: Resources) -> Drift:
     """The verdict. Each reference's columns are one check; those that can be judged share `alpha` out by their numbers of columns."""
     config, rules = res.config, res.config.monitoring
-    blocks = len(current.blocks)
-    usable = [r for r in against if not r.gap and not uncalibrated(len(r.sketch.blocks), blocks, rules.alpha)]
-    counted = sum(len(r.columns) for r in usable)
+    shares = shared_out(against, len(current.blocks), rules.alpha)
     columns: list[ColumnDrift] = []
     notes = []
-    for reference in against:
+    for at, reference in enumerate(against):
         found = check(
             reference.sketch,
             current.of(reference.columns),
             {name: method for name, method in methods(config).items() if name in reference.columns},
             {MISSING: rules.missing, NEW: rules.new_categories, OUTSIDE: rules.outside},
-            alpha=rules.alpha * (len(reference.columns) / counted if reference in usable else 1),
+            alpha=shares.get(at, rules.alpha),
             resamples=rules.resamples,
             seed=config.training.seed,
         )
@@ -80,6 +78,22 @@ def judge(current: Sketch, against: list[Reference], importance: dict[str, float
         references={", ".join(r.columns): r.told for r in against},
         note="; ".join(notes),
     )
+
+
+def shared_out(against: list[Reference], blocks: int, alpha: float) -> dict[int, float]:
+    """The share of `alpha` of each reference that can be judged with it, by position; by their numbers of columns.
+
+    A reference that is too short for its share gives it to the others.
+    """
+    usable = [at for at, r in enumerate(against) if not r.gap]
+    while usable:
+        counted = sum(len(against[at].columns) for at in usable)
+        shares = {at: alpha * len(against[at].columns) / counted for at in usable}
+        able = [at for at in usable if not uncalibrated(len(against[at].sketch.blocks), blocks, shares[at])]
+        if able == usable:
+            return shares
+        usable = able
+    return {}
 
 
 def with_all_features(drift: Drift, found: ColumnDrift) -> Drift:

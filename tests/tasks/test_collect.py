@@ -49,13 +49,23 @@ def test_twice_the_same_bytes(res):
     assert path.read_bytes() == before
 
 
+def test_a_record_is_of_the_moment_whose_labels_it_has(res):
+    """Made again at an earlier moment it keeps what was known later, and says so."""
+    collect(res, LATE)
+    again = advance(COLLECT, res.ref(DAY, EARLY), res, again=True)
+    assert again.as_of == LATE
+    assert again.data["mature"] == 147
+
+
 def test_a_correction_counts_from_when_it_was_known_and_not_before(res):
-    """All 147 outcomes of the day are corrected two days later, to their opposite."""
+    """All 147 outcomes of the day are corrected two days later, to their opposite; nothing was pending before that."""
     path = res.model.folder / "labels.sql"
     told = path.read_text()
     path.write_text(f"{told} UNION ALL {told.replace('late,', '1 - late AS late,').replace('1 DAY', '3 DAY')}")
     corrected = open_resources("tiny")
-    assert collect(corrected, LATE + pd.Timedelta("7D"))["mature"] == 147
-    first, second = (read_outcomes(corrected, DAY, LATE + pd.Timedelta(days=d))["late"] for d in (0, 7))
-    assert len(first) == len(second) == 147
-    assert (first.to_numpy() == 1 - second.to_numpy()).all()
+    first = collect(corrected, LATE)
+    assert (first["mature"], first["pending"], first["later"]) == (147, 0, 149), "midnight's was known just then"
+    assert collect(corrected, LATE + pd.Timedelta("7D"))["later"] == 0
+    before, after = (read_outcomes(corrected, DAY, LATE + pd.Timedelta(days=d))["late"] for d in (0, 7))
+    assert len(before) == len(after) == 147
+    assert (before.to_numpy() == 1 - after.to_numpy()).all()

@@ -8,6 +8,7 @@ import pytest
 from configs.retraining import Budget, Drifted, Retraining, Signals, Trusted
 from tasks.contracts import Decision, Fact, Promotion, Situation
 from tasks.policy import decide, refusals
+from tasks.signals import retry_fact
 
 
 def day(n: int) -> datetime:
@@ -121,6 +122,33 @@ def test_a_person_passes_every_rule_but_those_that_keep_one_training_at_a_time()
     assert ask(again, rules, runs=9, new_labels=0, drifted=()).action == "retrain"
     for one_at_a_time in ({"in_flight": retrained(90)}, {"in_shadow": promoted(60, "stage")}, {"champion": None}):
         assert ask(wish, rules, **one_at_a_time).action == "decline"
+
+
+@pytest.mark.parametrize(
+    ("about", "rules"),
+    [
+        (fact("drift"), signals()),
+        (fact("drift", of="outcomes"), signals(drift=None, target=True)),
+        (fact("estimate", not_trusted=""), signals(estimate=Trusted(after=3))),
+        (fact("due"), signals()),
+    ],
+    ids=["drift", "outcomes", "estimate", "due"],
+)
+def test_what_failed_is_tried_again_whatever_kind_of_fact_it_was(about, rules):
+    """The retry is asked with the facts that the first attempt was made for."""
+    failed = replace(ask(about, rules), outcome="failed", detail="MemoryError")
+    assert failed.action == "retrain"
+    again = retry_fact(failed, about, rules.attempts)
+    assert ask(again, rules).action == "retrain"
+    other = replace(again, payload={**again.payload, "champion": "another"})
+    assert ask(other, rules).rule == "superseded"
+
+
+def test_the_retry_of_a_wish_yields_to_a_training_that_came_after_it():
+    wish = fact("person", by="ann", reason="new routes")
+    again = retry_fact(replace(ask(wish), outcome="failed"), wish, RULES.attempts)
+    assert ask(again).action == "retrain"
+    assert ask(again, trained=again.as_of).rule == "superseded"
 
 
 def test_a_retry_says_which_attempt_it_is_and_what_failed():

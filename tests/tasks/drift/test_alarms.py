@@ -58,33 +58,49 @@ def test_any_alarm_comes_as_often_as_stated_whether_rows_or_days_are_independent
     assert alarms > runs * alpha / 4, "so few that the test would say nothing"
 
 
-def test_a_thin_partition_alarms_as_rarely_however_full_the_days_of_the_reference_are():
-    """Two rows a day against forty, in ninety categories: fewer rows are no drift."""
+@pytest.mark.parametrize(("before", "after"), [(40, 2), (10, 100)], ids=["thinner", "fatter"])
+def test_a_partition_with_other_numbers_of_rows_alarms_as_rarely(before, after):
+    """Two rows a day against forty, or a hundred against ten, in ninety categories: neither fewer nor more rows are a drift."""
     alarms = 0
     for seed in range(60):
-        held = days(seed, 24, 40, 0.5)
+        held = pd.concat([days(seed, 24, before), days(1000 + seed, 12, after, first=24)], ignore_index=True)
         held["word"] = np.random.default_rng(seed).integers(0, 90, len(held)).astype(str)
-        thin = held[held["day"] >= "0016"].iloc[::20]
-        alarms += bool(drifted(compare(held[held["day"] < "0016"], thin, 199)))
-    assert binomtest(alarms, 60).proportion_ci(0.999).low <= 0.05
-    assert alarms < 12
-    one = days(0, 24, 40)
-    thin = one[one["day"] >= "0016"].iloc[::4]
-    assert ("x", "wasserstein") in drifted(compare(one[one["day"] < "0016"], thin.assign(x=thin["x"] + 2)))
+        alarms += bool(drifted(compare(held[held["day"] < "0024"], held[held["day"] >= "0024"], 199)))
+    assert binomtest(alarms, 60).proportion_ci(0.99).low <= 0.05
 
 
-def test_blocks_play_the_partition_with_as_few_rows_and_only_rows_that_they_have():
-    held = sketched(days(0, 12, 40))
-    now = np.arange(12) >= 10
+@pytest.mark.parametrize(("before", "after"), [(40, 10), (10, 40)], ids=["thinner", "fatter"])
+def test_a_shift_is_found_all_the_same(before, after):
+    one, two = days(0, 24, before), days(1, 12, after, first=24)
+    assert ("x", "wasserstein") in drifted(compare(one, two.assign(x=two["x"] + 2)))
+
+
+def test_blocks_play_the_other_side_with_its_numbers_of_rows_and_only_rows_that_they_have():
+    held, fat = sketched(days(0, 12, 40)), sketched(days(1, 2, 400, first=10))
     thin = union([held.at(range(10)), sketched(days(1, 2, 4, first=10))])
-    found = playing(thin, now, 0)
-    assert found.rows[10:].tolist() == [4, 4]
-    assert 2 <= found.rows[:10].mean() <= 6
-    for name, column in found.columns.items():
-        full = thin.columns[name]
-        assert (column.counts <= full.counts).all()
-        assert (column.counts.sum(axis=1) + column.other.sum(axis=1)).tolist() == found.rows.tolist()
-    assert playing(held, now, 0) is held, "as many rows: nothing to thin"
+    now = np.arange(12) >= 10
+    player, standing = playing(thin, now, 0)
+    assert player.rows.tolist() == [4] * 12
+    assert standing is thin
+    for name, column in player.columns.items():
+        assert (column.counts <= thin.columns[name].counts).all()
+        assert (column.counts.sum(axis=1) + column.other.sum(axis=1)).tolist() == player.rows.tolist()
+    fatter = union([held.at(range(10)), fat])
+    player, standing = playing(fatter, now, 0)
+    assert player is fatter
+    assert standing.rows.tolist() == [40] * 12
+    assert playing(held, now, 0) == (held, held), "as many rows: nothing to thin"
+
+
+def test_one_row_a_day_leaves_one_row_a_day():
+    """A day without a row is no block of a partition, so none may play it without one."""
+    one = union([sketched(days(0, 30, 50)), sketched(days(1, 8, 1, first=30))])
+    assert playing(one, np.arange(38) >= 30, 0)[0].rows.tolist() == [1] * 38
+
+
+def test_one_huge_block_does_not_make_the_others_play_with_fewer_rows():
+    sides = [sketched(days(0, 29, 30)), sketched(days(1, 1, 30_000, first=29)), sketched(days(2, 10, 30, first=30))]
+    assert set(playing(union(sides), np.arange(40) >= 30, 0)[0].rows) <= {30, 30_000}
 
 
 def test_days_that_differ_would_be_alarms_if_their_rows_were_taken_as_independent():
