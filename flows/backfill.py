@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_backfill, publish_plan
+from tasks.artifacts import ended_as, publish_backfill, publish_plan
 from tasks.backfilling import carry_out
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.names import name_by_range
@@ -77,13 +77,12 @@ def backfill(
     res = open_request(asked, runtime.flow_run.get_id() or "")
     drawn = make_plan(asked, res)
     line = publish_plan(res, drawn, dry_run)
-    if plan:
-        hold_to(plan, drawn, res)
+    since = hold_to(plan, drawn, res) if plan else None
     if dry_run:
         return Completed(message=f"{line} Kept as {keep_plan(drawn, res)}.")
 
-    outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask))
-    line = publish_backfill(res, drawn, outcomes)
-    if any(o.untouched for o in outcomes):
+    outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask), since, strict=bool(plan))
+    line, ends = publish_backfill(res, drawn, outcomes), set(map(ended_as, outcomes))
+    if ends & {"untouched", "half done"}:
         return Cancelled(message=line)
-    return Failed(message=line) if any(o.failed or o.blocked for o in outcomes) else Completed(message=line)
+    return Failed(message=line) if ends & {"failed", "blocked"} else Completed(message=line)

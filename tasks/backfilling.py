@@ -1,18 +1,8 @@
-"""Carry out a backfill's plan: partitions side by side, each under its claim, with progress, retries and an orderly stop.
-
-    plan ─ each partition by itself: ingest, validate, sketch, collect ─┐   (all of them, before any goes on)
-                  ┌──────────────────────────────────────────────────────┘
-                  └ in the light of the others: score, estimate, watch, shadow, former, assess
-
-References, importances and the drift of outcomes look at earlier partitions. So these are made for the whole range first, and the
-order in which partitions happen to run changes nothing.
-"""
+"""Carry out a backfill's plan: partitions side by side, each under its claim, with progress, retries and an orderly stop."""
 
 import queue
 import threading
-import time
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,19 +10,24 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 from sqlalchemy.exc import OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from configs.load import load_model
+from configs.settings import load_settings
+from tasks.agenda import Agenda, Todo, Work
 from tasks.artifacts.backfills import Board
-from tasks.contracts import Outcome, Plan, Request
-from tasks.errors import RegistryUnavailable, SourceUnavailable
+from tasks.contracts import Outcome, PartitionRef, Plan, Record
+from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.passing import pass_through
-from tasks.planning import RUNS, open_request
-from tasks.resources import Resources
-from tasks.stages import Step
-from tasks.steps import ALL, ALONE
+from tasks.planning import inputs_digest, last_moment, world
+from tasks.resources import Resources, Variant
+from tasks.runs import is_cancelled
+from tasks.stages import Step, advance, freshness, look
+from tasks.steps import ALL
 from tasks.workers import Workers, opened
 
 PASSING = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
@@ -41,132 +36,130 @@ ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
 """How often a partition is tried, and the seconds between: doubled each time."""
 TICK = 0.5
 """Seconds between two looks at progress and cancellation while nothing ends."""
-WORK = tuple[str, tuple[tuple[str, bool], ...]]
-"""A partition, and the verbs of its steps with whether each is run though it is fresh."""
 
 
 @dataclass(frozen=True)
 class Errand:
     """What a task needs to know beside its partitions; plain values, since it may go to another machine."""
 
-    request: Request
+    model: str
+    variant: Variant
+    world: dict[str, str]
+    until: datetime
     flow_run: str
     since: datetime
-    """When the backfill began, by the clock: what somebody else has made since is not made again."""
+    """What somebody has made since, by the clock, is not made again."""
+    strict: bool
+    """Whether the inputs that the plan names are held to while it is carried out."""
+    away: bool
+    """Whether it goes to another process, which must ask by itself whether the run is cancelled."""
 
 
-def carry_out(plan: Plan, res: Resources, workers: Workers) -> list[Outcome]:
+def carry_out(
+    plan: Plan, res: Resources, workers: Workers, since: datetime | None = None, strict: bool = False
+) -> list[Outcome]:
     """Do what the plan says, and nothing else; returns what came of each of its partitions, in its order.
 
-    Stops between partitions when the run is cancelled; what has begun is finished.
+    Stops between partitions when the run is cancelled; what has begun is finished. `since` is when the plan was made, where
+    it was kept, and `strict` holds every step to the inputs that it names.
 
     Raises:
         ClusterUnreachable, ClusterMismatch: see `workers.opened`.
     """
-    errand = Errand(plan.request, res.flow_run, datetime.now(UTC))
     found: dict[str, Outcome] = {}
     if plan.todo:
-        phases = [work_of(plan, alone) for alone in (True, False)]
-        board = Board(len(plan.todo), sum(map(len, phases)), res)
-        later = {key for key, _ in phases[1]}
+        until, away = last_moment(plan, res), workers.runner == "dask"
+        moment = since or datetime.now(UTC)
+        errand = Errand(res.config.name, res.variant, world(res, until), until, res.flow_run, moment, strict, away)
+        _OPEN.update({errand.flow_run: res})
+        agenda = Agenda(plan, res)
+        board = Board(len(plan.todo), agenda.parts, res)
+        size = workers.chunk(plan.seconds, len(plan.todo))
         with opened(workers) as runner:
-            for phase in phases:
-                work = [w for w in phase if not _ended(found.get(w[0]))]
-                size = workers.chunk(plan.seconds, len(work))
-                for outcome in run_phase(runner, errand, work, workers.concurrency, size, board):
-                    key = outcome.partition
-                    found[key] = _joined(found.get(key), outcome)
-                    board.note(found[key], last=phase is phases[1] or key not in later or _ended(outcome))
+            for outcome, last in run_all(runner, errand, agenda, workers.concurrency, size, board):
+                key = outcome.partition
+                found[key] = _joined(found.get(key), outcome)
+                board.note(found[key], last)
         board.close()
+        _OPEN.clear()
     return [found.get(key, Outcome(key)) for key in plan.cells]
 
 
-def work_of(plan: Plan, alone: bool) -> list[WORK]:
-    """The partitions of a phase that have something to do, and what."""
-    verbs = {step.verb for step in ALL if (step in ALONE) == alone}
-    found = []
-    for key, cells in plan.cells.items():
-        todo = tuple((c.verb, c.action == "again") for c in cells if c.action in RUNS and c.verb in verbs)
-        if todo:
-            found.append((key, todo))
-    return found
-
-
-def _ended(outcome: Outcome | None) -> bool:
-    """Whether a partition goes no further after its first phase."""
-    return bool(outcome and (outcome.failed or outcome.blocked or outcome.untouched))
-
-
 def _joined(one: Outcome | None, two: Outcome) -> Outcome:
-    """Both phases of a partition as one outcome."""
-    return replace(two, passed=(*one.passed, *two.passed), untouched=two.untouched and not one.passed) if one else two
+    """Both parts of a partition as one outcome."""
+    if one is None:
+        return two
+    return replace(two, passed=(*one.passed, *two.passed), blocked=one.blocked or two.blocked)
 
 
-def run_phase(
-    runner: TaskRunner[Any], errand: Errand, work: Sequence[WORK], concurrency: int, size: int, board: Board
-) -> Iterator[Outcome]:
-    """Keep the workers busy until every partition has its outcome. Who is occupied elsewhere is tried again at the end."""
-    chunks = deque(tuple(work[i : i + size]) for i in range(0, len(work), size))
+def run_all(
+    runner: TaskRunner[Any], errand: Errand, agenda: Agenda, concurrency: int, size: int, board: Board
+) -> Iterator[tuple[Outcome, bool]]:
+    """Keep the workers busy until every partition has its outcome; yields each part's, and whether it is the partition's last."""
     ended: queue.SimpleQueue[PrefectFuture[list[Outcome]]] = queue.SimpleQueue()
-    running: dict[Any, tuple[WORK, ...]] = {}
-    pause_until = 0.0
-    try:
-        while chunks or running:
-            while chunks and len(running) < concurrency and time.monotonic() >= pause_until and not board.cancelled:
-                chunk = chunks.popleft()
-                future = runner.submit(advance_partitions, {"name": _name(chunk), "errand": errand, "work": chunk})
+    running: dict[Any, tuple[Work, ...]] = {}
+    stopped = False
+    while agenda.left or running:
+        try:
+            while len(running) < concurrency and (chunk := agenda.next(size)):
+                future = runner.submit(
+                    advance_partitions, {"name": _name(chunk), "errand": errand, "work": _free(chunk, agenda)}
+                )
                 running[future.task_run_id] = chunk
                 future.add_done_callback(ended.put)
-            if board.cancelled:
-                yield from (Outcome(key, untouched=True) for chunk in chunks for key, _ in chunk)
-                chunks.clear()
-            with suppress(queue.Empty):
-                future = ended.get(timeout=TICK)
-                chunk = running.pop(future.task_run_id)
-                again = yield from _outcomes(future, chunk, board)
-                if again:
-                    chunks.append(again)
-                    pause_until = time.monotonic() + (0 if len(chunks) > 1 else TICK)
-            board.tick()
-    except BaseException:
-        STOP.set()  # a signal: let the partitions that have begun be finished, and begin no other
-        raise
+            future = ended.get(timeout=TICK)
+        except queue.Empty:
+            pass
+        except TerminationSignal:
+            board.cancelled = (
+                True  # Prefect's own way to cancel; what has begun is finished, if it is not killed before
+            )
+        else:
+            yield from _outcomes(future, running.pop(future.task_run_id), agenda, board)
+        board.tick()
+        if board.cancelled and not stopped:
+            stopped = True
+            yield from ((outcome, True) for outcome in agenda.stop(2 * concurrency))
+
+
+def _free(chunk: tuple[Work, ...], agenda: Agenda) -> tuple[tuple[str, Todo, str], ...]:
+    """The work of a task, with why some of it must not be done."""
+    return tuple((key, todo, "" if agenda.is_first(todo) else agenda.held(key)) for key, todo in chunk)
 
 
 def _outcomes(
-    future: PrefectFuture[list[Outcome]], chunk: tuple[WORK, ...], board: Board
-) -> Generator[Outcome, None, tuple[WORK, ...]]:
-    """What a task returned; returns the part of its work that others are at. A task that died has failed its partitions."""
+    future: PrefectFuture[list[Outcome]], chunk: tuple[Work, ...], agenda: Agenda, board: Board
+) -> Iterator[tuple[Outcome, bool]]:
+    """What a task returned. A task that died has failed its partitions."""
     try:
         outcomes = future.result(raise_on_failure=True)
-    except Exception as error:  # noqa: BLE001  (a worker that was killed, say: its partitions are taken up by mode=missing)
-        yield from (Outcome(key, failed=f"{type(error).__name__}: {error}") for key, _ in chunk)
-        return ()
-    occupied = {o.partition for o in outcomes if o.occupied}
-    for outcome in outcomes:
+    except Exception as error:  # noqa: BLE001  (a worker that was killed, say)
+        outcomes = [Outcome(key, failed=_note(key, todo, agenda.res, error)) for key, todo in chunk]
+    for work, outcome in zip(chunk, outcomes, strict=True):
         if outcome.occupied:
             board.meet(outcome)
+            agenda.take_back(work)
         else:
-            yield outcome
-    return tuple(w for w in chunk if w[0] in occupied)
+            last = agenda.last(work)
+            yield outcome, last or agenda.end(work, outcome) is not None
+            if last:
+                agenda.end(work, outcome)
 
 
-def _name(chunk: Sequence[WORK]) -> str:
+def _name(chunk: Sequence[Work]) -> str:
     keys = [key for key, _ in chunk]
     return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
 
 
-STOP = threading.Event()
-"""Set when this process is told to end: no partition is begun any more."""
-
-
 @task(name="advance partitions", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def advance_partitions(name: str, errand: Errand, work: tuple[WORK, ...]) -> list[Outcome]:
+def advance_partitions(name: str, errand: Errand, work: tuple[tuple[str, Todo, str], ...]) -> list[Outcome]:
     """Take some partitions through what the plan says of them. One's failure does not stop the others."""
     res, log = _opened(errand), get_run_logger()
     outcomes = []
-    for key, todo in work:
-        outcome = take(key, dict(todo), res, errand.since)
+    for key, todo, held in work:
+        outcome = (
+            Outcome(key, failed=_note(key, todo, res, MissingPartition(held))) if held else take(key, todo, res, errand)
+        )
         outcomes.append(outcome)
         if outcome.failed or outcome.blocked:
             log.error("%s %s: %s", res.title, key, outcome.failed or outcome.blocked)
@@ -177,31 +170,32 @@ def advance_partitions(name: str, errand: Errand, work: tuple[WORK, ...]) -> lis
 
 
 def _opened(errand: Errand) -> Resources:
-    """The model as the request wants to see it; opened once a process and backfill."""
+    """The model as the flow sees it: the flow's own where that runs here, else opened once a process and backfill.
+
+    Raises:
+        PlanChanged: this process sees another config, code or ledger than the flow.
+    """
     with _OPENING:
-        if errand.flow_run not in _OPEN or _OPEN[errand.flow_run][0] != errand:
-            _OPEN.clear()
-            _OPEN[errand.flow_run] = errand, open_request(errand.request, errand.flow_run)
-        return _OPEN[errand.flow_run][1]
+        if errand.flow_run in _OPEN:
+            return _OPEN[errand.flow_run]
+        model = load_model(errand.model, override=errand.variant.override)
+        res = Resources(model, load_settings(), errand.flow_run, errand.variant)
+        mine = world(res, errand.until)
+        if other := [name for name in mine if mine[name] != errand.world[name]]:
+            raise PlanChanged(f"this worker sees another state than the run that it works for: {', '.join(other)}")
+        _OPEN.clear()
+        _OPEN[errand.flow_run] = res
+        return res
 
 
 _OPENING = threading.Lock()
-_OPEN: dict[str, tuple[Errand, Resources]] = {}
+_OPEN: dict[str, Resources] = {}
 
 
-def take(key: str, todo: Mapping[str, bool], res: Resources, since: datetime) -> Outcome:
-    """Take one partition through the steps in `todo`, whose values say whether a fresh one is made again."""
-    if STOP.is_set():
+def take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
+    """Take one partition through the steps in `todo`; an error that may pass is tried again."""
+    if errand.away and is_cancelled(errand.flow_run):
         return Outcome(key, untouched=True)
-    if other := res.claims.take(key):
-        return Outcome(key, occupied=str(other))
-    ref, steps = res.ref(key), tuple(step for step in ALL if step.verb in todo)
-
-    def again(step: Step) -> bool:
-        record = res.lake.record(step.stage, key)
-        made_since = record and record.run and record.run.started >= since
-        return todo[step.verb] and not made_since
-
     tries = Retrying(
         retry=retry_if_exception_type(PASSING),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
@@ -210,12 +204,44 @@ def take(key: str, todo: Mapping[str, bool], res: Resources, since: datetime) ->
         reraise=True,
     )
     try:
-        passage = tries(pass_through, ref, steps, res, again=again)
+        return tries(_take, key, todo, res, errand)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is this partition's, and is told with it)
-        return Outcome(key, failed=f"{type(error).__name__}: {error}")
+        return Outcome(key, failed=_note(key, todo, res, error))
+
+
+def _take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
+    """One try, under the partition's claim."""
+    if other := res.claims.take(key):
+        return Outcome(key, occupied=str(other))
+    planned = {verb: (anew, inputs) for verb, anew, inputs in todo}
+    ref, steps = res.ref(key), tuple(step for step in ALL if step.verb in planned)
+
+    def again(step: Step) -> bool:
+        record = res.lake.record(step.stage, key)
+        made_since = record and record.run and record.run.started >= errand.since
+        return planned[step.verb][0] and not made_since
+
+    def run(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
+        inputs = planned[step.verb][1]
+        if errand.strict and inputs and inputs != inputs_digest(step, look(step, ref, res)[1]):
+            raise PlanChanged(f"{ref}: {step.verb} would be made from other data than the plan says; make a new plan")
+        return advance(step, ref, res, again)
+
+    try:
+        passage = pass_through(ref, steps, res, run, again)
     finally:
         res.claims.leave(key)
     return Outcome(key, passage.steps, blocked=passage.newly_blocked)
+
+
+def _note(key: str, todo: Todo, res: Resources, error: Exception) -> str:
+    """Note a failure where the step that it stopped has none, so that mode=failed knows of it; returns it in words."""
+    ref, verbs = res.ref(key), {verb for verb, *_ in todo}
+    with suppress(Exception):  # a full disk takes no note either
+        step = next(s for s in ALL if s.verb in verbs and freshness(s, ref, res).state not in ("fresh", "blocked"))
+        if not res.lake.failure(step.stage, key):
+            res.lake.write_failure(ref, step.stage, error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _tell(state: RetryCallState) -> None:

@@ -4,6 +4,7 @@ A writer makes a temporary file, moves it into place as a whole, and writes the 
 matches its file is the proof that the stage is done; anything else counts as not done.
 """
 
+import functools
 import glob
 import hashlib
 import io
@@ -52,20 +53,23 @@ def open_root(address: str, base: Path) -> UPath:
 
     Lists are not remembered: other processes write there too.
     """
-    return UPath(address, use_listings_cache=False) if "://" in address else UPath(base / address)
+    if "://" not in address or address.startswith("file://"):
+        return UPath(base / address.removeprefix("file://"))
+    return UPath(address, use_listings_cache=False)
 
 
 @contextmanager
 def replacing(path: UPath | Path) -> Iterator[Path]:
     """Yield a temporary local path; on success it becomes `path` as a whole, on failure it goes.
 
-    In a folder it lies beside `path` and is renamed. Elsewhere it is uploaded: object stores show whole objects only.
+    In a folder it lies beside `path` and is renamed. Elsewhere it is uploaded: object stores show whole objects only, in
+    others it is uploaded beside `path` and moved.
     """
     if not isinstance(path, Path):
         with tempfile.TemporaryDirectory(prefix="evergreen-") as folder:
             draft = Path(folder) / path.name
             yield draft
-            path.fs.put_file(str(draft), path.path)
+            _upload(draft, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
@@ -79,12 +83,26 @@ def replacing(path: UPath | Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def _upload(draft: Path, path: UPath) -> None:
+    """Put a file into a file system that is none of this machine's, as a whole."""
+    if path.protocol in OBJECT_STORES:
+        path.fs.put_file(str(draft), path.path)
+        return
+    path.fs.makedirs(path.parent.path, exist_ok=True)
+    beside = f"{path.path}.{uuid4().hex[:8]}.part"
+    path.fs.put_file(str(draft), beside)
+    path.fs.mv(beside, path.path)
+
+
 def _sweep(path: Path) -> None:
     """Remove what writers of `path` left behind that were killed; who began within the hour may still be at it."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
+
+
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci"}
 
 
 class Lake:
@@ -116,8 +134,12 @@ class Lake:
         return self.below is None or self._own_record(stage, key) is not None
 
     def _own_record(self, stage: Stage, key: str) -> Record | None:
+        path = self.path(stage, key, "json")
         try:
-            return _RECORD.validate_json(self.path(stage, key, "json").read_bytes())
+            if not isinstance(path, Path):
+                return _RECORD.validate_json(path.read_bytes())
+            seen = path.stat()
+            return _read_record(str(path), seen.st_mtime_ns, seen.st_ino, seen.st_size)
         except (FileNotFoundError, ValueError):
             return None
 
@@ -148,16 +170,15 @@ class Lake:
         """
         import pandas as pd
 
-        record, path = self.done(stage, key), self.file(stage, key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        if digest_bytes(content) != record.digest:
-            raise CorruptPartition(
-                f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
-            )
-        return pd.read_parquet(io.BytesIO(content), columns=columns)
+        for pause in (0.1, 0.5, 0.0):  # somebody may be writing it: the file comes first, then its record
+            record, path = self.done(stage, key), self.file(stage, key)
+            content = path.read_bytes() if path.is_file() else b""
+            if digest_bytes(content) == record.digest:
+                return pd.read_parquet(io.BytesIO(content), columns=columns)
+            time.sleep(pause)
+        raise CorruptPartition(
+            f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
+        )
 
     def write_frame(self, stage: Stage, key: str, frame: "pd.DataFrame") -> str:
         """Write a stage's rows and return their digest. The caller then writes the record."""
@@ -236,6 +257,12 @@ class Lake:
 
     def _has_file(self, record: Record) -> bool:
         return self.file(record.stage, record.partition).is_file()
+
+
+@functools.lru_cache(maxsize=50_000)
+def _read_record(path: str, changed: int, inode: int, size: int) -> Record:
+    """A record, read again only when its file is another: each is looked at many times, and a writer makes a new file."""
+    return _RECORD.validate_json(Path(path).read_bytes())
 
 
 FILED = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from tasks.contracts import PartitionRef, Passage, Record
+from tasks.contracts import PartitionRef, Passage, Record, Stage
 from tasks.errors import EvergreenError
 from tasks.resources import Resources
 from tasks.stages import NotDue, Step, advance, freshness
@@ -28,11 +28,16 @@ def pass_through(
 ) -> Passage:
     """How a partition passed through some steps. A step that `again` names is run though it is fresh or blocked.
 
-    A step that must wait holds up only what is made from it. A blocked one ends the way.
+    A step that must wait, or is blocked, holds up only what is made from it.
     """
     passed: list[tuple[str, str, str]] = []
+    held: set[Stage] = set()
+    newly = ""
     for step in steps:
         found, anew = freshness(step, ref, res), again(step)
+        if found.state == "waiting" and found.needs in held:
+            held.add(step.stage)
+            continue
         if found.state == "waiting":
             if step not in IN_SHADOW:
                 passed.append((step.verb, "waiting", found.why))
@@ -42,7 +47,8 @@ def pass_through(
             continue
         if found.state == "blocked" and not anew:
             passed.append((step.verb, "blocked", found.why))
-            break
+            held.add(step.stage)
+            continue
         try:
             record = run(step, ref, res, anew)
         except NotDue as reason:
@@ -55,6 +61,9 @@ def pass_through(
             passed.append((step.verb, "failed", str(error)))
             continue
         if record.status == "blocked":
-            return Passage(ref.key, (*passed, (step.verb, "blocked", record.reason)), newly_blocked=record.reason)
+            passed.append((step.verb, "blocked", record.reason))
+            held.add(step.stage)
+            newly = newly or record.reason
+            continue
         passed.append((step.verb, "made", found.why))
-    return Passage(ref.key, tuple(passed))
+    return Passage(ref.key, tuple(passed), newly_blocked=newly)

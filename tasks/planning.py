@@ -7,6 +7,7 @@ the same work; another one can be compared, and `changes` says in words what is 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,11 +36,13 @@ from tasks.stages import Step, look
 from tasks.steps import AFTER, ALL, IN_SHADOW, OF, steps_of
 
 RUNS = ("make", "again")
+REST = "failed, and what is missing"
+"""The mode `failed` for a partition of which something failed or was blocked: its other stages were not reached then."""
 TAKEN: Mapping[str, tuple[str, ...]] = {
-    "failed": ("failed", "missing", "stale", "all"),
-    "missing": ("missing", "stale", "all"),
+    "failed": ("failed", REST, "missing", "stale", "all"),
+    "missing": (REST, "missing", "stale", "all"),
     "stale": ("stale", "all"),
-    "blocked": ("failed", "all"),
+    "blocked": ("failed", REST, "all"),
     "fresh": ("all",),
 }
 """The modes that take up a stage in each state."""
@@ -106,7 +109,7 @@ def make_plan(asked: Request, res: Resources) -> Plan:
     ordered = refs if asked.order == "oldest first" else refs[::-1]
     cells = _shown({ref.key: tuple(plan_partition(ref, wanted, asked.mode, res)) for ref in ordered})
     rows = {ref.key: r.rows if (r := res.lake.record(Stage.RAW, ref.key)) else None for ref in ordered}
-    digest = digest_json([asdict(asked), res.variant.name, world(res), _bare(cells)])[:12]
+    digest = digest_json([asdict(asked), res.variant.name, world(res, refs[-1].as_of), _bare(cells)])[:12]
     return Plan(asked, res.variant.name, cells, digest, rows, estimate_seconds(cells, res))
 
 
@@ -127,13 +130,24 @@ def _hold_to_source(refs: list[PartitionRef], res: Resources) -> None:
 def plan_partition(ref: PartitionRef, steps: tuple[Step, ...], mode: str, res: Resources) -> Iterator[Cell]:
     """What will be done to each stage of one partition."""
     made: set[Stage] = set()
-    for step in steps:
-        found, inputs = _look(step, ref, res)
-        record = res.lake.record(step.stage, ref.key)
-        action, why = decide(step, found, made, mode, bool(record and record.status == "blocked"))
+    looks = [(step, *_look(step, ref, res), _is_blocked(step, ref, res)) for step in steps]
+    if mode == "failed" and any(found.state == "failed" or blocked for _, found, _, blocked in looks):
+        mode = REST
+    for step, found, inputs, blocked in looks:
+        action, why = decide(step, found, made, mode, blocked)
         if action in RUNS:
             made.add(step.stage)
-        yield Cell(step.verb, action, why, digest_json([step.version, inputs])[:12] if inputs else "")  # type: ignore[arg-type]
+        yield Cell(step.verb, action, why, inputs_digest(step, inputs))  # type: ignore[arg-type]
+
+
+def inputs_digest(step: Step, inputs: Mapping[str, str]) -> str:
+    """Of what a step would be made from, and its own version; empty where that is not known yet."""
+    return digest_json([step.version, inputs])[:12] if inputs else ""
+
+
+def _is_blocked(step: Step, ref: PartitionRef, res: Resources) -> bool:
+    record = res.lake.record(step.stage, ref.key)
+    return bool(record and record.status == "blocked")
 
 
 def _shown(cells: Mapping[str, tuple[Cell, ...]]) -> dict[str, tuple[Cell, ...]]:
@@ -173,13 +187,14 @@ def decide(step: Step, found: Freshness, made: set[Stage], mode: str, blocked: b
     return ("keep" if found.state == "fresh" else "leave"), why if found.state != "fresh" else ""
 
 
-def world(res: Resources) -> dict[str, str]:
-    """Digests of what every stage's outcome also depends on: config, code, who was champion when."""
+def world(res: Resources, until: datetime) -> dict[str, str]:
+    """Digests of what every stage's outcome also depends on: config, code, and who was champion before the last moment."""
     model = res.model
+    reigning = [] if res.variant.champion else [c for c in res.ledger.champions() if c.as_of < until]
     return {
         "model.yaml or its SQL": digest_json([res.config.model_dump(mode="json"), model.source_sql, model.labels_sql]),
         "a stage's code": digest_json({step.verb: step.version for step in steps_of(res.config)}),
-        "the champions": digest_json([[c.sequence, c.version, c.as_of] for c in res.ledger.champions()]),
+        "the champions": digest_json([[c.sequence, c.version, c.as_of] for c in reigning]),
     }
 
 
@@ -219,43 +234,54 @@ def plan_file(digest: str, model: str) -> Path:
     return settings.path(settings.home) / "plans" / f"{model}-{digest}.json"
 
 
-def _kept(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A plan as it was written down, and the world that it was made in."""
+def _kept(path: Path) -> tuple[dict[str, Any], dict[str, str], datetime]:
+    """A plan as it was written down, the world that it was made in, and when by the clock."""
     kept = json.loads(path.read_text(encoding="utf-8"))
-    return kept, kept.pop("world")
+    return kept, kept.pop("world"), datetime.fromisoformat(kept.pop("made_at"))
+
+
+def last_moment(plan: Plan, res: Resources) -> datetime:
+    """The as-of of a plan's newest partition."""
+    return max(res.ref(key).as_of for key in plan.cells)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def keep_plan(plan: Plan, res: Resources) -> Path:
     """Write a plan to its file, so that it can be submitted by its digest; returns the file."""
     path = plan_file(plan.digest, res.config.name)
-    told = _PLAN.dump_python(plan, mode="json") | {"world": world(res)}
+    told = _PLAN.dump_python(plan, mode="json") | {"world": world(res, last_moment(plan, res)), "made_at": _now()}
     with replacing(path) as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def hold_to(digest: str, plan: Plan, res: Resources) -> None:
+def hold_to(digest: str, plan: Plan, res: Resources) -> datetime | None:
     """Refuse to go on when today's plan would do anything that the one with this digest does not say.
 
-    What that plan has done already, before it was killed or cancelled, is no change.
+    What that plan has done already, before it was killed or cancelled, is no change. Returns when the plan was made by the
+    clock, where it was kept here.
 
     Raises:
         UnknownPlan: there is no such plan here.
         PlanChanged: saying what has changed since.
     """
-    if plan.digest == digest:
-        return
     path = plan_file(digest, res.config.name)
     if not path.is_file():
+        if plan.digest == digest:
+            return None
         raise UnknownPlan(
             f"there is no plan {digest!r} of {res.config.name} ({path}), and what you ask for makes plan {plan.digest!r}; "
             f"run with dry_run to make a plan and read it first"
         )
-    kept, then = _kept(path)
+    kept, then, made_at = _kept(path)
     if told := list(changes(_PLAN.validate_python(kept), then, plan, res)):
         raise PlanChanged(
             f"plan {digest!r} holds no longer: {'; '.join(told)}. Run with dry_run again; today's plan is {plan.digest!r}"
         )
+    return made_at
 
 
 def changes(kept: Plan, then: Mapping[str, str], plan: Plan, res: Resources) -> Iterator[str]:
@@ -264,7 +290,7 @@ def changes(kept: Plan, then: Mapping[str, str], plan: Plan, res: Resources) -> 
     for name, value in before.items():
         if after[name] != value:
             yield f"it was made for {name} {value!r}, not {after[name]!r}"
-    for name, digest in world(res).items():
+    for name, digest in world(res, last_moment(plan, res)).items():
         if then.get(name) != digest:
             yield f"{name} has changed"
     found = []
@@ -281,9 +307,8 @@ def _change(one: Cell | None, two: Cell | None) -> str:
     """How a cell of today's plan differs from the kept one's; nothing where it is the same, or is done."""
     if one is None or two is None:
         return "is in one of the plans only"
-    if one.action in RUNS and two.action in RUNS:
-        same = one.inputs in ("", two.inputs) and one.action == two.action
-        return "" if same else f"would be made from other data ({two.why})"
-    if one.action == two.action or (one.action in RUNS and two.action == "keep"):
-        return ""
+    done = one.action in RUNS and (two.action == "keep" or two.why.startswith("blocked"))
+    if done or one.action == two.action or (one.action in RUNS and two.action in RUNS):
+        same = one.inputs in ("", two.inputs) or one.action == "wait"
+        return "" if same else "would be made from other data" + (f" ({two.why})" if two.why else "")
     return f"was {SAID[one.action]} and now is {SAID[two.action]}" + (f" ({two.why})" if two.why else "")

@@ -37,7 +37,14 @@ class Variant:
         parts = [f"v{self.champion}"] if self.champion else []
         return "-".join(parts + ([f"config-{digest_json(self.override)[:8]}"] if self.override else []))
 
+    @property
+    def alone(self) -> bool:
+        """Whether its rows are others than production's, so that none of production's files can be read in their place."""
+        return not self.override.keys() <= JUDGING
 
+
+JUDGING = {"description", "training", "gate", "promotion", "monitoring", "retraining"}
+"""Keys of model.yaml that say how rows are judged, and not which there are."""
 PRODUCTION = Variant()
 
 
@@ -46,9 +53,7 @@ class Resources:
 
     def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
         self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
-        self.lake = Lake(
-            open_root(settings.lake, ROOT), model.name, variant.name, alone="partition" in variant.override
-        )
+        self.lake = Lake(open_root(settings.lake, ROOT), model.name, variant.name, alone=variant.alone)
         self.ledger = Ledger(settings.database, model.name)
         self.claims = Claims(settings.database, self.title, flow_run)
         self.registry = Registry(settings.mlflow_uri, model.name, settings.path(settings.home) / "models")
@@ -61,6 +66,11 @@ class Resources:
     def title(self) -> str:
         """The model's name, and the variant's where it is one."""
         return f"{self.config.name} ({self.variant.name})" if self.variant.name else self.config.name
+
+    @property
+    def slug(self) -> str:
+        """The same for the names of artifacts, which have lower case letters, digits and dashes."""
+        return f"{self.config.name}-{self.variant.name}" if self.variant.name else self.config.name
 
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
         return partition(self.config, key, as_of)

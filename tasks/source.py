@@ -125,6 +125,8 @@ def _extent(model: Model) -> tuple[datetime, datetime] | None:
     return (found[0], found[1] + timedelta(microseconds=1)) if found and found[0] is not None else None
 
 
+LASTING = ("Permission denied", "No such file", "No files found", "404")
+"""What DuckDB says of files that will not be there in a moment either."""
 _LONG_AGO, _FAR_AWAY = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -135,17 +137,18 @@ def connect(
     """A DuckDB session with the model's tables as views; with `cut`, as they were known at that moment."""
     import duckdb
 
+    outages = duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException
     con = duckdb.connect(config={"threads": threads})
     try:
         con.execute("SET TimeZone = 'UTC'")
         for name, table in model.config.source.tables.items():
             con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut)}')
         yield con
-    except (duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException) as error:
-        raise SourceUnavailable(
-            f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}. Run the same again when it answers"
-        ) from error
     except duckdb.Error as error:
+        if isinstance(error, outages) and not any(sign in str(error) for sign in LASTING):
+            raise SourceUnavailable(
+                f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}. Run the same again when it answers"
+            ) from error
         told = f"{model.folder}: {_first_lines(error)}; read from {_listing(files)}{_columns(con, error)}"
         raise SourceMismatch(f"{told}. Mend the file, or the SQL if the table has changed") from error
     finally:

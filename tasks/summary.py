@@ -8,7 +8,7 @@ from tasks.contracts import Decision, Fact, PartitionRef, Stage
 from tasks.decay import decay_at
 from tasks.resources import Resources
 from tasks.signals import distrust
-from tasks.stages import freshness
+from tasks.stages import Step, freshness
 from tasks.steps import steps_of
 
 LETTER = {"fresh": "fresh", "missing": "-", "stale": "stale", "blocked": "BLOCKED", "failed": "FAILED", "waiting": "."}
@@ -105,8 +105,16 @@ def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
     """One row a partition, one column a step: fresh, stale, BLOCKED, FAILED, RUNNING, `-` missing, `.` not due."""
     rows, running = [], res.claims.running()
     for ref in refs:
-        states = {step.verb: LETTER[freshness(step, ref, res).state] for step in steps_of(res.config)}
+        states = {step.verb: LETTER[_state(step, ref, res)] for step in steps_of(res.config)}
         if ref.key in running and (at := next((s for s, state in states.items() if state not in ("fresh", ".")), None)):
             states[at] = "RUNNING"
         rows.append({"partition": ref.key, **states})
     return rows
+
+
+def _state(step: Step, ref: PartitionRef, res: Resources) -> str:
+    """A step's state; what cannot be looked at has failed."""
+    try:
+        return freshness(step, ref, res).state
+    except Exception:  # noqa: BLE001  (a source that cannot be read, say; whoever runs the step is told)
+        return "failed"

@@ -7,6 +7,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
+from tasks.errors import SourceUnavailable
 from tasks.labels import COLLECT
 from tasks.passing import pass_through
 from tasks.resources import Resources
@@ -46,13 +47,17 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> Passage:
     """Take one partition through some steps, up to where it is blocked; each that has something to do is a task of its own.
 
     A step that must wait holds up only what is made from it: labels are collected before there is a champion. Waits
-    for another process that is at work on the partition.
+    for another process that is at work on the partition. A source that does not answer for it holds up no other partition.
     """
     log = get_run_logger()
     if all(freshness(step, ref, res).state in ("fresh", "waiting") for step in steps):
         return pass_through(ref, steps, res)
     with res.claims.hold(ref.key, lambda other: log.info("%s; waiting for it", other)):
-        return pass_through(ref, steps, res, advance_partition)
+        try:
+            return pass_through(ref, steps, res, advance_partition)
+        except SourceUnavailable as error:
+            log.error("%s: %s", ref, error)
+            return Passage(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
 
 
 def maturing(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:

@@ -50,6 +50,8 @@ def opened(workers: Workers) -> Iterator[TaskRunner[Any]]:
         with ThreadPoolTaskRunner(max_workers=workers.concurrency) as runner:
             yield runner
         return
+    if not workers.dask:
+        raise ClusterUnreachable("runner dask needs the address of a scheduler, such as dask=tcp://127.0.0.1:8786")
     from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415  (half a second, for those who use it)
 
     dask = DaskTaskRunner(address=workers.dask, client_kwargs={"timeout": CONNECT})

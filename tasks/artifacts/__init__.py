@@ -1,6 +1,6 @@
 """Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
 
-from tasks.artifacts.backfills import publish_backfill, publish_plan
+from tasks.artifacts.backfills import ended_as, publish_backfill, publish_plan
 from tasks.artifacts.decisions import (
     audit_headline,
     audit_lines,
@@ -17,6 +17,7 @@ from tasks.artifacts.training import publish_training
 __all__ = [
     "audit_headline",
     "audit_lines",
+    "ended_as",
     "number",
     "publish_assess",
     "publish_audit",

@@ -153,6 +153,7 @@ class Board:
 
     def close(self) -> None:
         """Show the end."""
+        self._passed = self.parts
         self._show()
         self.log.info(self.line())
 
@@ -173,7 +174,7 @@ class Board:
         text = f"{self.res.title}: {self.line()}"
         with suppress(httpx.HTTPError, PrefectException):
             if self._artifact is None:
-                key = page_key(self.res.config.name, "backfill-progress")
+                key = page_key(self.res.slug, "backfill-progress")
                 self._artifact = cast("UUID", create_progress_artifact(share, key=key, description=text))
             else:
                 update_progress_artifact(self._artifact, progress=share, description=text)
@@ -183,19 +184,21 @@ def publish_backfill(res: Resources, plan: Plan, outcomes: Sequence[Outcome]) ->
     """The page and the grid of a `backfill` run; returns the headline."""
     if not plan.todo:
         return _publish_nothing(res, plan)
-    counts = Counter(_end(o) for o in outcomes)
+    counts = Counter(map(ended_as, outcomes))
     made = counts["made"]
     line = f"{res.title}: {made} of {len(outcomes)} partitions brought up to date, {counts['failed']} failed, {counts['blocked']} blocked"
-    if counts["untouched"]:
-        line += f", {counts['untouched']} not begun; submit it again with mode=missing to go on"
+    if counts["untouched"] or counts["half done"]:
+        half = f", {counts['half done']} half done" if counts["half done"] else ""
+        line += f"{half}, {counts['untouched']} not begun; submit it again with mode=missing to go on"
     elif counts["failed"] or counts["blocked"]:
         line += "; mode=failed takes up just those"
     notes = [f"- {o.partition} failed: {o.failed}" for o in outcomes if o.failed]
+    notes += [f"- {o.partition} failed at {v}: {w}" for o in outcomes for v, s, w in o.passed if s == "failed"]
     notes += [f"- {o.partition} blocked: {o.blocked}" for o in outcomes if o.blocked]
     notes += [f"- {o.partition}: {v} waits: {w}" for o in outcomes for v, s, w in o.passed if s == "waiting"][:LONGEST]
     refs = [res.ref(o.partition) for o in sorted(outcomes, key=lambda o: o.partition)]
     rows = grid(res, refs)
-    create_table_artifact(rows, key=page_key(res.config.name, "grid"), description=f"{res.title}: partition by stage")
+    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage")
     return publish_page(res, "backfill", f"{line}.", [grid_picture(res.title, rows), "", *notes])
 
 
@@ -206,15 +209,18 @@ def _publish_nothing(res: Resources, plan: Plan) -> str:
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
     line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
     line += f"; {left} of them have stages that another mode would take up" if left else ""
-    create_table_artifact(rows, key=page_key(res.config.name, "grid"), description=f"{res.title}: partition by stage")
+    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage")
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
 
 
-def _end(outcome: Outcome) -> str:
+def ended_as(outcome: Outcome) -> str:
     """What became of a partition, in a word."""
-    for name in ("failed", "blocked", "untouched"):
-        if getattr(outcome, name):
-            return name
+    if outcome.failed or any(state == "failed" for _, state, _ in outcome.passed):
+        return "failed"
+    if outcome.untouched:
+        return "half done" if outcome.passed else "untouched"
+    if outcome.blocked:
+        return "blocked"
     return "made" if any(state == "made" for _, state, _ in outcome.passed) else "kept"
 
 

@@ -16,9 +16,7 @@ def page_key(model: str, page: str) -> str:
 
 def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> str:
     """A markdown page that begins with its headline, which also is the run's state message; returns the headline."""
-    create_markdown_artifact(
-        "\n".join([f"**{line}**", "", *body]), key=page_key(res.config.name, page), description=line
-    )
+    create_markdown_artifact("\n".join([f"**{line}**", "", *body]), key=page_key(res.slug, page), description=line)
     return line
 
 

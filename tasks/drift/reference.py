@@ -6,6 +6,7 @@ No reference holds the partition's own blocks, nor anything after it.
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,6 +27,8 @@ from tasks.importance import importances
 from tasks.lake import digest_json, replacing
 from tasks.partitions import floor, format_key
 from tasks.resources import Resources
+from tasks.scoring import champion_of
+from tasks.stages import NotDue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +97,7 @@ def _training(
         if keys
         else "no partition"
     )
-    found = kept(home(champion, res, "window"), make)
+    found = kept(home(champion, res, f"window-{made_of(keys, Stage.VALID, res)}"), make)
     return Reference(columns, told, found, partial(sample_of, keys, version.window_end, res))
 
 
@@ -186,6 +189,24 @@ def home(champion: Promotion, res: Resources, what: str) -> UPath:
     ]
     name = f"{champion.version}-{champion.evidence.get('digest', '')[:12]}-{what}-{digest_json(rules)[:8]}"
     return res.lake.root / "reference" / f"{name}.parquet"
+
+
+def made_of(keys: Sequence[str], stage: Stage, res: Resources) -> str:
+    """Digest of the rows of some partitions, to know a sketch of them by: one that was missing for a while makes another."""
+    return digest_json([[key, res.lake.done(stage, key).digest] for key in keys])[:12]
+
+
+def leans_on(ref: PartitionRef, res: Resources) -> list[tuple[datetime, datetime]]:
+    """The ranges of time whose partitions a check of this one looks at, beside its own."""
+    found, rules = [], res.config.monitoring
+    with suppress(NotDue, UnknownVersion):
+        version = res.registry.recall(champion_of(ref, res).version)
+        found.append((version.window_start, version.window_end))
+    if rules.seasonal or rules.reference == "season":
+        found.append(a_year_before(ref))
+    if rules.reference == "trailing":
+        found += [(r.start, r.end) for r in map(res.ref, before(ref, res))]
+    return found
 
 
 def before(ref: PartitionRef, res: Resources) -> list[str]:

@@ -56,7 +56,7 @@ def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion
     html = res.lake.path(Stage.MONITORING, ref.key, "html")
     with replacing(html) as draft:
         draft.write_text(as_html(page), encoding="utf-8")
-    project, number = publish(page, res.settings.evidently_workspace, config, ref.key)
+    project, number = publish(page, res.settings.evidently_workspace, config, res.title, ref.key)
     return replace(drift, report=str(html.relative_to(res.lake.root)), project=project, snapshot=number)
 
 
@@ -256,7 +256,7 @@ def show_performance(ref: PartitionRef, data: Mapping[str, Any], res: Resources)
         tests_widgets=[],
     )
     add_figures(page, data["metrics"], task_label(res.config, REALISED))
-    project, number = publish(page, res.settings.evidently_workspace, res.config, f"{ref.key} performance")
+    project, number = publish(page, res.settings.evidently_workspace, res.config, res.title, f"{ref.key} performance")
     return {**data, "project": project, "snapshot": number}
 
 

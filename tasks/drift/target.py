@@ -9,7 +9,7 @@ from configs.schema import ModelConfig
 from tasks.blocks import block_names
 from tasks.contracts import ColumnDrift, Promotion, Stage
 from tasks.drift.alarms import check
-from tasks.drift.reference import home, kept, keys_between, without
+from tasks.drift.reference import home, kept, keys_between, made_of, without
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
 from tasks.labels import read_outcomes
@@ -30,7 +30,9 @@ def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) 
     config, rules = res.config, res.config.monitoring
     try:
         keys = labelled_keys(champion, res)
-        window = kept(home(champion, res, f"{TARGET}-{len(keys)}"), partial(_window, keys, champion, res))
+        window = kept(
+            home(champion, res, f"{TARGET}-{made_of(keys, Stage.LABELS, res)}"), partial(_window, keys, champion, res)
+        )
     except UnknownVersion:
         return {}
     current = sketch_outcomes(labelled, config)

@@ -33,8 +33,8 @@ def run_id(model: str, partition: str) -> uuid.UUID:
     return uuid.uuid5(project_id(model), partition)
 
 
-def publish(run: Any, workspace: Path, config: ModelConfig, name: str) -> tuple[str, str]:
-    """Put a run (Evidently's `SnapshotModel`) into the model's project; returns the project's and the run's id.
+def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: str) -> tuple[str, str]:
+    """Put a run (Evidently's `SnapshotModel`) into the project of a model, or of a variant of it; returns the project's and the run's id.
 
     The project and its dashboard are made once and then left to people. Files are drafted outside
     the workspace and renamed into it: a server that watches the folder sees whole files only, and
@@ -43,7 +43,6 @@ def publish(run: Any, workspace: Path, config: ModelConfig, name: str) -> tuple[
     from evidently.sdk.models import ProjectModel
     from evidently.ui.storage.local.base import DASHBOARD_FILE_NAME, PROJECT_FILE_NAME, SNAPSHOTS_DIR_NAME, LocalState
 
-    model = config.name
     project, number = project_id(model), run_id(model, name)
     once = (PROJECT_FILE_NAME, DASHBOARD_FILE_NAME)
     home = workspace / str(project)

@@ -5,15 +5,17 @@ On its own machine a dead process is known at once, elsewhere when it has been s
 """
 
 import functools
+import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -22,6 +24,7 @@ import sqlalchemy as sa
 from tasks.ledger.database import open_database
 from tasks.ledger.tables import claims, holders
 
+log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
 """How long a process that was not heard of still holds its claims."""
 PAUSE = 0.5
@@ -48,8 +51,6 @@ class Claims:
 
     def __init__(self, url: str, model: str, flow_run: str = "") -> None:
         self.url, self.model, self.flow_run = url, model, flow_run
-        self._mine: dict[str, tuple[int, int]] = {}
-        """Partition -> the thread that holds it, and how often."""
 
     @functools.cached_property
     def engine(self) -> sa.Engine:
@@ -78,37 +79,42 @@ class Claims:
 
     def mine(self, partition: str) -> bool:
         """Whether this thread holds a partition."""
-        return self._mine.get(partition, (0, 0))[0] == threading.get_ident()
+        return _HELD.get((self.url, self.model, partition), (0, 0))[0] == threading.get_ident()
 
     def take(self, partition: str) -> Claim | None:
         """Claim a partition; None when it is ours now, else who has it."""
-        me = threading.get_ident()
-        thread, times = self._mine.get(partition, (me, 0))
+        me, at = threading.get_ident(), (self.url, self.model, partition)
+        thread, times = _HELD.get(at, (me, 0))
         if times and thread == me:
-            self._mine[partition] = (me, times + 1)
+            _HELD[at] = (me, times + 1)
             return None
-        holder = present(self.url)
         row = {
             "model": self.model,
             "partition": partition,
-            "holder": holder,
+            "holder": present(self.url),
             "flow_run": self.flow_run,
             "taken_at": datetime.now(UTC),
         }
-        if (other := self._insert(row)) is None:
-            self._mine[partition] = (me, 1)
+        with _TAKING:
+            if (other := self._insert(row)) is None:
+                _HELD[at] = (me, 1)
         return other
 
     def leave(self, partition: str) -> None:
-        """Give a partition back."""
-        thread, times = self._mine[partition]
+        """Give a partition back. Where the database does not take it, the row is this process's, which may take it again."""
+        at = (self.url, self.model, partition)
+        thread, times = _HELD[at]
         if times > 1:
-            self._mine[partition] = (thread, times - 1)
+            _HELD[at] = (thread, times - 1)
             return
-        del self._mine[partition]
         mine = self._at(partition), claims.c.holder == present(self.url)
-        with self.engine.begin() as con:
-            con.execute(sa.delete(claims).where(*mine))
+        with _TAKING:
+            del _HELD[at]
+            try:
+                with self.engine.begin() as con:
+                    con.execute(sa.delete(claims).where(*mine))
+            except sa.exc.OperationalError as error:
+                log.warning("the claim on %s %s stays for now: %s", self.model, partition, error)
 
     def _insert(self, row: dict[str, object]) -> Claim | None:
         """Write a claim, over one whose holder is dead; returns the one that stands in the way."""
@@ -122,7 +128,8 @@ class Claims:
             found = con.execute(query).mappings().first()
         if found is None:  # it was left at this moment
             return self._insert(row)
-        if _lives(found):
+        forgotten = found["holder"] == row["holder"] and (self.url, self.model, row["partition"]) not in _HELD
+        if _lives(found) and not forgotten:
             return _claim(found)
         dead = sa.update(claims).where(here, claims.c.holder == found["holder"])
         with self.engine.begin() as con:
@@ -138,17 +145,21 @@ def _claim(row: sa.RowMapping) -> Claim:
 
 
 def _lives(row: sa.RowMapping) -> bool:
-    """Whether a claim's holder still is at work."""
-    if row["expires_at"] is None or row["expires_at"] < datetime.now(UTC):
+    """Whether a claim's holder still is at work: here by its process, elsewhere by when it was heard of."""
+    if row["expires_at"] is None:
         return False
     if row["host"] != this_host():
-        return True
+        return bool(row["expires_at"] >= datetime.now(UTC))
     with suppress(psutil.Error):
-        return abs(psutil.Process(row["pid"]).create_time() - row["born"]) < 5  # clocks are set now and then
+        process = psutil.Process(row["pid"])
+        same = abs(process.create_time() - row["born"]) < 5  # clocks are set now and then
+        return same and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-_ENLISTING = threading.Lock()
+_ENLISTING, _TAKING = threading.Lock(), threading.Lock()
+_HELD: dict[tuple[str, str, str], tuple[int, int]] = {}
+"""What this process holds: database, model and partition, by which thread and how often."""
 
 
 @functools.cache
@@ -179,14 +190,16 @@ def _enlist(url: str, pid: int) -> str:
     with engine.begin() as con:
         con.execute(sa.delete(holders).where(holders.c.expires_at < datetime.now(UTC) - timedelta(days=1)))
         con.execute(sa.insert(holders).values(**row))
-    threading.Thread(target=_renew, args=(engine, number), name="renew claims", daemon=True).start()
+    threading.Thread(target=_renew, args=(engine, row), name="renew claims", daemon=True).start()
     return number
 
 
-def _renew(engine: sa.Engine, number: str) -> None:
+def _renew(engine: sa.Engine, row: Mapping[str, Any]) -> None:
     """Say again and again that this process lives. A database that does not answer is asked again."""
     while True:
         time.sleep(LEASE.total_seconds() / 4)
         with suppress(sa.exc.SQLAlchemyError), engine.begin() as con:
-            mine = sa.update(holders).where(holders.c.id == number)
-            con.execute(mine.values(expires_at=datetime.now(UTC) + LEASE))
+            mine = sa.update(holders).where(holders.c.id == row["id"])
+            until = datetime.now(UTC) + LEASE
+            if not con.execute(mine.values(expires_at=until)).rowcount:  # it slept for more than a day
+                con.execute(sa.insert(holders).values(**{**row, "expires_at": until}))

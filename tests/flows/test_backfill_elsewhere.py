@@ -57,9 +57,13 @@ def cluster(**environment: str) -> Iterator[tuple[str, list[subprocess.Popen[byt
 
 
 def test_a_cluster_makes_the_same_bytes_also_when_a_worker_is_killed(world):
-    backfill(model="tiny", start=FIRST, end=LAST)
+    backfill(model="tiny", start=FIRST, end="2024-03-08")
+    train(model="tiny", reason="first")  # so that the last days are scored and watched
     lake = open_resources("tiny").lake
+    shutil.rmtree(lake.root)
+    backfill(model="tiny", start=FIRST, end=LAST)
     whole = contents(lake)
+    assert lake.keys(Stage.MONITORING)
     shutil.rmtree(lake.root)
     with cluster() as (address, workers):
         where = {"runner": "dask", "dask": address}

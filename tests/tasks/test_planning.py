@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from tasks.contracts import Request, Stage
+from tasks.drift.sketching import SKETCH
 from tasks.errors import MissingSource, PlanChanged, UnknownPlan
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.partitions import NoPartition
-from tasks.planning import changes, hold_to, keep_plan, make_plan, open_request, request_of, world
+from tasks.planning import changes, hold_to, keep_plan, last_moment, make_plan, open_request, request_of, world
 from tasks.resources import Resources, Variant, open_resources
 from tasks.stages import advance
 from tasks.steps import AFTER, ALL, ALONE, OF
@@ -169,23 +170,25 @@ def test_partitions_before_the_source_wait_and_say_so(res):
 
 
 def test_a_variant_lies_over_production_and_writes_beside_it(res):
-    made(res, INGEST, VALIDATE)
-    loose = asked(override={"expectations": []})
-    other = open_request(loose)
-    assert other.title == f"tiny ({Variant(loose.override).name})"
-    found = {c.verb: c.action for c in make_plan(replace(loose, mode="stale"), other).cells[FIRST]}
-    assert (found["ingest"], found["validate"]) == ("keep", "make")
-    before = res.lake.path(Stage.VALID, FIRST, "json").read_bytes()
-    made(other, VALIDATE)
-    assert res.lake.path(Stage.VALID, FIRST, "json").read_bytes() == before
-    assert "variants" in str(other.lake.file(Stage.VALID, FIRST))
+    """What production has and the variant would make otherwise is missing there, whatever the mode says of stale ones."""
+    made(res, INGEST, VALIDATE, SKETCH)
+    daily = asked(override={"monitoring": {"block": "D"}})
+    other = open_request(daily)
+    assert other.title == f"tiny ({Variant(daily.override).name})"
+    found = {c.verb: c.action for c in make_plan(daily, other).cells[FIRST]}
+    assert (found["ingest"], found["validate"], found["sketch"]) == ("keep", "keep", "make")
+    before = res.lake.path(Stage.SKETCHES, FIRST, "json").read_bytes()
+    made(other, SKETCH)
+    assert res.lake.path(Stage.SKETCHES, FIRST, "json").read_bytes() == before
+    assert "variants" in str(other.lake.file(Stage.SKETCHES, FIRST))
     assert other.lake.file(Stage.RAW, FIRST) == res.lake.file(Stage.RAW, FIRST)
 
 
-def test_a_variant_of_other_partitions_stands_alone(res):
-    made(res, INGEST)
-    weekly = open_request(asked(override={"partition": {"every": "W"}}))
-    assert weekly.lake.keys(Stage.RAW) == []
+@pytest.mark.parametrize("override", [{"partition": {"every": "W"}}, {"expectations": []}], ids=["partitions", "rows"])
+def test_a_variant_with_other_rows_stands_alone(res, override):
+    """Else its partitions would be held against a reference that has come by other rules."""
+    made(res, INGEST, VALIDATE)
+    assert open_request(asked(override=override)).lake.keys(Stage.VALID) == []
 
 
 def test_every_step_comes_after_the_steps_that_its_inputs_name(res):
@@ -200,5 +203,27 @@ def test_every_step_comes_after_the_steps_that_its_inputs_name(res):
 
 def test_the_world_of_a_plan_is_the_same_twice(res):
     plan = make_plan(asked(), res)
-    assert list(changes(plan, world(res), make_plan(asked(), res), res)) == []
-    assert pd.Series(world(res)).str.len().eq(64).all()
+    then = world(res, last_moment(plan, res))
+    assert list(changes(plan, then, make_plan(asked(), res), res)) == []
+    assert pd.Series(then).str.len().eq(64).all()
+
+
+def test_a_plan_for_everything_again_goes_on_after_a_kill(res):
+    """What was missing and is made counts as made again then; what had been made since another source is a change."""
+    plan = make_plan(asked("all"), res)
+    keep_plan(plan, res)
+    made(res, INGEST)
+    hold_to(plan.digest, make_plan(asked("all"), res), res)
+    parcels(9).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
+    made(res, INGEST)
+    with pytest.raises(PlanChanged, match=f"{FIRST} ingest would be made from other data"):
+        hold_to(plan.digest, make_plan(asked("all"), res), res)
+
+
+def test_failed_also_takes_up_what_was_not_reached_after_the_failure(res):
+    made(res, INGEST, VALIDATE)
+    res.lake.write_failure(res.ref(FIRST), Stage.SKETCHES, MemoryError("no room"))
+    made(res, INGEST, key=SECOND)
+    assert actions("failed", res)["sketch"] == "make"
+    assert actions("failed", res)["collect"] == "make"
+    assert set(actions("failed", res, SECOND).values()) <= {"keep", "leave", "wait"}, "nothing failed there"
