@@ -25,7 +25,7 @@ from tasks.contracts import Stage
 from tasks.errors import ClusterUnreachable, PlanChanged, SourceUnavailable
 from tasks.lake import Lake
 from tasks.resources import Variant, open_resources
-from tests.conftest import day_file, parcels
+from tests.conftest import day_file, parcels, settle
 from tests.flows.test_pages import latest
 
 FIRST, LAST = "2024-03-01", "2024-03-10"
@@ -156,6 +156,7 @@ def test_what_may_be_gone_in_a_moment_is_tried_again_and_a_failed_contract_is_no
     assert "make ingest of 2024-03-05: failed: SourceUnavailable: timed out" in latest("tiny-backfill-plan")["data"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_its_partition_and_leaves_no_half_file(world):
     """No file may be larger than 200,000 bytes; the rows of one day need more."""
     days = [
@@ -184,13 +185,35 @@ def test_an_unreachable_cluster_is_told_before_anything_is_done(world, monkeypat
 # Which model, which config
 
 
+@pytest.fixture(scope="module")
+def champion(
+    tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, prefect_server: None
+) -> Path:
+    """Ten days and a champion as of the seventh of them, with the last three not yet scored; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("champion")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(tiny_source, folder, mlflow_store, patch)
+        backfill(model="tiny", start=FIRST, end=LAST)
+        train(model="tiny", as_of=open_resources("tiny").ref("2024-03-07").as_of, reason="first")
+    return folder
+
+
 @pytest.fixture
-def promoted(world) -> Path:
-    """Ten days and a champion as of the seventh of them, with the last three not yet scored; then another champion."""
-    backfill(model="tiny", start=FIRST, end=LAST)
-    res = open_resources("tiny")
-    train(model="tiny", as_of=res.ref("2024-03-07").as_of, reason="first")
-    return world
+def promoted(champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
+    """The same in a lake and a ledger of its own."""
+    settle_beside(champion, tmp_path, mlflow_store, monkeypatch)
+    return tmp_path
+
+
+def settle_beside(champion: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Copy lake and ledger of a world, and point every setting there; the model and its data are the world's."""
+    shutil.copytree(champion / "lake", folder / "lake")
+    shutil.copy(champion / "ledger.db", folder / "ledger.db")
+    patch.setenv("EVERGREEN_CONFIGS", str(champion / "configs"))
+    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake")):
+        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
+    patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
+    patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 
 
 def test_then_scores_as_production_would_have_and_now_lies_apart(promoted):
@@ -251,6 +274,7 @@ def test_a_partition_that_somebody_is_at_work_on_is_waited_for(world):
 # Stopping and resuming
 
 
+@pytest.mark.slow
 def test_cancelling_leaves_each_partition_done_or_untouched_and_missing_goes_on(promoted):
     """With a champion each partition has a second part, which is finished where the first is done."""
     lake = open_resources("tiny").lake
@@ -303,6 +327,7 @@ def test_what_looks_at_a_partition_that_failed_waits_for_it(promoted, monkeypatc
     assert contents(lake) == whole
 
 
+@pytest.mark.slow
 def test_a_backfill_that_is_killed_at_any_moment_is_resumed_to_the_same_bytes(promoted):
     """Kill -9 at three random moments of scoring some days, resume, and compare with a backfill that nothing disturbed."""
     lake = open_resources("tiny").lake
