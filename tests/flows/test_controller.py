@@ -82,6 +82,7 @@ def events(name: str) -> list[dict]:
 DECAYING = "{block: H, sample_rows: 1000, decay: {partitions: 3}}"
 
 
+@pytest.mark.slow
 def test_a_loss_that_rose_on_pooled_days_is_a_fact_that_retrains_where_drift_does_not_count(world):
     shift(world, 10, 11, 12)
     configure(world, monitoring=DECAYING, retraining="{signals: {drift: null, decay: true}}")

@@ -162,6 +162,7 @@ def test_a_person_approves_with_name_and_reason_and_only_what_still_is_true(afte
         promote(model="tiny", by="ann", reason="and again")
 
 
+@pytest.mark.slow
 def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
     configure(after_shift, approval=True)
     first, second = (train(model="tiny", reason="after the shift").version for _ in range(2))
@@ -197,6 +198,7 @@ def test_an_alias_moved_by_hand_is_told_once_and_does_not_decide(after_shift):
     assert row.evidence["passed"]
 
 
+@pytest.mark.slow
 def test_what_a_person_rolled_back_from_comes_back_only_by_a_person(after_shift):
     bad = train(model="tiny", reason="after the shift").version
     first = open_resources("tiny").ledger.champions()[0].version
@@ -267,7 +269,7 @@ def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_sh
     frame = parcels(4)
     frame.loc[5, "weight"] += 1
     frame.to_parquet(day_file(after_shift, 4), index=False)
-    backfill(model="tiny", start=day(5), end=day(5))
+    backfill(model="tiny", start=day(5), end=day(5), mode="stale")
     state = reproduce(model="tiny", return_state=True)
     assert state.is_failed()
     assert "the data have changed since in 2024-03-05." in state.message
@@ -319,6 +321,7 @@ def test_a_holdout_without_a_label_is_not_judged(after_shift):
     assert open_resources("tiny").ledger.champion() == before
 
 
+@pytest.mark.slow
 def test_where_the_champion_has_seen_the_whole_holdout_nothing_can_be_compared(after_shift):
     """A version judged by hand against a champion that learned up to the newest row: refused, and told why."""
     first = train(model="tiny", reason="after the shift")
@@ -391,7 +394,8 @@ def outcome() -> tuple:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("what", ["advance", pytest.param("approve", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["advance", "approve"])
 def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(what, after_shift, tmp_path, monkeypatch):
     """Each step in turn; the ledger's champion is there at every moment, and the rerun repairs the rest."""
     configure(after_shift, approval=True)
@@ -493,6 +497,7 @@ def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_s
     assert res.registry.alias() == res.ledger.champion().version
 
 
+@pytest.mark.slow
 def test_a_champion_that_was_deleted_in_mlflow_is_told_with_the_way_out(after_shift):
     """Its local copy goes on scoring; without one, the error says what to do, and `rollback` does it."""
     train(model="tiny", reason="after the shift")
@@ -576,7 +581,8 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_of_four_processes_that_promote_at_once_one_wins(database, after_shift, mlflow_server, tmp_path, monkeypatch):
     """Against a real MLflow server and a real ledger: three get StaleDecision; ledger, alias and event agree."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)

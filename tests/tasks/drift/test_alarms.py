@@ -8,7 +8,19 @@ import pytest
 from scipy.stats import binomtest, permutation_test, wasserstein_distance
 
 from configs.monitoring import Method
-from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check, deal, neighbours, playing, together
+from tasks.drift.alarms import (
+    MISSING,
+    NEW,
+    OUTSIDE,
+    Check,
+    Tail,
+    beyond_the_others,
+    check,
+    deal,
+    neighbours,
+    playing,
+    together,
+)
 from tasks.drift.sketches import Sketch, sketch, union
 
 NUMERIC, WORDED = Method(method="wasserstein", threshold=0.1), Method(method="jensenshannon", threshold=0.1)
@@ -133,6 +145,13 @@ def test_the_p_value_of_one_column_is_scipys_exact_permutation_test():
     dealt = len(exact.null_distribution)
     assert dealt == 715
     assert alarm.p_value == pytest.approx((exact.pvalue * dealt + 1) / (dealt + 1), abs=2 / dealt)
+
+
+def test_each_deal_is_held_against_the_tail_of_the_others():
+    scores = np.random.default_rng(0).gamma(2, 1, 40)
+    expected = [float(Tail(np.delete(scores, i)).beyond(scores[i : i + 1])[0]) for i in range(40)]
+    np.testing.assert_allclose(beyond_the_others(scores), expected, rtol=1e-9)
+    assert beyond_the_others(np.zeros(9)).tolist() == [1.0] * 9
 
 
 def test_every_deal_is_dealt_where_there_are_few_and_the_same_ones_are_drawn_where_there_are_many():

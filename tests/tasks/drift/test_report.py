@@ -166,14 +166,14 @@ def test_a_partition_again_replaces_its_run_and_people_may_change_the_dashboard(
     from evidently.ui.workspace import Workspace
 
     place = tmp_path / "w"
-    first = publish(page_of(config), place, config, "2024-03-05")
+    first = publish(page_of(config), place, config, "tiny", "2024-03-05")
     dashboard = place / first[0] / "dashboard.json"
     titles = [panel["title"] for panel in json.loads(dashboard.read_text())["panels"]]
     assert titles[:3] == ["Share of drifted columns", "Score of the predictions", "Performance, realised and estimated"]
     dashboard.write_text('{"tabs": [], "panels": []}')
     again, other = (
-        publish(page_of(config), place, config, "2024-03-05"),
-        publish(page_of(config), place, config, "2024-03-06"),
+        publish(page_of(config), place, config, "tiny", "2024-03-05"),
+        publish(page_of(config), place, config, "tiny", "2024-03-06"),
     )
     assert again == first
     assert other[1] != first[1]
@@ -195,7 +195,7 @@ def test_the_dashboards_lines_have_our_figures_by_partition_whatever_the_thresho
     for day, value, threshold in ((5, 0.5, 0.3), (6, 0.25, 0.4)):
         page = page_of(config, value, threshold)
         page.timestamp = datetime(2024, 3, day)  # noqa: DTZ001
-        project, _ = publish(page, place, config, f"2024-03-0{day}")
+        project, _ = publish(page, place, config, "tiny", f"2024-03-0{day}")
     panels = json.loads((place / project / "dashboard.json").read_text())["panels"]
     lines = [v for panel in panels for v in panel["values"]]
     filters = [SeriesFilter(**{k: v[k] for k in ("tags", "metadata", "metric", "metric_labels")}) for v in lines]
@@ -212,7 +212,7 @@ def test_writers_at_once_share_one_project(tmp_path, config):
 
     page = page_of(config)
     with ThreadPoolExecutor(4) as pool:
-        ids = set(pool.map(lambda n: publish(page, tmp_path / "w", config, f"2013-{n % 3}"), range(12)))
+        ids = set(pool.map(lambda n: publish(page, tmp_path / "w", config, "tiny", f"2013-{n % 3}"), range(12)))
     assert len(ids) == 3
     workspace = Workspace(str(tmp_path / "w"))
     assert len(workspace.list_projects()) == 1
