@@ -163,6 +163,12 @@ def cluster(lake: str) -> Iterator[str]:
 
 
 def report(console: Console) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        if error := client.api_healthcheck():
+            console.print(f"backfill: no Prefect server answers ({error}); run `make up` first")
+            return
     console.print(light_table(), fresh_table(), daily_table())
 
 
