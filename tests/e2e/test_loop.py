@@ -207,6 +207,7 @@ with open_resources("tiny").ledger.engine.begin() as con:
 @pytest.mark.slow
 def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(living):
     """The event is lost with the server and the process; the fact is not, and `remind` sends it again."""
+    living.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-23")
     living.run("python", "-m", "ops.stack", "down")
     fact = living.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
     living.run("python", "-m", "ops.stack", "up")
