@@ -299,6 +299,7 @@ def test_cancelling_leaves_each_partition_done_or_untouched_and_missing_goes_on(
     assert len(lake.keys(Stage.PERFORMANCE)) == 19
 
 
+@pytest.mark.slow
 def test_what_looks_at_a_partition_that_failed_waits_for_it(promoted, monkeypatch):
     """Else it would be held against a reference with a hole, and stay so when the hole is mended."""
     monkeypatch.setattr(backfilling, "ATTEMPTS", 1)

@@ -70,6 +70,7 @@ def whole(world) -> tuple[Lake, dict[str, object]]:
     return lake, made
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_the_same_bytes(whole):
     lake, made = whole
     with cluster() as (address, _):

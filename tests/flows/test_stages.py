@@ -171,6 +171,7 @@ def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
     assert actions(first) == ["register", "stage", "request", "retire"]
 
 
+@pytest.mark.slow
 def test_an_alias_moved_by_hand_is_told_once_and_does_not_decide(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
@@ -332,6 +333,7 @@ def test_where_the_champion_has_seen_the_whole_holdout_nothing_can_be_compared(a
     assert open_resources("tiny").ledger.champion().version == first.version
 
 
+@pytest.mark.slow
 def test_a_holdout_with_too_few_labels_is_not_judged(after_shift):
     path = after_shift / "configs" / "tiny" / "model.yaml"
     config = yaml.safe_load(path.read_text())
