@@ -21,7 +21,8 @@ from tasks.artifacts import ended_as, publish_backfill, publish_plan
 from tasks.backfilling import carry_out
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.names import name_by_range
-from tasks.planning import hold_to, keep_plan, make_plan, open_request, request_of
+from tasks.planning import make_plan, open_request
+from tasks.plans import hold_to, keep_plan, request_of
 from tasks.steps import OF
 from tasks.workers import Workers
 

@@ -11,7 +11,8 @@ from tasks.errors import MissingSource, PlanChanged, UnknownPlan
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.partitions import NoPartition
-from tasks.planning import changes, hold_to, keep_plan, last_moment, make_plan, open_request, request_of, world
+from tasks.planning import last_moment, make_plan, open_request, world
+from tasks.plans import changes, hold_to, keep_plan, request_of
 from tasks.resources import Resources, Variant, open_resources
 from tasks.stages import advance
 from tasks.steps import AFTER, ALL, ALONE, OF

@@ -13,8 +13,6 @@ from tasks.drift.alarms import (
     NEW,
     OUTSIDE,
     Check,
-    Tail,
-    beyond_the_others,
     check,
     deal,
     neighbours,
@@ -22,6 +20,7 @@ from tasks.drift.alarms import (
     together,
 )
 from tasks.drift.sketches import Sketch, sketch, union
+from tasks.drift.tails import Tail, beyond_the_others
 
 NUMERIC, WORDED = Method(method="wasserstein", threshold=0.1), Method(method="jensenshannon", threshold=0.1)
 METHODS = {"x": NUMERIC, "y": NUMERIC, "word": WORDED}
