@@ -35,9 +35,12 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "missing": (REST, "missing", "stale", "all"),
     "stale": ("stale", "all"),
     "blocked": ("failed", REST, "all"),
+    "fresh, but failed again": ("failed", REST, "all"),
     "fresh": ("all",),
 }
 """The modes that take up a stage in each state."""
+ANEW = ("blocked", "fresh, but failed again")
+"""States of which something is there, and that `failed` takes up nevertheless."""
 VERB = {step.stage: step.verb for step in ALL}
 RECENT = 60
 """Records of a stage that an estimate of time looks at."""
@@ -89,14 +92,19 @@ def _hold_to_source(refs: list[PartitionRef], res: Resources) -> None:
 
 def plan_partition(ref: PartitionRef, steps: tuple[Step, ...], mode: str, res: Resources) -> Iterator[Cell]:
     """What will be done to each stage of one partition."""
-    made: set[Stage] = set()
-    looks = [(step, *_look(step, ref, res), _is_blocked(step, ref, res)) for step in steps]
-    if mode == "failed" and any(found.state == "failed" or blocked for _, found, _, blocked in looks):
+    looks = [(step, *_look(step, ref, res), _trouble(step, ref, res)) for step in steps]
+    if mode == "failed" and any(standing(found, trouble) in ("failed", *ANEW) for _, found, _, trouble in looks):
         mode = REST
-    for step, found, inputs, blocked in looks:
-        action, why = decide(step, found, made, mode, blocked)
+    made: set[Stage] = set()
+    old: set[Stage] = set()
+    for step, found, inputs, trouble in looks:
+        action, why = decide(step, found, made, mode, trouble)
         if action in RUNS:
             made.add(step.stage)
+            if from_old := [VERB[stage] for stage in AFTER[step.stage] if stage in old]:
+                why += f"; from what {' and '.join(from_old)} made, which is stale and left"
+        elif found.state == "stale":
+            old.add(step.stage)
         yield Cell(step.verb, action, why, inputs_digest(step, inputs))  # type: ignore[arg-type]
 
 
@@ -105,9 +113,20 @@ def inputs_digest(step: Step, inputs: Mapping[str, str]) -> str:
     return digest_json([step.version, inputs])[:12] if inputs else ""
 
 
-def _is_blocked(step: Step, ref: PartitionRef, res: Resources) -> bool:
+def _trouble(step: Step, ref: PartitionRef, res: Resources) -> str:
+    """What is wrong with a stage that has a record: it is blocked, or making it once more has failed. Empty where nothing is."""
     record = res.lake.record(step.stage, ref.key)
-    return bool(record and record.status == "blocked")
+    return record.reason if record and record.status == "blocked" else res.lake.failure(step.stage, ref.key)
+
+
+def standing(found: Freshness, trouble: str) -> str:
+    """The state of a stage as `TAKEN` has it.
+
+    What is blocked by inputs that have changed since has no result that could be stale: it counts as failed.
+    """
+    if trouble and found.state == "stale":
+        return "failed"
+    return "fresh, but failed again" if trouble and found.state == "fresh" else found.state
 
 
 def _shown(cells: Mapping[str, tuple[Cell, ...]]) -> dict[str, tuple[Cell, ...]]:
@@ -131,20 +150,22 @@ def _look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dic
     return found, inputs
 
 
-def decide(step: Step, found: Freshness, made: set[Stage], mode: str, blocked: bool) -> tuple[str, str]:
-    """The action on one stage and why; `made` are the stages of the partition that are to be made before it.
-
-    What is `blocked` by inputs that have changed since has no result that could be stale: it counts as failed.
-    """
+def decide(step: Step, found: Freshness, made: set[Stage], mode: str, trouble: str) -> tuple[str, str]:
+    """The action on one stage and why; `made` are the stages of the partition that are to be made before it."""
     first = [VERB[stage] for stage in AFTER[step.stage] if stage in made]
     if found.state == "waiting":
         return ("make", f"after {VERB[found.needs]}") if found.needs in made else ("wait", found.why)
-    why = f"{found.state}: {found.why}" if found.why else found.state
-    if mode in TAKEN["failed" if blocked and found.state == "stale" else found.state]:
+    state = standing(found, trouble)
+    why = (
+        f"{state}: {trouble}"
+        if found.state == "fresh" and trouble
+        else f"{found.state}: {found.why}".removesuffix(": ")
+    )
+    if mode in TAKEN[state]:
         return ("again" if found.state in ("fresh", "blocked") else "make"), why
     if first:
         return "make", f"{', '.join(first)} is made first"
-    return ("keep" if found.state == "fresh" else "leave"), why if found.state != "fresh" else ""
+    return ("keep" if found.state == "fresh" else "leave"), why if state != "fresh" else ""
 
 
 def world(res: Resources, until: datetime) -> dict[str, str]:

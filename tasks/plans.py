@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,35 @@ def request_of(
 
     Raises:
         UnknownPlan: there is no such plan here.
+        PlanChanged: something is asked for that is not what the plan was made for.
         NoPartition: neither a range nor a plan is given.
     """
+    chosen = tuple(name for name in OF if name in stages)
     if plan and not (start or end):
         path = plan_file(plan, model)
         if not path.is_file():
             raise UnknownPlan(
                 f"there is no plan {plan!r} of {model} here ({path}); give start and end too, or run with dry_run"
             )
-        return _PLAN.validate_python(_kept(path)[0]).request
+        kept = _PLAN.validate_python(_kept(path)[0]).request
+        _hold_to_request(
+            plan, kept, replace(kept, stages=chosen, mode=mode, order=order, champion=champion, override=override)
+        )
+        return kept
     if not (start and end):
         raise NoPartition("a backfill needs start and end, or the digest of a plan that a dry run has made")
-    chosen = tuple(name for name in OF if name in stages)
     return Request(model, start, end, chosen, mode, order, champion, dict(override))
+
+
+def _hold_to_request(digest: str, kept: Request, said: Request) -> None:
+    """Refuse what is asked for beside a plan and is not the plan's. What is left as the form has it says nothing."""
+    plain = asdict(Request(kept.model, kept.start, kept.end, tuple(OF)))
+    of_plan = asdict(kept)
+    for name, value in asdict(said).items():
+        if value not in (plain[name], of_plan[name]):
+            raise PlanChanged(
+                f"plan {digest!r} was made for {name} {of_plan[name]!r}, not {value!r}; leave {name} out, or make a new plan by dry_run"
+            )
 
 
 def plan_file(digest: str, model: str) -> Path:

@@ -102,8 +102,13 @@ def settle(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPa
     shutil.copytree(source, folder, dirs_exist_ok=True)
     path = folder / "configs" / "tiny" / "model.yaml"
     path.write_text(path.read_text().replace("DATA/", f"{folder}/data/"))
-    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake"), ("CONFIGS", "configs")):
-        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
+    point_to(folder, folder / "configs", mlflow_store, patch)
+
+
+def point_to(folder: Path, configs: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Let every setting say that lake, ledger and home are in a folder."""
+    for name, path in (("HOME", folder / ".evergreen"), ("LAKE", folder / "lake"), ("CONFIGS", configs)):
+        patch.setenv(f"EVERGREEN_{name}", str(path))
     patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
     patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 

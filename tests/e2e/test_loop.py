@@ -237,6 +237,34 @@ def test_backfills_leave_a_slot_of_the_worker_to_everything_else(living):
 
 
 @pytest.mark.slow
+def test_cancelling_in_the_ui_stops_between_partitions_and_says_how_far_it_came(living):
+    """The button sets the run's state; the worker then signals the run's process, which finishes what it has begun."""
+    given = (
+        "-p",
+        "model=tiny",
+        "-p",
+        "start=2024-03-01",
+        "-p",
+        "end=2024-03-16",
+        "-p",
+        "mode=all",
+        "-p",
+        "concurrency=1",
+    )
+    living.run("prefect", "deployment", "run", "backfill/manual", *given)
+    run = wait_for(living, "backfill", {"RUNNING"}, 120)
+    tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    wait_until(lambda: len(living.ask("task_runs/filter", tasks)) >= 2, 120)
+    asked = living.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert asked["status"] == "ACCEPT", asked
+    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 120)
+    ended = newest(living, "backfill")
+    assert (ended["id"], ended["state_type"]) == (run["id"], "CANCELLED")
+    assert "not begun; submit it again with mode=missing to go on" in ended["state"]["message"]
+    assert "half done" not in ended["state"]["message"]
+
+
+@pytest.mark.slow
 def test_a_backfill_goes_on_when_only_its_worker_is_killed(living):
     given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
     living.run("prefect", "deployment", "run", "backfill/manual", *given)

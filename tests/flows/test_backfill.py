@@ -25,7 +25,7 @@ from tasks.contracts import Stage
 from tasks.errors import ClusterUnreachable, PlanChanged, SourceUnavailable
 from tasks.lake import Lake
 from tasks.resources import Variant, open_resources
-from tests.conftest import day_file, parcels, settle
+from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_pages import latest
 
 FIRST, LAST = "2024-03-01", "2024-03-10"
@@ -209,11 +209,7 @@ def settle_beside(champion: Path, folder: Path, mlflow_store: str, patch: pytest
     """Copy lake and ledger of a world, and point every setting there; the model and its data are the world's."""
     shutil.copytree(champion / "lake", folder / "lake")
     shutil.copy(champion / "ledger.db", folder / "ledger.db")
-    patch.setenv("EVERGREEN_CONFIGS", str(champion / "configs"))
-    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake")):
-        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
-    patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
-    patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    point_to(folder, champion / "configs", mlflow_store, patch)
 
 
 def test_then_scores_as_production_would_have_and_now_lies_apart(promoted):

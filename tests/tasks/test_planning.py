@@ -93,6 +93,40 @@ def test_what_is_blocked_is_tried_again_by_failed_and_all(res, mode, expected):
     assert found["sketch"] == ("wait" if mode == "missing" else "make")
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("missing", "keep"), ("failed", "again"), ("stale", "keep"), ("all", "again")]
+)
+def test_what_is_fresh_and_failed_when_it_was_made_once_more_counts_as_failed(res, mode, expected):
+    made(res, INGEST, VALIDATE)
+    res.lake.write_failure(res.ref(FIRST), Stage.VALID, MemoryError("no room"))
+    cells = {c.verb: c for c in make_plan(asked(mode), res).cells[FIRST]}
+    assert cells["validate"].action == expected
+    assert cells["validate"].why == "fresh, but failed again: MemoryError: no room"
+    assert cells["sketch"].action == "make", "it was never made"
+    assert cells["ingest"].action == ("again" if mode == "all" else "keep")
+
+
+def test_a_plan_says_what_is_made_from_something_stale(res):
+    made(res, INGEST)
+    parcels(9).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
+    cells = {c.verb: c for c in make_plan(asked("missing"), res).cells[FIRST]}
+    assert cells["ingest"].action == "leave"
+    assert cells["validate"].why == "missing; from what ingest made, which is stale and left"
+    assert "stale" not in {c.verb: c for c in make_plan(asked("stale"), res).cells[FIRST]}["validate"].why
+
+
+def test_what_is_said_beside_a_plan_must_be_the_plans(res):
+    request = asked("all", order="newest first")
+    digest = make_plan(request, res).digest
+    keep_plan(make_plan(request, res), res)
+    assert request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, digest) == request
+    assert request_of("tiny", "", "", list(OF), "all", "newest first", "then", {}, digest) == request
+    with pytest.raises(PlanChanged, match="was made for mode 'all', not 'failed'; leave mode out"):
+        request_of("tiny", "", "", list(OF), "failed", "oldest first", "then", {}, digest)
+    with pytest.raises(PlanChanged, match="was made for stages"):
+        request_of("tiny", "", "", ["ingest"], "missing", "oldest first", "then", {}, digest)
+
+
 def test_a_plan_of_the_same_is_the_same_plan_and_of_another_range_or_config_another(res):
     digest = make_plan(asked(), res).digest
     assert make_plan(asked(), res).digest == digest
