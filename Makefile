@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 ENV ?= dev
+# A process for each core, each with servers of its own; a file's tests stay together, since they share fixtures.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
 
@@ -53,10 +55,10 @@ model: setup ## a new model's folder and deployments: make model NAME=trains
 	@$(BIN)/python -m ops.new_model $(NAME)
 
 test: setup ## the tests, real servers included; minutes
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: setup ## the slow ones too
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: setup ## ruff, mypy, the import contracts, models against deployments
 	@$(BIN)/ruff check .

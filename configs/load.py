@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, UnknownModel
+from configs.flat import flat_sql
 from configs.schema import ModelConfig
 from configs.settings import load_settings
 
@@ -55,6 +56,8 @@ def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any
     config = parse_config(path, override or {})
     if config.name != name:
         raise ConfigError(f"{path}: name: is {config.name!r}, but the folder is {name!r}; they must be the same")
+    if config.source.file:
+        return Model(config, home, *flat_sql(config))
     return Model(
         config,
         home,

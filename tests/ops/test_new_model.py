@@ -46,4 +46,4 @@ def test_a_taken_name_is_refused_and_nothing_is_written(root: Path, name: str) -
     with pytest.raises(ConfigError, match=f"NAME={name}"):
         new_model(name, root)
     assert (root / "prefect.yaml").read_text() == before
-    assert model_names(root / "configs") == ["flights"]
+    assert model_names(root / "configs") == model_names()
