@@ -17,7 +17,7 @@ def parse_duration(value: Any) -> Any:
     return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Every = Literal["M", "W", "D", "H"]
 

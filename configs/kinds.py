@@ -23,6 +23,7 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
     "binary": (
         "roc_auc",
         "log_loss",
+        "accuracy",
         "average_precision",
         "brier",
         "calibration_error",

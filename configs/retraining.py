@@ -39,6 +39,9 @@ class Signals(Strict):
     decay: bool = Field(True, description="decay of the realised performance")
     estimate: Trusted | None = Field(None, description="decay of the estimated performance, before labels are there")
     every: Duration | None = Field(None, description="as-of time since the last training after which one is due")
+    partitions: int | None = Field(
+        None, ge=1, description="assessed partitions since the last training after which one is due"
+    )
     new_labels: int | None = Field(
         None, ge=1, description="matured rows since the champion's window from which a training is due"
     )

@@ -14,6 +14,7 @@ from configs.base import Duration, Every, Name, Strict
 from configs.gate import Gate, Promoting
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.monitoring import Monitoring
+from configs.replay import Replay
 from configs.retraining import Retraining
 from configs.training import TrainingConfig
 
@@ -185,6 +186,7 @@ class ModelConfig(Strict):
     promotion: Promoting = Promoting()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
+    replay: Replay = Replay()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -212,6 +214,12 @@ class ModelConfig(Strict):
     def _monitored_columns_are_features(self) -> Self:
         if strange := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
             raise ValueError(f"monitoring.seasonal: {', '.join(strange)} is no feature of the model")
+        return self
+
+    @model_validator(mode="after")
+    def _series_are_columns(self) -> Self:
+        if strange := sorted(set(self.replay.series or ()) - set(self.columns)):
+            raise ValueError(f"replay.series: {', '.join(strange)} is no column of the model")
         return self
 
     @model_validator(mode="after")

@@ -3,15 +3,13 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.contracts import Comparison, GateDecision, Promotion, Version
 from tasks.errors import UnknownVersion
 from tasks.evaluation import compare_versions
 from tasks.gate import judge, judge_shadow
 from tasks.history import looks
 from tasks.judging import log_verdicts
+from tasks.rehearsal import shown_as
 from tasks.resources import Resources
 from tasks.shadow import compare_in_shadow, matured_shadow
 from tasks.walk import collect_window
@@ -44,7 +42,7 @@ def version_meant(number: str | None, action: str, res: Resources) -> Version:
     return res.registry.version(found)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="judge v{version.version} anew")
+@shown_as("judge v{version.version} anew")
 def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
     """Judge a challenger by its matured shadow partitions, any other version by the newest holdout."""
     staged, look = res.ledger.challenger(), looks(champion, res.ledger.promotions())

@@ -4,21 +4,20 @@ The ledger's row is the change; all of this only tells of it. A process that die
 leaves the row undelivered, and the next run of any flow delivers it: each part may be done twice.
 """
 
-from prefect import get_run_logger
-
 from tasks.contracts import Fact, Promotion
 from tasks.errors import RegistryUnavailable, UnknownVersion
 from tasks.events import emit, emit_change, flush
+from tasks.rehearsal import rehearsing, run_log
 from tasks.resources import Resources
 from tasks.signals import alias_fact
 
 
 def deliver(res: Resources) -> list[Promotion]:
     """Deliver every row that was not; returns those that now are. Never fails: what cannot be done now is done later."""
-    rows = res.ledger.undelivered()
+    rows = [] if rehearsing() else res.ledger.undelivered()
     if not rows:
         return []
-    log = get_run_logger()
+    log = run_log()
     try:
         _follow(res)
         for row in rows:
@@ -40,14 +39,14 @@ def _follow(res: Resources) -> None:
     try:
         res.registry.follow(res.ledger)
     except UnknownVersion as why:
-        get_run_logger().error("the alias cannot follow the ledger: %s. `rollback` to a version that is there.", why)
+        run_log().error("the alias cannot follow the ledger: %s. `rollback` to a version that is there.", why)
 
 
 def _mark(row: Promotion, res: Resources) -> None:
     try:
         res.registry.mark(row)
     except UnknownVersion as why:
-        get_run_logger().warning("row %d of the ledger cannot be marked in MLflow: %s", row.sequence, why)
+        run_log().warning("row %d of the ledger cannot be marked in MLflow: %s", row.sequence, why)
 
 
 def watch_alias(res: Resources) -> Fact | None:
@@ -67,7 +66,7 @@ def watch_alias(res: Resources) -> Fact | None:
     fact = alias_fact(champion, found, res)
     if res.ledger.record_fact(fact):
         emit(fact)
-        get_run_logger().warning(
+        run_log().warning(
             "alias `champion` of %s is at version %s, but the ledger's champion is version %s, which goes on deciding; "
             "run `promote` with action `adopt` to judge and take over the other, or `restore` to put the alias back",
             champion.model, found or "none", champion.version,

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from prefect import get_run_logger
 from prefect.settings import get_current_settings
 
 from tasks.contracts import AUTOMATION, Action, Promotion, Version
+from tasks.rehearsal import run_log
 from tasks.resources import Resources
 
 
@@ -46,5 +46,5 @@ def write(
         flow_run=res.flow_run,
     )
     written = res.ledger.append(row)
-    get_run_logger().info("row %d: version %s, %s: %s", written.sequence, written.version, written.action, reason)
+    run_log().info("row %d: version %s, %s: %s", written.sequence, written.version, written.action, reason)
     return written

@@ -83,3 +83,10 @@ class GateRefused(EvergreenError):
 
 class UnknownFact(EvergreenError):
     """No fact has this id. Facts are written by `process` before their event is sent."""
+
+
+class FutureRead(RuntimeError):
+    """A replay was asked for something that was not known at its moment: a feature, a reference or a gate that leaks.
+
+    None of ours on purpose: nothing that takes a bad day as it comes may pass over it.
+    """

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from configs.gate import Fairness as FairnessRule
 from configs.schema import ModelConfig
@@ -15,10 +13,10 @@ from tasks.bootstrap import paired_gain
 from tasks.contracts import Comparison, Fairness, Promotion, Query, Scorecard, Segment, Version, Window
 from tasks.features import predict
 from tasks.metrics import intervals, measure, row_loss
-from tasks.query import query_version
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes, predict_prior
-from tasks.window import labelled_blocks, read_rows
+from tasks.window import labelled_blocks, learning_inputs, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +161,7 @@ def query(version: Version, rows: "pd.DataFrame", expected: np.ndarray, res: Res
     """The load-and-query check of a registered version, its files fetched from MLflow."""
     if rows.empty:
         return Query("there are no rows to ask about", float("nan"), float("nan"), 0, float("nan"), 0)
-    return query_version(res.config, res.registry.local_copy(version.version), rows, expected)
+    return res.registry.query(version.version, res.config, rows, expected)
 
 
 def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resources) -> float:
@@ -180,16 +178,28 @@ def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resour
     return moved / spread if spread > 0 else float("nan")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="compare v{challenger.version} with the champion")
-def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    """Run the comparison on the holdout, and leave the scorecards in the run log."""
+def _compare_on_holdout(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
     start, note = judged_from(challenger, champion, window)
     holdout, rows = judged_rows(window, start, res)
     comparison = compare(challenger, champion, rows, (start, window.end), res, note)
     if rows.empty:  # nothing to compare on, but whether it loads and answers can still be said
         said = predict(res.load(challenger.version), holdout, res.config)
         comparison = replace(comparison, query=query(challenger, holdout, said, res))
-    log = get_run_logger()
+    return comparison
+
+
+@shown_as("compare v{challenger.version} with the champion")
+def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
+    """Run the comparison on the holdout, and leave the scorecards in the run log."""
+
+    def made_of() -> list[Any]:
+        other = [champion.version, champion.window_end.isoformat()] if champion else []
+        return ["compare", challenger.version, challenger.digest, other, *learning_inputs(window, res)]
+
+    comparison: Comparison = res.once(
+        Comparison, made_of, lambda: _compare_on_holdout(challenger, champion, window, res)
+    )
+    log = run_log()
     for card in (comparison.challenger, comparison.champion, comparison.prior):
         if card:
             shown = {k: round(v, 4) for k, v in card.metrics.items()}

@@ -4,16 +4,16 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.events.worker import EventsWorker
 
 from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, Promotion
+from tasks.rehearsal import rehearsing, run_log, shown_as
 from tasks.resources import Resources
 from tasks.signals import NAMESPACE
 
@@ -49,12 +49,18 @@ def resource(model: str, **more: str) -> dict[str, str]:
     return named | {f"evergreen.{key}": value for key, value in more.items()}
 
 
+def _send(**event: Any) -> None:
+    """Emit an event, unless this is a rehearsal."""
+    if not rehearsing():
+        emit_event(**event)
+
+
 def emit(fact: Fact) -> None:
     """Send a fact's event. Sending is asynchronous and may be lost; the ledger's row is not."""
     about = {"partition": fact.partition} if fact.partition else {}
     payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}
     name = EVENT.get(fact.kind, "evergreen.retraining.due")
-    emit_event(event=name, resource=resource(fact.model, fact=fact.id, **about), payload=payload)
+    _send(event=name, resource=resource(fact.model, fact=fact.id, **about), payload=payload)
 
 
 def emit_decision(decision: Decision, fact: Fact) -> None:
@@ -62,7 +68,7 @@ def emit_decision(decision: Decision, fact: Fact) -> None:
     payload = {"kind": fact.kind, "partition": fact.partition, "told": fact.payload.get("told", "")}
     for name in ("fact_id", "action", "rule", "reason", "signals", "flow_run"):
         payload[name] = getattr(decision, name)
-    emit_event(
+    _send(
         event=DECIDED,
         id=uuid5(UUID(fact.id), DECIDED),
         resource=resource(decision.model, partition=fact.partition),
@@ -72,7 +78,7 @@ def emit_decision(decision: Decision, fact: Fact) -> None:
 
 def emit_hindsight(judged: Hindsight) -> None:
     """Tell whether a promotion helped; told twice it is one event."""
-    emit_event(
+    _send(
         event=VERDICT,
         id=uuid5(NAMESPACE, f"{judged.model} {judged.sequence}"),
         resource=resource(judged.model, version=judged.version),
@@ -90,7 +96,7 @@ def emit_change(row: Promotion, res: Resources) -> None:
     if row.action not in CHANGE:
         return
     gain = row.evidence.get("gain")
-    emit_event(
+    _send(
         event=CHANGE[row.action],
         id=change_id(row),
         resource=resource(row.model, version=row.version),
@@ -147,12 +153,12 @@ def tell_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
     return new
 
 
-@task(cache_policy=NO_CACHE, task_run_name="tell of {fact.kind} in {fact.partition}")
+@shown_as("tell of {fact.kind} in {fact.partition}")
 def tell(fact: Fact, res: Resources) -> None:
     """Write a fact down, then send its event; one that was written already is not sent here again."""
     if res.ledger.record_fact(fact):
         emit(fact)
-        log = get_run_logger()
+        log = run_log()
         log.warning(
             "%s in %s %s: %s; fact %s sent",
             fact.kind,
@@ -169,7 +175,5 @@ def resend_undecided(res: Resources, now: datetime | None = None) -> list[Fact]:
     late = [f for f in res.ledger.undecided() if f.recorded_at and moment - f.recorded_at > PATIENCE]
     for fact in late:
         emit(fact)
-        get_run_logger().warning(
-            "no decision yet about fact %s (%s %s); sent again", fact.id, fact.model, fact.partition
-        )
+        run_log().warning("no decision yet about fact %s (%s %s); sent again", fact.id, fact.model, fact.partition)
     return late

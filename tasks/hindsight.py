@@ -3,9 +3,6 @@
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.bootstrap import paired_gain
 from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promotion, Stage
 from tasks.errors import EvergreenError
@@ -14,6 +11,7 @@ from tasks.history import reigns
 from tasks.labels import read_outcomes
 from tasks.metrics import row_loss
 from tasks.promotion import roll_back
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.signals import done
 from tasks.targets import outcomes, prediction_array
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@task(cache_policy=NO_CACHE, task_run_name="see whether promotions helped")
+@shown_as("see whether promotions helped")
 def judge_promotions(res: Resources) -> list[Hindsight]:
     """Judge every promotion whose time has come, write it down, tell of it; roll back from one that hurt where model.yaml allows.
 
@@ -40,7 +38,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
             following = made[at + 1] if at + 1 < len(made) else None
             if (judged := _judge(row, following, res)) and res.ledger.record_hindsight(judged):
                 emit_hindsight(judged)
-                get_run_logger().info("%s: %s", res.config.name, told(judged))
+                run_log().info("%s: %s", res.config.name, told(judged))
                 found.append(judged)
     roll_back_hurt(res)
     return found
@@ -156,7 +154,7 @@ def roll_back_hurt(res: Resources) -> None:
     try:
         roll_back(judged.previous, AUTOMATION, told(judged), max(judged.as_of, champion.as_of), res)
     except EvergreenError as error:
-        get_run_logger().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
+        run_log().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
 
 
 def told(judged: Hindsight) -> str:

@@ -2,26 +2,26 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.contracts import Comparison, GateDecision, Promotion, Training, Verdict
+from tasks.contracts import Comparison, GateDecision, Promotion, Query, Training, Verdict, Version, Window
 from tasks.evaluation import judged_rows, mean_move, query
 from tasks.features import predict
 from tasks.gate import judge, judge_refit
 from tasks.history import looks
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.training import refit_on_window
+from tasks.window import learning_inputs
 
 
 def log_verdicts(verdicts: Iterable[Verdict]) -> None:
     """Leave every rule's numbers in the run log."""
     for found in verdicts:
-        get_run_logger().info("%s", found)
+        run_log().info("%s", found)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="judge v{comparison.challenger.version}")
+@shown_as("judge v{comparison.challenger.version}")
 def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Resources) -> GateDecision:
     """Run the gate, and leave every rule's numbers in the run log."""
     decision = judge(comparison, res.config, looks(champion, res.ledger.promotions()))
@@ -41,16 +41,24 @@ def pass_on_to_refit(training: Training, res: Resources) -> Training:
     return replace(training, decision=check_refit(training, res))
 
 
-@task(cache_policy=NO_CACHE, task_run_name="check v{training.final.version}, the refit")
+@shown_as("check v{training.final.version}, the refit")
 def check_refit(training: Training, res: Resources) -> GateDecision:
     """Load and query the refit, hold it to the budgets, and see how far its predictions have moved on the holdout."""
     judged, final, comparison = training.challenger, training.final, training.comparison
     assert judged
     assert final
     assert comparison
-    _, rows = judged_rows(training.window, comparison.start, res)
-    said = predict(res.load(final.version), rows, res.config)
-    moved = mean_move(judged, final, rows, res)
-    decision = judge_refit(query(final, rows, said, res), moved, training.decision, final.version, res.config)
+    asked, moved = res.once(
+        tuple[Query, float],
+        lambda: ["refit", judged.version, final.version, str(comparison.start), *learning_inputs(training.window, res)],
+        lambda: _ask_refit(judged, final, training.window, comparison.start, res),
+    )
+    decision = judge_refit(asked, moved, training.decision, final.version, res.config)
     log_verdicts(decision.verdicts[len(training.decision.verdicts) :])
     return decision
+
+
+def _ask_refit(judged: Version, final: Version, window: Window, start: datetime, res: Resources) -> tuple[Query, float]:
+    _, rows = judged_rows(window, start, res)
+    said = predict(res.load(final.version), rows, res.config)
+    return query(final, rows, said, res), mean_move(judged, final, rows, res)

@@ -48,11 +48,12 @@ def measure(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> dict
 
 
 def _binary(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+    from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score
 
     both = 0 < outcome.sum() < len(outcome)
     return {
         "roc_auc": float(roc_auc_score(outcome, prediction)) if both else float("nan"),
+        "accuracy": float(accuracy_score(outcome, prediction >= 0.5)),
         "average_precision": float(average_precision_score(outcome, prediction)) if both else float("nan"),
         "brier": float(brier_score_loss(outcome, prediction)),
         "base_rate": float(outcome.mean()),

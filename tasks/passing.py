@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
-from tasks.contracts import PartitionRef, Passage, Record, Stage
+from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
 from tasks.errors import EvergreenError
+from tasks.labels import COLLECT
 from tasks.resources import Resources
 from tasks.stages import NotDue, Step, advance, freshness
 from tasks.steps import ASIDE, IN_SHADOW
@@ -67,3 +69,14 @@ def pass_through(
             continue
         passed.append((step.verb, "made", found.why))
     return Passage(ref.key, tuple(passed), newly_blocked=newly)
+
+
+def with_labels(window: Window, res: Resources, run: Callable[[Step, PartitionRef], Record]) -> Window:
+    """Bring the labels of a window up to its moment; partitions whose labels are blocked are passed over."""
+    blocked = []
+    for key in window.partitions:
+        ref = res.ref(key, window.as_of)
+        if freshness(COLLECT, ref, res).state != "fresh" and run(COLLECT, ref).status == "blocked":
+            blocked.append(key)
+    kept = tuple(key for key in window.partitions if key not in blocked)
+    return replace(window, partitions=kept, passed_over=(*window.passed_over, *blocked))

@@ -20,7 +20,7 @@ from tasks.window import labelled_blocks
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 4
+VERSION = 5
 
 
 def join_outcomes(predictions: "pd.DataFrame", labels: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
@@ -52,8 +52,10 @@ def assess(ref: PartitionRef, res: Resources) -> Made:
         "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
         "target": target_drift(joined, scored_by(ref, res), res),
     }
+    if res.pages:
+        data = show_performance(ref, data, res)
     collected = res.lake.done(Stage.LABELS, ref.key).as_of
-    return Made(rows=len(joined), data=show_performance(ref, data, res), as_of=max(collected, ref.as_of))
+    return Made(rows=len(joined), data=data, as_of=max(collected, ref.as_of))
 
 
 def _counts(

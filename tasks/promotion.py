@@ -7,9 +7,6 @@ not. Every step may be cut off: what the ledger says is true, and the next run g
 from datetime import datetime
 from typing import Any, Literal
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
 from tasks.delivery import deliver
 from tasks.entries import write
@@ -20,12 +17,13 @@ from tasks.gate import evidence, judge_shadow
 from tasks.history import asked, barred, looks, predecessor
 from tasks.judging import log_verdicts
 from tasks.ledger.promotions import stage_of
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.shadow import compare_in_shadow, matured_shadow
 from tasks.window import newest_ref
 
 
-@task(cache_policy=NO_CACHE, task_run_name="stage or refuse v{training.version}")
+@shown_as("stage or refuse v{training.version}")
 def settle_training(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
     """Write down what the gate said: the version becomes challenger, or is refused. An earlier challenger retires."""
     challenger, comparison = training.challenger, training.comparison
@@ -77,7 +75,7 @@ def refuse(
     return row
 
 
-@task(cache_policy=NO_CACHE, task_run_name="advance the challenger")
+@shown_as("advance the challenger")
 def advance_challenger(res: Resources) -> Promotion | None:
     """Take the challenger as far as model.yaml lets it go now; returns the ledger's row if there is a new one.
 
@@ -101,9 +99,7 @@ def advance_challenger(res: Resources) -> Promotion | None:
     assert champion
     matured = matured_shadow(staged, champion, res)
     if len(matured) < needed:
-        get_run_logger().info(
-            "challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed
-        )
+        run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
     comparison = compare_in_shadow(version, champion, matured, res)
     decision = judge_shadow(comparison, len(matured), res.config, looks(champion, res.ledger.promotions()))
@@ -126,7 +122,7 @@ def _promote_or_ask(
     return row
 
 
-@task(cache_policy=NO_CACHE, task_run_name="promote v{version.version}")
+@shown_as("promote v{version.version}")
 def promote_version(
     version: Version,
     decision: GateDecision,
@@ -156,7 +152,7 @@ def promote_version(
     return row
 
 
-@task(cache_policy=NO_CACHE, task_run_name="put the alias back")
+@shown_as("put the alias back")
 def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
     """Point the alias at the ledger's champion again, and write down who did and why.
 
@@ -172,7 +168,7 @@ def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
     return row
 
 
-@task(cache_policy=NO_CACHE, task_run_name="roll back")
+@shown_as("roll back")
 def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, res: Resources) -> Promotion:
     """Make an earlier champion the champion again, once a fresh process has loaded and queried it.
 

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
 from configs.load import Model
 from configs.schema import ModelConfig
 from tasks.contracts import Learned, Version, Window
 from tasks.digests import model_digest
 from tasks.errors import EvergreenError, MissingPartition
 from tasks.features import predict
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.training import fit_recipe, fitted_until, learned_from
 from tasks.window import read_rows, window_from
@@ -40,7 +38,7 @@ class Reproduction:
         return self.same_digest and self.same_predictions
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train v{version.version} again")
+@shown_as("train v{version.version} again")
 def reproduce_version(version: Version, res: Resources) -> Reproduction:
     """Fetch what a version's record names, fit its recipe again, and compare digest and predictions.
 
@@ -61,7 +59,7 @@ def reproduce_version(version: Version, res: Resources) -> Reproduction:
         raise NotReproducible(f"{version.model} v{version.version} cannot be trained again: {gone}") from gone
     changed = changed_partitions([Learned(**part) for part in lineage["learned"]], rows, window, then)
     for told in changed:
-        get_run_logger().warning("the data have changed since: %s", told)
+        run_log().warning("the data have changed since: %s", told)
     again = fit_recipe(version.recipe, rows, until, then)
     kept = res.load(version.version)
     one, other = (predict(model, rows, then.config).tobytes() for model in (kept, again))

@@ -1,7 +1,8 @@
 """What every step of a model's life is given: its config, its lake, its ledger, its registry."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from configs.load import Model, load_model
 from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
-from tasks.contracts import PartitionRef, Promotion, RunInfo
+from tasks.contracts import PartitionRef, Promotion, Record, RunInfo, Stage
 from tasks.errors import NoChampion
 from tasks.lake import Lake, digest_json, open_root
 from tasks.ledger.claims import Claims
@@ -43,13 +44,16 @@ class Variant:
         return not self.override.keys() <= JUDGING
 
 
-JUDGING = {"description", "training", "gate", "promotion", "monitoring", "retraining"}
+JUDGING = {"description", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
 """Keys of model.yaml that say how rows are judged, and not which there are."""
 PRODUCTION = Variant()
 
 
 class Resources:
     """One model on this machine. Opening it connects to nothing; each part connects when it is first used."""
+
+    pages = True
+    """Whether steps leave pages for people beside their records."""
 
     def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
         self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
@@ -74,6 +78,15 @@ class Resources:
 
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
         return partition(self.config, key, as_of)
+
+    def once(self, kind: Any, made_of: Callable[[], Any], make: Callable[[], Any]) -> Any:
+        """What `make` returns, of a type that `kind` names. A replay keeps it by what it is made of, and makes it once."""
+        return make()
+
+    @contextmanager
+    def making(self, stage: Stage, ref: PartitionRef, made_of: Any) -> Iterator[Record | None]:
+        """A stage of a partition is made within the body, unless a record is given: a replay has made it of the same before."""
+        yield None
 
     def champion(self) -> Promotion:
         """Today's champion.

@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Situation, Stage, Training
 from tasks.decay import decay_at
 from tasks.errors import EvergreenError
@@ -18,6 +15,7 @@ from tasks.history import asked, trained_at
 from tasks.labels import COLLECT, read_outcomes
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.policy import decide
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.runs import ended_after
 from tasks.signals import done, due_fact, person_fact, retry_fact
@@ -31,7 +29,7 @@ JUDGED = ("promoted", "staged", "refused")
 """Outcomes of a training that came as far as the gate."""
 
 
-@task(cache_policy=NO_CACHE, task_run_name="decide about {fact_id}")
+@shown_as("decide about {fact_id}")
 def decide_retraining(fact_id: str, res: Resources) -> Decision:
     """Ask the policy about a fact and write its decision down. A fact that has one keeps it.
 
@@ -50,13 +48,13 @@ def decide_retraining(fact_id: str, res: Resources) -> Decision:
             continue
     if fresh:
         emit_decision(decision, fact)
-    get_run_logger().info(
+    run_log().info(
         "%s %s: %s by rule %r: %s", fact.model, fact.partition, decision.action, decision.rule, decision.reason
     )
     return decision
 
 
-@task(cache_policy=NO_CACHE, task_run_name="write down who asks")
+@shown_as("write down who asks")
 def record_wish(by: str, reason: str, as_of: datetime | None, res: Resources) -> Fact:
     """Write down that a person asks for a retraining, as a fact like any other.
 
@@ -135,7 +133,7 @@ def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bo
             advance(COLLECT, ref, res)
         return _count(ref, champion, res)
     except (NotDue, EvergreenError) as why:
-        get_run_logger().warning("labels of %s cannot be counted: %s", ref, why)
+        run_log().warning("labels of %s cannot be counted: %s", ref, why)
         return 0
 
 
@@ -175,14 +173,16 @@ def tell_due(res: Resources) -> Fact | None:
     """Tell that a training is due by time or by new labels, where model.yaml asks for it; once a partition, and after the cool-down."""
     rules, champion = res.config.retraining.signals, res.ledger.champion()
     by_labels = rules.new_labels or rules.growth
-    if champion is None or not (rules.every or by_labels):
+    if champion is None or not (rules.every or rules.partitions or by_labels):
         return None
     ref, judged = newest_ref(res), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
     since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
     if ref.as_of - since < res.config.retraining.cool_down:
         return None
     labels = new_labels(champion, ref.as_of, res) if by_labels else 0
-    found = due_fact(ref, champion, since, labels, res)
+    moments = (res.ref(key).as_of for key in res.lake.keys(Stage.VALID))
+    passed = sum(since < moment <= ref.as_of for moment in moments)
+    found = due_fact(ref, champion, since, labels, passed, res)
     if found and not res.ledger.has_fact(found.id):
         tell(found, res)
     return found
@@ -196,7 +196,7 @@ def follow_up(res: Resources) -> list[Fact]:
             decision, res.ledger.fact(decision.fact_id), res.config.retraining.attempts
         )
         if again and not res.ledger.has_fact(again.id):
-            get_run_logger().warning(
+            run_log().warning(
                 "a retraining failed (%s); attempt %d is asked for", decision.detail, again.payload["attempt"]
             )
             tell(again, res)

@@ -14,8 +14,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from configs.kinds import LINEAR
 from configs.schema import ModelConfig
@@ -27,9 +25,10 @@ from tasks.errors import NotEnoughData, SearchTooSlow
 from tasks.estimators import build_pipeline
 from tasks.features import inputs_of, predict
 from tasks.metrics import row_loss
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes, predict_prior, prior_of
-from tasks.window import hold_to_rules, labelled_blocks, read_rows
+from tasks.window import hold_to_rules, labelled_blocks, learning_inputs, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +155,7 @@ def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resour
         found = foresee(recipe_of(trial), splits, res).loss
         tried.append({"number": trial.number, "params": dict(trial.params), "loss": found})
         spent = time.monotonic() - began
-        get_run_logger().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, found)
+        run_log().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, found)
         if rules.time_limit is not None and spent > rules.time_limit.total_seconds() and len(tried) < rules.trials:
             raise SearchTooSlow(
                 f"{res.config.name}: the search of {name!r} took {spent:.0f} s for {len(tried)} of {rules.trials} trials, more than "
@@ -268,7 +267,7 @@ def select(
     return (*baselines, *candidates.values()), chosen.recipe
 
 
-@task(cache_policy=NO_CACHE, task_run_name="select a candidate on {window.span}")
+@shown_as("select a candidate on {window.span}")
 def select_candidate(window: Window, res: Resources) -> Selection:
     """Open the MLflow run of a training, and find what to fit; every candidate and baseline is a child run.
 
@@ -276,7 +275,14 @@ def select_candidate(window: Window, res: Resources) -> Selection:
         NotEnoughData, MissingPartition: the window cannot be learned from.
         SearchTooSlow: a search took longer than its time limit.
     """
-    log = get_run_logger()
+    found: Selection = res.once(
+        Selection, lambda: ["select", *learning_inputs(window, res)], lambda: _select(window, res)
+    )
+    return found
+
+
+def _select(window: Window, res: Resources) -> Selection:
+    log = run_log()
     end = window.holdout_start - res.config.target.delay
     rows = read_rows(res, window, window.start, end)
     hold_to_rules(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")

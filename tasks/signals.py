@@ -108,26 +108,31 @@ def past_errors(ref: PartitionRef, res: Resources) -> list[float]:
     return found
 
 
-def due_fact(ref: PartitionRef, champion: Promotion, since: datetime, labels: int, res: Resources) -> Fact | None:
+def due_fact(
+    ref: PartitionRef, champion: Promotion, since: datetime, labels: int, partitions: int, res: Resources
+) -> Fact | None:
     """The fact that a training is due by model.yaml, by time or by new labels, at a partition's moment.
 
     One fact a partition, champion and last training, whatever the count of labels then was: more labels of the same
     partition are the same wish, and a declined one is asked again with the next partition.
 
-    `since` is the last training's, `labels` counts the rows that matured since the champion's window.
+    `since` is the last training's, `labels` counts the rows that matured since the champion's window, `partitions` those that
+    were validated since.
     """
-    told = next(_dues(ref.as_of - since, labels, champion, res), "")
+    told = next(_dues(ref.as_of - since, labels, partitions, champion, res), "")
     if not told:
         return None
     payload = {"told": told, "champion": champion.version, "new_labels": labels}
     return fact("due", ref.model, ref.key, ref.as_of, [champion.sequence, since], payload)
 
 
-def _dues(passed: timedelta, labels: int, champion: Promotion, res: Resources) -> Iterator[str]:
+def _dues(passed: timedelta, labels: int, partitions: int, champion: Promotion, res: Resources) -> Iterator[str]:
     """Why a training is due, in words, for each rule that says so."""
     rules = res.config.retraining.signals
     if rules.every and passed >= rules.every:
         yield f"{days(passed)} since the last training, one is due every {days(rules.every)}"
+    if rules.partitions and partitions >= rules.partitions:
+        yield f"{partitions} partitions since the last training, one is due every {rules.partitions}"
     if rules.new_labels and labels >= rules.new_labels:
         yield f"{labels:,} labels have matured since the champion's window, {rules.new_labels:,} make a training due"
     if rules.growth and labels >= rules.growth * (learned := res.registry.recall(champion.version).rows):

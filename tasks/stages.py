@@ -89,6 +89,11 @@ def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) 
         with res.claims.hold(ref.key):
             return advance(step, ref, res, again)
     wanted = step.inputs(ref, res)
+    with res.making(step.stage, ref, [step.verb, step.version, wanted]) as known:
+        return known or _make(step, ref, wanted, res)
+
+
+def _make(step: Step, ref: PartitionRef, wanted: Mapping[str, str], res: Resources) -> Record:
     started = datetime.now(UTC)
     try:
         made = step.run(ref, res)

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.calibration import calibrated
 from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
 from tasks.digests import frame_digest, model_digest
 from tasks.entries import write
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.selection import fit, foresee, time_splits
 from tasks.targets import outcomes, prior_of
-from tasks.window import hold_to_rules, read_rows
+from tasks.window import hold_to_rules, learning_inputs, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,14 +59,14 @@ def fitted_until(role: str, window: Window, res: Resources) -> tuple[datetime, d
     return window.holdout_start - res.config.target.delay, window.holdout_start
 
 
-@task(cache_policy=NO_CACHE, task_run_name="fit a challenger on {window.span}")
+@shown_as("fit a challenger on {window.span}")
 def fit_challenger(selection: Selection, window: Window, res: Resources) -> Version:
     """Fit the chosen recipe on the window without its holdout, and register it as a candidate."""
     assert selection.recipe
     return _make("challenger", selection.recipe, selection.run_id, window, res)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="refit v{challenger.version} on the whole window")
+@shown_as("refit v{challenger.version} on the whole window")
 def refit_on_window(challenger: Version, window: Window, res: Resources) -> Version:
     """Fit the judged recipe on window and holdout, so that freshness is not paid for with ignorance of the last weeks."""
     return _make("refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version)
@@ -74,6 +74,30 @@ def refit_on_window(challenger: Version, window: Window, res: Resources) -> Vers
 
 def _make(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
     """Fit, register in MLflow, and write the version into the ledger as a candidate."""
+    version = fitted(role, recipe, run_id, window, res, judged_as)
+    note_candidate(version, res)
+    return version
+
+
+def fitted(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
+    """The version that a fit makes; a replay makes each once."""
+    made_of = partial(_made_of, role, recipe, judged_as, window, res)
+    version: Version = res.once(Version, made_of, lambda: make_version(role, recipe, run_id, window, res, judged_as))
+    return version
+
+
+def _made_of(role: str, recipe: Recipe, judged_as: str, window: Window, res: Resources) -> list[Any]:
+    return [role, asdict(recipe), judged_as, *learning_inputs(window, res)]
+
+
+def make_version(
+    role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = ""
+) -> Version:
+    """Fit a recipe on a window as challenger or refit, and register it.
+
+    Raises:
+        NotEnoughData, MissingPartition: the window cannot be learned from.
+    """
     config, started = res.config, time.monotonic()
     until, seen = fitted_until(role, window, res)
     rows = read_rows(res, window, window.start, until)
@@ -112,8 +136,7 @@ def _make(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources
         documents={"config.json": config.model_dump(mode="json"), "lineage.json": lineage(role, window, learned, res)},
         learned=learned,
     )
-    note_candidate(version, res)
-    get_run_logger().info(
+    run_log().info(
         "%s is version %s: %s on %d rows in %.1f s", role, version.version, recipe.candidate, len(rows), seconds
     )
     return version

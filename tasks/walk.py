@@ -1,15 +1,11 @@
 """Take partitions through their steps, in order, doing only what is not fresh."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
-
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
 from tasks.errors import SourceUnavailable
-from tasks.labels import COLLECT
-from tasks.passing import pass_through
+from tasks.passing import pass_through, with_labels
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.source import available, fingerprint
 from tasks.stages import Step, advance, freshness
@@ -31,11 +27,11 @@ def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[P
     return [ref for key in available(res.model) if (ref := res.ref(key)).as_of <= until]
 
 
-@task(cache_policy=NO_CACHE, task_run_name="{step.verb} {ref.key}")
+@shown_as("{step.verb} {ref.key}")
 def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
     """Run one step of one partition, and say in the log what came of it."""
     record = advance(step, ref, res, again)
-    log = get_run_logger()
+    log = run_log()
     if record.status == "blocked":
         log.error("%s is blocked at %s: %s", ref, step.stage, record.reason)
     else:
@@ -49,7 +45,7 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> Passage:
     A step that must wait holds up only what is made from it: labels are collected before there is a champion. Waits
     for another process that is at work on the partition. A source that does not answer for it holds up no other partition.
     """
-    log = get_run_logger()
+    log = run_log()
     if all(freshness(step, ref, res).state in ("fresh", "waiting") for step in steps):
         return pass_through(ref, steps, res)
     with res.claims.hold(ref.key, lambda other: log.info("%s; waiting for it", other)):
@@ -76,10 +72,4 @@ def maturing(res: Resources, partition: str | None, as_of: datetime | None) -> l
 
 def collect_window(window: Window, res: Resources) -> Window:
     """Bring the labels of a window up to its moment; partitions whose labels are blocked are passed over."""
-    blocked = []
-    for key in window.partitions:
-        ref = res.ref(key, window.as_of)
-        if freshness(COLLECT, ref, res).state != "fresh" and advance_partition(COLLECT, ref, res).status == "blocked":
-            blocked.append(key)
-    kept = tuple(key for key in window.partitions if key not in blocked)
-    return replace(window, partitions=kept, passed_over=(*window.passed_over, *blocked))
+    return with_labels(window, res, lambda step, ref: advance_partition(step, ref, res))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+LEARNING = 1
+"""Raised when the same window would make another model, or the gate see other numbers of it."""
+
+
 def newest_ref(res: Resources) -> PartitionRef:
     """The newest partition that was validated: its as-of is the default of a training.
 
@@ -134,3 +138,23 @@ def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
         raise NotEnoughData(
             f"{config.name}: no row in {span} has class {', '.join(missing)}; use a longer window, or take it from target.classes"
         )
+
+
+def learning_inputs(window: Window, res: Resources) -> list[Any]:
+    """What decides what can be learned from a window: its rows and labels by digest, the config, the libraries, the threads.
+
+    Raises:
+        MissingPartition: a partition was not validated, or its labels were not collected.
+    """
+    config, stages = res.config, (Stage.VALID, Stage.LABELS)
+    data = [[key, *(res.lake.done(stage, key).digest for stage in stages)] for key in window.partitions]
+    span = [moment.isoformat() for moment in (window.start, window.holdout_start, window.end, window.as_of)]
+    parts = {"partition", "key", "time", "target", "features", "groups", "training", "gate"}
+    return [
+        LEARNING,
+        data,
+        span,
+        config.model_dump(mode="json", include=parts),
+        res.settings.threads,
+        res.registry.packages(),
+    ]

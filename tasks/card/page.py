@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.card import plots
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
@@ -20,6 +18,7 @@ from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
 from tasks.importance import importances
+from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@task(cache_policy=NO_CACHE, task_run_name="write the model card")
+@shown_as("write the model card")
 def publish_card(training: Training, res: Resources) -> None:
     """Put card, pictures, metrics and the gate's evidence on the MLflow runs of the judged version and of its refit."""
     judged, comparison = training.challenger, training.comparison
@@ -53,7 +52,7 @@ def publish_card(training: Training, res: Resources) -> None:
     res.registry.annotate(judged.run_id, metrics, gate, files, description)
     if training.final and training.final.run_id != judged.run_id:
         res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()}, description)
-    get_run_logger().info("model card of version %s written", judged.version)
+    run_log().info("model card of version %s written", judged.version)
 
 
 def _links(res: Resources) -> str:

@@ -33,43 +33,43 @@ def multiclass_plots(outcome: np.ndarray, prediction: np.ndarray, classes: Seque
     table = np.zeros((len(classes), len(classes)))
     np.add.at(table, (outcome, said), 1)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure("Predicted for each true class")
+    figure, axes = new_figure("Predicted for each true class")
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.6 else "black")
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     likeliest = {"likeliest class": prediction.max(axis=1)}
-    return {"confusion.png": _png(figure), "calibration.png": _said((said == outcome).astype(int), likeliest)}
+    return {"confusion.png": as_png(figure), "calibration.png": _said((said == outcome).astype(int), likeliest)}
 
 
 def regression_plots(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, bytes]:
     """Residuals against predictions, and their distribution."""
-    figure, axes = _figure("Residuals: outcome minus prediction")
+    figure, axes = new_figure("Residuals: outcome minus prediction")
     step = max(1, len(outcome) // 4000)
     axes.plot(prediction[::step], (outcome - prediction)[::step], ".", color=MINE, alpha=0.3, markersize=3)
     axes.axhline(0, color=GREY, linewidth=1)
     axes.set(xlabel="prediction", ylabel="residual")
-    spread, spread_axes = _figure("How large they are")
+    spread, spread_axes = new_figure("How large they are")
     spread_axes.hist(outcome - prediction, bins=50, color=MINE)
     spread_axes.set(xlabel="residual", ylabel="rows")
-    return {"residuals.png": _png(figure), "residual-sizes.png": _png(spread)}
+    return {"residuals.png": as_png(figure), "residual-sizes.png": as_png(spread)}
 
 
 def importance_plot(importances: Mapping[str, float], loss: str) -> bytes:
     """The features whose shuffling costs most, largest on top."""
     top = sorted(importances.items(), key=lambda item: item[1])[-15:]
-    figure, axes = _figure("What the predictions lean on")
+    figure, axes = new_figure("What the predictions lean on")
     axes.barh([name for name, _ in top], [value for _, value in top], color=MINE)
     axes.set_xlabel(f"rise in {loss} when shuffled")
     axes.tick_params(axis="y", labelsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
     """Both losses by segment, the largest segments first."""
     shown = list(reversed(segments[:20]))
-    figure, axes = _figure("By segment", height=max(3.4, 0.24 * len(shown) + 1))
+    figure, axes = new_figure("By segment", height=max(3.4, 0.24 * len(shown) + 1))
     at = np.arange(len(shown))
     axes.plot([s.loss for s in shown], at, "o", color=MINE, label="challenger", markersize=5)
     if any(s.champion_loss is not None for s in shown):
@@ -77,7 +77,7 @@ def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
     axes.set_yticks(at, [f"{s.name} ({s.rows})" for s in shown], fontsize=7)
     axes.set_xlabel(loss)
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _roc(outcome: np.ndarray, sides: Sides) -> bytes:
@@ -113,7 +113,7 @@ def performance_plot(
     loss: str,
 ) -> bytes:
     """The loss by partition: realised with its interval, and as it was estimated before the labels came."""
-    figure, axes = _figure(f"{loss} by partition")
+    figure, axes = new_figure(f"{loss} by partition")
     keys = sorted({*(key for key, _, _ in realised), *(key for key, _ in estimated)})
     place = {key: at for at, key in enumerate(keys)}
     x, y = [place[key] for key, _, _ in realised], [value for _, value, _ in realised]
@@ -139,7 +139,7 @@ def performance_plot(
     shown = keys[:: max(1, len(keys) // 8)]
     axes.set_xticks([place[key] for key in shown], shown, rotation=30, ha="right", fontsize=7)
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 STATES = {
@@ -156,7 +156,7 @@ def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[st
 
     seen = [state for state in STATES if any(state in row for row in rows.values())]
     numbers = np.array([[list(STATES).index(state) for state in row] for row in rows.values()]).T
-    figure, axes = _figure(title, height=0.28 * len(columns) + 1.4)
+    figure, axes = new_figure(title, height=0.28 * len(columns) + 1.4)
     axes.pcolormesh(
         numbers, cmap=ListedColormap(list(STATES.values())), vmin=-0.5, vmax=len(STATES) - 0.5,
         edgecolors="white", linewidth=0.5 if len(rows) > 60 else 1.5,
@@ -170,7 +170,7 @@ def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[st
     axes.spines[:].set_visible(False)
     handles = [Patch(color=STATES[state], label=state) for state in seen]
     figure.legend(handles=handles, frameon=False, fontsize=7, ncols=len(seen), loc="outside lower right")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _curves(
@@ -181,16 +181,16 @@ def _curves(
     marker: str = "",
 ) -> bytes:
     """A line for each side, and a dotted one to hold them against."""
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     for (name, (x, y)), colour in zip(curves.items(), (MINE, THEIRS), strict=False):
         axes.plot(x, y, color=colour, label=name, marker=marker, markersize=4)
     axes.plot(*guide, color=GREY, linewidth=1, linestyle=":")
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
-def _figure(title: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
+def new_figure(title: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
     """A figure without pyplot, whose state threads would share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -203,7 +203,7 @@ def _figure(title: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _png(figure: "Figure") -> bytes:
+def as_png(figure: "Figure") -> bytes:
     """The picture without the clock time and library version that would make each one different."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

@@ -31,6 +31,7 @@ from tasks.contracts.decisions import (
 from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
 from tasks.contracts.learning import BASELINE, Learned, Recipe, Selection, Trial, Version, Window
 from tasks.contracts.partitions import Freshness, PartitionRef, Passage, Record, RunInfo, Stage
+from tasks.contracts.replays import Played, PlayedStep
 
 __all__ = [
     "AFTER",
@@ -59,6 +60,8 @@ __all__ = [
     "PartitionRef",
     "Passage",
     "Plan",
+    "Played",
+    "PlayedStep",
     "Promotion",
     "Query",
     "Recipe",

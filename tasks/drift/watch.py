@@ -32,7 +32,8 @@ def watch(ref: PartitionRef, res: Resources) -> Made:
     drift = judge(current, against, feature_importances(champion, res), res)
     if rules := res.config.monitoring.multivariate:
         drift = with_all_features(drift, multivariate_drift(ref, champion, rules, res))
-    drift = show(ref, drift, against, champion, res)
+    if res.pages:
+        drift = show(ref, drift, against, champion, res)
     return Made(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
 
 

@@ -11,18 +11,22 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from configs.schema import ModelConfig
 from configs.settings import silence_vendors
-from tasks.contracts import Learned, Recipe, Version
+from tasks.contracts import Learned, Query, Recipe, Version
 from tasks.digests import model_digest
 from tasks.errors import ForgedVersion, UnknownVersion
 from tasks.estimators import TRUSTED
 from tasks.lake import replacing
+from tasks.query import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Versions(Runs):
@@ -131,6 +135,10 @@ class Versions(Runs):
                     if not folder.is_dir():
                         raise
         return folder
+
+    def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
+        """Load a version in a fresh process and ask it about some rows, which here are predicted as `expected`."""
+        return query_version(config, self.local_copy(number), rows, expected)
 
     def forget_copies(self) -> None:
         """Drop the local copies; the next load fetches again."""

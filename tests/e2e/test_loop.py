@@ -276,14 +276,14 @@ def test_a_backfill_goes_on_when_only_its_worker_is_killed(living):
         process.kill()
     wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 600)
     ended = newest(living, "backfill")
-    assert (ended["id"], ended["state_type"]) == (run["id"], "COMPLETED")
+    assert (ended["id"], ended["state_type"]) == (run["id"], "COMPLETED"), ended["state"]
 
 
 @pytest.mark.slow
 def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
     given = [
         part
-        for k, v in (("model", "tiny"), ("start", "2024-03-01"), ("end", "2024-03-24"))
+        for k, v in (("model", "tiny"), ("start", "2024-03-01"), ("end", "2024-03-24"), ("mode", "all"))
         for part in ("-p", f"{k}={v}")
     ]
     living.run("prefect", "deployment", "run", "backfill/manual", *given)

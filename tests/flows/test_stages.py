@@ -31,7 +31,7 @@ from tasks.events import change_id, known_hashes
 from tasks.ledger.chain import broken_links
 from tasks.ledger.promotions import stage_of
 from tasks.resources import open_resources
-from tests.conftest import free_port, settle
+from tests.conftest import free_port, point_to, settle
 from tests.tasks.test_ledger import POSTGRES, postgres_schema
 
 ENOUGH = "2024-03-23"
@@ -72,10 +72,7 @@ def after_shift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def settle_env(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    for name, value in (("HOME", ".evergreen"), ("LAKE", "lake"), ("CONFIGS", "configs")):
-        patch.setenv(f"EVERGREEN_{name}", str(folder / value))
-    patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    point_to(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
 
 
 def go_on(first: int, last: int) -> None:

@@ -73,7 +73,7 @@ def test_triggers_have_names_of_their_own(deployments: list[dict[str, Any]]) -> 
 
 def test_what_is_done_by_hand_serves_every_model(deployments: list[dict[str, Any]]) -> None:
     shared = {(flow_of(d), d["name"]) for d in deployments if d["name"] in SHARED}
-    manual = ("audit", "backfill", "promote", "reproduce", "rollback")
+    manual = ("audit", "backfill", "promote", "replay", "reproduce", "rollback")
     assert shared == {*((name, "manual") for name in manual), ("remind", "all")}
 
 

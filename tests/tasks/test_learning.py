@@ -84,7 +84,7 @@ def resources(made: ModelConfig) -> SimpleNamespace:
 @pytest.fixture
 def log(monkeypatch):
     """Outside of a run there is no run logger."""
-    monkeypatch.setattr("tasks.selection.get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
+    monkeypatch.setattr("tasks.selection.run_log", lambda: SimpleNamespace(info=lambda *_: None))
 
 
 @pytest.mark.parametrize("estimator", PARAMETERS)

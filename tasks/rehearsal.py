@@ -1,0 +1,52 @@
+"""Run what flows run without Prefect seeing it: in a rehearsal, tasks are plain calls, the log is Python's, and no event leaves.
+
+A replay is a rehearsal: it plays history with the code of the live flows.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_REHEARSING: ContextVar[bool] = ContextVar("rehearsing", default=False)
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Within it, this thread only rehearses."""
+    token = _REHEARSING.set(True)
+    try:
+        yield
+    finally:
+        _REHEARSING.reset(token)
+
+
+def rehearsing() -> bool:
+    return _REHEARSING.get()
+
+
+def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function a task of the flow run that calls it, under a name that may use its arguments."""
+
+    def wrap(function: Callable[P, T]) -> Callable[P, T]:
+        made = task(cache_policy=NO_CACHE, task_run_name=name)(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return function(*args, **kwargs) if rehearsing() else made(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    """The log of the run that is under way."""
+    return logging.getLogger("evergreen.rehearsal") if rehearsing() else get_run_logger()

@@ -1,0 +1,178 @@
+"""The best retraining times in hindsight: a ceiling for every policy, since it knows what came.
+
+By dynamic programming over the models that a retraining at each moment would have made, ungated and each from its own window alone
+(no warm start). So it is a ceiling over that set only. The optimum of a retraining schedule under a cost is the baseline of
+Mahadevan and Mathioudakis, Cost-Effective Retraining of Machine Learning Models (CARA), 2023, arXiv 2310.04216.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from tasks.contracts import PartitionRef, Recipe, Stage, Version
+from tasks.decay import by_block
+from tasks.errors import EvergreenError
+from tasks.features import predict
+from tasks.labels import COLLECT, read_outcomes
+from tasks.lake import digest_json
+from tasks.metrics import finite, measure, row_loss
+from tasks.passing import with_labels
+from tasks.rehearsal import rehearsal
+from tasks.replay.policies import BUILT_IN, NEVER
+from tasks.replay.world import Rehearsed
+from tasks.resources import Resources
+from tasks.selection import select_candidate
+from tasks.stages import NotDue, advance
+from tasks.targets import outcomes
+from tasks.training import fitted
+from tasks.window import labelled_blocks, locate_window
+
+log = logging.getLogger("evergreen.rehearsal")
+Measured = tuple[dict[str, float | None], int, list[list[float]]]
+"""Metrics on a partition, its labelled rows, and the judged loss by block, as in a performance record."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What each training would have come to on each later partition.
+
+    Training `k` is as of `moments[k]`; the first makes the first champion, and training `k` can serve partitions from `k` on.
+    `found[k][m]` is None where it was not made, or partition `m` has no outcomes.
+    """
+
+    moments: tuple[datetime, ...]
+    partitions: tuple[str, ...]
+    found: tuple[tuple[Measured | None, ...], ...]
+
+    def values(self, metric: str) -> np.ndarray:
+        """The metric of each training on each partition, `(trainings, partitions)`; NaN where there is none."""
+        rows = [
+            [np.nan if one is None or one[0].get(metric) is None else one[0][metric] for one in line]
+            for line in self.found
+        ]
+        return np.array(rows, dtype="float64")
+
+    def rows(self) -> np.ndarray:
+        """Labelled rows of each partition."""
+        return np.array(
+            [max((one[1] for one in column if one), default=0) for column in zip(*self.found, strict=True)],
+            dtype="float64",
+        )
+
+
+def measure_all(
+    begin: datetime,
+    refs: Sequence[PartitionRef],
+    live: Resources,
+    told: Callable[[PartitionRef], None] = lambda _: None,
+) -> Table:
+    """Train as of every moment of the range but the last, and measure each model on every later partition."""
+    res = Rehearsed(live, BUILT_IN[NEVER], begin)
+    moments = [begin, *(ref.as_of for ref in refs[:-1])]
+    made: list[Version | None] = []
+    columns: list[list[Measured | None]] = []
+    with rehearsal():
+        for moment, ref in zip(moments, refs, strict=True):
+            made.append(_train(moment, res))
+            res.lake.now = ref.as_of
+            columns.append([_measure(version, ref, res) if version else None for version in made])
+            told(ref)
+    lines = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
+    return Table(tuple(moments), tuple(ref.key for ref in refs), tuple(lines))
+
+
+def _train(moment: datetime, res: Rehearsed) -> Version | None:
+    """The version that a retraining would have served, had the gate let it through; None where nothing can be fitted."""
+    try:
+        window = with_labels(locate_window(res, moment), res, lambda step, ref: advance(step, ref, res))
+        recipe: Recipe | None = select_candidate(window, res).recipe
+        if recipe is None:
+            return None
+        challenger = fitted("challenger", recipe, "", window, res)
+        if res.config.training.refit == "none":
+            return challenger
+        return fitted("refit", recipe, challenger.training_run, window, res, judged_as=challenger.version)
+    except EvergreenError as error:
+        log.warning("no training as of %s: %s", moment, error)
+        return None
+
+
+def _measure(version: Version, ref: PartitionRef, res: Rehearsed) -> Measured | None:
+    """What a version comes to on a partition's outcomes, as they are known by its moment."""
+    valid = res.lake.record(Stage.VALID, ref.key)
+    try:
+        labels = advance(COLLECT, ref, res)
+    except (EvergreenError, NotDue):
+        return None
+    if valid is None or "blocked" in (valid.status, labels.status) or not labels.data["mature"]:
+        return None
+    config = res.config
+
+    def make() -> Measured:
+        rows = res.lake.read(Stage.VALID, ref.key).merge(
+            read_outcomes(res, ref.key, ref.as_of), on=config.key, validate="one_to_one"
+        )
+        outcome, said = outcomes(rows, config.target), predict(res.load(version.version), rows, config)
+        losses = by_block(row_loss(outcome, said, config.target), labelled_blocks(rows, config))
+        return finite(measure(outcome, said, config.target)), len(rows), losses
+
+    rules = digest_json(config.model_dump(mode="json", include={"partition", "target", "features", "gate"}))
+    made_of = ["measure", MEASURE, version.digest, valid.digest, labels.digest, ref.as_of, rules]
+    found: Measured = res.once(Measured, lambda: made_of, make)
+    return found
+
+
+MEASURE = 1
+"""Raised when the same version and rows would be measured otherwise."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to train: positions in `Table.moments`, the first champion's left out; and the mean of the metric that comes of it."""
+
+    trainings: tuple[int, ...]
+    mean: float
+
+
+def best_schedules(values: np.ndarray, rows: np.ndarray) -> list[Schedule]:
+    """The schedule with the lowest mean for each number of retrainings, from none to all.
+
+    `values` is `(trainings, partitions)` of a metric that is better when lower, NaN below the diagonal. Partitions weigh by `rows`.
+    Dynamic programming: `best[k]` is the lowest sum up to a partition with training `k` in service.
+    """
+    trainings, partitions = values.shape
+    told = np.isfinite(values).any(axis=0)
+    weights = np.where(told, rows, 0.0)
+    loss = np.where(np.isfinite(values), values, np.inf)
+    loss = np.where(weights > 0, loss, 0.0) * np.where(weights > 0, weights, 1.0)
+    total = weights.sum()
+    found = []
+    # best[k] after the partitions so far with n retrainings; back[n][m][k] is the training in service before.
+    best = [np.full((partitions + 1, trainings), np.inf) for _ in range(trainings)]
+    back = [np.full((partitions + 1, trainings), -1) for _ in range(trainings)]
+    best[0][0, 0] = 0.0
+    for m in range(partitions):
+        for n in range(min(m, trainings - 1) + 1):
+            stay = best[n][m]
+            came, before = stay.copy(), np.arange(trainings)
+            if n and m < trainings and m > 0:
+                earlier = int(np.argmin(best[n - 1][m]))
+                if best[n - 1][m][earlier] < came[m]:
+                    came[m], before[m] = best[n - 1][m][earlier], earlier
+            best[n][m + 1] = came + loss[:, m]
+            back[n][m + 1] = before
+    for n in range(trainings):
+        k = int(np.argmin(best[n][partitions]))
+        if not np.isfinite(best[n][partitions][k]) or not total:
+            continue
+        chosen, at, left = [], k, n
+        for m in range(partitions, 0, -1):
+            before_it = int(back[left][m][at])
+            if before_it != at:
+                chosen.append(at)
+                at, left = before_it, left - 1
+        found.append(Schedule(tuple(reversed(chosen)), float(best[n][partitions][k] / total)))
+    return found

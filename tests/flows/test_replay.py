@@ -1,0 +1,274 @@
+"""A replay: the live policy decides again as it did, others are tried, nothing is made twice, and no future is seen."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import ConfigError
+from configs.settings import ROOT
+from flows.assess import assess
+from flows.backfill import backfill
+from flows.process import process
+from flows.replay import replay
+from flows.retrain import retrain
+from flows.train import train
+from tasks import training
+from tasks.contracts import Stage
+from tasks.errors import FutureRead, MissingPartition, NoChampion, NotEnoughData
+from tasks.partitions import between
+from tasks.replay.course import lay_out
+from tasks.replay.play import play
+from tasks.replay.policies import BUILT_IN, EVERY, NEVER
+from tasks.resources import open_resources
+from tests.conftest import day_file, parcels, point_to, settle
+from tests.flows.test_pages import latest
+
+START, END = "2024-03-14", "2024-03-24"
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, prefect_server: None) -> Path:
+    """Eleven days as they were lived, with every fact decided about: before the shift, and after; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("lived")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(tiny_source, folder, mlflow_store, patch)
+        backfill(model="tiny", start="2024-03-01", end="2024-03-13")
+        res = open_resources("tiny")
+        train(model="tiny", as_of=res.ref("2024-03-13").as_of, reason="first champion")
+        for ref in between(res.config, START, END):
+            process(model="tiny", partition=ref.key)
+            assess(model="tiny", partition=ref.key)
+            for fact in res.ledger.undecided():
+                retrain(model="tiny", fact=fact.id)
+    return folder
+
+
+@pytest.fixture
+def again(lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
+    """The same world in a folder of its own."""
+    shutil.copytree(lived, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace(str(lived), str(tmp_path)))
+    point_to(tmp_path, tmp_path / "configs", mlflow_store, monkeypatch)
+    return tmp_path
+
+
+def play_again(name: str = "live"):
+    live = open_resources("tiny")
+    course = lay_out(START, END, live)
+    policy = live.config.retraining if name == "live" else BUILT_IN[name]
+    return live, play(name, policy, course.begin, course.refs, live)
+
+
+MEASURED = ("latency", "size", "load and query")
+
+
+def statistics(gate: tuple[str, ...]) -> list[str]:
+    """The gate's lines without those that tell of a measurement."""
+    return [line for line in gate if not any(word in line for word in MEASURED)]
+
+
+def test_the_live_policy_decides_again_as_it_did(again):
+    """Facts, the policy's rules, what the gate's statistics said, the champions by content, and whether they helped."""
+    live, played = play_again()
+    assert [(f.partition, f.kind, f.as_of) for f in played.facts] == [
+        (f.partition, f.kind, f.as_of) for f in live.ledger.facts()
+    ]
+    lived_through = live.ledger.decisions()
+    assert {d.outcome for d in lived_through} >= {"promoted", ""}, "there is something to compare"
+    for mine, theirs in zip(played.decisions, lived_through, strict=True):
+        assert (mine.as_of, mine.action, mine.rule, mine.outcome) == (
+            theirs.as_of,
+            theirs.action,
+            theirs.rule,
+            theirs.outcome,
+        )
+        assert statistics(mine.gate) == statistics(theirs.gate)
+        assert mine.seconds == theirs.seconds, "as recorded"
+        assert mine.signals["drifted"] == theirs.signals["drifted"]
+        assert mine.signals["new_labels"] == theirs.signals["new_labels"]
+    champions = [
+        [(row.action, row.as_of, row.evidence["digest"]) for row in rows if row.to_stage == "champion"]
+        for rows in (played.promotions, live.ledger.promotions())
+    ]
+    assert champions[0] == champions[1]
+    assert len(champions[0]) > 1
+    assert [(h.verdict, h.gain) for h in played.hindsights] == [(h.verdict, h.gain) for h in live.ledger.hindsights()]
+    for step in played.steps:
+        record = live.lake.done(Stage.PERFORMANCE, step.partition)
+        assert step.metrics == record.data["metrics"]
+        assert step.rows == record.data["mature"]
+
+
+def test_a_model_is_fitted_once_whoever_asks_for_it_and_a_second_replay_fits_nothing(again, monkeypatch):
+    fitted = []
+    real = training.fit_recipe
+    monkeypatch.setattr(training, "fit_recipe", lambda *given: fitted.append(given[2]) or real(*given))
+    _, one = play_again(EVERY)
+    assert len(one.retrainings) == 11
+    assert len(fitted) == len(list((again / "lake" / "tiny" / "replay" / "models").glob("*.skops")))
+    fitted.clear()
+    _, two = play_again(EVERY)
+    play_again()
+    play_again(NEVER)
+    assert fitted == []
+    assert two == one or [d.as_of for d in two.decisions] == [d.as_of for d in one.decisions]
+    assert two.steps == one.steps
+
+
+def test_never_keeps_the_first_champion_and_every_asks_at_each_partition(again):
+    _, never = play_again(NEVER)
+    assert len({s.version for s in never.steps}) == 1
+    assert [d.action for d in never.decisions if d.action == "retrain"] == []
+    assert all(d.rule == "does not count" for d in never.decisions)
+
+
+def test_the_flow_compares_policies_and_leaves_page_run_and_file(again):
+    before = sorted(p for p in (again / "lake").rglob("*") if "replay" not in p.parts)
+    decisions = open_resources("tiny").ledger.decisions()
+    state = replay(
+        model="tiny",
+        start=START,
+        end=END,
+        policies=[NEVER, EVERY],
+        given={"calm": {"cool_down": "6D"}},
+        return_state=True,
+    )
+    assert state.is_completed()
+    assert "cost least on 2024-03-14 to 2024-03-19; on 2024-03-20 to 2024-03-24" in state.message
+    page = latest("tiny-replay")["data"]
+    for name in ("| live |", "| never |", "| every |", "| calm |", "The oracle, which knows what came"):
+        assert name in page
+    assert page.count("data:image/png;base64,") == 4
+    (file,) = (again / ".evergreen" / "replays").glob("*.html")
+    assert "every: " in file.read_text()
+    client = open_resources("tiny").registry.client
+    experiment = client.get_experiment_by_name("evergreen/tiny")
+    run = client.search_runs([experiment.experiment_id], "tags.`evergreen.role` = 'replay'", max_results=1)[0]
+    assert run.data.metrics["every.retrainings"] == 10, "the last day's could serve none"
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {
+        "page.html",
+        "findings.json",
+        "plays.json",
+        "plots",
+    }
+    assert sorted(p for p in (again / "lake").rglob("*") if "replay" not in p.parts) == before
+    assert open_resources("tiny").ledger.decisions() == decisions, "a replay changes nothing"
+
+
+def test_a_killed_replay_goes_on_with_what_is_there(again, monkeypatch):
+    given = {"model": "tiny", "start": START, "end": END, "policies": [EVERY], "oracle": False}
+    command = [sys.executable, "-c", f"from flows.replay import replay; replay(**{given!r})"]
+    from prefect.settings import get_current_settings
+
+    env = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    models = again / "lake" / "tiny" / "replay" / "models"
+    while len(list(models.glob("*.skops"))) < 6:
+        assert process.poll() is None, "it ended before it could be killed"
+    process.kill()
+    process.wait()
+    kept = len(list(models.glob("*.skops")))
+    fitted = []
+    real = training.fit_recipe
+    monkeypatch.setattr(training, "fit_recipe", lambda *a: fitted.append(a[2]) or real(*a))
+    assert replay(**given, return_state=True).is_completed()
+    assert len(fitted) <= len(list(models.glob("*.skops"))) - kept + 1, "one may have been fitted and not yet written"
+
+
+# Bad input and bad days
+
+
+def test_a_range_that_begins_before_there_is_enough_to_learn_from(again):
+    with pytest.raises(NotEnoughData, match=r"3 validated partitions as of .* but training.window.min_partitions is 4"):
+        replay(model="tiny", start="2024-03-03", end=END)
+
+
+def test_partitions_that_were_never_validated_are_named(again):
+    with pytest.raises(
+        MissingPartition,
+        match=r"2024-03-25, 2024-03-26 were never validated; run `backfill` for 2024-03-25 to 2024-03-26",
+    ):
+        replay(model="tiny", start=START, end="2024-03-26")
+
+
+def test_an_unknown_policy_metric_or_key_is_refused_before_anything_is_done(again):
+    for wrong in ({"policies": ["evry"]}, {"metric": "loss"}, {"override": {"gaet": {}}}):
+        with pytest.raises(ConfigError):
+            replay(model="tiny", start=START, end=END, **wrong)
+    assert not (again / "lake" / "tiny" / "replay").exists()
+
+
+def test_where_no_first_champion_passes_the_gate_it_says_why(again):
+    with pytest.raises(NoChampion, match="no first champion as of 2024-03-15: floor: log_loss"):
+        replay(
+            model="tiny",
+            start=START,
+            end=END,
+            policies=[NEVER],
+            oracle=False,
+            override={"gate": {"floor": {"log_loss": 0.01}}},
+        )
+
+
+def test_a_blocked_partition_and_one_without_outcomes_are_passed_over_and_shown(again):
+    """As in production: the one is not scored, the other not assessed, and the rest go on."""
+    parcels(14).assign(weight=1000.0).to_parquet(day_file(again, 14), index=False)
+    parcels(15).assign(late=float("nan"), arrived=float("nan")).to_parquet(day_file(again, 15), index=False)
+    backfill(model="tiny", start="2024-03-15", end="2024-03-16", mode="stale", return_state=True)
+    _, played = play_again(NEVER)
+    notes = {s.partition: s.note for s in played.steps if s.note}
+    assert notes["2024-03-15"].startswith("blocked: ")
+    assert notes["2024-03-16"] == "no outcomes"
+    assert len(notes) == 2
+    replay(model="tiny", start=START, end=END, policies=[NEVER], oracle=False)
+    assert "Passed over, as in production: 2024-03-15 (blocked: " in latest("tiny-replay")["data"]
+
+
+# Leaks
+
+
+def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
+    """Planted where rows are scored: the day after is looked at."""
+    from tasks import scoring
+
+    real = scoring.predict
+
+    def peek(model, frame, config):
+        tomorrow = frame["sent"].max() + pd.Timedelta(1, "D")
+        world["lake"].read(Stage.VALID, f"{tomorrow:%Y-%m-%d}")
+        return real(model, frame, config)
+
+    live = open_resources("tiny")
+    course = lay_out(START, END, live)
+    world = {}
+    from tasks.replay import play as module
+
+    made = module.Rehearsed
+    monkeypatch.setattr(module, "Rehearsed", lambda *given: world.setdefault("res", made(*given)))
+    monkeypatch.setattr(scoring, "predict", lambda *given: (world.update(lake=world["res"].lake), peek(*given))[1])
+    with pytest.raises(FutureRead, match="asked for 2024-03-15"):
+        play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)
+
+
+def test_an_outcome_before_it_matured_is_refused(again, monkeypatch):
+    """Planted where labels are collected: all that the source has, though every second becomes known a week later."""
+    from tasks import labels
+
+    path = again / "configs" / "tiny" / "labels.sql"
+    late = "CASE WHEN right(parcel, 1) IN ('1', '3', '5') THEN INTERVAL 7 DAY ELSE INTERVAL 1 DAY END"
+    path.write_text(path.read_text().replace("INTERVAL 1 DAY", late))
+    live = open_resources("tiny")
+    course = lay_out(START, END, live)
+    assert any(0 < s.rows < 120 for s in play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live).steps)
+    real, later = labels.sort_labels, pd.Timestamp("2030-01-01", tz="UTC")
+    shutil.rmtree(again / "lake" / "tiny" / "replay")
+    monkeypatch.setattr(labels, "sort_labels", lambda found, rows, config, as_of: real(found, rows, config, later))
+    with pytest.raises(FutureRead, match="was given an outcome that became known at"):
+        play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)
