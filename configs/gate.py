@@ -21,7 +21,7 @@ Gap = Literal[
 class Rule(Strict):
     """A rule that could not be judged, for lack of rows or blocks, fails unless it says `unjudged: pass`."""
 
-    unjudged: Literal["fail", "pass"] = "fail"
+    unjudged: Literal["fail", "pass"] = Field("fail", description="what it is when it cannot be judged")
 
 
 class Gain(Rule):
@@ -34,7 +34,7 @@ class Gain(Rule):
     confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the bound")
     block: Every = Field("D", description="rows of one such period are taken as dependent")
     min_blocks: int = Field(10, ge=2, description="with fewer, the gain cannot be judged")
-    resamples: int = Field(1000, ge=100)
+    resamples: int = Field(1000, ge=100, description="of the bootstrap")
 
     @model_validator(mode="after")
     def _non_inferiority_has_a_margin(self) -> Self:
@@ -59,9 +59,9 @@ class Segments(Rule):
 class Fairness(Rule):
     """A fairlearn gap between the groups of a column."""
 
-    column: str
-    metric: Gap = "equalized_odds_difference"
-    at_most: float = Field(gt=0)
+    column: str = Field(description="a categorical feature, or a declared group")
+    metric: Gap = Field("equalized_odds_difference", description="by fairlearn's name")
+    at_most: float = Field(gt=0, description="largest gap that passes")
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a row counts as predicted positive")
     min_rows: int = Field(100, ge=1, description="a smaller group makes the gap impossible to judge")
 
@@ -69,7 +69,7 @@ class Fairness(Rule):
 class Calibration(Rule):
     """Expected calibration error; for regression, the mean error in standard deviations of the outcome."""
 
-    at_most: float = Field(gt=0)
+    at_most: float = Field(gt=0, description="largest error that passes")
 
 
 class Budgets(Rule):

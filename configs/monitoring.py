@@ -17,8 +17,8 @@ class Method(Strict):
     which Evidently shows, says nothing about rows that are not independent.
     """
 
-    method: Statistic
-    threshold: float = Field(gt=0)
+    method: Statistic = Field(description="Evidently's name of it")
+    threshold: float = Field(gt=0, description="least score that matters")
 
 
 class Multivariate(Strict):

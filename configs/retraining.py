@@ -11,8 +11,8 @@ from configs.base import Duration, Strict
 class Drifted(Strict):
     """Drift counts when it was found in `times` of the last `of` partitions, the newest among them."""
 
-    times: int = Field(1, ge=1)
-    of: int = Field(1, ge=1)
+    times: int = Field(1, ge=1, description="partitions with drift that make it count")
+    of: int = Field(1, ge=1, description="newest partitions that are looked at")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -55,7 +55,7 @@ class Signals(Strict):
 class Budget(Strict):
     """What retrainings may cost in a period of as-of time."""
 
-    period: Duration = timedelta(days=365)
+    period: Duration = Field(timedelta(days=365), description="as-of time that the limits are for")
     runs: int | None = Field(None, ge=1, description="retrainings in the period, failed ones too")
     seconds: float | None = Field(None, gt=0, description="seconds of training in the period, as they were recorded")
 

@@ -99,7 +99,7 @@ class Partitioning(Strict):
 class Target(Strict):
     """What is predicted, and how long after a row's time its outcome is known."""
 
-    column: Name
+    column: Name = Field(description="name of the outcome")
     kind: Kind = Field("binary", description="binary (0 or 1), multiclass (text) or regression (a number)")
     classes: tuple[str, ...] = Field((), description="multiclass: every class, in the order of its probabilities")
     loss: Loss | None = Field(
@@ -129,8 +129,8 @@ class Target(Strict):
 class Features(Strict):
     """The model's inputs. Numbers are float64, categories strings; null is allowed in both."""
 
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = Field((), description="columns of numbers or booleans; null is allowed")
+    categorical: tuple[str, ...] = Field((), description="columns of text; null is allowed")
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ class Expectation(Strict):
     """
 
     type: str = Field(pattern=r"^expect_[a-z_]+$", description="Great Expectations' name in snake case")
-    severity: Severity = "critical"
+    severity: Severity = Field("critical", description="critical blocks the partition, warning quarantines rows, info only tells")
     columns: tuple[str, ...] = Field((), description="makes one check for each column; or name `column` in kwargs")
     kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as Great Expectations names them")
 
@@ -169,15 +169,15 @@ class Expectation(Strict):
 class ModelConfig(Strict):
     """The whole of one model."""
 
-    name: Name
-    description: str
+    name: Name = Field(description="the folder's name")
+    description: str = Field(description="what is predicted, of what, and when; shown to people")
     partition: Partitioning
     source: Source
     key: str = Field(description="column that names a row for ever")
     time: str = Field(description="column with the moment of the prediction, a timestamp with time zone")
     target: Target
     features: Features
-    expectations: tuple[Expectation, ...] = ()
+    expectations: tuple[Expectation, ...] = Field((), description="what valid rows look like, as Great Expectations says it")
     training: TrainingConfig
     groups: tuple[str, ...] = Field(
         (), description="columns of source.sql for segments and fairness that the model never sees; text"

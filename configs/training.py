@@ -26,8 +26,8 @@ class TrainingWindow(Strict):
 class Range(Strict):
     """Numbers from `low` to `high`, both included; whole numbers when both are written as such."""
 
-    low: int | float
-    high: int | float
+    low: int | float = Field(description="included")
+    high: int | float = Field(description="included")
     log: bool = Field(False, description="draw evenly by order of magnitude")
 
     @model_validator(mode="after")
@@ -62,9 +62,9 @@ class Search(Strict):
 class Candidate(Strict):
     """An estimator and its parameters. The preprocessing comes with it."""
 
-    estimator: Estimator
-    params: Mapping[str, Value] = Field(default_factory=dict)
-    search: Search | None = None
+    estimator: Estimator = Field(description="its preprocessing comes with it")
+    params: Mapping[str, Value] = Field(default_factory=dict, description="by the name that the estimator has for them")
+    search: Search | None = Field(None, description="a seeded search over some parameters")
 
     @model_validator(mode="after")
     def _parameters_exist(self) -> Self:
@@ -105,4 +105,4 @@ class TrainingConfig(Strict):
     refit: Literal["window", "none"] = Field(
         "window", description="fit what passed once more, with the holdout's rows too"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of everything that is drawn: searches, bootstraps, samples")

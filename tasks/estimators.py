@@ -128,6 +128,7 @@ TRUSTED = (
     "functools.partial",  # of check_array, in HistGradientBoosting's preprocessing; a function it names must be trusted too
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",

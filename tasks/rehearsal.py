@@ -15,12 +15,14 @@ from prefect.cache_policies import NO_CACHE
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_LOG = logging.getLogger("evergreen.rehearsal")
 _REHEARSING: ContextVar[bool] = ContextVar("rehearsing", default=False)
 
 
 @contextmanager
 def rehearsal() -> Iterator[None]:
-    """Within it, this thread only rehearses."""
+    """Within it, this thread only rehearses. What a live run would say of each decision is kept in the play, not said."""
+    _LOG.setLevel(logging.ERROR)
     token = _REHEARSING.set(True)
     try:
         yield
@@ -49,4 +51,4 @@ def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
     """The log of the run that is under way."""
-    return logging.getLogger("evergreen.rehearsal") if rehearsing() else get_run_logger()
+    return _LOG if rehearsing() else get_run_logger()

@@ -5,7 +5,6 @@ By dynamic programming over the models that a retraining at each moment would ha
 Mahadevan and Mathioudakis, Cost-Effective Retraining of Machine Learning Models (CARA), 2023, arXiv 2310.04216.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +16,9 @@ from tasks.decay import by_block
 from tasks.errors import EvergreenError
 from tasks.features import predict
 from tasks.labels import COLLECT, read_outcomes
-from tasks.lake import digest_json
 from tasks.metrics import finite, measure, row_loss
 from tasks.passing import with_labels
-from tasks.rehearsal import rehearsal
+from tasks.rehearsal import rehearsal, run_log
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.replay.world import Rehearsed
 from tasks.resources import Resources
@@ -30,7 +28,6 @@ from tasks.targets import outcomes
 from tasks.training import fitted
 from tasks.window import labelled_blocks, locate_window
 
-log = logging.getLogger("evergreen.rehearsal")
 Measured = tuple[dict[str, float | None], int, list[list[float]]]
 """Metrics on a partition, its labelled rows, and the judged loss by block, as in a performance record."""
 
@@ -78,7 +75,7 @@ def measure_all(
         for moment, ref in zip(moments, refs, strict=True):
             made.append(_train(moment, res))
             res.lake.now = ref.as_of
-            columns.append([_measure(version, ref, res) if version else None for version in made])
+            columns.append(_measure(made, ref, res))
             told(ref)
     lines = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
     return Table(tuple(moments), tuple(ref.key for ref in refs), tuple(lines))
@@ -96,37 +93,42 @@ def _train(moment: datetime, res: Rehearsed) -> Version | None:
             return challenger
         return fitted("refit", recipe, challenger.training_run, window, res, judged_as=challenger.version)
     except EvergreenError as error:
-        log.warning("no training as of %s: %s", moment, error)
+        run_log().warning("no training as of %s: %s", moment, error)
         return None
 
 
-def _measure(version: Version, ref: PartitionRef, res: Rehearsed) -> Measured | None:
-    """What a version comes to on a partition's outcomes, as they are known by its moment."""
+def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: Rehearsed) -> list[Measured | None]:
+    """What each version comes to on a partition's outcomes, as they are known by its moment."""
     valid = res.lake.record(Stage.VALID, ref.key)
     try:
         labels = advance(COLLECT, ref, res)
     except (EvergreenError, NotDue):
-        return None
+        return [None] * len(versions)
     if valid is None or "blocked" in (valid.status, labels.status) or not labels.data["mature"]:
-        return None
+        return [None] * len(versions)
     config = res.config
 
-    def make() -> Measured:
-        rows = res.lake.read(Stage.VALID, ref.key).merge(
-            read_outcomes(res, ref.key, ref.as_of), on=config.key, validate="one_to_one"
-        )
-        outcome, said = outcomes(rows, config.target), predict(res.load(version.version), rows, config)
-        losses = by_block(row_loss(outcome, said, config.target), labelled_blocks(rows, config))
-        return finite(measure(outcome, said, config.target)), len(rows), losses
+    def make() -> list[Measured | None]:
+        outcome_of = read_outcomes(res, ref.key, ref.as_of)
+        rows = res.lake.read(Stage.VALID, ref.key).merge(outcome_of, on=config.key, validate="one_to_one")
+        outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
 
-    rules = digest_json(config.model_dump(mode="json", include={"partition", "target", "features", "gate"}))
-    made_of = ["measure", MEASURE, version.digest, valid.digest, labels.digest, ref.as_of, rules]
-    found: Measured = res.once(Measured, lambda: made_of, make)
+        def one(version: Version) -> Measured:
+            said = predict(res.load(version.version), rows, config)
+            losses = by_block(row_loss(outcome, said, config.target), blocks)
+            return finite(measure(outcome, said, config.target)), len(rows), losses
+
+        return [one(version) if version else None for version in versions]
+
+    rules = config.model_dump(mode="json", include={"partition", "target", "features", "gate"})
+    digests = [version.digest if version else None for version in versions]
+    made_of = ["measure", MEASURE, digests, valid.digest, labels.digest, ref.as_of, rules]
+    found: list[Measured | None] = res.once(list[Measured | None], lambda: made_of, make)
     return found
 
 
 MEASURE = 1
-"""Raised when the same version and rows would be measured otherwise."""
+"""Raised when the same versions and rows would be measured otherwise."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ Everything is as of the partition's moment. What a live run also measures (laten
 and a training costs the seconds that the live one took where there was one, else those when its models were first made.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -20,7 +19,7 @@ from tasks.hindsight import judge_promotions
 from tasks.judging import judge_challenger, pass_on_to_refit
 from tasks.passing import pass_through, with_labels
 from tasks.promotion import advance_challenger, settle_training
-from tasks.rehearsal import rehearsal
+from tasks.rehearsal import rehearsal, run_log
 from tasks.replay.world import PAST, Rehearsed
 from tasks.resources import Resources
 from tasks.retraining import JUDGED, close, closing, decide_retraining, follow_up, tell_due
@@ -31,8 +30,6 @@ from tasks.steps import OUTCOMES, PROCESS, steps_of
 from tasks.training import fit_challenger
 from tasks.walk import maturing
 from tasks.window import locate_window
-
-log = logging.getLogger("evergreen.rehearsal")
 
 
 def play(
@@ -102,7 +99,7 @@ def process(ref: PartitionRef, res: Rehearsed) -> None:
     try:
         pass_through(ref, tuple(steps), res)
     except EvergreenError as error:
-        log.error("%s: %s", ref, error)
+        run_log().error("%s: %s", ref, error)
     record_facts(seen_by_process(ref, res), res)
 
 
@@ -113,7 +110,7 @@ def assess(moment: datetime, res: Rehearsed) -> None:
         try:
             pass_through(ref, OUTCOMES, res)
         except EvergreenError as error:
-            log.error("%s: %s", ref, error)
+            run_log().error("%s: %s", ref, error)
         record_facts(seen_by_assess(ref, res), res)
     judge_promotions(res)
     advance_challenger(res)
@@ -140,7 +137,7 @@ def retrain(decision: Decision, res: Rehearsed) -> None:
         with closing(decision, res.ledger):
             training = train(decision.as_of, f"{decision.rule}: {decision.reason}", res)
     except EvergreenError as error:
-        log.error("the retraining as of %s failed: %s", decision.as_of, error)
+        run_log().error("the retraining as of %s failed: %s", decision.as_of, error)
         return
     close(decision, training, recorded_seconds(decision.as_of, res) or res.spent - before, res.ledger)
 

@@ -265,18 +265,24 @@ def test_cancelling_in_the_ui_stops_between_partitions_and_says_how_far_it_came(
 
 
 @pytest.mark.slow
-def test_a_backfill_goes_on_when_only_its_worker_is_killed(living):
-    given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
-    living.run("prefect", "deployment", "run", "backfill/manual", *given)
+def test_a_backfill_whose_worker_is_killed_ends_at_once_and_the_next_one_completes_it(living):
+    """Prefect ends a run that has lost its worker, and says so; a new worker is there already."""
+    asked = {"model": "tiny", "start": "2024-03-11", "end": "2024-03-24", "override": {"monitoring": {"alpha": 0.04}}}
+    given = [part for k, v in asked.items() for part in ("-p", f"{k}={json.dumps(v)}")]
+    living.run("prefect", "deployment", "run", "backfill/manual", *given, "-p", "concurrency=1")
     run = wait_for(living, "backfill", {"RUNNING"}, 120)
     found = marked(living.folder / ".evergreen", "worker")
     workers = [process for process in found if process.ppid() not in {p.pid for p in found}]
     assert workers
     for process in workers:
         process.kill()
-    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 600)
+    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 120)
     ended = newest(living, "backfill")
-    assert (ended["id"], ended["state_type"]) == (run["id"], "COMPLETED"), ended["state"]
+    assert (ended["id"], ended["state_type"]) == (run["id"], "CRASHED"), ended["state"]
+    living.deployment("backfill/manual", **asked)
+    assert "brought up to date" in newest(living, "backfill")["state"]["message"]
+    living.deployment("backfill/manual", **asked)
+    assert "nothing to do for 14 partitions" in newest(living, "backfill")["state"]["message"]
 
 
 @pytest.mark.slow

@@ -97,13 +97,16 @@ def test_every_parameter_that_may_be_named_exists(estimator):
         assert type(built) in known
 
 
-@pytest.mark.parametrize(("estimator", "kind"), CASES)
-def test_every_estimator_learns_answers_any_row_and_is_kept_without_running_code(estimator, kind, tmp_path):
+WAYS = [(e, k, way) for e, k in CASES for way in (("none", "sigmoid", "isotonic") if k != "regression" else ("none",))]
+
+
+@pytest.mark.parametrize(("estimator", "kind", "calibration"), WAYS)
+def test_every_estimator_learns_answers_any_row_and_is_kept_without_running_code(estimator, kind, calibration, tmp_path):
     made, data = config(kind), rows(kind)
     model = fit(Recipe("x", estimator, {}), data, resources(made))
-    if kind != "regression" and estimator != "logistic_regression":
+    if calibration != "none":
         answered = response(model, inputs_of(data, made.features))
-        model = calibrated(model, answered, outcomes(data, made.target), "isotonic")
+        model = calibrated(model, answered, outcomes(data, made.target), calibration)
     said = predict(model, data, made)
     assert said.shape == ((600, 3) if kind == "multiclass" else (600,))
     for part in sorts_of(data, made).values():

@@ -1,0 +1,123 @@
+"""Every key of model.yaml as a table, made from the schema: the end of docs/add-a-model.md.
+
+    python -m ops.keys            print it
+    python -m ops.keys --write    put it into the file; a test holds the file to it
+"""
+
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from configs.retraining import Retraining
+from configs.schema import ModelConfig
+from configs.settings import ROOT
+
+PAGE = ROOT / "docs" / "add-a-model.md"
+MARK = "<!-- made by `python -m ops.keys --write` from configs/*.py -->"
+
+
+def keys(model: type[BaseModel] = ModelConfig, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key with its path, such as `training.window.holdout`; names that the writer chooses are in angle brackets."""
+    for name, field in model.model_fields.items():
+        yield f"{above}{name}", field
+        for inner, way in parts_of(field.annotation):
+            if inner is not Retraining or name == "retraining":  # of a policy in a replay it is told once
+                yield from keys(inner, f"{above}{name}{way}.")
+
+
+def parts_of(annotation: Any, way: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The models within a type, and how they are reached."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, way
+    origin = get_origin(annotation)
+    within = ".<name>" if _is_mapping(origin) else "[]" if origin in (tuple, list) else ""
+    for part in get_args(annotation):
+        if part is not str or origin in (Union, types.UnionType):
+            yield from parts_of(part, way + within)
+
+
+def _is_mapping(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def kind_of(annotation: Any) -> str:
+    """A type in a few words."""
+    origin, inner = get_origin(annotation), [a for a in get_args(annotation) if a is not type(None)]
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(kind_of, inner)))
+    if origin in (tuple, list):
+        return f"list of {kind_of(inner[0])}"
+    if _is_mapping(origin):
+        return f"{kind_of(inner[1])} by name"
+    if hasattr(annotation, "__metadata__"):
+        return kind_of(inner[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    named = {str: "text", int: "whole number", float: "number", bool: "true or false", timedelta: "duration (90min, 6h, 14D, 2W)"}
+    return named.get(annotation, "any value")
+
+
+def default_of(field: FieldInfo) -> str:
+    """What counts where the key is not given."""
+    value = field.default
+    if field.is_required() or value is PydanticUndefined:
+        return "must be given" if field.is_required() else ""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return f"{value / timedelta(days=1):g}D"
+    if isinstance(value, BaseModel) or value in ((), {}):
+        return ""
+    return str(value)
+
+
+def meaning_of(field: FieldInfo) -> str:
+    """A key's description; a section's is the first line of its docstring."""
+    section = next((inner for inner, _ in parts_of(field.annotation)), None)
+    said = field.description or (section.__doc__ or "" if section else "").strip().partition("\n")[0]
+    return said.replace("|", "/")
+
+
+def render() -> str:
+    """The tables: the keys at the top, then one for each section."""
+    found: dict[str, list[str]] = {"at the top": []}
+    for path, field in keys():
+        section = path.partition(".")[0].partition("[")[0]
+        line = f"| `{path}` | {kind_of(field.annotation)} | {default_of(field)} | {meaning_of(field)} |"
+        if "." in path or "[" in path:
+            found.setdefault(section, []).append(line)
+        else:
+            found["at the top"].append(line)
+    head = ["", "| key | value | default | meaning |", "|---|---|---|---|"]
+    titles = {name: f"### `{name}`" if name != "at the top" else "### At the top" for name in found}
+    return "\n".join([MARK, *(line for name, lines in found.items() for line in ("", titles[name], *head, *lines))]) + "\n"
+
+
+def written(path: Path = PAGE) -> str:
+    """What the page holds from the mark on."""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index(MARK) :] if MARK in text else ""
+
+
+def main() -> int:
+    if "--write" not in sys.argv[1:]:
+        print(render(), end="")
+        return 0
+    before = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    PAGE.write_text(before + render(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
