@@ -4,6 +4,9 @@ from datetime import timedelta
 
 from configs.schema import FLAT, ModelConfig
 
+OFFSET = r"\d:\d.*(Z|[+-]\d\d(:?\d\d)?)$"
+"""How a time of day that is text names its zone."""
+
 
 def flat_sql(config: ModelConfig) -> tuple[str, str]:
     """What source.sql and labels.sql would be: the declared columns as they are, an outcome known after the label delay.
@@ -28,7 +31,8 @@ def moment(config: ModelConfig) -> str:
     """SQL for a row's time with its zone; one that has none is local to the partitions' zone."""
     time, zone = quoted(config.time), config.partition.timezone
     local = f"timezone('{zone}', CAST({time} AS TIMESTAMP))"
-    return f"CASE typeof({time}) WHEN 'TIMESTAMP WITH TIME ZONE' THEN CAST({time} AS TIMESTAMPTZ) ELSE {local} END"
+    named = f"typeof({time}) = 'TIMESTAMP WITH TIME ZONE' OR regexp_matches(CAST({time} AS VARCHAR), '{OFFSET}')"
+    return f"CASE WHEN {named} THEN CAST({time} AS TIMESTAMPTZ) ELSE {local} END"
 
 
 def quoted(name: str) -> str:

@@ -15,6 +15,7 @@ class Replay(Strict):
     cost: float = Field(
         0.0,
         ge=0,
+        allow_inf_nan=False,
         description="what a retraining costs, in the metric: it must gain this much over one partition to pay",
     )
     series: tuple[str, ...] | None = Field(

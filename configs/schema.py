@@ -154,7 +154,9 @@ class Expectation(Strict):
     """
 
     type: str = Field(pattern=r"^expect_[a-z_]+$", description="Great Expectations' name in snake case")
-    severity: Severity = Field("critical", description="critical blocks the partition, warning quarantines rows, info only tells")
+    severity: Severity = Field(
+        "critical", description="critical blocks the partition, warning quarantines rows, info only tells"
+    )
     columns: tuple[str, ...] = Field((), description="makes one check for each column; or name `column` in kwargs")
     kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as Great Expectations names them")
 
@@ -177,7 +179,9 @@ class ModelConfig(Strict):
     time: str = Field(description="column with the moment of the prediction, a timestamp with time zone")
     target: Target
     features: Features
-    expectations: tuple[Expectation, ...] = Field((), description="what valid rows look like, as Great Expectations says it")
+    expectations: tuple[Expectation, ...] = Field(
+        (), description="what valid rows look like, as Great Expectations says it"
+    )
     training: TrainingConfig
     groups: tuple[str, ...] = Field(
         (), description="columns of source.sql for segments and fairness that the model never sees; text"

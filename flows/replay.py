@@ -38,7 +38,7 @@ def replay(
     policies: list[str] = ALL,
     given: dict[str, Any] = NOTHING,
     metric: str = "",
-    cost: Annotated[float, Field(ge=0)] | None = None,
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     override: dict[str, Any] = NOTHING,
     oracle: bool = True,
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2,

@@ -1,7 +1,7 @@
 """Every key of model.yaml as a table, made from the schema: the end of docs/add-a-model.md.
 
-    python -m ops.keys            print it
-    python -m ops.keys --write    put it into the file; a test holds the file to it
+python -m ops.keys            print it
+python -m ops.keys --write    put it into the file; a test holds the file to it
 """
 
 import sys
@@ -62,7 +62,13 @@ def kind_of(annotation: Any) -> str:
         return kind_of(inner[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    named = {str: "text", int: "whole number", float: "number", bool: "true or false", timedelta: "duration (90min, 6h, 14D, 2W)"}
+    named = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        timedelta: "duration (90min, 6h, 14D, 2W)",
+    }
     return named.get(annotation, "any value")
 
 
@@ -101,7 +107,9 @@ def render() -> str:
             found["at the top"].append(line)
     head = ["", "| key | value | default | meaning |", "|---|---|---|---|"]
     titles = {name: f"### `{name}`" if name != "at the top" else "### At the top" for name in found}
-    return "\n".join([MARK, *(line for name, lines in found.items() for line in ("", titles[name], *head, *lines))]) + "\n"
+    return (
+        "\n".join([MARK, *(line for name, lines in found.items() for line in ("", titles[name], *head, *lines))]) + "\n"
+    )
 
 
 def written(path: Path = PAGE) -> str:

@@ -50,7 +50,13 @@ def source_digest(model: Model) -> str:
     """Digest of the config that decides what a partition's rows are."""
     config = model.config
     return digest_json(
-        [config.source.model_dump(), model.source_sql, config.key, config.time, config.features.model_dump()]
+        [
+            config.source.model_dump(exclude_defaults=True),
+            model.source_sql,
+            config.key,
+            config.time,
+            config.features.model_dump(),
+        ]
     )
 
 

@@ -127,7 +127,12 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         "source": fingerprint(res.model, ref),
         "raw": made_from(ref, res, Stage.RAW).digest,
         "config": digest_json(
-            [config.source.model_dump(), res.model.labels_sql, config.target.model_dump(), config.key]
+            [
+                config.source.model_dump(exclude_defaults=True),
+                res.model.labels_sql,
+                config.target.model_dump(),
+                config.key,
+            ]
         ),
     }
     earlier = res.lake.record(Stage.LABELS, ref.key)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Situation, Stage, Training
 from tasks.decay import decay_at
@@ -235,13 +235,20 @@ class Clock:
         return round(time.monotonic() - self.began, 3)
 
 
+class Timed(Protocol):
+    """What tells how many seconds went by."""
+
+    @property
+    def seconds(self) -> float: ...
+
+
 @contextmanager
-def closing(decision: Decision, ledger: Ledger) -> Iterator[Clock]:
+def closing(decision: Decision, ledger: Ledger, watch: Timed | None = None) -> Iterator[Timed]:
     """Note on the decision how its retraining ended when the body fails, and what it cost; yields the clock that tells.
 
     What the body had already written into the ledger is the outcome, else it failed.
     """
-    clock = Clock(time.monotonic())
+    clock = watch or Clock(time.monotonic())
     try:
         yield clock
     except BaseException as error:

@@ -6,7 +6,7 @@ exactly the declared columns, so that the same source gives the same bytes.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from configs.errors import ConfigError
 from configs.flat import moment, quoted
 from configs.load import Model
-from configs.schema import FLAT, Table
+from configs.schema import FLAT, ModelConfig, Table
 from configs.settings import ROOT
 from tasks import partitions
 from tasks.contracts import PartitionRef
@@ -104,7 +104,7 @@ def _flat_fingerprint(model: Model, ref: PartitionRef) -> str:
 def _prints(model: Model, paths: list[Path]) -> dict[datetime, str]:
     """A digest of the rows of each partition of a flat file, by its first moment as naive local time."""
     config = model.config
-    columns = ", ".join(quoted(name) for name in (*config.columns, config.target.column))
+    columns = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in (*config.columns, config.target.column))
     local = f"timezone('{config.partition.timezone}', {moment(config)})"
     query = (
         f"SELECT CAST(date_trunc('{PERIOD[config.partition.every]}', {local}) AS TIMESTAMP), "  # noqa: S608  (from model.yaml)
@@ -112,6 +112,14 @@ def _prints(model: Model, paths: list[Path]) -> dict[datetime, str]:
     )
     with connect(model, {FLAT: paths}) as con:
         return dict(con.execute(query).fetchall())
+
+
+def text_columns(config: ModelConfig) -> tuple[str, ...]:
+    """Columns of a flat file that are text whatever they look like; none where SQL says what they are."""
+    if not config.source.file:
+        return ()
+    classes = (config.target.column,) if config.target.kind == "multiclass" else ()
+    return (config.key, *config.features.categorical, *config.groups, *classes)
 
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
@@ -178,7 +186,7 @@ def connect(
     try:
         con.execute("SET TimeZone = 'UTC'")
         for name, table in model.config.source.views.items():
-            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut)}')
+            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut, text_columns(model.config))}')
         yield con
     except duckdb.Error as error:
         if isinstance(error, outages) and not any(sign in str(error) for sign in LASTING):
@@ -191,11 +199,16 @@ def connect(
         con.close()
 
 
-def _view(name: str, table: Table, files: list[Path], cut: datetime | None) -> str:
-    """The SQL of one table, its unknown outcomes and rows hidden when there is a `cut`."""
+def _view(name: str, table: Table, files: list[Path], cut: datetime | None, as_text: Sequence[str] = ()) -> str:
+    """The SQL of one table, its unknown outcomes and rows hidden when there is a `cut`.
+
+    Columns `as_text` of a CSV are not guessed at: a row that is added must not make another type of them.
+    """
     paths = ", ".join("'" + str(p).replace("'", "''") + "'" for p in files)
-    reader = "read_csv" if files and ".csv" in files[0].name else "read_parquet"
-    base = f'FROM {reader}([{paths}]) AS "{name}"'
+    text = bool(files) and any(sign in files[0].name.lower() for sign in (".csv", ".tsv", ".txt"))
+    types = ", ".join(f"'{column}': 'VARCHAR'" for column in as_text)
+    reader = f"read_csv([{paths}]{f', types={{{types}}}' if types else ''})" if text else f"read_parquet([{paths}])"
+    base = f'FROM {reader} AS "{name}"'
     if cut is None:
         return f"SELECT * {base}"
     moment = f"TIMESTAMPTZ '{cut.isoformat()}'"

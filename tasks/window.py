@@ -77,9 +77,18 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
         MissingPartition, NotEnoughData: see `choose_window`.
     """
     moment = as_of or newest_ref(res).as_of
-    records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
-    states = {record.partition: record.status for record in records if record}
-    return choose_window(res.config, states, moment, res.config.training.window)
+    return choose_window(res.config, validity(res), moment, res.config.training.window)
+
+
+def validity(res: Resources) -> dict[str, str]:
+    """`done` or `blocked` of each partition that was validated, or that could not even be ingested."""
+    found: dict[str, str] = {}
+    for stage in (Stage.RAW, Stage.VALID):
+        for key in res.lake.keys(stage):
+            record = res.lake.record(stage, key)
+            if record and (stage is Stage.VALID or record.status == "blocked"):
+                found[key] = record.status
+    return found
 
 
 def window_from(model: str, record: Mapping[str, Any]) -> Window:

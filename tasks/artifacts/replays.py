@@ -40,7 +40,7 @@ def publish_replay(
     run = log_run(res, course, played, found, last, plots, path)
     url = res.registry.run_url(run)
     body = [
-        *(f"{note}\n" for note in notes(found, last, played, course)),
+        *(f"{note}\n" for note in notes(res, found, last, played, course)),
         *table(found),
         "",
         *(f"![{name}](data:image/png;base64,{base64.b64encode(image).decode()})" for name, image in plots.items()),
@@ -61,9 +61,8 @@ def advice_of(found: Findings) -> str:
         return f"{text}. There is nothing to hold it against."
     text += f", that of `{advice.against}` {advice.means[1]:.4f}"
     gain = advice.gain
-    figures = (
-        f" (gain in the judged loss {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
-    )
+    net = "judged loss, less what more retrainings cost" if found.cost else "judged loss"
+    figures = f" (gain in the {net}, {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
     if advice.verdict == UNCLEAR:
         return f"{text}: {UNCLEAR}{figures}."
     if advice.verdict == "worse":
@@ -71,20 +70,24 @@ def advice_of(found: Findings) -> str:
     return f"{text}: better{figures}."
 
 
-def notes(found: Findings, last: Persistence | None, played: Sequence[Played], course: Course) -> list[str]:
+def notes(
+    res: Resources, found: Findings, last: Persistence | None, played: Sequence[Played], course: Course
+) -> list[str]:
     """What a reader must know of the figures."""
     low, high = found.costs
     lines = [
         f"{found.metric}: mean over {len(course.refs)} partitions by their labelled rows. Cost: {found.metric} as a loss, and "
         f"{found.cost:g} for each retraining, a partition; area: its mean over costs from {low:g} to {high:.4g}. Gain over live: "
-        f"of the judged loss on the same rows, whole blocks of time drawn. Latency, size and load-and-query are taken as held. "
-        f"Retrainings after the last partition are not counted."
+        f"of the judged loss on the same rows, whole blocks of time drawn. Latency, size and load-and-query are as a live training of "
+        f"that moment measured them, else taken as held. Retrainings after the last partition are not counted."
     ]
     if found.oracle:
         lines.append(
             f"The oracle, which knows what came, retrains {len(found.oracle.trainings)} times. It is a ceiling over the models that "
             f"a retraining at each moment would have made, ungated; no policy could have known it."
         )
+    if res.config.promotion.approval:
+        lines.append("model.yaml asks for a person's approval; in a replay there is none, and what passes is promoted.")
     if last:
         lines.append(persistence_line(last, played))
     skipped = [f"{s.partition} ({s.note})" for s in played[0].steps if s.note]
@@ -156,7 +159,7 @@ def write_page(
         title=f"Replay of {res.title}, {course.span}",
         description=res.config.description,
         advice=advice_of(found).replace("`", ""),
-        notes=notes(found, last, played, course),
+        notes=notes(res, found, last, played, course),
         columns=[name.replace("metric", found.metric) for name in COLUMNS],
         rows=[cells(s) for s in found.standings],
         plots=[(name.removesuffix(".png"), base64.b64encode(image).decode()) for name, image in plots.items()],
@@ -164,7 +167,7 @@ def write_page(
         policies=[p.policy for p in played],
         partitions=list(_partitions(played, found.metric)),
     )
-    settings, about = res.settings, [course.span, [p.policy for p in played], found.metric, found.cost]
+    settings, about = res.settings, [course.span, [[p.policy, p.told] for p in played], asdict(found)]
     name = f"{page_key(res.slug, course.refs[0].key)}-{digest_json(about)[:8]}.html".lower()
     path = settings.path(settings.home) / "replays" / name
     with replacing(path) as draft:

@@ -186,6 +186,8 @@ def home(champion: Promotion, res: Resources, what: str) -> UPath:
         config.monitoring.block,
         config.partition.model_dump(),
         config.training.window.holdout,
+        config.training.seed,
+        champion.as_of,
     ]
     name = f"{champion.version}-{champion.evidence.get('digest', '')[:12]}-{what}-{digest_json(rules)[:8]}"
     return res.lake.root / "reference" / f"{name}.parquet"

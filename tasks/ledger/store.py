@@ -49,7 +49,7 @@ class Ledger(Promotions):
         """Facts that wait for the policy: no decision names them yet; by as-of. A moved alias waits for a person."""
         query = sa.select(facts).outerjoin(decisions, decisions.c.fact_id == facts.c.id)
         waiting = facts.c.model == self.model, facts.c.kind != "alias", decisions.c.fact_id.is_(None)
-        query = query.where(*waiting).order_by(facts.c.as_of)
+        query = query.where(*waiting).order_by(facts.c.as_of, facts.c.recorded_at, facts.c.id)
         return self._all(Fact, query)
 
     # Decisions

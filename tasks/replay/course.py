@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import ConfigError
 from configs.kinds import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
 from configs.schema import ModelConfig
-from tasks.contracts import PartitionRef, Stage
+from tasks.contracts import PartitionRef
 from tasks.drift.sketching import SKETCH
 from tasks.errors import MissingPartition
 from tasks.ingestion import INGEST
@@ -17,8 +17,9 @@ from tasks.passing import pass_through
 from tasks.rehearsal import run_log
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
 from tasks.source import available
+from tasks.stages import freshness
 from tasks.validation.step import VALIDATE
-from tasks.window import choose_window
+from tasks.window import choose_window, validity
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,30 @@ def lay_out(start: str, end: str, live: Resources) -> Course:
     begin = containing(live.config, refs[0].start - timedelta(microseconds=1)).as_of
     if live.variant.name:
         prepare(refs[-1].end, live)
-    records = {key: live.lake.record(Stage.VALID, key) for key in live.lake.keys(Stage.VALID)}
-    missing = [ref.key for ref in refs if not records.get(ref.key)]
+    states = validity(live)
+    missing = [ref.key for ref in refs if ref.key not in states]
     if missing:
         raise MissingPartition(
             f"{live.title}: {_some(missing)} never validated; run `backfill` for {missing[0]} to {missing[-1]} first"
         )
-    states = {key: record.status for key, record in records.items() if record}
     choose_window(live.config, states, begin, live.config.training.window)
+    hold_to_config(sorted(states), live)
     return Course(refs, begin)
+
+
+def hold_to_config(keys: Sequence[str], live: Resources) -> None:
+    """Refuse partitions that model.yaml would validate or sketch otherwise by now: production would make them again first.
+
+    Raises:
+        MissingPartition: naming them, and what to run.
+    """
+    pairs = [(key, step) for key in keys for step in (VALIDATE, SKETCH)]
+    old = [key for key, step in pairs if freshness(step, live.ref(key), live).state in ("stale", "missing", "failed")]
+    if old:
+        raise MissingPartition(
+            f"{live.title}: {_some(list(dict.fromkeys(old)))} validated or sketched by another config, or not at all; run `backfill` with "
+            f"mode=stale for {old[0]} to {old[-1]} first"
+        )
 
 
 def prepare(until: datetime, live: Resources) -> None:

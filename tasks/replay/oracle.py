@@ -70,13 +70,13 @@ def measure_all(
     res = Rehearsed(live, BUILT_IN[NEVER], begin)
     moments = [begin, *(ref.as_of for ref in refs[:-1])]
     made: list[Version | None] = []
-    columns: list[list[Measured | None]] = []
     with rehearsal():
         for moment, ref in zip(moments, refs, strict=True):
             made.append(_train(moment, res))
             res.lake.now = ref.as_of
-            columns.append(_measure(made, ref, res))
             told(ref)
+        # As the policies' steps are in the end: by every outcome that came within the range.
+        columns = [_measure(made[: at + 1], res.ref(ref.key, refs[-1].as_of), res) for at, ref in enumerate(refs)]
     lines = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
     return Table(tuple(moments), tuple(ref.key for ref in refs), tuple(lines))
 
@@ -98,7 +98,7 @@ def _train(moment: datetime, res: Rehearsed) -> Version | None:
 
 
 def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: Rehearsed) -> list[Measured | None]:
-    """What each version comes to on a partition's outcomes, as they are known by its moment."""
+    """What each version comes to on a partition's outcomes, as they are known at the ref's moment."""
     valid = res.lake.record(Stage.VALID, ref.key)
     try:
         labels = advance(COLLECT, ref, res)

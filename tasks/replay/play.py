@@ -106,12 +106,17 @@ def process(ref: PartitionRef, res: Rehearsed) -> None:
 def assess(moment: datetime, res: Rehearsed) -> None:
     """As `flows/assess.py`: outcomes that were known by now, decay, verdicts, and trainings that are due."""
     follow_up(res)
-    for ref in maturing(res, None, moment):
+    changed = False
+    for ref in maturing(res, None, moment):  # oldest first; what a partition states depends on none after it
         try:
-            pass_through(ref, OUTCOMES, res)
+            passage = pass_through(ref, OUTCOMES, res)
         except EvergreenError as error:
             run_log().error("%s: %s", ref, error)
-        record_facts(seen_by_assess(ref, res), res)
+            changed = True
+        else:
+            changed = changed or any(state not in ("fresh", "waiting") for _, state, _ in passage.steps)
+        if changed:
+            record_facts(seen_by_assess(ref, res), res)
     judge_promotions(res)
     advance_challenger(res)
     tell_due(res)
@@ -132,18 +137,31 @@ def decide(res: Rehearsed) -> None:
 
 def retrain(decision: Decision, res: Rehearsed) -> None:
     """Carry a decision out. A training that fails is noted with its error, and tried again as model.yaml says."""
-    before = res.spent
+    clock = Spent(decision.as_of, res)
     try:
-        with closing(decision, res.ledger):
+        with closing(decision, res.ledger, clock):
             training = train(decision.as_of, f"{decision.rule}: {decision.reason}", res)
     except EvergreenError as error:
         run_log().error("the retraining as of %s failed: %s", decision.as_of, error)
         return
-    close(decision, training, recorded_seconds(decision.as_of, res) or res.spent - before, res.ledger)
+    close(decision, training, clock.seconds, res.ledger)
+
+
+class Spent:
+    """What a retraining costs: what the live one took, else what its models took when they were made."""
+
+    def __init__(self, as_of: datetime, res: Rehearsed) -> None:
+        self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.spent, res
+
+    @property
+    def seconds(self) -> float:
+        return self.recorded or round(self.res.spent - self.before, 3)
 
 
 def recorded_seconds(as_of: datetime, res: Rehearsed) -> float:
-    """What the live retraining as of a moment took; nought where there was none."""
+    """What the live retraining as of a moment took; nought where there was none, or this is a variant's past."""
+    if res.variant.name:
+        return 0.0
     found = [d.seconds for d in res.live.ledger.decisions() if d.as_of == as_of and d.outcome in JUDGED]
     return found[-1] if found else 0.0
 
@@ -154,7 +172,9 @@ def step_of(ref: PartitionRef, res: Rehearsed) -> PlayedStep:
         res.lake.record(stage, ref.key) for stage in (Stage.VALID, Stage.PREDICTIONS, Stage.PERFORMANCE)
     )
     if valid is None or valid.status == "blocked":
-        return PlayedStep(ref.key, ref.as_of, note=f"blocked: {valid.reason}" if valid else "never validated")
+        raw = res.lake.record(Stage.RAW, ref.key)
+        blocked = valid or (raw if raw and raw.status == "blocked" else None)
+        return PlayedStep(ref.key, ref.as_of, note=f"blocked: {blocked.reason}" if blocked else "never validated")
     if scored is None:
         return PlayedStep(ref.key, ref.as_of, note=res.lake.failure(Stage.PREDICTIONS, ref.key) or "not scored")
     version = str(scored.data["version"])

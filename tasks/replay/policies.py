@@ -1,6 +1,7 @@
 """The policies that a replay tries: those that every model has, those of model.yaml, and those that a person gives. Imports no Prefect."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,9 @@ def policies(
     Raises:
         ConfigError: a name is not known, or what was given is no policy.
     """
+    for name in given:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+            raise ConfigError(f"policy {name!r}: a name has small letters, digits and _, and begins with a letter")
     mine = {name: _parse(name, content) for name, content in given.items()}
     known = {LIVE: config.retraining, **BUILT_IN, **config.replay.policies, **mine}
     if twice := sorted(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Advice:
     means: tuple[float, float]
     """Of the metric on the rest: the chosen policy's, and that of the one it is held against."""
     gain: Interval | None
+    """In the judged loss over the other, less what more retrainings cost on the rest."""
     verdict: str
 
 
@@ -103,7 +105,7 @@ def compare(
 ) -> Interval | None:
     """The mean of the judged loss that `other` has more than `one`, on the blocks of time that both were assessed on."""
     mine, theirs = (_blocks(p, partitions) for p in (one, other))
-    common = sorted(mine.keys() & theirs.keys())
+    common = sorted(block for block in mine.keys() & theirs.keys() if mine[block][0] == theirs[block][0])
     if not common:
         return None
     rows = np.array([mine[block][0] for block in common])
@@ -136,7 +138,7 @@ def find(played: Sequence[Played], table: Table | None, metric: str, cost: float
     by_name = {p.policy: p for p in played}
     schedules = tuple(best_schedules(_losses(table, metric), table.rows())) if table else ()
     count = len(by_name[LIVE].steps)
-    costs = (0.0, 2 * cost if cost else worth_of_one(schedules, count))
+    costs = (0.0, 2 * cost or worth_of_one(schedules, count) or worth_each(played, metric))
     oracle = min(schedules, key=lambda s: s.mean + cost * len(s.trainings) / count) if schedules else None
     ceiling = oracle.mean + cost * len(oracle.trainings) / count if oracle else None
     standings = []
@@ -168,6 +170,13 @@ def _losses(table: Table, metric: str) -> np.ndarray:
     return 1.0 - values if metric in HIGHER_IS_BETTER else values
 
 
+def worth_each(played: Sequence[Played], metric: str) -> float:
+    """The most that a policy's retrainings gained each over never, over one partition; where there is no oracle to ask."""
+    never = next((mean_of(p, metric) for p in played if p.policy == NEVER), float("nan"))
+    gains = [(never - mean_of(p, metric)) * len(p.steps) / len(serving(p)) for p in played if serving(p)]
+    return max([g for g in gains if g > 0], default=0.0)
+
+
 def worth_of_one(schedules: Sequence[Schedule], partitions: int) -> float:
     """The cost at which not even the best single retraining pays: where a range of costs may end."""
     by_count = {len(s.trainings): s.mean for s in schedules}
@@ -184,8 +193,12 @@ def advise(by_name: Mapping[str, Played], metric: str, cost: float, config: Mode
     half = (len(keys) + 1) // 2
     first, rest = keys[:half], keys[half:]
 
+    def count(one: Played, part: list[str]) -> int:
+        began = moments[part[0]] if part is rest else datetime.min.replace(tzinfo=UTC)
+        return sum(began <= d.as_of < moments[part[-1]] for d in one.retrainings)
+
     def combined(one: Played) -> tuple[float, int, str]:
-        n = sum(d.as_of < moments[first[-1]] for d in one.retrainings)
+        n = count(one, first)
         return mean_of(one, metric, first) + cost * n / len(first), n, one.policy
 
     chosen = min(
@@ -193,11 +206,15 @@ def advise(by_name: Mapping[str, Played], metric: str, cost: float, config: Mode
     )
     against = LIVE if chosen.policy != LIVE else NEVER if NEVER in by_name else LIVE
     gain = compare(chosen, by_name[against], config, rest) if rest and against != chosen.policy else None
+    losses = mean_of(chosen, metric, rest), mean_of(by_name[against], metric, rest)
+    if gain is not None:
+        paid = cost * (count(chosen, rest) - count(by_name[against], rest)) / len(rest)
+        gain = Interval(gain.value - paid, gain.lower - paid, gain.upper - paid)
     verdict = UNCLEAR
-    if gain is not None and gain.lower > 0:
+    if gain is not None and gain.lower > 0 and (metric == config.target.judged_by or losses[0] < losses[1]):
         verdict = "better"
-    elif gain is not None and gain.upper < 0:
+    elif gain is not None and gain.upper < 0 and (metric == config.target.judged_by or losses[0] > losses[1]):
         verdict = "worse"
-    means = (shown(metric, mean_of(chosen, metric, rest)), shown(metric, mean_of(by_name[against], metric, rest)))
+    means = (shown(metric, losses[0]), shown(metric, losses[1]))
     spans = ((first[0], first[-1]), (rest[0], rest[-1]) if rest else ("", ""))
     return Advice(chosen.policy, against, *spans, means, gain, verdict)

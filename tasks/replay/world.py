@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from upath import UPath
 
 from configs.retraining import Retraining
 from configs.schema import ModelConfig
-from tasks.contracts import Learned, PartitionRef, Query, Record, RunInfo, Stage, Trial, Version
+from tasks.contracts import Learned, PartitionRef, Promotion, Query, Record, RunInfo, Selection, Stage, Trial, Version
 from tasks.errors import FutureRead, UnknownVersion
 from tasks.estimators import TRUSTED
 from tasks.lake import Lake, digest_json, replacing
@@ -37,6 +37,7 @@ PAST = (Stage.RAW, Stage.VALID, Stage.QUARANTINE, Stage.SKETCHES)
 """Stages that no policy changes: a replay reads them where they are."""
 SOUND = Query("", 0.0, 0.0, 1, 0.0, 0)
 """Stands for load-and-query, latency and size: measured, not judged by statistics, they are taken as held."""
+T = TypeVar("T")
 _RECORD, _VERSION = TypeAdapter(Record), TypeAdapter(Version)
 
 
@@ -142,24 +143,43 @@ class ReplayLake(Lake):
 
 
 class ReplayLedger(Ledger):
-    """A ledger in memory, of one policy."""
+    """A ledger in memory, of one policy. What was asked is remembered until something is written."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__("sqlite://", model)
+        self._answers: dict[Any, list[Any]] = {}
 
     @functools.cached_property
     def engine(self) -> sa.Engine:
-        made = sa.create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        made = sa.create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         metadata.create_all(made)
+        sa.event.listen(made, "before_cursor_execute", self._forget)
         return made
+
+    def _forget(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("SELECT"):
+            self._answers.clear()
+
+    def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
+        asked = query.compile(self.engine)
+        key = kind, str(asked), tuple(sorted((k, str(v)) for k, v in asked.params.items()))
+        if key not in self._answers:
+            self._answers[key] = super()._all(kind, query)
+        return list(self._answers[key])
 
 
 class ReplayRegistry:
-    """Versions as skops files beside the replay's lake, numbered by as-of and content. No MLflow."""
+    """Versions as skops files beside the replay's lake, numbered by as-of and everything that is known of them. No MLflow.
+
+    `measured` has what live trainings measured, by as-of and whether of a refit.
+    """
 
     uri = ""
 
-    def __init__(self, root: UPath, model: str) -> None:
-        self.root, self.model = root / "models", model
+    def __init__(self, root: UPath, model: str, measured: Mapping[tuple[datetime, bool], Query]) -> None:
+        self.root, self.model, self.measured = root / "models", model, measured
 
-    packages = staticmethod(Registry.packages)
+    packages = staticmethod(functools.cache(Registry.packages))
 
     def open_training(self, name: str, flow_run: str, commit: str) -> str:
         return ""
@@ -183,7 +203,8 @@ class ReplayRegistry:
     ) -> Version:
         from skops.io import dump
 
-        made = replace(version, version=f"{version.as_of:%Y-%m-%d}-{version.digest[:8]}")
+        identity = digest_json([role, *vars(replace(version, run_id="", training_run="")).values()])
+        made = replace(version, version=f"{version.as_of:%Y-%m-%d}-{identity[:8]}")
         with replacing(self._file(made.version, "skops")) as draft:
             dump(model, draft)
         with replacing(self._file(made.version, "json")) as draft:
@@ -203,7 +224,9 @@ class ReplayRegistry:
         return _load(self._file(number, "skops"))
 
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
-        return SOUND
+        """As the live training of the same moment measured it, else taken as held."""
+        version = self.version(number)
+        return self.measured.get((version.as_of, bool(version.judged_as)), SOUND)
 
     def version_url(self, number: str) -> str:
         return ""
@@ -247,22 +270,27 @@ class Rehearsed(Resources):
     lake: ReplayLake
 
     def __init__(self, live: Resources, policy: Retraining, now: datetime) -> None:
-        model = replace(live.model, config=live.config.model_copy(update={"retraining": policy}))
+        nobody = live.config.promotion.model_copy(update={"approval": False})  # there is no person to ask
+        model = replace(live.model, config=live.config.model_copy(update={"retraining": policy, "promotion": nobody}))
         self.model, self.settings, self.flow_run, self.variant = model, live.settings, "", live.variant
         self.live = live
         self.lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
-        self.ledger = ReplayLedger("", model.name)
-        self.registry = ReplayRegistry(self.lake.root, model.name)  # type: ignore[assignment]
+        self.ledger = ReplayLedger(model.name)
+        measured = {} if live.variant.name else measured_live(live.ledger.promotions())
+        self.registry = ReplayRegistry(self.lake.root, model.name, measured)  # type: ignore[assignment]
+        self._measured = [[str(at), vars(query)] for at, query in sorted(measured.items())]
+        self._rules = model.config.model_dump(mode="json", exclude={"retraining", "replay", "description"})
         self.claims = Alone()  # type: ignore[assignment]
         self.locks = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
         self.spent = 0.0
         """Seconds that went into what `once` gave, when it was made."""
 
     def once(self, kind: Any, made_of: Callable[[], Any], make: Callable[[], Any]) -> Any:
-        name, adapter = digest_json(made_of())[:32], _adapter(kind)
+        measured = self._measured if kind not in (Version, Selection) else []
+        name, adapter = digest_json([made_of(), measured])[:32], _adapter(kind)
         path = self.lake.root / "once" / f"{name}.json"
         if (found := _kept(path)) is None:
-            with self.locks.hold(name):
+            with self.locks.hold(name[:16]):
                 if (found := _kept(path)) is None:
                     began = time.monotonic()
                     value = adapter.dump_python(make(), mode="json")
@@ -274,15 +302,39 @@ class Rehearsed(Resources):
 
     @contextmanager
     def making(self, stage: Stage, ref: PartitionRef, made_of: Any) -> Iterator[Record | None]:
-        name = digest_json([ref.key, ref.as_of, made_of])[:24]
+        by = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).as_of)
+        knows = [by.version, by.as_of, by.window_end] if by else []  # what outcomes its references may have seen
+        name = digest_json([stage, ref.key, ref.as_of, made_of, knows, self._rules])[:24]
         if record := self.lake.adopt(stage, ref.key, name):
             yield record
             return
-        with self.locks.hold(f"{stage} {name}"), self.lake.named(stage, ref.key, name):
+        with self.locks.hold(name[:16]), self.lake.named(stage, ref.key, name):
             yield self.lake.adopt(stage, ref.key, name)
 
     def run_info(self, started: datetime) -> RunInfo:
         return RunInfo(started, 0.0, "", "")
+
+
+def measured_live(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Query]:
+    """What load-and-query and the budgets measured of live trainings, by as-of, and whether of the refit."""
+    found = {}
+    for row in rows:
+        values = {str(v["rule"]): v for v in row.evidence.get("verdicts", ())}
+        for prefix in ("", "refit: "):
+            names = (
+                "load and query in a fresh process",
+                "latency of one row, ms",
+                "latency of a thousand rows, ms",
+                "size, MB",
+            )
+            asked = [values.get(prefix + name) for name in names]
+            if all(asked) and row.action in ("stage", "refuse"):
+                sound, one, thousand, size = (v for v in asked if v)
+                numbers = [float("nan") if v["value"] is None else float(v["value"]) for v in (one, thousand, size)]
+                problem = "" if sound["passed"] else f"refused when it was trained: {sound['note']}"
+                query = Query(problem, numbers[0], numbers[1], round(numbers[2] * 1e6), 0.0, 0)
+                found[row.as_of, bool(prefix)] = query
+    return found
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from tasks.errors import MissingSource, SourceMismatch
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.resources import Resources, open_resources
-from tasks.source import available, fingerprint
+from tasks.source import available, fingerprint, read_source
 from tasks.stages import advance, freshness
 from tests.conftest import parcels
 
@@ -56,6 +56,42 @@ def test_rows_that_are_added_or_corrected_leave_the_other_partitions_fresh(file,
     assert advance(INGEST, res.ref(SECOND), res).rows == 150
     changed = res.lake.read(Stage.RAW, SECOND).set_index("parcel")["weight"]
     assert changed["01-007"] == 99.0
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2024-03-01T10:00:00+05:00", "2024-03-01T05:00:00Z"),
+        ("2024-03-01T10:00:00Z", "2024-03-01T10:00:00Z"),
+        ("2024-03-01 10:00:00", "2024-03-01T09:00:00Z"),
+        ("2024-03-01", "2024-02-29T23:00:00Z"),
+    ],
+)
+def test_a_time_that_is_text_keeps_its_offset_and_without_one_is_local(file, form, said, meant):
+    model = file.parents[1] / "configs" / "tiny" / "model.yaml"
+    path = file.with_suffix(f".{form}")
+    config = yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}
+    model.write_text(yaml.safe_dump(config | {"partition": {"every": "D", "timezone": "Europe/Berlin"}}))
+    rows = parcels(0).head(1).assign(sent=said)
+    rows.to_parquet(path, index=False) if form == "parquet" else rows.to_csv(path, index=False)
+    res = open_resources("tiny")
+    assert list(read_source(res.model, res.ref(FIRST)).to_pandas()["sent"]) == [pd.Timestamp(meant)]
+
+
+def test_a_row_that_is_added_to_a_csv_makes_no_other_type_of_a_category(file):
+    model = file.parents[1] / "configs" / "tiny" / "model.yaml"
+    path = file.with_suffix(".csv")
+    model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}))
+    rows = parcels(0).assign(city=1)
+    rows.to_csv(path, index=False)
+    res = open_resources("tiny")
+    before = fingerprint(res.model, res.ref(FIRST))
+    pd.concat([rows, parcels(1).head(1).assign(city=1.5)]).astype({"city": str}).replace("1.0", "1").to_csv(
+        path, index=False
+    )
+    assert fingerprint(res.model, res.ref(FIRST)) == before
+    assert set(read_source(res.model, res.ref(FIRST)).to_pandas()["city"]) == {"1"}
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(file, res):

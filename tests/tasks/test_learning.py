@@ -101,7 +101,9 @@ WAYS = [(e, k, way) for e, k in CASES for way in (("none", "sigmoid", "isotonic"
 
 
 @pytest.mark.parametrize(("estimator", "kind", "calibration"), WAYS)
-def test_every_estimator_learns_answers_any_row_and_is_kept_without_running_code(estimator, kind, calibration, tmp_path):
+def test_every_estimator_learns_answers_any_row_and_is_kept_without_running_code(
+    estimator, kind, calibration, tmp_path
+):
     made, data = config(kind), rows(kind)
     model = fit(Recipe("x", estimator, {}), data, resources(made))
     if calibration != "none":

@@ -34,6 +34,7 @@ def test_the_live_one_is_always_among_those_that_are_chosen(config):
         ([], {"mine": {"cool_down": -3}}, "policy 'mine': cool_down: .*greater than or equal to 0 seconds"),
         ([], {"mine": {"cooldown": "3D"}}, "policy 'mine': cooldown: Extra inputs"),
         ([], {"live": {}}, "has the name live already"),
+        ([], {"100%": {}}, "policy '100%': a name has small letters"),
         ([], {"calm": {}}, "has the name calm already"),
     ],
 )

@@ -105,6 +105,30 @@ def test_the_advice_is_chosen_on_the_first_half_and_confirmed_on_the_rest(config
     assert find([steady, dear], None, "log_loss", 1.0, config).advice.policy == LIVE
 
 
+def test_the_advice_counts_what_retrainings_cost_on_the_rest_too(config):
+    """Never is a little worse and costs nothing: chosen, and better once the price is high enough."""
+    live, never = play(LIVE, [0.5] * 8, tuple(range(8)), noise=1), play(NEVER, [0.52] * 8, noise=2)
+    assert find([live, never], None, "log_loss", 0.0, config).advice.policy == LIVE
+    dear = find([live, never], None, "log_loss", 0.2, config).advice
+    assert (dear.policy, dear.against, dear.verdict) == (NEVER, LIVE, "better")
+    assert dear.gain.value == pytest.approx(compare(never, live, config, ["p4", "p5", "p6", "p7"]).value + 0.2 * 3 / 4)
+
+
+def test_where_metric_and_judged_loss_disagree_there_is_no_clear_difference(config):
+    live, other = play(LIVE, [0.5] * 8, noise=1), play("other", [0.4] * 8, noise=2)
+    first, rest = ({"accuracy": 0.9}, {"accuracy": 0.7})
+    steps = tuple(replace(s, metrics=first if at < 4 else rest) for at, s in enumerate(other.steps))
+    advice = find([live, replace(other, steps=steps)], None, "accuracy", 0.0, config).advice
+    assert advice.policy == "other"
+    assert advice.gain.lower > 0
+    assert advice.verdict == UNCLEAR
+
+
+def test_without_a_cost_or_an_oracle_the_range_of_costs_ends_where_the_best_retrainings_pay_no_more(config):
+    found = find([play(LIVE, [0.5] * 8, (0, 1)), play(NEVER, [0.6] * 8, noise=0)], None, "log_loss", 0.0, config)
+    assert found.costs == (0.0, pytest.approx(0.1 * 8 / 2))
+
+
 def test_regret_is_above_the_oracles_cost_which_counts_its_own_retrainings(config):
     values = np.array([[0.5, 0.6, 0.7], [np.nan, 0.4, 0.5], [np.nan, np.nan, 0.3]])
     found = tuple(tuple(None if np.isnan(v) else ({"log_loss": float(v)}, ROWS, []) for v in line) for line in values)

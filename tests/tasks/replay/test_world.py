@@ -13,6 +13,7 @@ from tasks.replay.world import Rehearsed
 from tasks.resources import open_resources
 from tasks.stages import advance
 from tasks.validation.step import VALIDATE
+from tests.tasks.test_ledger import postgres_schema
 
 FIRST, SECOND = "2024-03-05", "2024-03-06"
 
@@ -94,3 +95,15 @@ def test_what_fails_is_not_kept_and_is_noted_in_this_policys_world_only(live, mo
 def test_a_version_that_was_never_made_is_told(live):
     with pytest.raises(UnknownVersion, match="has made no version 7"):
         at(live, FIRST).registry.recall("7")
+
+
+@pytest.mark.servers
+def test_what_is_made_is_locked_in_postgresql_too(tiny, monkeypatch):
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", postgres_schema())
+    live = open_resources("tiny")
+    for step in (INGEST, VALIDATE):
+        advance(step, live.ref(FIRST), live)
+    res = at(live, SECOND)
+    assert advance(COLLECT, res.ref(FIRST), res).data["mature"] == 147
+    assert res.once(int, lambda: ["a name"], lambda: 7) == 7
+    assert res.locks.running() == {}
