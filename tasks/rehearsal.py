@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,5 +51,10 @@ def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
-    """The log of the run that is under way."""
-    return _LOG if rehearsing() else get_run_logger()
+    """The log of the run that is under way; Python's in a rehearsal, or where there is no run."""
+    if rehearsing():
+        return _LOG
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return _LOG

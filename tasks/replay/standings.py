@@ -138,7 +138,7 @@ def find(played: Sequence[Played], table: Table | None, metric: str, cost: float
     by_name = {p.policy: p for p in played}
     schedules = tuple(best_schedules(_losses(table, metric), table.rows())) if table else ()
     count = len(by_name[LIVE].steps)
-    costs = (0.0, 2 * cost or worth_of_one(schedules, count) or worth_each(played, metric))
+    costs = (0.0, 2 * cost or worth_each(played, metric) or worth_of_one(schedules, count))
     oracle = min(schedules, key=lambda s: s.mean + cost * len(s.trainings) / count) if schedules else None
     ceiling = oracle.mean + cost * len(oracle.trainings) / count if oracle else None
     standings = []
@@ -171,14 +171,14 @@ def _losses(table: Table, metric: str) -> np.ndarray:
 
 
 def worth_each(played: Sequence[Played], metric: str) -> float:
-    """The most that a policy's retrainings gained each over never, over one partition; where there is no oracle to ask."""
+    """The most that a policy's retrainings gained each over never, over one partition: beyond such a cost no policy pays."""
     never = next((mean_of(p, metric) for p in played if p.policy == NEVER), float("nan"))
     gains = [(never - mean_of(p, metric)) * len(p.steps) / len(serving(p)) for p in played if serving(p)]
     return max([g for g in gains if g > 0], default=0.0)
 
 
 def worth_of_one(schedules: Sequence[Schedule], partitions: int) -> float:
-    """The cost at which not even the best single retraining pays: where a range of costs may end."""
+    """The cost at which not even the best single retraining pays."""
     by_count = {len(s.trainings): s.mean for s in schedules}
     return max(0.0, (by_count[0] - by_count[1]) * partitions) if {0, 1} <= by_count.keys() else 0.0
 
