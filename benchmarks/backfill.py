@@ -27,8 +27,8 @@ from configs.settings import ROOT
 
 LIGHT, FEW = 120, 30
 """Partitions of the light backfill, and of a shorter one whose memory is held against it."""
-YEAR, SPRING = ("2013-01-01", "2013-12-31"), ("2013-03-01", "2013-05-01")
-"""Daily flights: all of them, and those on which ways to run them are compared."""
+YEAR, SPRING = ("2013-01-02", "2013-12-31"), ("2013-03-01", "2013-05-01")
+"""Daily flights: all of them but the first, which has no history and is blocked; and those on which ways to run them are compared."""
 ROUNDS = 3
 
 MEASURED = """
@@ -189,7 +189,7 @@ def daily_table() -> Table:
     year, spring = daily(DAILY_PLAIN, YEAR), daily(DAILY_PLAIN, SPRING)
     table = compared(
         "daily flights, all stages",
-        {"365 days, plain loop": [year], "365 days, 1 thread": [daily(DAILY_FLOW, YEAR, {"concurrency": 1})]},
+        {"364 days, plain loop": [year], "364 days, 1 thread": [daily(DAILY_FLOW, YEAR, {"concurrency": 1})]},
         [year],
     )
     ways = {

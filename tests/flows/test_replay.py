@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +27,11 @@ from tasks.replay.course import lay_out
 from tasks.replay.oracle import measure_all
 from tasks.replay.play import play
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
-from tasks.replay.standings import find
+from tasks.replay.standings import find, mean_of
 from tasks.replay.world import measured_live
 from tasks.resources import Variant, open_resources
 from tests.conftest import day_file, parcels, point_to, settle
+from tests.flows.test_backfill_elsewhere import cluster
 from tests.flows.test_pages import latest
 
 START, END = "2024-03-14", "2024-03-24"
@@ -185,6 +187,37 @@ def test_a_killed_replay_goes_on_with_what_is_there(again, monkeypatch):
     monkeypatch.setattr(training, "fit_recipe", lambda *a: fitted.append(a[2]) or real(*a))
     assert replay(**given, return_state=True).is_completed()
     assert len(fitted) <= len(list(models.glob("*.skops"))) - kept + 1, "one may have been fitted and not yet written"
+
+
+@pytest.mark.slow
+def test_a_cluster_plays_the_same(again):
+    """Two workers, each with the policies that it is given; what one makes the other finds."""
+    _, never = play_again(NEVER)
+    _, every = play_again(EVERY)
+    shutil.rmtree(again / "lake" / "tiny" / "replay")
+    given = {"model": "tiny", "start": START, "end": END, "policies": [NEVER, EVERY], "runner": "dask"}
+    with cluster() as (address, _):
+        assert replay(**given, dask=address, return_state=True).is_completed()
+    client = open_resources("tiny").registry.client
+    experiment = client.get_experiment_by_name("evergreen/tiny")
+    run = client.search_runs([experiment.experiment_id], "tags.`evergreen.role` = 'replay'", max_results=1)[0]
+    for one in (never, every):
+        assert run.data.metrics[f"{one.policy}.log_loss"] == pytest.approx(mean_of(one, "log_loss"))
+
+
+@pytest.mark.slow
+def test_side_by_side_is_as_one_after_another(again):
+    """Four policies at once in a fresh world, against each alone."""
+    names = (EVERY, NEVER, "drift", "decay")
+    with ThreadPoolExecutor(4) as pool:
+        together = dict(zip(names, pool.map(lambda name: play_again(name)[1], names), strict=True))
+    shutil.rmtree(again / "lake" / "tiny" / "replay")
+    for name in names:
+        _, alone = play_again(name)
+        assert together[name].steps == alone.steps
+        assert [(d.as_of, d.rule, d.outcome, d.gate) for d in together[name].decisions] == [
+            (d.as_of, d.rule, d.outcome, d.gate) for d in alone.decisions
+        ]
 
 
 def test_another_config_in_between_leaves_what_the_first_one_made(again):
