@@ -185,7 +185,11 @@ def _decisions(played: Played) -> list[tuple[str, str, str]]:
 def _partitions(played: Sequence[Played], metric: str) -> Iterator[dict[str, Any]]:
     for steps in zip(*(p.steps for p in played), strict=True):
         values = [step.metrics.get(metric) for step in steps]
-        shown = ["" if value is None else f"{value:.4f}" for value in values]
+        bounds = [step.intervals.get(metric, (None, None)) for step in steps]
+        shown = [
+            "" if value is None else f"{value:.4f}" + ("" if None in b else f" ({b[0]:.3f}-{b[1]:.3f})")
+            for value, b in zip(values, bounds, strict=True)
+        ]
         yield {"key": steps[0].partition, "rows": f"{steps[0].rows:,}", "cells": shown, "note": steps[0].note}
 
 
