@@ -20,7 +20,8 @@ from tasks.judging import judge_challenger, pass_on_to_refit
 from tasks.passing import pass_through, with_labels
 from tasks.promotion import advance_challenger, settle_training
 from tasks.rehearsal import rehearsal, run_log
-from tasks.replay.world import PAST, Rehearsed
+from tasks.replay.lake import PAST
+from tasks.replay.world import Rehearsed
 from tasks.resources import Resources
 from tasks.retraining import JUDGED, close, closing, decide_retraining, follow_up, tell_due
 from tasks.selection import select_candidate

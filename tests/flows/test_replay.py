@@ -28,7 +28,7 @@ from tasks.replay.oracle import measure_all
 from tasks.replay.play import play
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
 from tasks.replay.standings import find, mean_of
-from tasks.replay.world import measured_live
+from tasks.replay.versions import measured_live
 from tasks.resources import Variant, open_resources
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_backfill_elsewhere import cluster
@@ -264,12 +264,20 @@ def test_a_policy_by_another_metric_over_another_config_with_persistence(again):
     assert f"accuracy {expected:.4f} by repeating the row before" in page
 
 
-def test_latency_is_as_the_live_training_measured_it(again, monkeypatch):
-    """A budget that the live measurement breaks refuses the same training in the replay."""
+def test_a_training_that_was_too_slow_when_it_was_live_is_refused_in_the_replay_too(again):
+    """The budget lies just below what the live trainings measured; without a live one of the same moment it is taken as held."""
     live = open_resources("tiny")
     measured = measured_live(live.ledger.promotions())
     assert {refit for _, refit in measured} == {True, False}
-    assert all(query.one_row_ms > 0 and query.size > 1000 for query in measured.values())
+    least = min(query.one_row_ms for query in measured.values())
+    path = again / "configs" / "tiny" / "model.yaml"
+    path.write_text(
+        path.read_text().replace(
+            "floor: {log_loss: 0.69}", f"floor: {{log_loss: 0.69}}\n  budgets: {{one_row_ms: {least / 2}}}"
+        )
+    )
+    with pytest.raises(NoChampion, match="latency of one row, ms: REFUSED"):
+        play_again(NEVER)
 
 
 # Bad input and bad days
