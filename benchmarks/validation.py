@@ -3,7 +3,7 @@
 from benchmarks.harness import Row, compare
 from configs.load import load_model
 from tasks.partitions import partition
-from tasks.source import read_source
+from tasks.source.rows import read_source
 from tasks.validation.expectations import _batch, _each, _run, check, structural
 
 MONTH = "2013-05"

@@ -19,6 +19,7 @@ from configs.choices import ModelName
 from tasks.artifacts.replays import publish_replay
 from tasks.contracts import Runner
 from tasks.names import name_by_range
+from tasks.replay.account import Replay
 from tasks.replay.course import lay_out, metric_of, open_past
 from tasks.replay.persistence import persistence
 from tasks.replay.policies import policies as named_policies
@@ -78,4 +79,5 @@ def replay(
     played, table = play_all(chosen, scene, Workers(runner, concurrency, dask), oracle)
     price = live.config.replay.cost if cost is None else cost
     found = find(played, table, measure, price, live.config)
-    return Completed(message=publish_replay(live, course, played, found, persistence(course.refs, live)))
+    last = persistence(course.refs, live)
+    return Completed(message=publish_replay(Replay(live, course, played, found, last)))

@@ -51,7 +51,7 @@ def deployments(settings: Settings, console: Console) -> None:
 
 def model(res: Resources, console: Console) -> None:
     """Grid, champion and last events of one model."""
-    from tasks.source import available
+    from tasks.source.extent import available
     from tasks.summary import grid
 
     name, ledger = res.config.name, res.ledger

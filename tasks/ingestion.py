@@ -6,7 +6,8 @@ from tasks.errors import SourceMismatch
 from tasks.lake import digest_json, replacing
 from tasks.leaks import check_leaks
 from tasks.resources import Resources
-from tasks.source import fingerprint, read_source
+from tasks.source.extent import fingerprint
+from tasks.source.rows import read_source
 from tasks.stages import Made, Step
 
 VERSION = 1

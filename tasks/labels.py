@@ -9,7 +9,8 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
 from tasks.lake import digest_json
 from tasks.resources import Resources
-from tasks.source import fingerprint, read_labels
+from tasks.source.extent import fingerprint
+from tasks.source.rows import read_labels
 from tasks.stages import Made, Step, made_from
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 from configs.load import Model
 from tasks.contracts import PartitionRef
 from tasks.errors import LeakFound
-from tasks.source import read_source
+from tasks.source.rows import read_source
 
 if TYPE_CHECKING:
     import pandas as pd

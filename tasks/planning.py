@@ -23,7 +23,7 @@ from tasks.errors import MissingSource
 from tasks.lake import digest_json
 from tasks.partitions import NoPartition, between, parse_key
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
-from tasks.source import available
+from tasks.source.extent import available
 from tasks.stages import Step, look
 from tasks.steps import AFTER, ALL, IN_SHADOW, OF, steps_of
 

@@ -7,7 +7,7 @@ from tasks.errors import SourceUnavailable
 from tasks.passing import pass_through, with_labels
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
-from tasks.source import available, fingerprint
+from tasks.source.extent import available, fingerprint
 from tasks.stages import Step, advance, freshness
 from tasks.window import newest_ref
 

@@ -16,7 +16,7 @@ from tasks.partitions import between, containing
 from tasks.passing import pass_through
 from tasks.rehearsal import run_log
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
-from tasks.source import available
+from tasks.source.extent import available
 from tasks.stages import freshness
 from tasks.validation.step import VALIDATE
 from tasks.window import choose_window, validity

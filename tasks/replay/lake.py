@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from upath import UPath
 
 from tasks.contracts import PartitionRef, Record, Stage
-from tasks.errors import FutureRead
-from tasks.lake import Lake
+from tasks.errors import CorruptPartition, FutureRead
+from tasks.lake import FILED, Lake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +76,17 @@ class ReplayLake(Lake):
 
         Raises:
             FutureRead: the partition was not over, or an outcome was not known.
+            CorruptPartition: its file is not the one that was there when the replay first looked.
         """
         self.guard(key)
-        rows = super().read(stage, key, columns)
+        try:
+            rows = super().read(stage, key, columns)
+        except CorruptPartition as error:
+            if stage in PAST and self.past.record(stage, key) != self._past[stage, key]:
+                raise CorruptPartition(
+                    f"{self.model} {key}: {stage} was made again while the replay ran; run the replay again, which goes on from here"
+                ) from error
+            raise
         if stage is Stage.LABELS and len(rows) and (late := rows["known_at"].max()) > self.now:
             raise FutureRead(
                 f"{self.model} {key}: at {self.now.isoformat()} the replay was given an outcome that became known at "
@@ -104,6 +112,8 @@ class ReplayLake(Lake):
             record = _RECORD.validate_json(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
+        if stage in FILED and record.status == "done" and not path.with_suffix(".parquet").is_file():
+            return None  # somebody deleted a part of what is kept
         self._names[stage, key], self._own[stage, key] = name, record
         return record
 

@@ -1,7 +1,8 @@
 """Persistence: what somebody knows who only repeats the last outcome. A model that does worse has learned less than that.
 
 In two versions: the outcome of the row just before, which is the published protocol on streams with an order, and the last outcome
-that was known when the partition began, for all its rows: what a pipeline by partitions could have known.
+that was known when the partition began, for all its rows: what a pipeline by partitions could have known. Outcomes are those that hold at
+the end of the range: one that was corrected counts as known from its correction on. Rows of the same time follow one another by key.
 """
 
 from collections.abc import Mapping, Sequence

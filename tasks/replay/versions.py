@@ -66,6 +66,10 @@ class ReplayRegistry:
 
     recall = version
 
+    def has(self, number: str) -> bool:
+        """Whether a version's files are there."""
+        return all(self._file(number, suffix).is_file() for suffix in ("json", "skops"))
+
     def load(self, number: str, digest: str = "") -> Any:
         return _load(self._file(number, "skops"))
 

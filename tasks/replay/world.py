@@ -81,7 +81,8 @@ class Rehearsed(Resources):
         self.lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
         self.ledger = ReplayLedger(model.name)
         measured = {} if live.variant.name else measured_live(live.ledger.promotions())
-        self.registry = ReplayRegistry(self.lake.root, model.name, measured)  # type: ignore[assignment]
+        self.versions = ReplayRegistry(self.lake.root, model.name, measured)
+        self.registry = self.versions  # type: ignore[assignment]
         self._measured = [[str(at), vars(query)] for at, query in sorted(measured.items())]
         self._rules = model.config.model_dump(mode="json", exclude={"retraining", "replay", "description"})
         self.claims = Alone()  # type: ignore[assignment]
@@ -93,9 +94,9 @@ class Rehearsed(Resources):
         measured = self._measured if kind not in (Version, Selection) else []
         name, adapter = digest_json([made_of(), measured])[:32], _adapter(kind)
         path = self.lake.root / "once" / f"{name}.json"
-        if (found := _kept(path)) is None:
+        if (found := self._kept(kind, path)) is None:
             with self.locks.hold(name[:16]):
-                if (found := _kept(path)) is None:
+                if (found := self._kept(kind, path)) is None:
                     began = time.monotonic()
                     value = adapter.dump_python(make(), mode="json")
                     found = {"value": value, "seconds": round(time.monotonic() - began, 3)}
@@ -103,6 +104,14 @@ class Rehearsed(Resources):
                         draft.write_text(json.dumps(found), encoding="utf-8")
         self.spent += found["seconds"]
         return adapter.validate_python(found["value"])
+
+    def _kept(self, kind: Any, path: UPath) -> dict[str, Any] | None:
+        """What was made of the same before; None where it was not, or where a version's files are gone."""
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if kind is not Version or self.versions.has(found["value"]["version"]) else None
 
     @contextmanager
     def making(self, stage: Stage, ref: PartitionRef, made_of: Any) -> Iterator[Record | None]:
@@ -122,10 +131,3 @@ class Rehearsed(Resources):
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
-
-
-def _kept(path: UPath) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return None

@@ -12,7 +12,7 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.resources import open_resources
-from tasks.source import available
+from tasks.source.extent import available
 from tests.conftest import parcels
 
 SIZES = "CASE WHEN weight < -0.5 THEN 'light' WHEN weight < 0.5 THEN 'middling' ELSE 'heavy' END"

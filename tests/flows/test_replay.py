@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from configs.errors import ConfigError
 from configs.settings import ROOT
@@ -20,8 +22,8 @@ from flows.replay import replay
 from flows.retrain import retrain
 from flows.train import train
 from tasks import training
-from tasks.contracts import Stage
-from tasks.errors import FutureRead, MissingPartition, NoChampion, NotEnoughData
+from tasks.contracts import Played, Stage
+from tasks.errors import CorruptPartition, FutureRead, MissingPartition, NoChampion, NotEnoughData
 from tasks.partitions import between
 from tasks.replay.course import lay_out
 from tasks.replay.oracle import measure_all
@@ -29,7 +31,8 @@ from tasks.replay.play import play
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
 from tasks.replay.standings import find, mean_of
 from tasks.replay.versions import measured_live
-from tasks.resources import Variant, open_resources
+from tasks.replay.world import Rehearsed
+from tasks.resources import Resources, Variant, open_resources
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_backfill_elsewhere import cluster
 from tests.flows.test_pages import latest
@@ -44,15 +47,21 @@ def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_st
     folder = tmp_path_factory.mktemp("lived")
     with pytest.MonkeyPatch.context() as patch:
         settle(tiny_source, folder, mlflow_store, patch)
-        backfill(model="tiny", start="2024-03-01", end="2024-03-13")
-        res = open_resources("tiny")
-        train(model="tiny", as_of=res.ref("2024-03-13").as_of, reason="first champion")
-        for ref in between(res.config, START, END):
-            process(model="tiny", partition=ref.key)
-            assess(model="tiny", partition=ref.key)
-            for fact in res.ledger.undecided():
-                retrain(model="tiny", fact=fact.id)
+        live_through("tiny", "2024-03-01", START, END)
     return folder
+
+
+def live_through(model: str, first: str, start: str, end: str) -> None:
+    """Run the flows as a year's events would: a first champion of what lies before `start`, then each partition, and each fact."""
+    res = open_resources(model)
+    before = list(between(res.config, first, start))[-2]
+    backfill(model=model, start=first, end=before.key)
+    train(model=model, as_of=before.as_of, reason="first champion")
+    for ref in between(res.config, start, end):
+        process(model=model, partition=ref.key)
+        assess(model=model, partition=ref.key)
+        for fact in res.ledger.undecided():
+            retrain(model=model, fact=fact.id)
 
 
 @pytest.fixture
@@ -65,9 +74,9 @@ def again(lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_s
     return tmp_path
 
 
-def play_again(name: str = "live"):
-    live = open_resources("tiny")
-    course = lay_out(START, END, live)
+def play_again(name: str = "live", model: str = "tiny", start: str = START, end: str = END) -> tuple[Resources, Played]:
+    live = open_resources(model)
+    course = lay_out(start, end, live)
     policy = live.config.retraining if name == "live" else BUILT_IN[name]
     return live, play(name, policy, course.begin, course.refs, live)
 
@@ -80,14 +89,12 @@ def statistics(gate: tuple[str, ...]) -> list[str]:
     return [line for line in gate if not any(word in line for word in MEASURED)]
 
 
-def test_the_live_policy_decides_again_as_it_did(again):
-    """Facts, the policy's rules, what the gate's statistics said, the champions by content, and whether they helped."""
-    live, played = play_again()
+def hold_to_life(live: Resources, played: Played) -> None:
+    """Facts, the policy's rules, what the gate's statistics said, the champions by content, and whether they helped are the same."""
     assert [(f.partition, f.kind, f.as_of) for f in played.facts] == [
         (f.partition, f.kind, f.as_of) for f in live.ledger.facts()
     ]
     lived_through = live.ledger.decisions()
-    assert {d.outcome for d in lived_through} >= {"promoted", ""}, "there is something to compare"
     for mine, theirs in zip(played.decisions, lived_through, strict=True):
         assert (mine.as_of, mine.action, mine.rule, mine.outcome) == (
             theirs.as_of,
@@ -104,12 +111,38 @@ def test_the_live_policy_decides_again_as_it_did(again):
         for rows in (played.promotions, live.ledger.promotions())
     ]
     assert champions[0] == champions[1]
-    assert len(champions[0]) > 1
     assert [(h.verdict, h.gain) for h in played.hindsights] == [(h.verdict, h.gain) for h in live.ledger.hindsights()]
     for step in played.steps:
         record = live.lake.done(Stage.PERFORMANCE, step.partition)
         assert step.metrics == record.data["metrics"]
         assert step.rows == record.data["mature"]
+
+
+def test_the_live_policy_decides_again_as_it_did(again):
+    live, played = play_again()
+    hold_to_life(live, played)
+    assert {d.outcome for d in played.decisions} >= {"promoted", ""}, "there is something to compare"
+    assert [row.to_stage for row in played.promotions].count("champion") > 1
+
+
+@pytest.mark.slow
+def test_shadow_estimates_and_rollback_are_played_as_they_were_lived(tiny):
+    """A policy that trusts estimates, lets a challenger prove itself on a partition, and goes back from what hurt."""
+    path = tiny / "configs" / "tiny" / "model.yaml"
+    policy = {
+        "signals": {"estimate": {"after": 2}, "partitions": 4},
+        "cool_down": "1D",
+        "hindsight": {"partitions": 1, "confidence": 0.55, "rollback": True},
+    }
+    said = {"retraining": policy, "promotion": {"shadow": {"partitions": 1, "margin": 0.5}}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | said))
+    live_through("tiny", "2024-03-01", START, END)
+    live, played = play_again()
+    hold_to_life(live, played)
+    assert {"challenger", "champion"} <= {row.to_stage for row in played.promotions}
+    assert played.hindsights
+    assert "estimate" in {f.kind for f in played.facts}
+    assert [(r.action, r.as_of) for r in played.promotions] == [(r.action, r.as_of) for r in live.ledger.promotions()]
 
 
 def test_a_model_is_fitted_once_whoever_asks_for_it_and_a_second_replay_fits_nothing(again, monkeypatch):
@@ -169,7 +202,9 @@ def test_the_flow_compares_policies_and_leaves_page_run_and_file(again):
     assert open_resources("tiny").ledger.decisions() == decisions, "a replay changes nothing"
 
 
-def test_a_killed_replay_goes_on_with_what_is_there(again, monkeypatch):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_replay_that_was_killed_or_cancelled_goes_on_with_what_is_there(again, monkeypatch, how):
+    """SIGTERM is what a worker sends when somebody cancels in the UI."""
     given = {"model": "tiny", "start": START, "end": END, "policies": [EVERY], "oracle": False}
     command = [sys.executable, "-c", f"from flows.replay import replay; replay(**{given!r})"]
     from prefect.settings import get_current_settings
@@ -179,14 +214,33 @@ def test_a_killed_replay_goes_on_with_what_is_there(again, monkeypatch):
     models = again / "lake" / "tiny" / "replay" / "models"
     while len(list(models.glob("*.skops"))) < 6:
         assert process.poll() is None, "it ended before it could be killed"
-    process.kill()
-    process.wait()
+    process.send_signal(how)
+    process.wait(60)
     kept = len(list(models.glob("*.skops")))
     fitted = []
     real = training.fit_recipe
     monkeypatch.setattr(training, "fit_recipe", lambda *a: fitted.append(a[2]) or real(*a))
     assert replay(**given, return_state=True).is_completed()
     assert len(fitted) <= len(list(models.glob("*.skops"))) - kept + 1, "one may have been fitted and not yet written"
+
+
+@pytest.mark.parametrize("gone", ["models", "steps", "once"])
+def test_a_part_of_what_is_kept_may_be_deleted(again, gone):
+    _, first = play_again(EVERY)
+    shutil.rmtree(again / "lake" / "tiny" / "replay" / gone)
+    _, second = play_again(EVERY)
+    assert second.steps == first.steps
+
+
+def test_a_partition_that_is_made_again_beside_a_replay_is_named_as_that(again):
+    live = open_resources("tiny")
+    res = Rehearsed(live, BUILT_IN[NEVER], live.ref(END).as_of)
+    res.lake.record(Stage.VALID, START)
+    source = day_file(again, 13)
+    pd.read_parquet(source).head(100).to_parquet(source, index=False)
+    backfill(model="tiny", start=START, end=START, stages=["ingest", "validate"], mode="stale")
+    with pytest.raises(CorruptPartition, match="was made again while the replay ran; run the replay again"):
+        res.lake.read(Stage.VALID, START)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """A source that is one flat file: read without SQL, and only the partitions whose rows have changed are read again."""
 
+import re
+
 import pandas as pd
 import pytest
 import yaml
@@ -11,7 +13,8 @@ from tasks.errors import MissingSource, SourceMismatch
 from tasks.ingestion import INGEST
 from tasks.labels import COLLECT
 from tasks.resources import Resources, open_resources
-from tasks.source import available, fingerprint, read_source
+from tasks.source.extent import available, fingerprint
+from tasks.source.rows import read_source
 from tasks.stages import advance, freshness
 from tests.conftest import parcels
 
@@ -92,6 +95,15 @@ def test_a_row_that_is_added_to_a_csv_makes_no_other_type_of_a_category(file):
     )
     assert fingerprint(res.model, res.ref(FIRST)) == before
     assert set(read_source(res.model, res.ref(FIRST)).to_pandas()["city"]) == {"1"}
+
+
+def test_rows_without_a_time_are_refused_and_not_lost(file, res):
+    rows = pd.read_parquet(file)
+    rows.loc[rows["parcel"].isin(["01-007", "03-004"]), "sent"] = pd.NaT
+    rows.to_parquet(file, index=False)
+    record = advance(INGEST, res.ref(FIRST), res)
+    assert record.status == "blocked"
+    assert re.search(r"2 rows of .*flat\.parquet have no 'sent', such as .* parcel '01-007'", record.reason)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(file, res):

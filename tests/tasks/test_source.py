@@ -10,7 +10,8 @@ from configs.load import load_model
 from tasks.errors import LeakFound, MissingSource, SourceMismatch
 from tasks.leaks import check_leaks
 from tasks.partitions import partition
-from tasks.source import available, fingerprint, read_labels, read_source
+from tasks.source.extent import available, fingerprint
+from tasks.source.rows import read_labels, read_source
 from tests.conftest import DAYS, ROWS, day_file, parcels
 
 

@@ -17,7 +17,7 @@ from tasks.drift.columns import tidy
 from tasks.drift.scores import ks_p_value, score
 from tasks.drift.sketches import KINDS, from_frame, sketch, to_frame, union
 from tasks.partitions import partition
-from tasks.source import read_source
+from tasks.source.rows import read_source
 
 NUMBERS, WORDS = ("x", "few"), ("word",)
 
