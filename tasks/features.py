@@ -1,4 +1,4 @@
-"""Inputs of a model, and what a fitted pipeline predicts from them. Imports no Prefect.
+"""Inputs of a model, and what a fitted model predicts from them. Imports no Prefect.
 
 Numbers are float64, categories strings, and null is NaN in both: scikit-learn's encoders take
 NaN for missing, but None for one more category.
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import Features, ModelConfig
+from tasks.compiled import NoPlan, plan_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,21 +21,33 @@ def inputs_of(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame":
     Raises:
         KeyError: a feature is missing; the message names it.
     """
-    missing = [name for name in features.all if name not in frame.columns]
-    if missing:
-        raise KeyError(f"missing features: {', '.join(missing)}")
+    hold_to_features(frame, features)
     numbers = frame[list(features.numeric)].astype("float64")
     texts = frame[list(features.categorical)].astype(object)
     return numbers.join(texts.where(texts.notna(), np.nan))
 
 
-def predict(pipeline: Any, frame: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
-    """The prediction of each row as float64, in the form that `tasks/targets.py` tells."""
+def hold_to_features(frame: "pd.DataFrame", features: Features) -> None:
+    """Raises KeyError where a feature is missing; the message names it."""
+    if missing := [name for name in features.all if name not in frame.columns]:
+        raise KeyError(f"missing features: {', '.join(missing)}")
+
+
+def predict(model: Any, frame: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """The prediction of each row as float64, in the form that `tasks/targets.py` tells.
+
+    By the model's plan where there is one, else by the model as it is: both say the same to the bit.
+    """
     kind = config.target.kind
     if frame.empty:
         return np.empty((0, len(config.target.classes)) if kind == "multiclass" else 0)
-    inputs = inputs_of(frame, config.features)
+    hold_to_features(frame, config.features)
+    try:
+        plan = plan_of(model, config.features)
+        estimator, inputs = plan.estimator, plan.matrix(frame)
+    except NoPlan:
+        estimator, inputs = model, inputs_of(frame, config.features)
     if kind == "regression":
-        return pipeline.predict(inputs).astype("float64")
-    found = pipeline.predict_proba(inputs).astype("float64")
+        return estimator.predict(inputs).astype("float64")
+    found = estimator.predict_proba(inputs).astype("float64")
     return found[:, 1] if kind == "binary" else found

@@ -12,11 +12,11 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pydantic import TypeAdapter
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RECORD = TypeAdapter(Record)
+BATCH = 1 << 18
+"""Rows that are held at a time by what need not hold all of a partition's."""
 ABANDONED = 3600
 """Seconds after which a temporary file has no writer any more."""
 
@@ -40,7 +42,15 @@ def digest_bytes(content: bytes) -> str:
 
 def digest_file(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(file)
+
+
+def digest_of(file: IO[bytes]) -> str:
+    """Digest of what is left of a file, which need not fit into memory."""
+    found = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        found.update(chunk)
+    return found.hexdigest()
 
 
 def digest_json(value: Any) -> str:
@@ -81,6 +91,13 @@ def replacing(path: UPath | Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _open(path: UPath | Path) -> IO[bytes]:
+    """A file of this machine as it is, any other as a whole; empty where there is none."""
+    if not path.is_file():
+        return io.BytesIO()
+    return path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes())
 
 
 def _upload(draft: Path, path: UPath) -> None:
@@ -170,11 +187,34 @@ class Lake:
         """
         import pandas as pd
 
+        with self._opened(stage, key) as file:
+            return pd.read_parquet(io.BytesIO(file.read()), columns=columns)
+
+    def batches(self, stage: Stage, key: str, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+        """A stage's rows in their order, `BATCH` at a time, for who need not hold them all.
+
+        Raises:
+            MissingPartition, CorruptPartition: see `read`.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._opened(stage, key) as file, pq.ParquetFile(file) as rows:
+            if not rows.metadata.num_rows:
+                yield rows.read(columns)
+            for batch in rows.iter_batches(BATCH, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _opened(self, stage: Stage, key: str) -> "Iterator[IO[bytes]]":
+        """The file of a stage's rows, once it is the one that the record tells of."""
         for pause in (0.1, 0.5, 0.0):  # somebody may be writing it: the file comes first, then its record
             record, path = self.done(stage, key), self.file(stage, key)
-            content = path.read_bytes() if path.is_file() else b""
-            if digest_bytes(content) == record.digest:
-                return pd.read_parquet(io.BytesIO(content), columns=columns)
+            with _open(path) as file:
+                if digest_of(file) == record.digest:
+                    file.seek(0)
+                    yield file
+                    return
             time.sleep(pause)
         raise CorruptPartition(
             f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
@@ -188,11 +228,24 @@ class Lake:
 
     def write_table(self, stage: Stage, key: str, table: "pa.Table") -> str:
         """The same for an Arrow table. Metadata that names library versions is left out of the bytes."""
+        return self.write_batches(stage, key, [table])[1]
+
+    def write_batches(self, stage: Stage, key: str, tables: "Iterable[pa.Table]") -> tuple[int, str]:
+        """The same for tables one after another, each a group of rows of the file; returns the number of rows and the digest.
+
+        There must be one at least, and the first one's types hold for all.
+        """
         import pyarrow.parquet as pq
 
-        with replacing(self.path(stage, key)) as draft:
-            pq.write_table(table.replace_schema_metadata(None), draft, compression="zstd")
-            return digest_file(draft)
+        count, writer = 0, None
+        with replacing(self.path(stage, key)) as draft, ExitStack() as open_files:
+            for table in tables:
+                plain = table.replace_schema_metadata(None)
+                writer = writer or open_files.enter_context(pq.ParquetWriter(draft, plain.schema, compression="zstd"))
+                writer.write_table(plain)
+                count += plain.num_rows
+            open_files.close()
+            return count, digest_file(draft)
 
     def write_record(
         self,

@@ -1,11 +1,18 @@
 """Score a partition with the version that was champion at its as-of, and in its shadow with the challenger and the champion before."""
 
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from tasks.compiled import NoPlan, plan_of
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.features import predict
 from tasks.history import reigns
 from tasks.resources import Resources
 from tasks.stages import Made, NotDue, Step, made_from
 from tasks.targets import prediction_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = 1
 
@@ -30,15 +37,25 @@ def score_former(ref: PartitionRef, res: Resources) -> Made:
 
 
 def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
-    config = res.config
-    frame = res.lake.read(Stage.VALID, ref.key)
-    prediction = predict(res.load(by.version), frame, config)
-    said = prediction_columns(prediction, config.target)
-    scored = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
+    model, features = res.load(by.version), res.config.features
+    with suppress(NoPlan):
+        plan_of(model, features).limit(res.threads)
+    columns = [res.config.key, res.config.time, *features.all]
+    tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
+    rows, digest = res.lake.write_batches(stage, ref.key, tables)
+    return Made(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})
+
+
+def scored(batch: "pa.Table", model: Any, by: Promotion, ref: PartitionRef, res: Resources) -> "pa.Table":
+    """Some rows with what the model says of them."""
+    import pyarrow as pa
+
+    config, frame = res.config, batch.to_pandas()
+    said = prediction_columns(predict(model, frame, config), config.target)
+    found = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
     if res.variant.name:
-        scored["variant"] = res.variant.name
-    digest = res.lake.write_frame(stage, ref.key, scored)
-    return Made(len(scored), digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})
+        found["variant"] = res.variant.name
+    return pa.Table.from_pandas(found, preserve_index=False)
 
 
 def champion_of(ref: PartitionRef, res: Resources) -> Promotion:

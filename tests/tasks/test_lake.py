@@ -39,6 +39,49 @@ def test_twice_the_same_rows_are_the_same_bytes(lake):
     assert first == second
 
 
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_rows_come_and_go_in_batches_without_losing_one(lake, monkeypatch, rows):
+    monkeypatch.setattr("tasks.lake.BATCH", 3)
+    frame = pd.DataFrame({"id": [f"k{i}" for i in range(rows)], "x": [float(i) for i in range(rows)]}).astype(
+        {"id": str}
+    )
+    write(lake, frame)
+    parts = list(lake.batches(Stage.RAW, REF.key))
+    assert [part.num_rows for part in parts] == {0: [0], 1: [1], 7: [3, 3, 1]}[rows]
+    count, digest = lake.write_batches(Stage.VALID, REF.key, parts)
+    lake.write_record(REF, Stage.VALID, version=1, inputs={}, rows=count, digest=digest)
+    pd.testing.assert_frame_equal(lake.read(Stage.VALID, REF.key), frame)
+    assert count == rows
+    assert [c for part in lake.batches(Stage.VALID, REF.key, ["x"]) for c in part.column_names] == ["x"] * len(parts)
+
+
+def test_one_batch_is_written_as_the_same_bytes_as_a_frame(lake):
+    write(lake)
+    before = lake.path(Stage.RAW, REF.key).read_bytes()
+    lake.write_batches(Stage.RAW, REF.key, list(lake.batches(Stage.RAW, REF.key)))
+    assert lake.path(Stage.RAW, REF.key).read_bytes() == before
+
+
+def test_batches_of_a_damaged_file_are_an_error_before_the_first(lake):
+    write(lake)
+    lake.path(Stage.RAW, REF.key).write_bytes(b"something else")
+    with pytest.raises(CorruptPartition, match="is not the file that its record tells of"):
+        next(iter(lake.batches(Stage.RAW, REF.key)))
+
+
+def test_a_batch_that_fails_leaves_what_was_there(lake):
+    write(lake)
+
+    def broken():
+        yield from lake.batches(Stage.RAW, REF.key)
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        lake.write_batches(Stage.RAW, REF.key, broken())
+    pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
+    assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
+
+
 def test_a_writer_that_dies_before_the_rename_leaves_what_was_there(lake):
     write(lake)
 

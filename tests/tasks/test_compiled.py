@@ -1,0 +1,90 @@
+"""A model's plan says what the model says, to the bit, whatever the estimator, the calibration and the rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.calibration import calibrated, response
+from tasks.compiled import NoPlan, plan_of
+from tasks.contracts import Recipe
+from tasks.features import inputs_of, predict
+from tasks.query import sorts_of
+from tasks.selection import fit
+from tasks.targets import outcomes
+from tests.tasks.test_learning import WAYS, config, resources, rows
+
+AS_THEY_ARE = ("logistic_regression", "ridge")
+"""Their encoder scales and imputes."""
+
+
+def fitted(estimator, kind, calibration):
+    made, data = config(kind), rows(kind)
+    model = fit(Recipe("x", estimator, {}), data, resources(made))
+    if calibration == "none":
+        return made, data, model
+    answered = response(model, inputs_of(data, made.features))
+    return made, data, calibrated(model, answered, outcomes(data, made.target), calibration)
+
+
+def as_it_is(model, frame, made):
+    """What the model itself says."""
+    inputs = inputs_of(frame, made.features)
+    if made.target.kind == "regression":
+        return model.predict(inputs).astype("float64")
+    said = model.predict_proba(inputs).astype("float64")
+    return said[:, 1] if made.target.kind == "binary" else said
+
+
+@pytest.mark.parametrize(("estimator", "kind", "calibration"), WAYS)
+def test_a_plan_says_the_same_to_the_bit(estimator, kind, calibration):
+    made, data, model = fitted(estimator, kind, calibration)
+    sorts = sorts_of(data, made) | {
+        "text of Arrow": data.astype({"c": "str"}),
+        "categories": data.astype({"c": "category"}),
+        "numbers in a category": data.assign(c=7),
+        "whole numbers with nulls": data.assign(a=pd.array([1, None] * 300, dtype="Int64")),
+        "truths": data.assign(b=data["b"] > 0.5),
+        "infinities": data.assign(a=np.where(data["b"] > 0.5, np.inf, -np.inf)) if estimator == "xgboost" else data,
+    }
+    for name, part in sorts.items():
+        assert predict(model, part, made).tobytes() == as_it_is(model, part, made).tobytes(), name
+    if estimator in AS_THEY_ARE:
+        with pytest.raises(NoPlan, match="its encoder does Pipeline to numbers"):
+            plan_of(model, made.features)
+    else:
+        assert plan_of(model, made.features) is plan_of(model, made.features)
+
+
+def test_rare_categories_share_a_code_as_when_fitted():
+    """HistGradientBoosting takes 255 of them: of three hundred, the rare ones share one."""
+    made = config()
+    data = rows(count=3000).assign(c=[f"c{i % 300}" if i % 3 else "often" for i in range(3000)])
+    model = fit(Recipe("x", "hist_gradient_boosting", {}), data, resources(made))
+    (codes,) = plan_of(model, made.features).codes
+    assert len(set(codes.known.values())) <= 200 < len(codes.known)
+    assert predict(model, data, made).tobytes() == as_it_is(model, data, made).tobytes()
+
+
+def test_a_model_that_is_fitted_anew_has_a_new_plan():
+    made, data, model = fitted("xgboost", "binary", "none")
+    before = predict(model, data, made)
+    other = data.assign(c=data["c"].map({"x": "u", "y": "v", "z": "w"}), y=1 - data["y"])
+    model.fit(inputs_of(other, made.features), outcomes(other, made.target))
+    assert predict(model, other, made).tobytes() == as_it_is(model, other, made).tobytes()
+    assert predict(model, data, made).tobytes() != before.tobytes()
+
+
+def test_features_without_categories_have_a_plan_too():
+    made = config().model_copy(update={"features": config().features.model_copy(update={"categorical": ()})})
+    data = rows()
+    model = fit(Recipe("x", "xgboost", {}), data, resources(made))
+    assert plan_of(model, made.features).codes == []
+    assert predict(model, data, made).tobytes() == as_it_is(model, data, made).tobytes()
+
+
+def test_fewer_cores_say_the_same():
+    made, data, model = fitted("xgboost", "binary", "sigmoid")
+    before = predict(model, data, made)
+    plan_of(model, made.features).limit(1)
+    assert plan_of(model, made.features).estimator.estimator.get_booster().save_config().count('"nthread":"1"') >= 1
+    assert predict(model, data, made).tobytes() == before.tobytes()
