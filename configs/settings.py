@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     pool: str = Field("evergreen", description="Prefect work pool that the deployments use")
     run_limit: int = Field(4, ge=1, description="flow runs that the worker starts side by side")
     threads: int = Field(2, ge=1, description="cores that one run may use: BLAS, OpenMP, DuckDB, XGBoost")
+    window_rows: int = Field(10_000_000, ge=1, description="rows of a training window without `max_rows`")
+    window_mb: float = Field(
+        0, ge=0, description="memory that a training may plan with; 0: half of what the machine has"
+    )
     git_commit: str = Field("", description="commit to put on records where no .git is at hand (a container)")
     start_timeout: int = Field(600, ge=1, description="seconds that `make up` waits for the servers to answer")
 

@@ -18,9 +18,18 @@ class TrainingWindow(Strict):
     partitions: int | None = Field(None, ge=1, description="newest partitions to learn from; without it all")
     min_partitions: int = Field(1, ge=1, description="a shorter window is an error")
     min_rows: int = Field(1000, ge=1, description="fewer labelled rows to fit on are an error")
+    max_rows: int | None = Field(
+        None, ge=100, description="of more rows a sample of so many is fitted on, drawn by the seed; without it all are"
+    )
     holdout: Duration = Field(
         description="the newest labelled part that judges the challenger and is fitted on only after"
     )
+
+    @model_validator(mode="after")
+    def _a_sample_is_enough(self) -> Self:
+        if self.max_rows is not None and self.max_rows < self.min_rows:
+            raise ValueError(f"a sample of max_rows ({self.max_rows}) would have fewer than min_rows ({self.min_rows})")
+        return self
 
 
 class Range(Strict):

@@ -69,6 +69,7 @@ def carry_out(
     found: dict[str, Outcome] = {}
     if plan.todo:
         until, away = last_moment(plan, res), workers.runner == "dask"
+        res.threads = workers.threads_each(res.settings.threads)
         moment = since or datetime.now(UTC)
         errand = Errand(res.config.name, res.variant, world(res, until), until, res.flow_run, moment, strict, away)
         _OPEN.update({errand.flow_run: res})

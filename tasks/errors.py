@@ -53,6 +53,10 @@ class NotEnoughData(EvergreenError):
     """The window is too short, or holds too few labels or one class only."""
 
 
+class TooMuchData(EvergreenError):
+    """The window is larger than this machine's budget. Set `training.window.max_rows`, or learn from fewer partitions."""
+
+
 class SearchTooSlow(EvergreenError):
     """A search needed more than its time limit. Raise the limit, or lower the number of trials."""
 

@@ -25,7 +25,7 @@ def ingest(ref: PartitionRef, res: Resources) -> Made:
     import pyarrow.compute as pc
 
     guard_against_leaks(ref, res)
-    table = read_source(res.model, ref, res.settings.threads)
+    table = read_source(res.model, ref, res.threads)
     times = table.column(res.config.time)
     outside = pc.sum(pc.or_(pc.less(times, ref.start), pc.greater_equal(times, ref.end))).as_py()
     if outside:
@@ -42,7 +42,7 @@ def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:
     proof = res.lake.root / "leak_checks" / f"{source_digest(res.model)[:16]}.txt"
     if proof.is_file():
         return
-    check_leaks(res.model, ref, res.settings.threads)
+    check_leaks(res.model, ref, res.threads)
     with replacing(proof) as draft:
         draft.write_text(f"no leak found in {ref}\n", encoding="utf-8")
 

@@ -101,7 +101,7 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
         BadData: more labels are faulty than `target.max_bad_share` allows.
     """
     config = res.config
-    labels = read_labels(res.model, ref, res.settings.threads).to_pandas()
+    labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
     moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
     found = sort_labels(labels, rows, config, moment)

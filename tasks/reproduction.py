@@ -12,7 +12,7 @@ from tasks.features import predict
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.training import fit_recipe, fitted_until, learned_from
-from tasks.window import read_rows, window_from
+from tasks.window import rows_to_fit, window_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def reproduce_version(version: Version, res: Resources) -> Reproduction:
     window = window_from(version.model, lineage["window"])
     until, _ = fitted_until(lineage["role"], window, then)
     try:
-        rows = read_rows(then, window, window.start, until)
+        rows = rows_to_fit(then, window, until)
     except MissingPartition as gone:
         raise NotReproducible(f"{version.model} v{version.version} cannot be trained again: {gone}") from gone
     changed = changed_partitions([Learned(**part) for part in lineage["learned"]], rows, window, then)

@@ -57,6 +57,8 @@ class Resources:
 
     def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
         self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
+        self.threads = settings.threads
+        """Cores that may be used now; fewer than the setting where other partitions are worked on beside it."""
         self.lake = Lake(open_root(settings.lake, ROOT), model.name, variant.name, alone=variant.alone)
         self.ledger = Ledger(settings.database, model.name)
         self.claims = Claims(settings.database, self.title, flow_run)

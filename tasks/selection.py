@@ -7,6 +7,7 @@ Each validation part is as long as the holdout and predicted by a fit on what li
 of the label delay: the choice is made as it would have been made then. The holdout is never looked at.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +29,14 @@ from tasks.metrics import row_loss
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes, predict_prior, prior_of
-from tasks.window import hold_to_rules, labelled_blocks, learning_inputs, read_rows
+from tasks.window import hold_to_rules, labelled_blocks, learning_inputs, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
+FITTING = threading.Lock()
+"""A fit takes all cores that the setting allows, so in one process there is one at a time: two would hold each other up."""
 PRIOR, LINEAR_BASELINE = f"{BASELINE}prior", f"{BASELINE}linear"
 
 
@@ -93,7 +96,9 @@ def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> lis
 def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
     """Fit a recipe, without its calibration. The same rows, config and thread count give the same model."""
     pipeline = build_pipeline(recipe, res.config, res.settings.threads)
-    return pipeline.fit(inputs_of(rows, res.config.features), outcomes(rows, res.config.target))
+    inputs, outcome = inputs_of(rows, res.config.features), outcomes(rows, res.config.target)
+    with FITTING:
+        return pipeline.fit(inputs, outcome)
 
 
 def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
@@ -284,7 +289,7 @@ def select_candidate(window: Window, res: Resources) -> Selection:
 def _select(window: Window, res: Resources) -> Selection:
     log = run_log()
     end = window.holdout_start - res.config.target.delay
-    rows = read_rows(res, window, window.start, end)
+    rows = rows_to_fit(res, window, end)
     hold_to_rules(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
     run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
 

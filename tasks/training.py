@@ -15,7 +15,7 @@ from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.selection import fit, foresee, time_splits
 from tasks.targets import outcomes, prior_of
-from tasks.window import hold_to_rules, learning_inputs, read_rows
+from tasks.window import hold_to_rules, learning_inputs, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def make_version(
     """
     config, started = res.config, time.monotonic()
     until, seen = fitted_until(role, window, res)
-    rows = read_rows(res, window, window.start, until)
+    rows = rows_to_fit(res, window, until)
     hold_to_rules(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
     model = fit_recipe(recipe, rows, until, res)
     seconds = time.monotonic() - started

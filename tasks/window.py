@@ -9,6 +9,7 @@ import numpy as np
 from configs.schema import ModelConfig
 from configs.training import TrainingWindow
 from tasks.blocks import block_numbers
+from tasks.budget import hold_to_budget, sampled, share_of
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingPartition, NotEnoughData
 from tasks.labels import read_outcomes
@@ -75,9 +76,12 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
 
     Raises:
         MissingPartition, NotEnoughData: see `choose_window`.
+        TooMuchData: this machine cannot hold it.
     """
     moment = as_of or newest_ref(res).as_of
-    return choose_window(res.config, validity(res), moment, res.config.training.window)
+    window = choose_window(res.config, validity(res), moment, res.config.training.window)
+    hold_to_budget(window, res)
+    return window
 
 
 def validity(res: Resources) -> dict[str, str]:
@@ -97,24 +101,36 @@ def window_from(model: str, record: Mapping[str, Any]) -> Window:
     return Window(model, tuple(record["partitions"]), tuple(record["passed_over"]), **times)
 
 
-def read_rows(res: Resources, window: Window, start: datetime, end: datetime) -> "pd.DataFrame":
+def rows_to_fit(res: Resources, window: Window, end: datetime) -> "pd.DataFrame":
+    """What a model may be fitted on: the window's labelled rows before `end`, or a sample of them as `max_rows` says.
+
+    Raises:
+        MissingPartition: a partition or its labels were never made.
+    """
+    return read_rows(res, window, window.start, end, res.config.training.window.max_rows)
+
+
+def read_rows(
+    res: Resources, window: Window, start: datetime, end: datetime, most: int | None = None
+) -> "pd.DataFrame":
     """Valid rows with time in `[start, end)` whose outcome was known as of the window's moment, oldest first.
+
+    Of more than `most` a sample, drawn by the seed from each partition by its share.
 
     Raises:
         MissingPartition: a partition or its labels were never made.
     """
     import pandas as pd
 
-    config = res.config
-    frames = []
-    for key in window.partitions:
-        ref = res.ref(key)
-        if ref.end <= start or ref.start >= end:
-            continue
-        rows = res.lake.read(Stage.VALID, key)
-        known = read_outcomes(res, key, window.as_of)
+    config, frames = res.config, []
+    refs = [ref for key in window.partitions if (ref := res.ref(key)).end > start and ref.start < end]
+    share = share_of(refs, most, res)
+    for ref in refs:
+        rows = res.lake.read(Stage.VALID, ref.key)
+        known = read_outcomes(res, ref.key, window.as_of)
         joined = rows.merge(known, on=config.key, how="inner", validate="one_to_one")
-        frames.append(joined[(joined[config.time] >= start) & (joined[config.time] < end)])
+        within = joined[(joined[config.time] >= start) & (joined[config.time] < end)]
+        frames.append(sampled(within, ref, share, config.training.seed))
     if not frames:
         raise NotEnoughData(
             f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"

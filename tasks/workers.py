@@ -29,6 +29,10 @@ class Workers:
     dask: str = ""
     """Address of a Dask scheduler, such as tcp://127.0.0.1:8786."""
 
+    def threads_each(self, threads: int) -> int:
+        """Cores for each that runs in this process. Workers of a cluster have their own setting."""
+        return max(1, threads // self.concurrency) if self.runner == "threads" else threads
+
     def chunk(self, seconds: float | None, partitions: int) -> int:
         """How many partitions make one task, from what they take in all."""
         if self.runner == "threads" or not partitions:

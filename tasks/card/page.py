@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from tasks.budget import rows_of
 from tasks.card import plots
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.drift.workspace import project_id
@@ -218,6 +219,12 @@ def limits(training: Training, judged: Version, res: Resources) -> list[str]:
         f"Its evidence is {comparison.blocks} blocks of time. What changes more slowly than that cannot show in the intervals.",
         "A category that training did not see, and a null, count as missing.",
     ]
+    most = config.training.window.max_rows
+    if most and (counted := rows_of(window, res)) > most:
+        found.append(
+            f"It was fitted on a sample of its rows: training.window.max_rows is {most:,}, and the window has {counted:,}; "
+            f"drawn by the seed {config.training.seed} from each partition by its share."
+        )
     if window.passed_over:
         found.append(f"Blocked partitions were passed over: {', '.join(window.passed_over)}.")
     if small and config.gate.segments:

@@ -77,7 +77,7 @@ class Rehearsed(Resources):
         nobody = live.config.promotion.model_copy(update={"approval": False})  # there is no person to ask
         model = replace(live.model, config=live.config.model_copy(update={"retraining": policy, "promotion": nobody}))
         self.model, self.settings, self.flow_run, self.variant = model, live.settings, "", live.variant
-        self.live = live
+        self.live, self.threads = live, live.threads
         self.lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
         self.ledger = ReplayLedger(model.name)
         measured = {} if live.variant.name else measured_live(live.ledger.promotions())
