@@ -1,6 +1,5 @@
 """Blocks of time: rows of one are taken as dependent, another is what a further sample would bring. Imports no Prefect."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +19,18 @@ def block_numbers(times: "pd.Series", every: Every, zone: str) -> np.ndarray:
     return local.dt.to_period(freq).astype("int64").to_numpy()
 
 
-def block_names(times: "pd.Series", every: Every, zone: str) -> np.ndarray:
-    """The block of each row by its name as a partition's (`2013-05-14`); names sort as the blocks do."""
+def block_categories(times: "pd.Series", every: Every, zone: str) -> "pd.Categorical":
+    """The block of each row by its name as a partition's (`2013-05-14`), as one of those that occur; they ascend."""
     import pandas as pd
 
-    _, first, position = np.unique(block_numbers(times, every, zone), return_index=True, return_inverse=True)
+    position, numbers = pd.factorize(block_numbers(times, every, zone), sort=True)
+    first = np.full(len(numbers), len(position))
+    np.minimum.at(first, position, np.arange(len(position)))
     local = pd.DatetimeIndex(times.iloc[first]).tz_convert("UTC" if every == "H" else zone).tz_localize(None)
-    starts: list[datetime] = [floor(moment.to_pydatetime(), every) for moment in local]
-    return (
-        np.array([format_key(start, every) for start in starts], dtype=str)[position]
-        if len(first)
-        else np.empty(0, str)
-    )
+    names = [format_key(floor(moment.to_pydatetime(), every), every) for moment in local]
+    return pd.Categorical.from_codes(position, names, ordered=True)
+
+
+def block_names(times: "pd.Series", every: Every, zone: str) -> np.ndarray:
+    """The same as text, `(rows,)`."""
+    return np.asarray(block_categories(times, every, zone), dtype=str)

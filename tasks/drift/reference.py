@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from upath import UPath
 
 from configs.schema import ModelConfig
-from tasks.blocks import block_names
+from tasks.blocks import block_categories
 from tasks.contracts import PartitionRef, Promotion, Stage, Version
 from tasks.drift.columns import PREDICTION, methods, texts
 from tasks.drift.sketches import Sketch, from_frame, sketch, to_frame
@@ -138,7 +138,7 @@ def _predictions(ref: PartitionRef, version: Version, champion: Promotion, res: 
 
 
 def _sketch_predictions(rows: "pd.DataFrame", config: ModelConfig) -> Sketch:
-    blocks = block_names(rows[config.time], config.monitoring.block, config.partition.timezone)
+    blocks = block_categories(rows[config.time], config.monitoring.block, config.partition.timezone)
     return sketch(rows, blocks, (PREDICTION,), texts(config))
 
 

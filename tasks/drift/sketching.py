@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 
 from configs.schema import ModelConfig
-from tasks.blocks import block_names
+from tasks.blocks import block_categories
 from tasks.contracts import PartitionRef, Stage
 from tasks.drift.sketches import Sketch, from_frame, sketch, to_frame, union
 from tasks.lake import digest_json
 from tasks.resources import Resources
 from tasks.stages import Made, Step, advance, made_from
 
-VERSION = 1
+VERSION = 2
 
 
 def sketch_partition(ref: PartitionRef, res: Resources) -> Made:
     """Count every feature of the partition by block of time."""
     config = res.config
     frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
-    blocks = block_names(frame[config.time], config.monitoring.block, config.partition.timezone)
+    blocks = block_categories(frame[config.time], config.monitoring.block, config.partition.timezone)
     found = sketch(frame, blocks, config.features.all, config.features.categorical)
     digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(found))
     return Made(len(frame), digest, {"blocks": len(found.blocks)})

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from configs.schema import ModelConfig
-from tasks.blocks import block_names
+from tasks.blocks import block_categories
 from tasks.contracts import ColumnDrift, Promotion, Stage
 from tasks.drift.alarms import check
 from tasks.drift.reference import home, kept, keys_between, made_of, without
@@ -74,7 +74,7 @@ def sketch_outcomes(labelled: "pd.DataFrame", config: ModelConfig) -> Sketch:
     text = config.target.kind != "regression"
     if config.target.kind == "binary":
         values = values.astype("float64").map("{:g}".format)
-    blocks = block_names(labelled[config.time], config.monitoring.block, config.partition.timezone)
+    blocks = block_categories(labelled[config.time], config.monitoring.block, config.partition.timezone)
     return sketch(pd.DataFrame({TARGET: values}), blocks, (TARGET,), (TARGET,) if text else ())
 
 

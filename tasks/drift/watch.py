@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 
 from configs.monitoring import Monitoring
-from tasks.blocks import block_names
+from tasks.blocks import block_categories
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated
 from tasks.drift.columns import PREDICTION, methods, texts
@@ -42,7 +42,7 @@ def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:
     config = res.config
     features = read_sketches([ref.key], res)
     scored = res.lake.read(Stage.PREDICTIONS, ref.key, [config.time, PREDICTION])
-    blocks = block_names(scored[config.time], config.monitoring.block, config.partition.timezone)
+    blocks = block_categories(scored[config.time], config.monitoring.block, config.partition.timezone)
     said = sketch(scored, blocks, (PREDICTION,), texts(config))
     return Sketch(features.blocks, features.rows, {**features.columns, **said.columns})
 

@@ -13,6 +13,7 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from configs.load import load_model
 from tasks.blocks import block_names
+from tasks.drift import sketches
 from tasks.drift.columns import tidy
 from tasks.drift.scores import ks_p_value, score
 from tasks.drift.sketches import KINDS, from_frame, sketch, to_frame, union
@@ -192,6 +193,32 @@ def test_odd_columns_are_counted_to_the_row_and_come_back_from_disk(name, tmp_pa
     same(from_frame(pd.read_parquet(tmp_path / "s.parquet")), found)
     again = union([found, found])
     assert again.columns["x"].counts.sum() == 2 * column.counts.sum()
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_long_column_of_few_numbers_is_counted_as_row_by_row(monkeypatch, odd):
+    """Half-degrees, with nulls, infinities and, in a mixed column, text; counts are the same, and bins to rounding."""
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(60, 20, 50_000) * 2) / 2
+    x[::11], x[::17], x[::1001] = np.nan, np.inf, -1e300
+    held = pd.DataFrame({"x": pd.Series(x, dtype=object).where(rng.random(50_000) > 0.001, "?") if odd else x})
+    days = np.repeat([f"2013-01-{d:02d}" for d in range(1, 11)], 5_000)
+    fast = sketch(held, days, ["x"], [])
+    monkeypatch.setattr(sketches, "repeats", lambda _: False)
+    slow = sketch(held, days, ["x"], [])
+    same(fast, slow)
+    assert (fast.columns["x"].other.sum(axis=0) > 0).tolist() == [True, True, odd]
+
+
+def test_numbers_that_share_a_bin_have_its_mean_whichever_way_they_are_counted(monkeypatch):
+    x = np.repeat([0.0, 1.0, 2.0, 1000.0, 1000.001], 10_000)
+    held, day = pd.DataFrame({"x": x}), np.full(len(x), "2013-01-01")
+    fast = sketch(held, day, ["x"], []).columns["x"]
+    monkeypatch.setattr(sketches, "repeats", lambda _: False)
+    slow = sketch(held, day, ["x"], []).columns["x"]
+    assert fast.counts.tolist() == slow.counts.tolist() == [[10_000, 10_000, 10_000, 20_000]]
+    assert fast.values == pytest.approx(slow.values, rel=1e-12)
+    assert fast.values[-1] == pytest.approx(1000.0005, rel=1e-9)
 
 
 def same(one, two) -> None:
