@@ -1,6 +1,6 @@
 """What is known of a model's partitions, read from records and ledger: for pages, tables and the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,17 @@ class PartitionSummary:
     never: int | None = None
 
 
-def summarise(res: Resources) -> list[PartitionSummary]:
-    """Every partition that was ever ingested, oldest first."""
+def summarise(res: Resources, keys: Collection[str] | None = None, judged: bool = True) -> list[PartitionSummary]:
+    """Some partitions that were ingested, or all of them, oldest first.
+
+    Without `judged` nothing is said of decay and of trust in estimates, which take a bootstrap for each.
+    """
     facts = [f for f in res.ledger.facts() if f.kind != "alias"]
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     return [
-        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions) for key in res.lake.keys(Stage.RAW)
+        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, judged)
+        for key in res.lake.keys(Stage.RAW)
+        if keys is None or key in keys
     ]
 
 
@@ -57,7 +62,9 @@ def chosen(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> Decision
     return next((d for d in reversed(made) if d.action == "retrain"), made[-1] if made else None)
 
 
-def _summary(key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision]) -> PartitionSummary:
+def _summary(
+    key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision], judged: bool
+) -> PartitionSummary:
     """One row, from the records of the partition's stages."""
     records = {stage: r for stage in Stage if (r := res.lake.record(stage, key))}
     data = {stage: r.data for stage, r in records.items() if r.status == "done"}
@@ -65,7 +72,7 @@ def _summary(key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mappi
     measured, loss = data.get(Stage.PERFORMANCE, {}), res.config.target.judged_by
     metrics, bounds = measured.get("metrics", {}), measured.get("intervals", {}).get(loss)
     estimated = data.get(Stage.ESTIMATES, {}).get("metrics", {})
-    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured else None
+    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured and judged else None
     return PartitionSummary(
         key=key,
         rows=valid.rows if valid and valid.status == "done" else None,
@@ -82,7 +89,7 @@ def _summary(key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mappi
         interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
         estimate=estimated.get(loss),
         estimated_auc=estimated.get("roc_auc"),
-        trust=_trust(key, estimated.get(loss), decay, res),
+        trust=_trust(key, estimated.get(loss), decay, res) if judged else "",
         decay=decay,
         pending=measured.get("pending"),
         never=measured.get("never"),

@@ -13,18 +13,21 @@ from tasks.resources import Resources
 from tasks.signals import snapshot_url
 from tasks.summary import PartitionSummary, summarise
 
+NEWEST = 100
+"""Partitions that a table or picture over time shows."""
+
 
 def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
     """The page and the tables of a `process` run; returns the headline."""
     name, keys = res.config.name, [p.partition for p in passages]
-    shown = [s for s in summarise(res) if s.key in keys]
+    shown = summarise(res, keys, judged=False)
     drifted = [f"- {f.partition}: {f.kind}: {f.payload['told']}, fact `{f.id}` sent" for s in shown for f in s.facts]
     links = [link for key in keys[-12:] for link in _links(res, key)]
     body = [*step_table(passages[-40:]), "", *_whys(passages[-40:]), "", *drifted, *links]
     create_table_artifact(
         [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
     )
-    _publish_drift(res, keys)
+    _publish_drift(res, [p.partition for p in passages if ("watch", "made") in {step[:2] for step in p.steps}])
     return publish_page(res, "process", process_headline(name, passages), body)
 
 
@@ -76,7 +79,7 @@ def _links(res: Resources, key: str) -> list[str]:
 
 
 def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
-    """The drift table of each partition of a run, so that the artifact's history is the model's; the newest dozen of many."""
+    """The drift table of each partition that a run has watched, so that the artifact's history is the model's; the newest dozen of many."""
     records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
     for newest in records[-12:]:
         share, version, note = newest.data["share"], newest.data["version"], newest.data["note"]
@@ -106,7 +109,7 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
 def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     """The page and the table of an `assess` run; returns the headline."""
     name, made = res.config.name, [p.partition for p in passages if p.made]
-    shown = [s for s in summarise(res) if s.loss is not None]
+    shown = [s for s in summarise(res, res.lake.keys(Stage.PERFORMANCE)[-NEWEST:]) if s.loss is not None]
     line = f"{name}: {_count(made)} assessed." if made else f"{name}: no new outcomes; everything known is assessed."
     if made and shown:
         new = shown[-1]
@@ -117,7 +120,7 @@ def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
     create_table_artifact(
         [performance_row(s, res) for s in shown],
         key=page_key(name, "performance"),
-        description=f"{name}: performance by partition, realised and estimated",
+        description=f"{name}: performance of the newest {len(shown)} partitions, realised and estimated",
     )
     if made and shown:
         publish_picture(res, shown)

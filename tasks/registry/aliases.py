@@ -55,7 +55,20 @@ class Registry(Versions):
                 insistently(tag)
 
     def alias(self, name: str = CHAMPION) -> str | None:
-        """The version that an alias points at; search results and versions do not tell."""
+        """The version that an alias points at; search results and versions do not tell.
+
+        Every `process` run asks this, and most need nothing else of MLflow, whose import takes longer than all the rest of them.
+        So a server that needs no credentials is asked by its REST API.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        if self.plain:
+            found = self.ask("registered-models/get", name=self.model).get("registered_model", {}).get("aliases", [])
+            return next((str(one["version"]) for one in found if one["alias"] == name), None)
+        return self._alias_by_client(name)
+
+    def _alias_by_client(self, name: str) -> str | None:
         from mlflow.exceptions import MlflowException
 
         with self.answers():

@@ -1,11 +1,17 @@
 """One MLflow server: its client, its errors as ours, and writes that another process makes too."""
 
 import functools
+import json
+import os
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from configs.settings import silence_vendors
 from tasks.errors import EvergreenError, RegistryUnavailable, UnknownVersion
@@ -15,6 +21,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+ANSWER = 20
+"""Seconds within which a server must answer a plain question."""
 
 
 class Connection:
@@ -30,6 +38,35 @@ class Connection:
 
         mlflow.set_tracking_uri(self.uri)
         return mlflow.MlflowClient(self.uri)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a server that asks for no credentials: none of MLflow's variables for them is set."""
+        wanted = (name for name in os.environ if name.startswith("MLFLOW_TRACKING_") and name != "MLFLOW_TRACKING_URI")
+        return self.uri.startswith("http") and not any(wanted)
+
+    def ask(self, path: str, **parameters: str) -> dict[str, Any]:
+        """What the server's REST API says of something; empty where there is no such thing.
+
+        Raises:
+            RegistryUnavailable: it does not answer.
+        """
+        url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=ANSWER) as answer:  # noqa: S310  (http or https, see `plain`)
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                return {}
+            raise self._silent(error) from error
+        except (OSError, ValueError) as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: Exception) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"MLflow at {self.uri} does not answer ({type(error).__name__}). Start it with `make up`, or set "
+            f"MLFLOW_TRACKING_URI; then run the same again, nothing was changed"
+        )
 
     @contextmanager
     def answers(self, what: str = "") -> Iterator[None]:
@@ -48,10 +85,7 @@ class Connection:
                     f"or name another"
                 ) from error
             if "API request to" in str(error) or "Connection" in str(error):
-                raise RegistryUnavailable(
-                    f"MLflow at {self.uri} does not answer ({type(error).__name__}). Start it with `make up`, or set "
-                    f"MLFLOW_TRACKING_URI; then run the same again, nothing was changed"
-                ) from error
+                raise self._silent(error) from error
             raise
 
 

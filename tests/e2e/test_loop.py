@@ -1,72 +1,25 @@
 """The whole loop on real servers: a copy of the repository, a model added to it, and a drift that retrains it by itself."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from configs.settings import ROOT
 from ops.supervision import marked
-from tests.conftest import MODEL_YAML, free_port
+from tests.conftest import MODEL_YAML
+from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
-PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
-
-
-class Copy:
-    """A repository of its own with its own stack, driven from the command line as a user would."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY")}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
-        self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"
-        self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
-        self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
-
-    def run(self, *command: str) -> str:
-        """Run a command of the repository's environment to its end; fails with its output."""
-        done = subprocess.run(
-            [str(self.folder / ".venv" / "bin" / command[0]), *command[1:]],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
-
-    def deployment(self, name: str, **parameters: str) -> None:
-        given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
-        self.run("prefect", "deployment", "run", name, "--watch", *given)
-
-    def ask(self, path: str, body: dict) -> list[dict]:
-        request = urllib.request.Request(
-            f"{self.prefect}/api/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def runs_of(self, flow: str) -> list[dict]:
-        return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
 
 
 @pytest.fixture(scope="module")
 def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     """The repository with the tiny model beside flights, its stack up; stopped afterwards."""
     folder = tmp_path_factory.mktemp("copy")
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, folder / part)
-    (folder / ".venv").symlink_to(sys.prefix)
     made = Copy(folder)
     made.run("python", "-m", "ops.new_model", "tiny")
     for sql in ("source.sql", "labels.sql"):
@@ -119,11 +72,20 @@ def test_drift_retrains_by_event_and_automation_alone(living):
     assert run["parameters"]["fact"] in status
     assert "retrained" in status
     assert [r["parameters"]["model"] for r in living.runs_of("retrain")] == ["tiny"]
-    with urllib.request.urlopen(
-        f"{living.mlflow}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=30
-    ) as answer:
-        aliases = {a["alias"]: a["version"] for a in json.load(answer)["registered_model"]["aliases"]}
-    assert int(aliases["champion"]) > 1
+    alias, by_client, champion = living.run("python", "-c", ALIASES).split()
+    assert alias == by_client == champion
+    assert int(champion) > 1
+
+
+ALIASES = """
+from tasks.registry import Registry
+from tasks.resources import open_resources
+res = open_resources("tiny")
+assert res.registry.plain
+assert res.registry.alias("challenger") == res.registry._alias_by_client("challenger")
+assert Registry(res.registry.uri, "nobody", res.registry.cache).alias() is None
+print(res.registry.alias(), res.registry._alias_by_client("champion"), res.ledger.champion().version)
+"""
 
 
 BURST = """

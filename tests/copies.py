@@ -1,0 +1,57 @@
+"""Copies of the repository with stacks of their own, as a user would have them: for tests of the whole, and for benchmarks."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from configs.settings import ROOT
+from tests.conftest import free_port
+
+PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
+
+
+class Copy:
+    """A repository of its own with its own stack, driven from the command line as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        """Copy what a clone has, but for data and tests, into a folder that is there."""
+        self.folder = folder
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, folder / part)
+        (folder / ".venv").symlink_to(sys.prefix)
+        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
+        self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"
+        self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
+        self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
+
+    def run(self, *command: str) -> str:
+        """Run a command of the repository's environment to its end; fails with its output."""
+        done = subprocess.run(
+            [str(self.folder / ".venv" / "bin" / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def deployment(self, name: str, **parameters: str) -> None:
+        given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
+        self.run("prefect", "deployment", "run", name, "--watch", *given)
+
+    def ask(self, path: str, body: dict) -> list[dict]:
+        request = urllib.request.Request(
+            f"{self.prefect}/api/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def runs_of(self, flow: str) -> list[dict]:
+        return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
