@@ -1,47 +1,79 @@
-"""Run every benchmark and print its ratio: python -m benchmarks [subject ...]."""
+"""Measure Evergreen beside the libraries underneath.
+
+    python -m benchmarks             every ratio, in some ten minutes; writes docs/benchmarks.md and docs/benchmarks.json
+    python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
+
+Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, training, validation.
+Studies, which print tables of their own: backfill, drift, elec2, gate, policy, replay.
+"""
 
 import importlib
-import pkgutil
 import sys
+import time
 
 from rich.console import Console
 from rich.table import Table
 
-import benchmarks
+from benchmarks.harness import Row
+from benchmarks.results import write
+from benchmarks.site import opened
 from configs.settings import silence_vendors
 
-NOT_SUBJECTS = {"harness", "__main__"}
+RATIOS = (
+    "bootstrap",
+    "ingest",
+    "validation",
+    "monitoring",
+    "growth",
+    "pipeline",
+    "reaction",
+    "training",
+    "scoring",
+)
+STUDIES = ("backfill", "drift", "elec2", "gate", "policy", "replay")
 
 
 def main() -> int:
     console = Console(highlight=False)
-    known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in NOT_SUBJECTS]
-    unknown = set(sys.argv[1:]) - set(known)
-    if unknown:
-        console.print(f"error: no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    asked = sys.argv[1:]
+    if unknown := set(asked) - {*RATIOS, *STUDIES}:
+        console.print(f"error: no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((*RATIOS, *STUDIES))}")
         return 2
     silence_vendors()
-    table = Table("subject", "against", "ours, CPU s", "theirs, CPU s", "ratio", "range of ratios", box=None)
-    for name in sys.argv[1:] or known:
-        subject = importlib.import_module(f"benchmarks.{name}")
-        with console.status(name):
-            if hasattr(subject, "report"):  # rates, not ratios of time
+    began, found = time.monotonic(), []
+    with opened():
+        for name in asked or RATIOS:
+            subject = importlib.import_module(f"benchmarks.{name}")
+            if name in STUDIES:
                 subject.report(console)
                 continue
-            rows = subject.rows()
-        for row in rows:
-            low, high = row.spread
-            table.add_row(
-                row.subject,
-                row.against,
-                f"{row.ours:.2f}",
-                f"{row.theirs:.2f}",
-                f"{row.ratio:.2f}",
-                f"{low:.2f}-{high:.2f}",
-            )
-    if table.row_count:
-        console.print(table)
+            with console.status(f"{name} ({time.monotonic() - began:.0f} s so far)"):
+                rows = subject.rows()
+            found += rows
+            for row in rows:
+                console.print(told(row))
+    if found:
+        console.print(table(found))
+    if not asked:
+        write(found, time.monotonic() - began)
+        console.print("Written: docs/benchmarks.md and docs/benchmarks.json")
     return 0
+
+
+def told(row: Row) -> str:
+    return f"{row.subject}: {row.ratio:.2f} x {row.against}"
+
+
+def table(rows: list[Row]) -> Table:
+    """Every comparison, and whether its aim is reached."""
+    shown = Table("subject", "against", "ours", "theirs", "ratio", "spread", "aim", "", box=None)
+    for row in rows:
+        low, high = row.spread
+        aim = "" if row.aim is None else f"{row.aim:.3g}"
+        met = {None: "", True: "met", False: "MISSED"}[row.met]
+        values = f"{row.ours:.3g} {row.unit}", f"{row.theirs:.3g}", f"{row.ratio:.3g}", f"{low:.3g}-{high:.3g}"
+        shown.add_row(row.subject, row.against, *values, aim, met)
+    return shown
 
 
 if __name__ == "__main__":

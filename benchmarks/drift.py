@@ -33,9 +33,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, wasserstein_distance
 
 from benchmarks.gate import shown
+from benchmarks.preset import preset
 from configs.monitoring import Method
 from configs.schema import ModelConfig
-from configs.settings import silence_vendors
 from tasks.blocks import block_names
 from tasks.contracts import Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
@@ -207,22 +207,6 @@ def _distance(then: Column, now: Column) -> float:
 def spread(column: Column) -> float:
     """The standard deviation of a column of numbers."""
     return float(np.sqrt(np.cov(column.values, aweights=column.total, ddof=0)))
-
-
-def preset(reference: "pd.DataFrame", current: "pd.DataFrame", words: Sequence[str]) -> set[str]:
-    """The columns that Evidently's preset itself flags, which takes seconds."""
-    silence_vendors()
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    numbers = [name for name in reference if name not in words]
-    definition = DataDefinition(numerical_columns=numbers, categorical_columns=list(words))
-    frames = [f.reset_index(drop=True).astype(dict.fromkeys(words, object)) for f in (current, reference)]
-    sides = [Dataset.from_pandas(f, data_definition=definition) for f in frames]
-    with np.errstate(all="ignore"):  # correlations of constant columns, in plots only
-        metrics = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
-    found = [(m["config"], m["value"]) for m in metrics if "column" in m["config"]]
-    return {how["column"] for how, value in found if value >= how["threshold"]}
 
 
 def hold_to_originals(year: Year, rules: Rules) -> None:

@@ -1,0 +1,41 @@
+"""Ingest of a month of flights by its SQL, beside DuckDB's own API writing the same query to parquet."""
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.generated import model
+from benchmarks.harness import Row, here, in_turns, row
+from configs.settings import load_settings
+from tasks.ingestion import ingest
+from tasks.resources import Resources
+from tasks.source.files import source_files
+
+MONTH = "2013-05"
+
+
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        res = Resources(model(), load_settings().model_copy(update={"lake": f"{folder}/lake"}))
+        ref = res.ref(MONTH)
+        files = source_files(res.model, ref)
+        target = Path(folder) / "plain.parquet"
+
+        def plain() -> None:
+            with duckdb.connect(config={"threads": res.settings.threads}) as con:
+                con.execute("SET TimeZone = 'UTC'")
+                for name, paths in files.items():
+                    con.execute(f"CREATE VIEW {name} AS FROM read_parquet({[str(p) for p in paths]})")
+                query = res.model.source_sql.strip().rstrip(";")
+                con.execute(
+                    f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)",
+                    {"start": ref.start, "end": ref.end},
+                )
+
+        found = in_turns(here(lambda: ingest(ref, res)), here(plain))
+        assert res.lake.file("raw", MONTH).is_file()  # type: ignore[arg-type]
+        assert duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchall()[0][0] == len(
+            __import__("pandas").read_parquet(res.lake.path("raw", MONTH))  # type: ignore[arg-type]
+        )
+    return [row(f"ingest of flights {MONTH} by SQL", "DuckDB copying the query to parquet", *found, aim=1.3)]

@@ -1,0 +1,125 @@
+"""A drift check of a million rows of 20 columns against a stored reference, beside Evidently's preset, scipy and plain histograms.
+
+Ours counts the rows into sketches by day, scores them, and says which scores are beyond chance; a page is not made. The reference is
+stored, so its own counting is not ours to pay: Evidently and scipy need its rows.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import wasserstein_distance
+
+from benchmarks.checked import COLUMNS, checked, counted
+from benchmarks.generated import features, flights, model
+from benchmarks.harness import Row, apart, here, in_turns, row
+from benchmarks.preset import preset
+from tasks.drift.sketches import Sketch, to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS, ROUNDS, BINS = 1_000_000, 3, 4096
+SMALL = 10_000
+
+
+def rows() -> list[Row]:
+    reference, current = flights(ROWS, 0, ("2013-01",)), flights(ROWS, 1, ("2013-02",))
+    stored = counted(reference)
+    there = {n: reference[n].to_numpy() for n in features(COLUMNS)}
+    subject = f"drift check, {COLUMNS} columns, 1M rows against a stored reference"
+    mine = here(lambda: checked(stored, current))
+    ours, scipys, histograms = in_turns(
+        mine, here(lambda: by_scipy(there, current)), here(lambda: by_histograms(there, current)), rounds=ROUNDS
+    )
+    (theirs,) = in_turns(here(lambda: preset(*wanted(reference, current))), rounds=1, warm=False)
+    hold_to_same_scores(stored, current, there)
+    return [
+        row(subject, "Evidently's preset", ours[:1], theirs, 1 / 50),
+        row(subject, "scipy on the rows", ours, scipys, 1 / 5),
+        row(subject, f"NumPy histograms of {BINS} bins", ours, histograms, 2.0),
+        small(),
+    ]
+
+
+def by_scipy(reference: Mapping[str, np.ndarray], current: "pd.DataFrame") -> dict[str, float]:
+    """Evidently's two statistics by scipy from the rows of both sides."""
+    return {n: _distance(there, current[n].to_numpy()) for n, there in reference.items()}
+
+
+def _distance(there: np.ndarray, now: np.ndarray) -> float:
+    if there.dtype.kind == "f":
+        there, now = there[np.isfinite(there)], now[np.isfinite(now)]
+        return float(wasserstein_distance(there, now) / max(there.std(), 0.001))
+    import pandas as pd
+
+    shares = pd.concat([pd.Series(s).value_counts(normalize=True) for s in (there, now)], axis=1).fillna(0)
+    return float(jensenshannon(*shares.to_numpy().T))
+
+
+def by_histograms(reference: Mapping[str, np.ndarray], current: "pd.DataFrame") -> dict[str, float]:
+    """The same from histograms of both sides, the least that arithmetic on rows can cost; text by its counts."""
+    found = {}
+    for name, there in reference.items():
+        now = current[name].to_numpy()
+        if there.dtype.kind != "f":
+            found[name] = _distance(there, now)
+            continue
+        low, high = min(np.nanmin(there), np.nanmin(now)), max(np.nanmax(there), np.nanmax(now))
+        sides = [np.histogram(side, BINS, (low, high))[0] for side in (there, now)]
+        shares = [np.cumsum(side) / side.sum() for side in sides]
+        found[name] = float(np.abs(shares[0] - shares[1]).sum() * (high - low) / BINS / max(np.nanstd(there), 0.001))
+    return found
+
+
+def wanted(reference: "pd.DataFrame", current: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]":
+    names = features(COLUMNS)
+    return reference[names], current[names], model().config.features.categorical
+
+
+def hold_to_same_scores(stored: Sketch, current: "pd.DataFrame", there: Mapping[str, np.ndarray]) -> None:
+    """See that our scores are scipy's.
+
+    Raises:
+        AssertionError: one is further away than the sketches' fineness explains.
+    """
+    said = by_scipy(there, current)
+    found = {a.column: a.score for a in checked(stored, current).alarms if a.kind in ("wasserstein", "jensenshannon")}
+    off = {n: (found[n], said[n]) for n in said if abs(found[n] - said[n]) > 0.002 + 0.02 * said[n]}
+    assert not off, f"ours and scipy's: {off}"
+
+
+def small() -> Row:
+    """Ten thousand rows of a month, imports and reading of files included."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference, current = flights(SMALL, 0, ("2013-01",)), flights(SMALL, 1, ("2013-02",))
+        names = [*features(COLUMNS), model().config.time]
+        paths = {name: f"{folder}/{name}.parquet" for name in ("reference", "current", "stored")}
+        reference[names].to_parquet(paths["reference"])
+        current[names].to_parquet(paths["current"])
+        to_frame(counted(reference)).to_parquet(paths["stored"])
+        ours, theirs = in_turns(apart(OURS.format(**paths)), apart(THEIRS.format(**paths)), rounds=ROUNDS)
+    return row(
+        f"drift check, {COLUMNS} columns, 10k rows, imports included",
+        "Evidently's preset, imports included",
+        ours,
+        theirs,
+        1 / 5,
+    )
+
+
+OURS = """
+import pandas as pd
+from tasks.drift.sketches import from_frame
+from benchmarks.checked import checked
+checked(from_frame(pd.read_parquet({stored!r})), pd.read_parquet({current!r}))
+"""
+THEIRS = """
+import pandas as pd
+from benchmarks.preset import preset
+words = ["origin", "carrier", "dest"]
+sides = [pd.read_parquet(path).drop(columns="sched_dep") for path in ({reference!r}, {current!r})]
+preset(*sides, words)
+"""

@@ -1,0 +1,116 @@
+"""Flow runs through real deployments and a real worker, beside plain scripts that do the same without Prefect.
+
+A run's CPU is that of the process that the worker starts for it, with its children. Plain scripts call the same functions one after
+another: no tasks, no server, no artifacts; pages, MLflow runs and the model card are made in both.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.harness import Row, Spent, in_turns, row, tree
+from benchmarks.site import NEXT, Site, site
+
+ROUNDS = 3
+QUIET = """
+from configs.settings import silence_vendors
+silence_vendors()
+"""
+PROCESS = f"""{QUIET}
+from tasks.passing import pass_through
+from tasks.resources import open_resources
+from tasks.steps import PROCESS
+res = open_resources("flights")
+ref = res.ref("{NEXT}")
+with res.claims.hold(ref.key):
+    print(pass_through(ref, PROCESS, res))
+"""
+TRAIN = f"""{QUIET}
+from tasks.card.page import publish_card
+from tasks.rehearsal import rehearsal
+from tasks.replay.play import train
+from tasks.resources import open_resources
+res = open_resources("flights")
+with rehearsal():
+    training = train(res.ref("{NEXT}").as_of, "benchmark", res)
+    publish_card(training, res)
+"""
+VENDORS = f"""{QUIET}
+from benchmarks.vendors import month
+month("{NEXT}")
+"""
+MADE = ("raw", "valid", "quarantine", "sketches", "predictions", "estimates", "monitoring", "shadow", "former")
+"""Stages of `process`."""
+
+
+def rows() -> list[Row]:
+    made = site()
+    made.deployment("process/flights", partition=NEXT)
+    made.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
+    process = in_turns(
+        deployed(made, "process/flights", forget, partition=NEXT), plain(made, PROCESS, forget), rounds=ROUNDS
+    )
+    moment = "2013-05-02T00:00:00-04:00"
+    train = in_turns(deployed(made, "train/flights", as_of=moment), plain(made, TRAIN), rounds=ROUNDS)
+    both = [[_sum(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(process, train, strict=True)]
+    vendors = in_turns(plain(made, VENDORS, forget), rounds=ROUNDS)[0]
+    made.deployment("process/flights", partition=NEXT)
+    fresh, imported = in_turns(
+        deployed(made, "process/flights", partition=NEXT), plain(made, "import prefect"), rounds=ROUNDS
+    )
+    return [
+        row(
+            "pipeline: process and train of flights, through deployments",
+            "the same functions in a plain script",
+            *both,
+            1.25,
+        ),
+        row("a `process` run that finds everything fresh", "import prefect", fresh, imported, 2.0),
+        row(
+            "a `process` run of a month of flights",
+            "importing and calling its vendors in one script",
+            process[0],
+            vendors,
+            1.15,
+        ),
+    ]
+
+
+def _sum(one: Spent, other: Spent) -> Spent:
+    return Spent(one.wall + other.wall, one.cpu + other.cpu, max(one.mb, other.mb))
+
+
+def forget(made: Site) -> None:
+    """Remove what `process` makes of the month, so that it is made again."""
+    for stage in MADE:
+        for path in (made.folder / "data" / "lake" / "flights" / stage).glob(f"{NEXT}.*"):
+            path.unlink()
+
+
+def deployed(
+    made: Site, name: str, before: Callable[[Site], None] = lambda _: None, **parameters: str
+) -> Callable[[], Spent]:
+    """Run a deployment by the worker; the command that it starts counts what it takes."""
+
+    def measured() -> Spent:
+        before(made)
+        file = made.folder / "spent.json"
+        file.unlink(missing_ok=True)
+        command = f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine"
+        given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
+        made.run("prefect", "deployment", "run", name, "--watch", "--job-variable", f"command={command}", *given)
+        return Spent(**json.loads(Path(file).read_text()))
+
+    return measured
+
+
+def plain(made: Site, code: str, before: Callable[[Site], None] = lambda _: None) -> Callable[[], Spent]:
+    """Run some lines of Python in the copy."""
+    run = tree([sys.executable, "-c", code], made.environment, made.folder)
+
+    def measured() -> Spent:
+        before(made)
+        return run()
+
+    return measured

@@ -1,0 +1,84 @@
+"""From a drift event to the first line of its retraining, beside Prefect's minimum: an event that starts a flow with nothing in it.
+
+Both go through the same server, automation and worker, one after another, ten times. The events tell of facts that the ledger does
+not have: the retraining begins, finds that, and ends; when it began is what counts.
+"""
+
+import sys
+import time
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from benchmarks.harness import Row, Spent, row
+from benchmarks.site import NEXT, Site, site
+
+ROUNDS, PATIENCE = 10, 120
+EMPTY = """
+  - name: benchmark
+    entrypoint: benchmarks/empty.py:empty
+    work_pool: *pool
+    triggers:
+      - type: event
+        enabled: true
+        name: benchmark
+        expect: [benchmark.empty]
+        match: {prefect.resource.id: benchmark}
+        for_each: [prefect.resource.id, benchmark.number]
+        posture: Reactive
+        threshold: 1
+        within: 30
+"""
+EMIT = """
+from prefect.events import emit_event
+print(emit_event(event={event!r}, resource={resource!r}, payload={payload!r}).occurred.isoformat())
+"""
+
+
+def rows() -> list[Row]:
+    made = site()
+    file = made.folder / "prefect.yaml"
+    if "benchmarks/empty.py" not in (text := file.read_text()):
+        file.write_text(text.rstrip() + "\n" + EMPTY)
+        made.run("prefect", "--no-prompt", "deploy", "--name", "empty/benchmark")
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(reaction(made, "retrain", drift()))
+        theirs.append(reaction(made, "empty", nothing()))
+    return [
+        row(
+            "drift event to first line of retraining, ten times",
+            "the same for an empty flow",
+            ours,
+            theirs,
+            1.3,
+            "wall",
+        )
+    ]
+
+
+def drift() -> dict[str, Any]:
+    fact = str(uuid4())
+    about = {"prefect.resource.id": "evergreen.model.flights", "evergreen.fact": fact, "evergreen.partition": NEXT}
+    payload = {"fact_id": fact, "as_of": "2013-05-02T04:00:00+00:00", "kind": "drift"}
+    return {"event": "evergreen.drift.detected", "resource": about, "payload": payload}
+
+
+def nothing() -> dict[str, Any]:
+    about = {"prefect.resource.id": "benchmark", "benchmark.number": str(uuid4())}
+    return {"event": "benchmark.empty", "resource": about, "payload": {}}
+
+
+def reaction(made: Site, flow: str, event: dict[str, Any]) -> Spent:
+    """Seconds from the moment an event occurred to when the run that it leads to was running; waits for its end."""
+    before = {run["id"] for run in made.runs_of(flow)}
+    said = made.run("python", "-c", EMIT.format(**event))
+    occurred, deadline = datetime.fromisoformat(said.split()[-1]), time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        done = [run for run in made.runs_of(flow) if run["id"] not in before and run["end_time"]]
+        if done:
+            began = datetime.fromisoformat(done[0]["start_time"])
+            return Spent((began - occurred).total_seconds(), float("nan"))
+        time.sleep(0.5)
+    print(f"no run of {flow} within {PATIENCE} s", file=sys.stderr)
+    raise TimeoutError(flow)

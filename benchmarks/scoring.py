@@ -1,0 +1,74 @@
+"""Scoring five million rows of a partition from file to file, beside the booster's bare prediction of their matrix in memory.
+
+The champion is that of flights' first three months. Ours is a process of its own, imports included; the bare call is given the matrix.
+"""
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.harness import Row, Spent, in_turns, row
+from benchmarks.large import fill
+from benchmarks.site import NEXT, site
+from configs.load import load_model
+from configs.settings import load_settings
+from tasks.resources import Resources
+
+ROWS, ROUNDS, MEMORY = 5_000_000, 3, 1_500
+SCORE = f"""
+from configs.settings import silence_vendors
+silence_vendors()
+from tasks.resources import open_resources
+from tasks.scoring import score
+res = open_resources("flights")
+score(res.ref("{NEXT}"), res)
+"""
+BARE = f"""
+import json, sys, time
+import numpy as np
+from configs.settings import silence_vendors
+silence_vendors()
+from tasks.compiled import plan_of
+from tasks.contracts import Stage
+from tasks.resources import open_resources
+res = open_resources("flights")
+model = res.load(res.champion().version)
+plan = plan_of(model, res.config.features)
+parts = [plan.matrix(batch.to_pandas()) for batch in res.lake.batches(Stage.VALID, "{NEXT}")]
+matrix = np.concatenate(parts).astype("float32")
+del parts
+booster = getattr(plan.estimator, "estimator", plan.estimator).get_booster()
+booster.set_param({{"nthread": res.settings.threads}})
+booster.inplace_predict(matrix[:1000])
+began = time.perf_counter(), time.process_time()
+booster.inplace_predict(matrix)
+took = [time.perf_counter() - began[0], time.process_time() - began[1]]
+open(sys.argv[1], "w").write(json.dumps(took))
+"""
+
+
+def rows() -> list[Row]:
+    import json
+    import sys
+
+    from benchmarks.harness import tree
+
+    made = site()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load_settings().model_copy(update={"lake": folder})
+        fill(Resources(load_model("flights"), settings), NEXT, ROWS)
+        environment = made.environment | {"EVERGREEN_LAKE": folder}
+        answer = Path(folder) / "took.json"
+        prepared = tree([sys.executable, "-c", BARE, str(answer)], environment, made.folder)
+
+        def bare() -> Spent:
+            prepared()
+            return Spent(*json.loads(answer.read_text()))
+
+        score = tree([sys.executable, "-c", SCORE], environment, made.folder)
+        mine, theirs = in_turns(score, bare, rounds=ROUNDS, warm=False)
+    subject = f"batch scoring of {ROWS // 1_000_000}M rows, from file to file, imports included"
+    peak = max(spent.mb for spent in mine)
+    return [
+        row(subject, "bare inplace_predict on the encoded matrix", mine, theirs, 2.0),
+        Row(f"{subject}: peak memory", f"{MEMORY:,} MB", "MB", peak, MEMORY, peak / MEMORY, (peak / MEMORY,) * 2, 1.0),
+    ]

@@ -1,0 +1,99 @@
+"""What a `process` run of a month asks of its vendors, one after another: each is imported and called as plainly as can be.
+
+DuckDB copies the query to parquet, Great Expectations counts and then lists, scikit-learn and XGBoost predict, Evidently makes the
+page and puts it into its workspace, and Prefect runs a flow with as many tasks and artifacts.
+"""
+
+import tempfile
+from pathlib import Path
+
+from configs.load import load_model
+from tasks.partitions import partition
+
+
+def month(key: str) -> None:
+    import duckdb
+    import pandas as pd
+
+    model = load_model("flights")
+    config, ref = model.config, partition(load_model("flights").config, key)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.parquet"
+        with duckdb.connect(config={"threads": 2}) as con:
+            con.execute("SET TimeZone = 'UTC'")
+            for name, table in config.source.views.items():
+                path = table.path.replace("%Y-%m", "2013-0[34]") if table.every else table.path
+                con.execute(f"CREATE VIEW {name} AS FROM read_parquet('{path}')")
+            query = model.source_sql.strip().rstrip(";")
+            con.execute(f"COPY ({query}) TO '{raw}' (FORMAT parquet)", {"start": ref.start, "end": ref.end})
+        rows = pd.read_parquet(raw)
+        validated(rows, config)
+        rows.to_parquet(Path(folder) / "valid.parquet")
+        predicted(rows, config).to_parquet(Path(folder) / "predictions.parquet")
+        shown(rows, config, Path(folder))
+    told()
+
+
+def validated(rows: "object", config: "object") -> None:
+    from tasks.validation.expectations import _batch, _each, _run, structural
+
+    checks = list(_each((*structural(config), *config.expectations)))  # type: ignore[attr-defined, arg-type]
+    batch = _batch(rows)
+    results = _run(batch, rows, checks, "BASIC")
+    failed = [one for one, result in zip(checks, results, strict=True) if result.result.get("unexpected_count")]
+    _run(batch, rows, failed, "COMPLETE")
+
+
+def predicted(rows: "object", config: "object") -> "object":
+    from skops.io import load
+
+    from tasks.estimators import TRUSTED
+    from tasks.features import inputs_of
+
+    (file, *_) = sorted(Path(".evergreen/models").rglob("model.skops"))
+    model = load(file, trusted=list(TRUSTED))
+    said = model.predict_proba(inputs_of(rows, config.features))[:, 1]  # type: ignore[attr-defined, arg-type]
+    return rows[[config.key, config.time]].assign(prediction=said)  # type: ignore[index, attr-defined]
+
+
+def shown(rows: "object", config: "object", folder: Path) -> None:
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import DriftedColumnsCount, ValueDrift
+    from evidently.ui.workspace import Workspace
+
+    features = config.features  # type: ignore[attr-defined]
+    past = pd.concat([pd.read_parquet(f"data/lake/flights/valid/2013-0{m}.parquet") for m in (1, 2, 3)])
+    definition = DataDefinition(
+        numerical_columns=list(features.numeric), categorical_columns=list(features.categorical)
+    )
+    names = list(features.all)
+    sides = [f[names].sample(10_000, random_state=0).reset_index(drop=True) for f in (rows, past)]
+    frames = [f.astype(dict.fromkeys(features.categorical, object)) for f in sides]
+    asked = [
+        ValueDrift(column=n, method="jensenshannon" if n in features.categorical else "wasserstein", threshold=0.1)
+        for n in names
+    ]
+    report = Report([DriftedColumnsCount(), *asked], include_tests=True)
+    found = report.run(*(Dataset.from_pandas(f, data_definition=definition) for f in frames))
+    found.save_html(str(folder / "page.html"))
+    workspace = Workspace.create(str(folder / "workspace"))
+    workspace.add_run(workspace.create_project("flights").id, found)
+
+
+def told() -> None:
+    from prefect import flow, task
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    @task
+    def nothing() -> None: ...
+
+    @flow
+    def tasks() -> None:
+        for _ in range(7):
+            nothing()
+        create_table_artifact([{"a": 1}], key="benchmark-table")
+        create_table_artifact([{"a": 1}], key="benchmark-drift")
+        create_markdown_artifact("nothing", key="benchmark-page")
+
+    tasks()
