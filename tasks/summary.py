@@ -11,7 +11,14 @@ from tasks.signals import distrust
 from tasks.stages import Step, freshness
 from tasks.steps import steps_of
 
-LETTER = {"fresh": "fresh", "missing": "-", "stale": "stale", "blocked": "BLOCKED", "failed": "FAILED", "waiting": "."}
+LETTER = {
+    "fresh": "fresh",
+    "missing": "missing",
+    "stale": "stale",
+    "blocked": "BLOCKED",
+    "failed": "FAILED",
+    "waiting": ".",
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, re
 
 
 def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
-    """One row a partition, one column a step: fresh, stale, BLOCKED, FAILED, RUNNING, `-` missing, `.` not due."""
+    """One row a partition, one column a step: fresh, stale, BLOCKED, FAILED, RUNNING, missing, `.` not due."""
     rows, running = [], res.claims.running()
     for ref in refs:
         states = {step.verb: LETTER[_state(step, ref, res)] for step in steps_of(res.config)}

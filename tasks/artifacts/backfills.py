@@ -23,6 +23,7 @@ from tasks.runs import is_cancelled
 from tasks.summary import grid
 
 LETTER = {"make": "make", "again": "again", "keep": "·", "leave": "left", "wait": "…"}
+LEGEND = "fresh: made of what is there now; missing: to be made; a dot: not due, or without a champion"
 COLOUR = {"keep": "fresh", "leave": "left", "wait": "waiting"}
 """What a plan does to a stage, by the states of `grid_plot` where it has another name."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+-]+")
@@ -198,7 +199,9 @@ def publish_backfill(res: Resources, plan: Plan, outcomes: Sequence[Outcome]) ->
     notes += [f"- {o.partition}: {v} waits: {w}" for o in outcomes for v, s, w in o.passed if s == "waiting"][:LONGEST]
     refs = [res.ref(o.partition) for o in sorted(outcomes, key=lambda o: o.partition)]
     rows = grid(res, refs)
-    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage")
+    create_table_artifact(
+        rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage. {LEGEND}"
+    )
     return publish_page(res, "backfill", f"{line}.", [grid_picture(res.title, rows), "", *notes])
 
 
@@ -209,7 +212,9 @@ def _publish_nothing(res: Resources, plan: Plan) -> str:
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
     line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
     line += f"; {left} of them have stages that another mode would take up" if left else ""
-    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage")
+    create_table_artifact(
+        rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage. {LEGEND}"
+    )
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
 
 
@@ -226,7 +231,7 @@ def ended_as(outcome: Outcome) -> str:
 
 def grid_picture(title: str, rows: Sequence[Mapping[str, str]]) -> str:
     """The grid as a picture in a page."""
-    words = {"-": "missing", ".": "waiting", "BLOCKED": "blocked", "FAILED": "failed", "RUNNING": "running"}
+    words = {".": "waiting", "BLOCKED": "blocked", "FAILED": "failed", "RUNNING": "running"}
     columns = [name for name in rows[0] if name != "partition"]
     cells = {row["partition"]: [words.get(row[c], row[c]) for c in columns] for row in rows}
     return _image(f"{title}: partitions by stage", columns, cells)
