@@ -7,7 +7,6 @@ Each validation part is as long as the holdout and predicted by a fit on what li
 of the label delay: the choice is made as it would have been made then. The holdout is never looked at.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tasks.contracts import BASELINE, Recipe, Selection, Trial, Window
 from tasks.errors import NotEnoughData, SearchTooSlow
 from tasks.estimators import build_pipeline
 from tasks.features import inputs_of, predict
+from tasks.fitting import fit_pipeline
 from tasks.metrics import row_loss
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-FITTING = threading.Lock()
-"""A fit takes all cores that the setting allows, so in one process there is one at a time: two would hold each other up."""
 PRIOR, LINEAR_BASELINE = f"{BASELINE}prior", f"{BASELINE}linear"
 
 
@@ -96,9 +94,7 @@ def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> lis
 def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
     """Fit a recipe, without its calibration. The same rows, config and thread count give the same model."""
     pipeline = build_pipeline(recipe, res.config, res.settings.threads)
-    inputs, outcome = inputs_of(rows, res.config.features), outcomes(rows, res.config.target)
-    with FITTING:
-        return pipeline.fit(inputs, outcome)
+    return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features)
 
 
 def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:

@@ -17,7 +17,7 @@ from tasks.resources import Resources
 from tasks.scoring import champion_of, model_input
 from tasks.stages import Made, Step, made_from
 
-VERSION = 3
+VERSION = 4
 
 
 def watch(ref: PartitionRef, res: Resources) -> Made:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from configs.kinds import LOWER_IS_BETTER
 from tasks.card.plots import GREY, MINE, THEIRS, as_png, new_figure
 from tasks.contracts import Played
 from tasks.replay.policies import LIVE, NEVER
 from tasks.replay.standings import Findings, shown
 
-OTHERS = ("#4a7fb5", "#7d3c98", "#c0504d", "#5b8c85", "#8a6d3b", "#3b6ea5", "#a55d8b", "#6b8e23")
+OTHERS = ("#4a7fb5", "#7d3c98", "#c0504d", "#5b8c85", "#8a6d3b", "#e08e0b", "#a55d8b", "#6b8e23")
 
 
 def replay_plots(played: Sequence[Played], found: Findings) -> dict[str, bytes]:
@@ -86,6 +87,8 @@ def _partitions(played: Sequence[Played], found: Findings) -> bytes:
         if one.policy == LIVE:
             bounds = [step.intervals.get(found.metric, (None, None)) for step in one.steps]
             low, high = ([np.nan if b[at] is None else b[at] for b in bounds] for at in (0, 1))
+            if found.metric in LOWER_IS_BETTER:  # no loss is below nought, though the bound of few blocks may be
+                low = np.maximum(low, 0.0)
             axes.fill_between(range(len(y)), low, high, color=colours[one.policy], alpha=0.15, linewidth=0)
     _partition_ticks(axes, [step.partition for step in played[0].steps])
     axes.legend(frameon=False, fontsize=7)

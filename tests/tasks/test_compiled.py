@@ -7,6 +7,8 @@ import pytest
 from tasks.calibration import calibrated, response
 from tasks.compiled import NoPlan, plan_of
 from tasks.contracts import Recipe
+from tasks.digests import model_digest
+from tasks.estimators import build_pipeline
 from tasks.features import inputs_of, predict
 from tasks.query import sorts_of
 from tasks.selection import fit
@@ -53,6 +55,16 @@ def test_a_plan_says_the_same_to_the_bit(estimator, kind, calibration):
             plan_of(model, made.features)
     else:
         assert plan_of(model, made.features) is plan_of(model, made.features)
+
+
+@pytest.mark.parametrize(("estimator", "kind", "calibration"), [way for way in WAYS if way[2] == "none"])
+def test_a_fit_is_the_pipelines_own(estimator, kind, calibration):
+    """To the digest of everything that it has learned, encoder included, and with or without nulls and categories."""
+    made, data = config(kind), rows(kind)
+    for part in (data, data.dropna().reset_index(drop=True), data.astype({"c": "str"}), data[::-1]):
+        recipe = Recipe("x", estimator, {})
+        plain = build_pipeline(recipe, made, 1).fit(inputs_of(part, made.features), outcomes(part, made.target))
+        assert model_digest(fit(recipe, part, resources(made))) == model_digest(plain)
 
 
 def test_rare_categories_share_a_code_as_when_fitted():
