@@ -41,4 +41,4 @@ def test_each_score_is_held_against_the_tail_of_the_others():
 def test_scores_that_are_all_the_same_have_no_tail():
     tail = Tail(np.full(50, 0.2))
     assert tail.beyond(np.array([0.2, 0.3])).tolist() == [1.0, 0.0]
-    assert tail.at(0.01) == 0.2
+    assert tail.at(0.01) == pytest.approx(0.2)
