@@ -11,8 +11,9 @@ from pathlib import Path
 
 from benchmarks.backfill import environment, light_world
 from benchmarks.harness import Row, Spent, tree
+from benchmarks.site import site
 
-ROWS, DAYS, ROUNDS = (5_000, 20_000, 80_000), (12, 100, 1_000), 1
+ROWS, DAYS = (5_000, 20_000, 80_000), (12, 100, 1_000)
 STEPS = """
 from tasks.partitions import between
 from tasks.resources import open_resources
@@ -27,7 +28,7 @@ BACKFILL = """
 from configs.settings import silence_vendors
 silence_vendors()
 from flows.backfill import backfill
-state = backfill(model="tiny", start={first!r}, end={last!r}, return_state=True)
+state = backfill(model="tiny", start={first!r}, end={last!r}, stages=["ingest"], return_state=True)
 assert state.is_completed(), state.message
 """
 
@@ -86,4 +87,5 @@ def _run(code: str, days: int, count: int | None) -> Spent:
     with tempfile.TemporaryDirectory() as folder:
         world = light_world(Path(folder), days, count)
         first, last = f"{FIRST:%Y-%m-%d}", f"{FIRST + pd.Timedelta(days - 1, 'D'):%Y-%m-%d}"
-        return tree([sys.executable, "-c", code.format(first=first, last=last)], environment(world))()
+        command = [sys.executable, "-c", code.format(first=first, last=last)]
+        return tree(command, site().environment | environment(world))()

@@ -49,15 +49,18 @@ def rows() -> list[Row]:
     made.deployment("process/flights", partition=NEXT)
     made.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
     process = in_turns(
-        deployed(made, "process/flights", forget, partition=NEXT), plain(made, PROCESS, forget), rounds=ROUNDS
+        deployed(made, "process/flights", forget, partition=NEXT),
+        plain(made, PROCESS, forget),
+        rounds=ROUNDS,
+        warm=False,
     )
     moment = "2013-05-02T00:00:00-04:00"
-    train = in_turns(deployed(made, "train/flights", as_of=moment), plain(made, TRAIN), rounds=ROUNDS)
+    train = in_turns(deployed(made, "train/flights", as_of=moment), plain(made, TRAIN), rounds=ROUNDS, warm=False)
     both = [[_sum(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(process, train, strict=True)]
-    vendors = in_turns(plain(made, VENDORS, forget), rounds=ROUNDS)[0]
+    vendors = in_turns(plain(made, VENDORS, forget), rounds=ROUNDS, warm=False)[0]
     made.deployment("process/flights", partition=NEXT)
     fresh, imported = in_turns(
-        deployed(made, "process/flights", partition=NEXT), plain(made, "import prefect"), rounds=ROUNDS
+        deployed(made, "process/flights", partition=NEXT), plain(made, "import prefect"), rounds=ROUNDS, warm=False
     )
     return [
         row(
