@@ -18,7 +18,7 @@ import psutil
 from configs.settings import ROOT, silence_vendors
 
 ROUNDS = 5
-LOOKS = 0.02
+LOOKS = 0.1
 """Seconds between two looks at the memory of a tree."""
 
 
