@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import psutil
@@ -59,17 +60,22 @@ def memory_budget(settings: Settings) -> float:
     return settings.window_mb or psutil.virtual_memory().total / 2e6
 
 
-def sampled(rows: "pd.DataFrame", ref: PartitionRef, share: float, seed: int) -> "pd.DataFrame":
-    """A part of a partition's rows, in their order; the same rows, share and seed give the same part."""
-    if share >= 1:
+def sampled(rows: "pd.DataFrame", ref: PartitionRef, count: int, seed: int) -> "pd.DataFrame":
+    """So many of a partition's rows, in their order; the same rows, count and seed give the same ones."""
+    if count >= len(rows):
         return rows
-    chosen = np.random.default_rng([seed, int(ref.start.timestamp())]).choice(
-        len(rows), int(len(rows) * share), replace=False
-    )
+    chosen = np.random.default_rng([seed, crc32(ref.key.encode())]).choice(len(rows), count, replace=False)
     return rows.iloc[np.sort(chosen)]
 
 
-def share_of(refs: Sequence[PartitionRef], most: int | None, res: Resources) -> float:
-    """The share of the rows of some partitions that may be read when `most` may be; 1 where there is no such limit."""
-    counted = sum(res.lake.done(Stage.VALID, ref.key).rows for ref in refs)
-    return 1.0 if most is None or counted <= most else most / counted
+def allotted(counts: Sequence[int], most: int) -> list[int]:
+    """How many rows of each partition make a sample of `most`: by their shares, what is left over to the largest remainders."""
+    total = sum(counts)
+    if total <= most:
+        return list(counts)
+    shares = [count * most / total for count in counts]
+    found = [int(share) for share in shares]
+    largest = sorted(range(len(counts)), key=lambda at: (found[at] - shares[at], at))
+    for at in largest[: most - sum(found)]:
+        found[at] += 1
+    return found

@@ -137,6 +137,8 @@ def _codes(ordinal: Any, at: int, features: Features) -> Codes:
     import pandas as pd
 
     categories = [c for c in ordinal.categories_[at] if isinstance(c, str)]
+    if others := [c for c in ordinal.categories_[at] if not isinstance(c, str) and c == c and c is not None]:
+        raise NoPlan(f"its encoder knows categories that are no text, such as {others[0]!r}")
     asked = [*categories, np.nan, _unheard_of(categories)]
     rows: np.ndarray = np.full((len(asked), len(features.categorical)), np.nan, dtype=object)
     rows[:, at] = asked

@@ -21,10 +21,12 @@ def inputs_of(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame":
     Raises:
         KeyError: a feature is missing; the message names it.
     """
+    import pandas as pd
+
     hold_to_features(frame, features)
     numbers = frame[list(features.numeric)].astype("float64")
     texts = frame[list(features.categorical)].astype(object)
-    return numbers.join(texts.where(texts.notna(), np.nan))
+    return pd.concat([numbers, texts.where(texts.notna(), np.nan)], axis=1)
 
 
 def hold_to_features(frame: "pd.DataFrame", features: Features) -> None:

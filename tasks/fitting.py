@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import Features
-from tasks.compiled import Plan, tables
+from tasks.compiled import NoPlan, Plan, tables
 from tasks.features import inputs_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ def fit_pipeline(pipeline: "Pipeline", rows: "pd.DataFrame", outcome: np.ndarray
         if not _learns_categories_alone(encoder):
             return pipeline.fit(inputs_of(rows, features), outcome)
         encoder.fit(inputs_of(_each_once(rows, features), features))
-        matrix = Plan(features, tables(encoder, features), estimator, None).matrix(rows)
+        try:
+            matrix = Plan(features, tables(encoder, features), estimator, None).matrix(rows)
+        except NoPlan:
+            return pipeline.fit(inputs_of(rows, features), outcome)
         estimator.fit(matrix, outcome)
     return pipeline
 

@@ -38,8 +38,11 @@ def score_former(ref: PartitionRef, res: Resources) -> Made:
 
 def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
     model, features = res.load(by.version), res.config.features
-    with suppress(NoPlan):
-        plan_of(model, features).limit(res.threads)
+    if (
+        res.threads != res.settings.threads
+    ):  # never in a replay, whose policies share models: a booster that is being set cannot predict
+        with suppress(NoPlan):
+            plan_of(model, features).limit(res.threads)
     columns = [res.config.key, res.config.time, *features.all]
     tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
     rows, digest = res.lake.write_batches(stage, ref.key, tables)

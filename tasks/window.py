@@ -9,7 +9,7 @@ import numpy as np
 from configs.schema import ModelConfig
 from configs.training import TrainingWindow
 from tasks.blocks import block_numbers
-from tasks.budget import hold_to_budget, sampled, share_of
+from tasks.budget import allotted, hold_to_budget, sampled
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingPartition, NotEnoughData
 from tasks.labels import read_outcomes
@@ -122,15 +122,19 @@ def read_rows(
     """
     import pandas as pd
 
-    config, frames = res.config, []
+    config = res.config
     refs = [ref for key in window.partitions if (ref := res.ref(key)).end > start and ref.start < end]
-    share = share_of(refs, most, res)
-    for ref in refs:
-        rows = res.lake.read(Stage.VALID, ref.key)
-        known = read_outcomes(res, ref.key, window.as_of)
+
+    def labelled(key: str, columns: list[str] | None = None) -> "pd.DataFrame":
+        rows, known = res.lake.read(Stage.VALID, key, columns), read_outcomes(res, key, window.as_of)
         joined = rows.merge(known, on=config.key, how="inner", validate="one_to_one")
-        within = joined[(joined[config.time] >= start) & (joined[config.time] < end)]
-        frames.append(sampled(within, ref, share, config.training.seed))
+        return joined[(joined[config.time] >= start) & (joined[config.time] < end)]
+
+    if most is None:
+        frames = [labelled(ref.key) for ref in refs]
+    else:  # counted first, so that never more than one partition and the sample are held
+        counts = allotted([len(labelled(ref.key, [config.key, config.time])) for ref in refs], most)
+        frames = [sampled(labelled(ref.key), ref, n, config.training.seed) for ref, n in zip(refs, counts, strict=True)]
     if not frames:
         raise NotEnoughData(
             f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"

@@ -27,6 +27,8 @@ LOOK = 20_000
 """Rows, evenly spaced, from which a grid is chosen."""
 REPEATED = 4
 """Rows for each different number, above which numbers are counted before they are binned."""
+CELLS = 5_000_000
+"""Counts of different numbers in blocks that are held at once."""
 LARGEST = 1e150
 """Numbers beyond it count as infinite: their squares are."""
 KINDS = ("null", "infinite", "no number")
@@ -117,8 +119,8 @@ def _text(held: "pd.Series", at: np.ndarray, count: int) -> Column:
 
 
 def _numbers(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column:
-    if repeats(x):
-        return _repeated(x, odd, at, count)
+    if repeats(x) and (counted := _repeated(x, odd, at, count)):
+        return counted
     finite = np.abs(x) <= LARGEST  # False for NaN
     other = np.stack(
         [np.bincount(at[m], minlength=count) for m in (np.isnan(x) & ~odd, np.abs(x) > LARGEST, odd)], axis=1
@@ -136,11 +138,13 @@ def repeats(x: np.ndarray) -> bool:
     return len(x) > LOOK and len(np.unique(seen)) <= len(seen) / REPEATED
 
 
-def _repeated(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column:
-    """As `_numbers`, by each different number and not by each row."""
+def _repeated(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column | None:
+    """As `_numbers`, by each different number and not by each row; None where there are more than the look told."""
     import pandas as pd
 
     codes, held = pd.factorize(x)  # NaN is -1
+    if len(held) * REPEATED > len(x) or len(held) * count > CELLS:
+        return None
     counts = _count(at, codes + 1, count, len(held) + 1)
     finite = np.abs(held) <= LARGEST
     no_number = np.bincount(at[odd], minlength=count)

@@ -63,10 +63,11 @@ class Registry(Versions):
         Raises:
             RegistryUnavailable: MLflow does not answer.
         """
-        if self.plain:
-            found = self.ask("registered-models/get", name=self.model).get("registered_model", {}).get("aliases", [])
-            return next((str(one["version"]) for one in found if one["alias"] == name), None)
-        return self._alias_by_client(name)
+        told = self.ask("registered-models/get", name=self.model) if self.plain else None
+        if told is None:
+            return self._alias_by_client(name)
+        found = told.get("registered_model", {}).get("aliases", [])
+        return next((str(one["version"]) for one in found if one["alias"] == name), None)
 
     def _alias_by_client(self, name: str) -> str | None:
         from mlflow.exceptions import MlflowException

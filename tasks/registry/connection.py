@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,26 +41,28 @@ class Connection:
 
     @property
     def plain(self) -> bool:
-        """Whether it is a server that asks for no credentials: none of MLflow's variables for them is set."""
-        wanted = (name for name in os.environ if name.startswith("MLFLOW_TRACKING_") and name != "MLFLOW_TRACKING_URI")
-        return self.uri.startswith("http") and not any(wanted)
+        """Whether it is a server that asks for no credentials and has no other one beside it, by MLflow's variables and its address."""
+        others = [name for name in os.environ if name.startswith("MLFLOW_TRACKING_") and name != "MLFLOW_TRACKING_URI"]
+        others += [name for name in ("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE") if os.environ.get(name)]
+        return self.uri.startswith("http") and "@" not in self.uri and not others
 
-    def ask(self, path: str, **parameters: str) -> dict[str, Any]:
-        """What the server's REST API says of something; empty where there is no such thing.
+    def ask(self, path: str, **parameters: str) -> dict[str, Any] | None:
+        """What the server's REST API says of something, empty where it says that there is no such thing; None for any other answer.
 
         Raises:
-            RegistryUnavailable: it does not answer.
+            RegistryUnavailable: nobody answers.
         """
         url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=ANSWER) as answer:  # noqa: S310  (http or https, see `plain`)
-                return dict(json.load(answer))
+                return _object(answer.read())
         except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.NOT_FOUND:
-                return {}
+            told = _object(error.read()) or {}
+            return {} if told.get("error_code") == "RESOURCE_DOES_NOT_EXIST" else None
+        except OSError as error:
             raise self._silent(error) from error
-        except (OSError, ValueError) as error:
-            raise self._silent(error) from error
+        except HTTPException:
+            return None
 
     def _silent(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(
@@ -87,6 +89,15 @@ class Connection:
             if "API request to" in str(error) or "Connection" in str(error):
                 raise self._silent(error) from error
             raise
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    """A JSON object; None for anything else."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def insistently(call: Callable[[], T]) -> T:

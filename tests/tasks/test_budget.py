@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tasks.budget import allotted
 from tasks.contracts import Stage
 from tasks.errors import TooMuchData
 from tasks.partitions import between
@@ -70,7 +71,7 @@ def test_with_max_rows_a_seeded_sample_of_each_partition_is_fitted_on(made, monk
     res = with_most(made, 300)
     one, two = (rows_to_fit(res, locate_window(res), window.end) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
-    assert 290 <= len(one) <= 300
+    assert len(one) == 300
     days = one["sent"].dt.date.value_counts()
     assert len(days) == 6
     assert days.max() - days.min() <= 1
@@ -88,3 +89,12 @@ def test_a_sample_smaller_than_min_rows_is_no_config(made):
 
     with pytest.raises(ConfigError, match=r"max_rows \(150\) would have fewer than min_rows \(200\)"):
         with_most(made, 150)
+
+
+def test_small_partitions_have_their_share_of_a_sample():
+    """By largest remainders: an hour of fifty rows is not rounded to none."""
+    counts = allotted([50] * 8760, 5000)
+    assert sum(counts) == 5000
+    assert set(counts) == {0, 1}
+    assert allotted([3, 3, 94], 50) in ([2, 1, 47], [1, 2, 47])
+    assert allotted([10, 20], 30) == [10, 20]

@@ -100,3 +100,21 @@ def test_fewer_cores_say_the_same():
     plan_of(model, made.features).limit(1)
     assert plan_of(model, made.features).estimator.estimator.get_booster().save_config().count('"nthread":"1"') >= 1
     assert predict(model, data, made).tobytes() == before.tobytes()
+
+
+def test_categories_that_are_no_text_are_left_to_the_pipeline():
+    made, data = config(), rows().assign(c=lambda f: f["c"].map({"x": 1, "y": 2, "z": 3}))
+    model = fit(Recipe("x", "xgboost", {}), data, resources(made))
+    plain = build_pipeline(Recipe("x", "xgboost", {}), made, 1).fit(
+        inputs_of(data, made.features), outcomes(data, made.target)
+    )
+    assert model_digest(model) == model_digest(plain)
+    with pytest.raises(NoPlan, match="categories that are no text, such as 1"):
+        plan_of(model, made.features)
+    assert predict(model, data, made).tobytes() == as_it_is(model, data, made).tobytes()
+
+
+def test_rows_with_the_same_index_are_rows_of_their_own():
+    made, data = config(), rows().set_axis([0] * 600)
+    model = fit(Recipe("x", "logistic_regression", {}), data, resources(made))
+    assert predict(model, data, made).tobytes() == predict(model, data.reset_index(drop=True), made).tobytes()
