@@ -8,6 +8,7 @@ import duckdb
 from benchmarks.generated import model
 from benchmarks.harness import Row, here, in_turns, row
 from configs.settings import load_settings
+from tasks.contracts import Stage
 from tasks.ingestion import ingest
 from tasks.resources import Resources
 from tasks.source.files import source_files
@@ -34,8 +35,9 @@ def rows() -> list[Row]:
                 )
 
         found = in_turns(here(lambda: ingest(ref, res)), here(plain))
-        assert res.lake.file("raw", MONTH).is_file()  # type: ignore[arg-type]
-        assert duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchall()[0][0] == len(
-            __import__("pandas").read_parquet(res.lake.path("raw", MONTH))  # type: ignore[arg-type]
-        )
+        counted = [
+            duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall()
+            for path in (target, res.lake.path(Stage.RAW, MONTH))
+        ]
+        assert counted[0] == counted[1]
     return [row(f"ingest of flights {MONTH} by SQL", "DuckDB copying the query to parquet", *found, aim=1.3)]

@@ -6,9 +6,14 @@ page and puts it into its workspace, and Prefect runs a flow with as many tasks 
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.load import load_model
+from configs.schema import ModelConfig
 from tasks.partitions import partition
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def month(key: str) -> None:
@@ -34,17 +39,17 @@ def month(key: str) -> None:
     told()
 
 
-def validated(rows: "object", config: "object") -> None:
+def validated(rows: "pd.DataFrame", config: ModelConfig) -> None:
     from tasks.validation.expectations import _batch, _each, _run, structural
 
-    checks = list(_each((*structural(config), *config.expectations)))  # type: ignore[attr-defined, arg-type]
+    checks = list(_each((*structural(config), *config.expectations)))
     batch = _batch(rows)
     results = _run(batch, rows, checks, "BASIC")
     failed = [one for one, result in zip(checks, results, strict=True) if result.result.get("unexpected_count")]
     _run(batch, rows, failed, "COMPLETE")
 
 
-def predicted(rows: "object", config: "object") -> "object":
+def predicted(rows: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
     from skops.io import load
 
     from tasks.estimators import TRUSTED
@@ -52,17 +57,17 @@ def predicted(rows: "object", config: "object") -> "object":
 
     (file, *_) = sorted(Path(".evergreen/models").rglob("model.skops"))
     model = load(file, trusted=list(TRUSTED))
-    said = model.predict_proba(inputs_of(rows, config.features))[:, 1]  # type: ignore[attr-defined, arg-type]
-    return rows[[config.key, config.time]].assign(prediction=said)  # type: ignore[index, attr-defined]
+    said = model.predict_proba(inputs_of(rows, config.features))[:, 1]
+    return rows[[config.key, config.time]].assign(prediction=said)
 
 
-def shown(rows: "object", config: "object", folder: Path) -> None:
+def shown(rows: "pd.DataFrame", config: ModelConfig, folder: Path) -> None:
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DriftedColumnsCount, ValueDrift
     from evidently.ui.workspace import Workspace
 
-    features = config.features  # type: ignore[attr-defined]
+    features = config.features
     past = pd.concat([pd.read_parquet(f"data/lake/flights/valid/2013-0{m}.parquet") for m in (1, 2, 3)])
     definition = DataDefinition(
         numerical_columns=list(features.numeric), categorical_columns=list(features.categorical)

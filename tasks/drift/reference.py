@@ -19,7 +19,8 @@ from configs.schema import ModelConfig
 from tasks.blocks import block_categories
 from tasks.contracts import PartitionRef, Promotion, Stage, Version
 from tasks.drift.columns import PREDICTION, methods, texts
-from tasks.drift.sketches import Sketch, from_frame, sketch, to_frame
+from tasks.drift.kept import from_frame, to_frame
+from tasks.drift.sketches import Sketch, sketch
 from tasks.drift.sketching import read_sketches
 from tasks.errors import UnknownVersion
 from tasks.holdout import holdout_rows, judged_version, labelled_holdout, no_rows, validated

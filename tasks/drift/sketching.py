@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from configs.schema import ModelConfig
 from tasks.blocks import block_categories
 from tasks.contracts import PartitionRef, Stage
-from tasks.drift.sketches import Sketch, from_frame, sketch, to_frame, union
+from tasks.drift.kept import from_frame, to_frame
+from tasks.drift.sketches import Sketch, sketch, union
 from tasks.lake import digest_json
 from tasks.resources import Resources
 from tasks.stages import Made, Step, advance, made_from

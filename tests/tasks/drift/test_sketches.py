@@ -15,8 +15,9 @@ from configs.load import load_model
 from tasks.blocks import block_names
 from tasks.drift import sketches
 from tasks.drift.columns import tidy
+from tasks.drift.kept import from_frame, to_frame
 from tasks.drift.scores import ks_p_value, score
-from tasks.drift.sketches import KINDS, from_frame, sketch, to_frame, union
+from tasks.drift.sketches import KINDS, sketch, union
 from tasks.partitions import partition
 from tasks.source.rows import read_source
 
