@@ -60,7 +60,7 @@ def row(
     what: str = "cpu",
     note: str = "",
 ) -> Row:
-    """The ratio of what some rounds took; round by round for the spread."""
+    """The ratio of what some rounds took; round by round for the spread. `note` is what a reader must know of it."""
     mine, other = ([getattr(spent, what) for spent in rounds] for rounds in (ours, theirs))
     each = [a / b for a, b in zip(mine, other, strict=True)]
     middle = statistics.median(mine), statistics.median(other)
@@ -122,9 +122,10 @@ def tree(
         process.returncode = os.waitstatus_to_exitcode(status)
         reader.join()
         process.stderr.close()
+        mb = peak.stop()
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)[:200]}: {said[0].decode()[-3000:]}")
-        return Spent(wall, usage.ru_utime + usage.ru_stime, peak.stop())
+        return Spent(wall, usage.ru_utime + usage.ru_stime, mb)
 
     return measured
 

@@ -20,7 +20,12 @@ def fill(res: Resources, key: str, rows: int, seed: int = 0) -> None:
     config, ref = res.config, res.ref(key)
     real = read_source(res.model, ref).to_pandas()
     outcomes = read_labels(res.model, ref).to_pandas().drop_duplicates(config.key).set_index(config.key)
-    drawn = np.sort(np.random.default_rng([seed, int(ref.start.timestamp())]).integers(0, len(real), rows))
+    rng = np.random.default_rng([seed, int(ref.start.timestamp())])
+    drawn = rng.integers(0, len(real), rows)
+    days = (
+        real[config.time].dt.floor("D").to_numpy()
+    )  # in the days' order, each in any: equal rows do not lie side by side
+    drawn = drawn[np.argsort(days[drawn], kind="stable")]
 
     def valid() -> Iterator["pd.DataFrame"]:
         for begin in range(0, rows, BATCH):

@@ -1,12 +1,16 @@
 """A copy of the repository with a stack of its own, flights' first months and their champion in it: what pipelines are measured on."""
 
 import functools
+import json
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.settings import ROOT
+from configs.settings import ROOT, load_settings
+from ops.programs import environment
 from tests.copies import Copy
 
 FIRST, LAST, NEXT = "2013-01", "2013-03", "2013-04"
@@ -17,10 +21,36 @@ class Site(Copy):
 
     @property
     def environment(self) -> dict[str, str]:
-        return self.env | {
-            "MLFLOW_TRACKING_URI": self.mlflow,
-            "PREFECT_HOME": str(self.folder / ".evergreen" / "prefect"),
-        }
+        limits = ("OMP_", "OPENBLAS_", "MKL_")  # as the worker gives them to its runs
+        threads = {name: value for name, value in environment(load_settings()).items() if name.startswith(limits)}
+        return (
+            self.env
+            | threads
+            | {
+                "MLFLOW_TRACKING_URI": self.mlflow,
+                "PREFECT_HOME": str(self.folder / ".evergreen" / "prefect"),
+            }
+        )
+
+    def quiet(self, enabled: bool = False) -> None:
+        """Let no automation start a run, and no schedule; or let automations do so again. Waits until nothing runs."""
+        for one in self.ask("automations/filter", {}):
+            if one["name"].startswith("retrain "):
+                self.patch(f"automations/{one['id']}", {"enabled": enabled})
+        for one in self.ask("deployments/filter", {}):
+            self.patch(f"deployments/{one['id']}", {"paused": True})
+        going = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+        while self.ask("flow_runs/filter", going):
+            time.sleep(1)
+
+    def patch(self, path: str, body: dict) -> None:
+        request = urllib.request.Request(
+            f"{self.prefect}/api/{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method="PATCH",
+        )
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 _OPEN: list[Site] = []
@@ -46,8 +76,7 @@ def opened() -> Iterator[None]:
         try:
             yield
         finally:
-            if _play.cache_info().currsize:
-                made.run("python", "-m", "ops.stack", "down")
+            made.run("python", "-m", "ops.stack", "down")  # harmless where nothing was asked for
             _play.cache_clear()
             _OPEN.clear()
 
@@ -58,4 +87,5 @@ def _play() -> Site:
     made.run("python", "-m", "ops.stack", "up")
     made.deployment("backfill/manual", model="flights", start=FIRST, end=LAST)
     made.deployment("train/flights", reason="first champion")
+    made.quiet()
     return made
