@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PASSING = ("n_jobs", "verbose", "_sklearn_version")
 """Attributes that do not decide a prediction."""
+NULL = np.uint64(2**64 - 1)
+"""What pandas makes of a null text among others."""
 
 
 def model_digest(model: Any) -> str:
@@ -29,12 +31,18 @@ def frame_digest(frame: "pd.DataFrame") -> str:
 
     seen = hashlib.sha256(",".join(map(str, frame.columns)).encode())
     for name in frame.columns:
-        seen.update(pd.util.hash_array(_plain(frame[name])).tobytes())
+        column = frame[name]
+        if isinstance(column.dtype, pd.StringDtype):  # each text once, however many rows have it
+            at, found = column.factorize()
+            hashes = pd.util.hash_array(found.to_numpy(dtype=object), categorize=False)
+            seen.update(np.append(hashes, NULL)[at].tobytes())
+        else:
+            seen.update(pd.util.hash_array(_plain(column)).tobytes())
     return seen.hexdigest()
 
 
 def _plain(column: "pd.Series") -> np.ndarray:
-    """Values as NumPy holds them; text as objects, null as None, times as nanoseconds."""
+    """Values as NumPy holds them; other texts as objects, null as None, times as nanoseconds."""
     kind = str(column.dtype)
     if "datetime" in kind:
         return column.dt.tz_convert("UTC").dt.as_unit("ns").astype("int64").to_numpy()

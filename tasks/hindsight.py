@@ -8,7 +8,7 @@ from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promo
 from tasks.errors import EvergreenError
 from tasks.events import emit_hindsight
 from tasks.history import reigns
-from tasks.labels import read_outcomes
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.metrics import row_loss
 from tasks.promotion import roll_back
 from tasks.rehearsal import run_log, shown_as
@@ -137,7 +137,7 @@ def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.Data
     frames = []
     for ref in refs:
         known = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(res.lake.read(stage, ref.key).merge(known, on=res.config.key, validate="one_to_one"))
+        frames.append(join_outcomes(res.lake.read(stage, ref.key), known, res.config))
     return pd.concat(frames, ignore_index=True)
 
 

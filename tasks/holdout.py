@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Stage, Version
 from tasks.features import predict
-from tasks.labels import read_outcomes
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 from tasks.targets import prediction_columns
 
@@ -72,7 +72,7 @@ def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
         record = res.lake.record(Stage.LABELS, key)
         if record and record.status == "done" and res.ref(key).end > start and res.ref(key).start <= end:
             frames.append(read_outcomes(res, key, champion.as_of))
-    return rows.merge(pd.concat(frames), on=config.key, validate="one_to_one") if frames else rows.iloc[:0]
+    return join_outcomes(rows, pd.concat(frames), config) if frames else rows.iloc[:0]
 
 
 def validated(res: Resources) -> list[str]:

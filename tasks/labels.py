@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
@@ -69,9 +71,31 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
 
 
 def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
-    """One row a key: what was told last at or before `as_of`, by default at all. A null outcome is one that never will be."""
+    """One row a key: what was told last at or before `as_of`, by default at all. A null outcome is one that never will be.
+
+    Takes labels as `sort_labels` leaves them: of a key, the earlier known-time first.
+    """
     told = labels if as_of is None else labels[labels["known_at"] <= as_of]
-    return told.sort_values([config.key, "known_at"]).drop_duplicates(config.key, keep="last")
+    return told.drop_duplicates(config.key, keep="last")
+
+
+def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
+    """Those rows, in their order, whose outcome is known and exists, with it; `told` has one row a key.
+
+    Raises:
+        ValueError: a key stands twice on one side.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = told[told[config.target.column].notna()]
+    keys = pa.array(rows[config.key])
+    there = pa.array(known[config.key]).cast(keys.type)
+    at = pc.fill_null(pc.index_in(keys, there), -1).to_numpy()
+    at, found = at[at >= 0], rows[at >= 0].reset_index(drop=True)
+    if len(at) != len(np.unique(at)) or len(there) != pc.count_distinct(there).as_py():
+        raise ValueError(f"{config.name}: a {config.key} stands twice among rows or outcomes that are to be joined")
+    return found.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
 
 
 def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":

@@ -8,7 +8,7 @@ from tasks.decay import by_block
 from tasks.drift.report import show_performance
 from tasks.drift.target import target_drift
 from tasks.features import predict
-from tasks.labels import newest_of
+from tasks.labels import join_outcomes, newest_of
 from tasks.lake import digest_json
 from tasks.metrics import finite, intervals, measure, row_loss
 from tasks.resources import Resources
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 5
-
-
-def join_outcomes(predictions: "pd.DataFrame", labels: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
-    """Predictions of rows whose outcome is known and exists."""
-    known = labels.loc[labels[config.target.column].notna(), [config.key, config.target.column]]
-    return predictions.merge(known, on=config.key, how="inner", validate="one_to_one")
 
 
 def assess(ref: PartitionRef, res: Resources) -> Made:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.evaluation import compare
-from tasks.labels import read_outcomes
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
@@ -52,5 +52,5 @@ def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
     frames = []
     for ref in refs:
         known = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(res.lake.read(Stage.VALID, ref.key).merge(known, on=res.config.key, validate="one_to_one"))
+        frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), known, res.config))
     return pd.concat(frames, ignore_index=True)

@@ -12,7 +12,7 @@ from tasks.drift.alarms import check
 from tasks.drift.reference import home, kept, keys_between, made_of, without
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
-from tasks.labels import read_outcomes
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
     frames = []
     for key in keys:
         rows = res.lake.read(Stage.VALID, key, [config.key, config.time])
-        joined = rows.merge(read_outcomes(res, key, champion.as_of), on=config.key)
+        joined = join_outcomes(rows, read_outcomes(res, key, champion.as_of), config)
         frames.append(joined[joined[config.time] < version.window_end])
     nothing = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
     return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else nothing, config)

@@ -15,7 +15,7 @@ from tasks.contracts import PartitionRef, Recipe, Stage, Version
 from tasks.decay import by_block
 from tasks.errors import EvergreenError
 from tasks.features import predict
-from tasks.labels import COLLECT, read_outcomes
+from tasks.labels import COLLECT, join_outcomes, read_outcomes
 from tasks.metrics import finite, measure, row_loss
 from tasks.passing import with_labels
 from tasks.rehearsal import rehearsal, run_log
@@ -110,7 +110,7 @@ def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: Rehears
 
     def make() -> list[Measured | None]:
         outcome_of = read_outcomes(res, ref.key, ref.as_of)
-        rows = res.lake.read(Stage.VALID, ref.key).merge(outcome_of, on=config.key, validate="one_to_one")
+        rows = join_outcomes(res.lake.read(Stage.VALID, ref.key), outcome_of, config)
         outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
 
         def one(version: Version) -> Measured:

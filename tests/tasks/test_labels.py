@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from configs.load import load_model
-from tasks.labels import newest_of, sort_labels
+from tasks.labels import join_outcomes, newest_of, sort_labels
 
 AT = pd.Timestamp("2024-03-01 12:00", tz="UTC")
 KNOWN = AT + pd.Timedelta("1D")
@@ -82,3 +82,20 @@ def test_of_duplicates_neither_is_believed(config):
     found = sort_labels(labels(("a", 1, KNOWN), ("a", 0, KNOWN), ("b", 1, KNOWN)), rows("a", "b"), config, NOW)
     assert list(found.known["parcel"]) == ["b"]
     assert len(found.bad) == 2
+
+
+@pytest.mark.parametrize("kind", ["str", "object"])
+def test_outcomes_are_joined_as_a_merge_would_join_them(config, kind):
+    """Rows in their order, without those that have no outcome yet or never will."""
+    told = labels(("d", 1, KNOWN), ("b", None, KNOWN), ("a", 0, KNOWN), ("z", 1, KNOWN))
+    given = rows("c", "a", "b", "d").astype({"parcel": kind}).set_axis([7, 7, 3, 1])
+    found = join_outcomes(given, told, config)
+    wanted = given.merge(told.loc[told["late"].notna(), ["parcel", "late"]], on="parcel", validate="one_to_one")
+    pd.testing.assert_frame_equal(found, wanted)
+    assert list(found["parcel"]) == ["a", "d"]
+
+
+@pytest.mark.parametrize(("keys", "told"), [("aab", "ab"), ("ab", "aab")])
+def test_outcomes_are_not_joined_where_a_key_stands_twice(config, keys, told):
+    with pytest.raises(ValueError, match="tiny: a parcel stands twice"):
+        join_outcomes(rows(*keys), labels(*((key, 1, KNOWN) for key in told)), config)
