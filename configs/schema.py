@@ -131,17 +131,32 @@ class Features(Strict):
 
     numeric: tuple[str, ...] = Field((), description="columns of numbers or booleans; null is allowed")
     categorical: tuple[str, ...] = Field((), description="columns of text; null is allowed")
+    retired: tuple[str, ...] = Field(
+        (), description="those of them that new versions do without, while a version in use still needs them"
+    )
 
     @property
     def all(self) -> tuple[str, ...]:
+        """Every column that some version may need."""
         return self.numeric + self.categorical
+
+    @property
+    def learned(self) -> "Features":
+        """What new versions are fitted with."""
+        kept = (tuple(n for n in names if n not in self.retired) for names in (self.numeric, self.categorical))
+        numeric, categorical = kept
+        return Features(numeric=numeric, categorical=categorical)
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         twice = sorted({name for name in self.all if self.all.count(name) > 1})
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
-        if not self.all:
+        if strange := sorted(set(self.retired) - set(self.all)):
+            raise ValueError(
+                f"retired: {', '.join(strange)} is no feature; take it out when no version in use needs it"
+            )
+        if set(self.all) <= set(self.retired):
             raise ValueError("a model needs at least one feature")
         return self
 
@@ -183,6 +198,9 @@ class ModelConfig(Strict):
         (), description="what valid rows look like, as Great Expectations says it"
     )
     training: TrainingConfig
+    dictionary: Mapping[str, str] = Field(
+        {}, description="what a column means, with its unit; shown in the data catalogue"
+    )
     groups: tuple[str, ...] = Field(
         (), description="columns of source.sql for segments and fairness that the model never sees; text"
     )
@@ -212,6 +230,12 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _described_columns_exist(self) -> Self:
+        if strange := sorted(set(self.dictionary) - {*self.columns, self.target.column}):
+            raise ValueError(f"dictionary: {', '.join(strange)} is no column of the model")
         return self
 
     @model_validator(mode="after")

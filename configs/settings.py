@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
     evidently_port: int = Field(8000, ge=1, le=65535)
+    pages_port: int = Field(8300, ge=1, le=65535)
+    prefect_link: str = Field("", description="what links to Prefect's UI begin with; by default the server here")
+    evidently_link: str = Field("", description="the same for Evidently's")
+    pages_link: str = Field("", description="the same for the models' pages")
     pool: str = Field("evergreen", description="Prefect work pool that the deployments use")
     run_limit: int = Field(4, ge=1, description="flow runs that the worker starts side by side")
     threads: int = Field(2, ge=1, description="cores that one run may use: BLAS, OpenMP, DuckDB, XGBoost")
@@ -80,6 +84,28 @@ class Settings(BaseSettings):
     @property
     def evidently_url(self) -> str:
         return f"http://{self.host}:{self.evidently_port}"
+
+    @property
+    def pages_url(self) -> str:
+        return f"http://{self.host}:{self.pages_port}"
+
+    @property
+    def prefect_ui(self) -> str:
+        """Where links lead that people follow, which in production is not where this machine's servers would be."""
+        return self.prefect_link.rstrip("/") or self.prefect_url
+
+    @property
+    def evidently_ui(self) -> str:
+        return self.evidently_link.rstrip("/") or self.evidently_url
+
+    @property
+    def pages_ui(self) -> str:
+        return self.pages_link.rstrip("/") or self.pages_url
+
+    @property
+    def pages(self) -> Path:
+        """Folder of the models' pages."""
+        return self.path(self.home) / "pages"
 
     @property
     def evidently_workspace(self) -> Path:

@@ -21,6 +21,7 @@ from configs.settings import load_settings
 from tasks.agenda import Agenda, Todo, Work
 from tasks.artifacts.backfills import Board
 from tasks.contracts import Outcome, PartitionRef, Plan, Record
+from tasks.cores import limited
 from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.passing import pass_through
 from tasks.planning import inputs_digest, last_moment, world
@@ -76,7 +77,7 @@ def carry_out(
         agenda = Agenda(plan, res)
         board = Board(len(plan.todo), agenda.parts, res)
         size = workers.chunk(plan.seconds, len(plan.todo))
-        with opened(workers) as runner:
+        with limited(res.threads), opened(workers) as runner:
             for outcome, last in run_all(runner, errand, agenda, workers.concurrency, size, board):
                 key = outcome.partition
                 found[key] = _joined(found.get(key), outcome)

@@ -70,19 +70,34 @@ class Plan:
 _PLANS: "WeakKeyDictionary[Any, Plan]" = WeakKeyDictionary()
 
 
-def plan_of(model: Any, features: Features) -> Plan:
+def plan_of(model: Any) -> Plan:
     """The plan of a fitted model; made once.
 
     Raises:
         NoPlan: it is none of our pipelines, or its encoder does more than to code categories.
     """
     pipeline = pipeline_of(model)
-    if (fitted := getattr(pipeline["encode"], "transformers_", None)) is None:
-        raise NoPlan(f"its encoder is a {type(pipeline['encode']).__name__}")
+    fitted, features = _fitted(pipeline), features_of(model)
     plan = _PLANS.get(model)
-    if plan is None or plan.fitted is not fitted or plan.features != features:
+    if plan is None or plan.fitted is not fitted:
         plan = _PLANS[model] = Plan(features, tables(pipeline["encode"], features), _head(model, pipeline), fitted)
     return plan
+
+
+def features_of(model: Any) -> Features:
+    """The inputs that a fitted model was fitted with, in its own order: model.yaml may have others by now.
+
+    Raises:
+        NoPlan: it is none of our pipelines.
+    """
+    columns = {name: tuple(names) for name, _, names in _fitted(pipeline_of(model))}
+    return Features(numeric=columns.get("number", ()), categorical=columns.get("category", ()))
+
+
+def _fitted(pipeline: "Pipeline") -> Any:
+    if (fitted := getattr(pipeline["encode"], "transformers_", None)) is None:
+        raise NoPlan(f"its encoder is a {type(pipeline['encode']).__name__}")
+    return fitted
 
 
 def pipeline_of(model: Any) -> "Pipeline":

@@ -41,6 +41,14 @@ class LeakFound(EvergreenError):
     """A feature changes when outcomes are hidden that were not known yet. The SQL must be mended."""
 
 
+class UnknownStage(EvergreenError):
+    """A stage of this name has no rows to read. The message names those that have."""
+
+
+class MissingFeature(EvergreenError):
+    """A version was fitted with a column that rows do not have any more, or not yet. Keep it until no version in use needs it."""
+
+
 class MissingPartition(EvergreenError):
     """A partition that is needed was never made. Run `backfill` for it first."""
 

@@ -62,7 +62,7 @@ def _xgboost(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple
     """Categories are split as sets."""
     from xgboost import XGBClassifier, XGBRegressor
 
-    features = config.features
+    features = config.features.learned
     given: dict[str, Any] = {
         "tree_method": "hist",
         "enable_categorical": True,
@@ -80,7 +80,7 @@ def _hist_gradient_boosting(config: ModelConfig, params: dict[str, Any], threads
     """Categories are split as sets; it takes at most 255 of them, so rare ones of long lists share a code."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    features = config.features
+    features = config.features.learned
     categorical = [False] * len(features.numeric) + [True] * len(features.categorical)
     # Without early_stopping=False it would hold rows back at random, later ones among them.
     given = {"categorical_features": categorical, "random_state": config.training.seed, "early_stopping": False}
@@ -95,7 +95,7 @@ def _forest(classifier: str, regressor: str) -> Callable[[ModelConfig, dict[str,
 
         given = {"n_jobs": threads, "random_state": config.training.seed}
         name = regressor if config.target.kind == "regression" else classifier
-        return _coded(config.features), getattr(ensemble, name)(**(given | params))
+        return _coded(config.features.learned), getattr(ensemble, name)(**(given | params))
 
     return build
 
@@ -105,13 +105,13 @@ def _logistic_regression(config: ModelConfig, params: dict[str, Any], threads: i
 
     # Newton's steps take a tenth of the time of the default solver where rows are many and columns some hundreds.
     given = {"max_iter": 500, "solver": "newton-cholesky", "random_state": config.training.seed}
-    return _scaled(config.features), LogisticRegression(**(given | params))
+    return _scaled(config.features.learned), LogisticRegression(**(given | params))
 
 
 def _ridge(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
     from sklearn.linear_model import Ridge
 
-    return _scaled(config.features), Ridge(**({"random_state": config.training.seed} | params))
+    return _scaled(config.features.learned), Ridge(**({"random_state": config.training.seed} | params))
 
 
 _BUILDERS = {

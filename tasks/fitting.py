@@ -41,7 +41,11 @@ def _learns_categories_alone(encoder: Any) -> bool:
 
     parts = {name: part for name, part, _ in encoder.transformers}
     ordinal = parts.get("category")
-    return parts.get("number") == "passthrough" and isinstance(ordinal, OrdinalEncoder) and not ordinal.max_categories
+    return (
+        parts.get("number") == "passthrough"
+        and isinstance(ordinal, OrdinalEncoder)
+        and not (ordinal.max_categories or ordinal.min_frequency)
+    )
 
 
 def _each_once(rows: "pd.DataFrame", features: Features) -> "pd.DataFrame":

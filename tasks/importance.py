@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import ModelConfig
-from tasks.features import predict
+from tasks.features import inputs_wanted, predict
 from tasks.metrics import row_loss
 from tasks.targets import outcomes
 
@@ -26,7 +26,7 @@ def importances(model: Any, rows: "pd.DataFrame", config: ModelConfig) -> dict[s
 
     whole = loss(sample)
     found = {}
-    for name in config.features.all:
+    for name in inputs_wanted(model, config).all:
         shuffled = sample.assign(**{name: sample[name].to_numpy()[rng.permutation(len(sample))]})
         found[name] = loss(shuffled) - whole
     return found

@@ -179,19 +179,25 @@ class Lake:
         return record
 
     def read(self, stage: Stage, key: str, columns: list[str] | None = None) -> "pd.DataFrame":
-        """A stage's rows.
+        """A stage's rows. Of `columns` those that the file has: a feature may be younger than a partition.
 
         Raises:
             MissingPartition: it was never made, or is blocked.
             CorruptPartition: the file is gone or is not the one that the record tells of.
         """
         import pandas as pd
+        import pyarrow.parquet as pq
 
         with self._opened(stage, key) as file:
-            return pd.read_parquet(io.BytesIO(file.read()), columns=columns)
+            held = io.BytesIO(file.read())
+        if columns is not None:
+            there = set(pq.read_schema(held).names)
+            columns = [name for name in columns if name in there]
+            held.seek(0)
+        return pd.read_parquet(held, columns=columns)
 
     def batches(self, stage: Stage, key: str, columns: list[str] | None = None) -> Iterator["pa.Table"]:
-        """A stage's rows in their order, `BATCH` at a time, for who need not hold them all.
+        """The same, in the rows' order and `BATCH` of them at a time, for who need not hold them all.
 
         Raises:
             MissingPartition, CorruptPartition: see `read`.

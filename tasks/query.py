@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.load import load_model
-from configs.schema import ModelConfig
+from configs.schema import Features, ModelConfig
 from configs.settings import ROOT
 from tasks.contracts import Query
 from tasks.estimators import TRUSTED
-from tasks.features import predict
+from tasks.features import inputs_wanted, predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def query_version(config: ModelConfig, folder: Path, rows: "pd.DataFrame", expec
     asked = rows.head(MOST)
     with tempfile.TemporaryDirectory() as draft:
         given, answers = Path(draft) / "rows.parquet", Path(draft) / "predictions.npy"
-        asked[list(config.features.all)].to_parquet(given, index=False)
+        asked[[name for name in config.columns if name in asked]].to_parquet(given, index=False)
         command = [sys.executable, "-m", "tasks.query", config.name, str(folder), str(given), str(answers)]
         try:
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -68,7 +68,9 @@ def ask(folder: Path, rows: "pd.DataFrame", config: ModelConfig) -> tuple[Query,
     loaded = time.monotonic() - began
     said = predict(model, rows, config)
     problems = [
-        f"{name}: {why}" for name, part in sorts_of(rows, config).items() if (why := unsound(model, part, config))
+        f"{name}: {why}"
+        for name, part in sorts_of(rows, inputs_wanted(model, config)).items()
+        if (why := unsound(model, part, config))
     ]
     problems += _odd_singles(model, rows, said, config)
     thousand = rows.iloc[np.arange(MOST) % len(rows)].reset_index(drop=True)
@@ -82,9 +84,8 @@ def ask(folder: Path, rows: "pd.DataFrame", config: ModelConfig) -> tuple[Query,
     ), said
 
 
-def sorts_of(rows: "pd.DataFrame", config: ModelConfig) -> "dict[str, pd.DataFrame]":
+def sorts_of(rows: "pd.DataFrame", features: Features) -> "dict[str, pd.DataFrame]":
     """Rows of every sort that production sends: real, with half of the values null, all null, of unseen categories."""
-    features = config.features
     holes = np.random.default_rng(0).random((len(rows), len(features.all))) < 0.5
     inputs = rows[list(features.all)]
     return {

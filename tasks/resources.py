@@ -1,6 +1,7 @@
 """What every step of a model's life is given: its config, its lake, its ledger, its registry."""
 
 import functools
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Variant:
         return not self.override.keys() <= JUDGING
 
 
-JUDGING = {"description", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
+JUDGING = {"description", "dictionary", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
 """Keys of model.yaml that say how rows are judged, and not which there are."""
 PRODUCTION = Variant()
 
@@ -54,6 +55,8 @@ class Resources:
 
     pages = True
     """Whether steps leave pages for people beside their records."""
+    shares_models = False
+    """Whether a loaded model may be in use elsewhere in this process, as by the policies of a replay."""
 
     def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
         self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
@@ -126,6 +129,18 @@ def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION)
         ConfigError: the folder is missing or wrong, or the variant's config is.
     """
     return Resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
+
+
+def uncommitted(root: Path) -> list[str]:
+    """Files of a checkout that differ from its commit; none where there is no git."""
+    if not (root / ".git").exists():
+        return []
+    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line[3:] for line in said.splitlines()]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.compiled import NoPlan, plan_of
 from tasks.contracts import PartitionRef, Promotion, Stage
-from tasks.features import predict
+from tasks.features import inputs_wanted, predict
 from tasks.history import reigns
 from tasks.resources import Resources
 from tasks.stages import Made, NotDue, Step, made_from
@@ -37,13 +37,11 @@ def score_former(ref: PartitionRef, res: Resources) -> Made:
 
 
 def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
-    model, features = res.load(by.version), res.config.features
-    if (
-        res.threads != res.settings.threads
-    ):  # never in a replay, whose policies share models: a booster that is being set cannot predict
+    model = res.load(by.version)
+    if not res.shares_models:  # a booster that is being set cannot predict
         with suppress(NoPlan):
-            plan_of(model, features).limit(res.threads)
-    columns = [res.config.key, res.config.time, *features.all]
+            plan_of(model).limit(res.threads)
+    columns = [res.config.key, res.config.time, *inputs_wanted(model, res.config).all]
     tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
     rows, digest = res.lake.write_batches(stage, ref.key, tables)
     return Made(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})

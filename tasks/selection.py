@@ -94,7 +94,7 @@ def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> lis
 def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
     """Fit a recipe, without its calibration. The same rows, config and thread count give the same model."""
     pipeline = build_pipeline(recipe, res.config, res.settings.threads)
-    return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features)
+    return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features.learned)
 
 
 def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
@@ -109,7 +109,7 @@ def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
         losses.append(row_loss(outcomes(split.after, config.target), prediction, config.target))
         said.append(prediction)
         if config.target.kind != "regression":
-            answered.append(response(pipeline, inputs_of(split.after, config.features)))
+            answered.append(response(pipeline, inputs_of(split.after, config.features.learned)))
     rows = pd.concat([split.after for split in splits], ignore_index=True)
     responses = np.concatenate(answered) if answered else np.empty((0, 1))
     means = tuple(float(part.mean()) for part in losses)

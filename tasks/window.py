@@ -11,8 +11,8 @@ from configs.training import TrainingWindow
 from tasks.blocks import block_numbers
 from tasks.budget import allotted, hold_to_budget, sampled
 from tasks.contracts import PartitionRef, Stage, Window
-from tasks.errors import MissingPartition, NotEnoughData
-from tasks.labels import read_outcomes
+from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
 
@@ -122,24 +122,50 @@ def read_rows(
     """
     import pandas as pd
 
-    config = res.config
-    refs = [ref for key in window.partitions if (ref := res.ref(key)).end > start and ref.start < end]
-
-    def labelled(key: str, columns: list[str] | None = None) -> "pd.DataFrame":
-        rows, known = res.lake.read(Stage.VALID, key, columns), read_outcomes(res, key, window.as_of)
-        joined = rows.merge(known, on=config.key, how="inner", validate="one_to_one")
-        return joined[(joined[config.time] >= start) & (joined[config.time] < end)]
-
+    config, refs = res.config, refs_within(res, window, start, end)
     if most is None:
-        frames = [labelled(ref.key) for ref in refs]
+        frames = [_labelled(res, window, ref.key, start, end) for ref in refs]
     else:  # counted first, so that never more than one partition and the sample are held
-        counts = allotted([len(labelled(ref.key, [config.key, config.time])) for ref in refs], most)
-        frames = [sampled(labelled(ref.key), ref, n, config.training.seed) for ref, n in zip(refs, counts, strict=True)]
+        counts = allotted(count_rows(res, window, start, end), most)
+        frames = [
+            sampled(_labelled(res, window, ref.key, start, end), ref, count, config.training.seed)
+            for ref, count in zip(refs, counts, strict=True)
+        ]
     if not frames:
         raise NotEnoughData(
             f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def refs_within(res: Resources, window: Window, start: datetime, end: datetime) -> list[PartitionRef]:
+    """The partitions of a window that have moments of `[start, end)`, oldest first."""
+    return [ref for key in window.partitions if (ref := res.ref(key)).end > start and ref.start < end]
+
+
+def count_rows(res: Resources, window: Window, start: datetime, end: datetime) -> list[int]:
+    """How many rows of each of these partitions `read_rows` would give without a sample."""
+    columns = [res.config.key, res.config.time]
+    refs = refs_within(res, window, start, end)
+    return [len(_labelled(res, window, ref.key, start, end, columns)) for ref in refs]
+
+
+def _labelled(
+    res: Resources, window: Window, key: str, start: datetime, end: datetime, columns: list[str] | None = None
+) -> "pd.DataFrame":
+    """A partition's valid rows of `[start, end)` whose outcome was known as of the window's moment, with it.
+
+    Raises:
+        MissingFeature: they are older than one of the features; without this, a model would learn from nulls.
+    """
+    config, rows = res.config, res.lake.read(Stage.VALID, key, columns)
+    if columns is None and (lacking := [name for name in config.features.learned.all if name not in rows]):
+        raise MissingFeature(
+            f"{config.name} {key}: its valid rows have no {', '.join(lacking)}, which model.yaml names as a feature; "
+            f"`backfill` the window with mode=stale makes them again"
+        )
+    within = rows[(rows[config.time] >= start) & (rows[config.time] < end)]
+    return join_outcomes(within, read_outcomes(res, key, window.as_of), config)
 
 
 def labelled_blocks(rows: "pd.DataFrame", config: ModelConfig) -> np.ndarray:

@@ -38,7 +38,8 @@ def multivariate_drift(ref: PartitionRef, champion: Promotion, rules: Multivaria
     frames = [reference, current]
     blocks = [block_names(f[config.time], config.monitoring.block, config.partition.timezone) for f in frames]
     other = ~np.isin(blocks[0], blocks[1])
-    names = [c for c in config.features.all if c not in config.monitoring.seasonal]
+    both = [c for c in config.features.all if all(c in frame for frame in frames)]
+    names = [c for c in both if c not in config.monitoring.seasonal]
     x = encoded([reference[other], current], names, config)
     sides = np.r_[np.zeros(int(other.sum()), bool), np.ones(len(current), bool)]
     told = f"{int(other.sum()):,} rows of version {champion.version}'s window"

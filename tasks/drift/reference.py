@@ -21,7 +21,7 @@ from tasks.contracts import PartitionRef, Promotion, Stage, Version
 from tasks.drift.columns import PREDICTION, methods, texts
 from tasks.drift.kept import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch
-from tasks.drift.sketching import read_sketches
+from tasks.drift.sketching import empty, read_sketches
 from tasks.errors import UnknownVersion
 from tasks.holdout import holdout_rows, judged_version, labelled_holdout, no_rows, validated
 from tasks.importance import importances
@@ -39,6 +39,7 @@ MOST = 400
 PAD = timedelta(days=15)
 """What the same season a year earlier takes on either side."""
 NO_YEAR = "no partition of a year earlier to compare with"
+TOO_YOUNG = "what it would be compared with does not have this column yet"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,18 @@ def references(ref: PartitionRef, current: Sketch, champion: Promotion, res: Res
             yearly = replace(usual(seasonal, ref, version, champion, res), gap=NO_YEAR)
         found.append(yearly)
     found.append(_predictions(ref, version, champion, res))
-    return [replace(r, sketch=without(r.sketch.of(r.columns), current)) for r in found]
+    known = [part for reference in found for part in _by_what_is_known(reference, res.config)]
+    return [replace(r, sketch=without(r.sketch.of(r.columns), current)) for r in known]
+
+
+def _by_what_is_known(reference: Reference, config: ModelConfig) -> list[Reference]:
+    """A reference, and apart from it the columns that its rows do not have: a feature may be younger than they are."""
+    lacking = tuple(c for c in reference.columns if c not in reference.sketch.columns)
+    if not lacking:
+        return [reference]
+    nothing = Reference(lacking, TOO_YOUNG, empty(config).of(lacking), lambda: no_rows(config), TOO_YOUNG)
+    rest = tuple(c for c in reference.columns if c not in lacking)
+    return [replace(reference, columns=rest), nothing] if rest else [nothing]
 
 
 def without(found: Sketch, current: Sketch) -> Sketch:

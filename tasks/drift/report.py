@@ -62,7 +62,7 @@ def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion
 
 def links(champion: Promotion, res: Resources) -> dict[str, str]:
     """Where to read on: the version in MLflow, and the run that made this page in Prefect."""
-    run = f"{res.settings.prefect_url}/runs/flow-run/{res.flow_run}" if res.flow_run else ""
+    run = f"{res.settings.prefect_ui}/runs/flow-run/{res.flow_run}" if res.flow_run else ""
     return {"MLflow": res.registry.version_url(champion.version), "Prefect": run}
 
 

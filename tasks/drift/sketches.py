@@ -203,7 +203,7 @@ def union(parts: Sequence[Sketch]) -> Sketch:
     """The blocks of several sketches as one; a block that occurs in two is added up.
 
     Numbers are counted anew on the grid of the first sketch that has any, each bin by its mean. Columns are
-    those of the first sketch.
+    those that every sketch has.
     """
     names = sorted({block for part in parts for block in part.blocks})
     place = {block: i for i, block in enumerate(names)}
@@ -211,7 +211,8 @@ def union(parts: Sequence[Sketch]) -> Sketch:
     rows: np.ndarray = np.zeros(len(names), "int64")
     for part, where in zip(parts, at, strict=True):
         np.add.at(rows, where, part.rows)
-    columns = {c: _joined([p.columns[c] for p in parts], at, len(names)) for c in (parts[0].columns if parts else ())}
+    common = [c for c in (parts[0].columns if parts else ()) if all(c in part.columns for part in parts)]
+    columns = {c: _joined([part.columns[c] for part in parts], at, len(names)) for c in common}
     return Sketch(tuple(names), rows, columns)
 
 

@@ -15,17 +15,18 @@ VERSION = 2
 
 
 def sketch_partition(ref: PartitionRef, res: Resources) -> Made:
-    """Count every feature of the partition by block of time."""
+    """Count every feature that the partition has, by block of time."""
     config = res.config
     frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
     blocks = block_categories(frame[config.time], config.monitoring.block, config.partition.timezone)
-    found = sketch(frame, blocks, config.features.all, config.features.categorical)
+    names = [name for name in config.features.all if name in frame]
+    found = sketch(frame, blocks, names, config.features.categorical)
     digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(found))
     return Made(len(frame), digest, {"blocks": len(found.blocks)})
 
 
 def read_sketches(keys: Sequence[str], res: Resources) -> Sketch:
-    """The features of some validated partitions, each sketched first where that was not done, as one sketch.
+    """The features that some validated partitions all have, each sketched first where that was not done, as one sketch.
 
     Raises:
         MissingPartition: one was never validated; run `backfill`.

@@ -153,8 +153,8 @@ def signature(config: ModelConfig) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    columns = [ColSpec("double", name) for name in config.features.numeric]
-    columns += [ColSpec("string", name, required=False) for name in config.features.categorical]
+    columns = [ColSpec("double", name) for name in config.features.learned.numeric]
+    columns += [ColSpec("string", name, required=False) for name in config.features.learned.categorical]
     wide = (-1,) if config.target.kind == "regression" else (-1, max(2, len(config.target.classes)))
     return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("float64"), wide)]))
 

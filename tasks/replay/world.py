@@ -71,6 +71,7 @@ class Rehearsed(Resources):
     """A model in a replay: the live one's config with another policy, and a world of its own."""
 
     pages = False
+    shares_models = True
     lake: ReplayLake
 
     def __init__(self, live: Resources, policy: Retraining, now: datetime) -> None:
@@ -84,7 +85,9 @@ class Rehearsed(Resources):
         self.versions = ReplayRegistry(self.lake.root, model.name, measured)
         self.registry = self.versions  # type: ignore[assignment]
         self._measured = [[str(at), vars(query)] for at, query in sorted(measured.items())]
-        self._rules = model.config.model_dump(mode="json", exclude={"retraining", "replay", "description"})
+        self._rules = model.config.model_dump(
+            mode="json", exclude={"retraining", "replay", "description", "dictionary"}
+        )
         self.claims = Alone()  # type: ignore[assignment]
         self.locks = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
         self.spent = 0.0

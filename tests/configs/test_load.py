@@ -5,6 +5,7 @@ import yaml
 
 from configs.errors import ConfigError, UnknownModel
 from configs.load import load_model, model_names
+from configs.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -48,6 +49,12 @@ def search(config) -> dict:
         (lambda c: c["partition"].update(every="Q"), ["partition.every", "'M'"]),
         (lambda c: c["features"].update(numeric=["weight", "weight"]), ["features", "named twice: weight"]),
         (lambda c: c["features"].update(numeric=["late"]), ["late", "different columns"]),
+        (lambda c: c["features"].update(retired=["wight"]), ["features", "retired: wight is no feature"]),
+        (
+            lambda c: c["features"].update(retired=["weight", "distance", "city"]),
+            ["features", "needs at least one feature"],
+        ),
+        (lambda c: c.update(dictionary={"wight": "kg"}), ["dictionary: wight is no column"]),
         (
             lambda c: c["training"]["candidates"]["trees"].update(estimator="pickle"),
             ["candidates.trees.estimator", "xgboost"],
@@ -114,3 +121,10 @@ def test_what_is_no_mapping_is_refused(tiny, text):
 def test_an_unknown_model_is_refused_with_the_nearest_name(tiny):
     with pytest.raises(UnknownModel, match="did you mean 'tiny'"):
         load_model("tinny")
+
+
+def test_links_lead_to_the_servers_of_this_machine_unless_told_otherwise():
+    assert Settings(evidently_port=8123).evidently_ui == "http://127.0.0.1:8123"
+    there = Settings(prefect_link="https://prefect.example/", pages_link="https://pages.example")
+    assert (there.prefect_ui, there.pages_ui) == ("https://prefect.example", "https://pages.example")
+    assert there.prefect_url == "http://127.0.0.1:4200", "which the API is asked at"

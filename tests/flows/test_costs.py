@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import urllib.request
+from collections import Counter
 
 import httpx
 import pandas as pd
 import pytest
+import requests
 from prefect.settings import get_current_settings
 
 from configs.settings import ROOT
@@ -29,12 +32,29 @@ duckdb evidently fairlearn great_expectations jinja2 matplotlib mlflow optuna pa
 prefect.server pyarrow scipy skops sklearn xgboost
 """
 """What takes time to import."""
+REQUESTS = 12
+"""That a run sends which finds everything fresh: its own states, and its page with two tables."""
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Every request that this process sends by HTTP, by method and path. Logs are left out: they go in batches, by the clock."""
+    """Every request that this process sends by HTTP, by method and path. Logs are left out: they go in batches, by the clock.
+
+    Prefect's clients use httpx, MLflow's requests, and an alias is asked for by urllib. Events go by a websocket.
+    """
     found = []
+    real_open, real_send = urllib.request.OpenerDirector.open, requests.Session.send
+
+    def opening(self, asked, *args, **kwargs):
+        found.append(f"GET {getattr(asked, 'full_url', asked)}")
+        return real_open(self, asked, *args, **kwargs)
+
+    def sending(self, request, *args, **kwargs):
+        found.append(f"{request.method} {request.url}")
+        return real_send(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", opening)
+    monkeypatch.setattr(requests.Session, "send", sending)
     for client in (httpx.Client, httpx.AsyncClient):
         real = client.send
 
@@ -85,9 +105,10 @@ def test_what_is_fresh_costs_no_request(champion, asked):
         {"as_of": open_resources("tiny").ref("2024-03-12").as_of},
     ):
         asked.clear()
-        process(model="tiny", **given)
+        state = process(model="tiny", **given, return_state=True)
         counts.append(len(asked))
-    assert counts[2] == counts[1], "twelve partitions as one, once there is a session"
+    assert "everything is fresh (12 partitions)" in state.message
+    assert counts[2] == counts[1] <= REQUESTS, f"twelve partitions as one, once there is a session: {asked}"
 
 
 def test_what_is_made_costs_few_requests_each(champion, asked):
@@ -134,6 +155,27 @@ def test_a_drift_check_reads_no_rows_of_its_reference(champion, monkeypatch):
     watch.watch(res.ref("2024-03-12"), res)
     assert {key for stage, key in read if stage is not Stage.SKETCHES} == {"2024-03-12"}
     assert not [key for stage, key in read if stage in (Stage.RAW, Stage.VALID)]
+
+
+def test_a_run_reads_each_file_as_often_as_it_must(champion, monkeypatch):
+    """Every read of rows, whole or in batches: a stage reads what it is made from once, and the page its own rows."""
+    read = []
+    real = Lake._opened
+
+    def opened(self, stage, key):
+        read.append((str(stage), key))
+        return real(self, stage, key)
+
+    monkeypatch.setattr(Lake, "_opened", opened)
+    process(model="tiny", partition="2024-03-17")
+    own = Counter(stage for stage, key in read if key == "2024-03-17")
+    assert own["raw"] == 1, "validate"
+    assert own["valid"] <= 4, f"sketch, score, estimate and the page: {own}"
+    assert own["predictions"] <= 3, f"estimate, watch and the page: {own}"
+    read.clear()
+    train(model="tiny", reason="to count what it reads")
+    most = Counter(read).most_common(1)[0]
+    assert most[1] <= 6, f"to choose, to fit, to compare, to check the refit, to refit and for the card: {most}"
 
 
 def test_a_partition_that_is_scored_in_batches_gets_the_predictions_of_one(champion, monkeypatch):

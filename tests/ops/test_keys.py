@@ -22,7 +22,7 @@ def test_every_key_has_a_meaning() -> None:
 def test_every_key_that_a_model_uses_is_in_it(model: str) -> None:
     known = {path.replace("[]", "").replace(".<name>", "") for path, _ in keys()}
     content = yaml.safe_load((configs_folder() / model / "model.yaml").read_text())
-    free = ("params", "kwargs", "floor", "candidates", "tables", "space", "policies")
+    free = ("params", "kwargs", "floor", "candidates", "tables", "space", "policies", "dictionary")
 
     def used(value: Any, above: str) -> None:
         for part in value if isinstance(value, list) else [value]:

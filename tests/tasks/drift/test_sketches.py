@@ -204,6 +204,7 @@ def test_a_long_column_of_few_numbers_is_counted_as_row_by_row(monkeypatch, odd)
     x[::11], x[::17], x[::1001] = np.nan, np.inf, -1e300
     held = pd.DataFrame({"x": pd.Series(x, dtype=object).where(rng.random(50_000) > 0.001, "?") if odd else x})
     days = np.repeat([f"2013-01-{d:02d}" for d in range(1, 11)], 5_000)
+    assert sketches.repeats(x)
     fast = sketch(held, days, ["x"], [])
     monkeypatch.setattr(sketches, "repeats", lambda _: False)
     slow = sketch(held, days, ["x"], [])
@@ -214,6 +215,7 @@ def test_a_long_column_of_few_numbers_is_counted_as_row_by_row(monkeypatch, odd)
 def test_numbers_that_share_a_bin_have_its_mean_whichever_way_they_are_counted(monkeypatch):
     x = np.repeat([0.0, 1.0, 2.0, 1000.0, 1000.001], 10_000)
     held, day = pd.DataFrame({"x": x}), np.full(len(x), "2013-01-01")
+    assert sketches._repeated(x, np.zeros(len(x), dtype=bool), np.zeros(len(x), dtype=int), 1) is not None
     fast = sketch(held, day, ["x"], []).columns["x"]
     monkeypatch.setattr(sketches, "repeats", lambda _: False)
     slow = sketch(held, day, ["x"], []).columns["x"]
