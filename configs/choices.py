@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema
 
 from configs.load import model_names
@@ -24,3 +24,7 @@ def _exists(name: str) -> str:
 
 ModelName = Annotated[str, AfterValidator(_exists), _Choice()]
 NonEmpty = Annotated[str, Field(min_length=1)]
+VersionNumber = Annotated[
+    str, BeforeValidator(str), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}], "title": "Version"})
+]
+"""A version's number as text, as MLflow has it; `-p version=3` on the command line is read as a number."""

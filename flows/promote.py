@@ -1,6 +1,7 @@
 """Make a version champion by hand, on the evidence of now: the approval of a challenger, or a decision against the automation.
 
     version ── comparison with the champion on the newest evidence ──> gate ──> promotion
+            └─ refuse ──> refused, the champion stays
     alias moved by hand ── adopt: the same ──> promotion
                         └─ restore ──> alias back at the champion
 
@@ -15,12 +16,12 @@ from typing import Literal
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from configs.choices import ModelName, NonEmpty
+from configs.choices import ModelName, NonEmpty, VersionNumber
 from tasks.approval import judge_anew, version_meant
 from tasks.artifacts import publish_promotion
 from tasks.delivery import deliver
 from tasks.history import stale_look
-from tasks.promotion import promote_version, restore_alias
+from tasks.promotion import promote_version, refuse_challenger, restore_alias
 from tasks.resources import open_resources
 
 
@@ -29,9 +30,9 @@ def promote(
     model: ModelName,
     by: NonEmpty,
     reason: NonEmpty,
-    version: str | None = None,
-    action: Literal["promote", "adopt", "restore"] = "promote",
-    against: str | None = None,
+    version: VersionNumber | None = None,
+    action: Literal["promote", "refuse", "adopt", "restore"] = "promote",
+    against: VersionNumber | None = None,
     as_of: datetime | None = None,
 ) -> State:
     """Judge a version once more on the newest evidence, and promote it if the gate passes it.
@@ -44,7 +45,8 @@ def promote(
         by: Who takes responsibility. A name that is not checked, unless the server asks for authentication.
         reason: Why; it stands in the ledger.
         version: Number of a registered version; by default the challenger, or with `adopt` the alias's.
-        action: promote a version; adopt the version that the alias was moved to by hand; or restore the alias.
+        action: promote a version; refuse the challenger that waits; adopt the version that the alias was moved to by hand; or
+            restore the alias.
         against: The version that was champion when you looked; if it is champion no longer, nothing is done.
         as_of: The moment it takes effect; by default the newest partition's.
 
@@ -60,6 +62,8 @@ def promote(
     if action == "restore":
         return Completed(message=publish_promotion(res, restore_alias(by, reason, res)))
     meant = version_meant(version, action, res)
+    if action == "refuse":
+        return Completed(message=publish_promotion(res, refuse_challenger(meant, by, reason, res)))
     judgement = judge_anew(meant, champion, as_of, res)
     promotion = promote_version(
         meant, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action

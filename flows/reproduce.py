@@ -10,7 +10,7 @@ Started by hand:
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from configs.choices import ModelName
+from configs.choices import ModelName, VersionNumber
 from tasks.artifacts import publish_reproduction
 from tasks.names import name_by_version
 from tasks.reproduction import reproduce_version
@@ -20,7 +20,7 @@ from tasks.resources import open_resources
 @flow(name="reproduce", flow_run_name=name_by_version)
 def reproduce(
     model: ModelName,
-    version: str | None = None,
+    version: VersionNumber | None = None,
 ) -> State:
     """Fit a version's recipe on the rows of its record, with its config; nothing is registered or changed.
 

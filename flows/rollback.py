@@ -12,7 +12,7 @@ from datetime import datetime
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from configs.choices import ModelName, NonEmpty
+from configs.choices import ModelName, NonEmpty, VersionNumber
 from tasks.artifacts import publish_promotion
 from tasks.delivery import deliver
 from tasks.promotion import roll_back
@@ -24,7 +24,7 @@ def rollback(
     model: ModelName,
     by: NonEmpty,
     reason: NonEmpty,
-    version: str | None = None,
+    version: VersionNumber | None = None,
     as_of: datetime | None = None,
 ) -> State:
     """Make an earlier champion the champion again, after a fresh process has loaded and queried it.

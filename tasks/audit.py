@@ -52,22 +52,23 @@ def audit(res: Resources, at: datetime | None, events: Mapping[str, str] | None)
 
 def unmarked(rows: Sequence[Promotion], res: Resources) -> list[str]:
     """Rows whose hash on the MLflow version is not theirs, and marks in MLflow of rows that are not in the ledger."""
-    found = []
     undelivered = {row.sequence for row in res.ledger.undelivered()}
-    for version in dict.fromkeys(row.version for row in rows):
-        own = {row.sequence: row.hash for row in rows if row.version == version}
-        try:
-            marks = res.registry.marks(version)
-        except EvergreenError as why:
-            found.append(f"version {version} cannot be held against MLflow: {why}")
+    try:
+        marks = res.registry.marks()
+    except EvergreenError as why:
+        return [f"the ledger cannot be held against MLflow: {why}"]
+    found = []
+    for row in rows:
+        if row.sequence in undelivered:
             continue
-        for sequence, expected in own.items():
-            if sequence not in undelivered and marks.get(sequence) != expected:
-                found.append(
-                    f"row {sequence}: MLflow's version {version} bears {'another hash' if sequence in marks else 'no mark of it'}"
-                )
-        found += [
-            f"MLflow's version {version} bears a mark of row {n}, which the ledger does not have"
-            for n in sorted(marks.keys() - own.keys())
-        ]
-    return found
+        if row.version not in marks:
+            found.append(f"row {row.sequence}: MLflow has no version {row.version} any more")
+        elif (seen := marks[row.version].get(row.sequence)) != row.hash:
+            found.append(
+                f"row {row.sequence}: MLflow's version {row.version} bears {'another hash' if seen else 'no mark of it'}"
+            )
+    known = {(row.version, row.sequence) for row in rows}
+    strange = sorted((n, version) for version, own in marks.items() for n in own if (version, n) not in known)
+    return found + [
+        f"MLflow's version {version} bears a mark of row {n}, which the ledger does not have" for n, version in strange
+    ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NUMBER, TEXT, COPIES = 8, 60, 5
 """Bytes of a value in a frame, and how many copies of the rows there are at a training's peak: as read, joined with their
-outcomes, put together, as the model's inputs, and as its matrix. `benchmarks/growth.py` holds the estimate to the measured peak."""
+outcomes, put together, as the model's inputs, and as its matrix. `benchmarks/training.py` holds the estimate to the measured peak."""
 
 
 def hold_to_budget(window: Window, res: Resources) -> None:

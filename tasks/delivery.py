@@ -1,8 +1,11 @@
 """Make the world outside follow the ledger: aliases, marks on MLflow's versions and runs, events.
 
 The ledger's row is the change; all of this only tells of it. A process that dies in between
-leaves the row undelivered, and the next run of any flow delivers it: each part may be done twice.
+leaves the row undelivered, and the next `process`, `assess`, `train`, `promote`, `rollback` or `remind`
+delivers it: each part may be done twice.
 """
+
+from collections.abc import Sequence
 
 from tasks.contracts import Fact, Promotion
 from tasks.errors import RegistryUnavailable, UnknownVersion
@@ -19,7 +22,7 @@ def deliver(res: Resources) -> list[Promotion]:
         return []
     log = run_log()
     try:
-        _follow(res)
+        _follow(rows, res)
         for row in rows:
             _mark(row, res)
     except RegistryUnavailable as why:
@@ -35,9 +38,10 @@ def deliver(res: Resources) -> list[Promotion]:
     return rows
 
 
-def _follow(res: Resources) -> None:
+def _follow(rows: Sequence[Promotion], res: Resources) -> None:
+    """Point the aliases where the rows lead. A champion's that somebody has moved stays for people to see while no row is about it."""
     try:
-        res.registry.follow(res.ledger)
+        res.registry.follow(res.ledger, champion=any(row.to_stage == "champion" for row in rows))
     except UnknownVersion as why:
         run_log().error("the alias cannot follow the ledger: %s. `rollback` to a version that is there.", why)
 

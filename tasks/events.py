@@ -58,7 +58,7 @@ def _send(**event: Any) -> None:
 def emit(fact: Fact) -> None:
     """Send a fact's event. Sending is asynchronous and may be lost; the ledger's row is not."""
     about = {"partition": fact.partition} if fact.partition else {}
-    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}
+    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}  # a retry keeps the kind of what it tries again
     name = EVENT.get(fact.kind, "evergreen.retraining.due")
     _send(event=name, resource=resource(fact.model, fact=fact.id, **about), payload=payload)
 

@@ -152,6 +152,20 @@ def promote_version(
     return row
 
 
+@shown_as("refuse v{version.version}")
+def refuse_challenger(version: Version, by: str, reason: str, res: Resources) -> Promotion:
+    """Refuse the challenger in the name of a person; the champion stays.
+
+    Raises:
+        UnknownVersion: that version is not challenger.
+    """
+    staged = res.ledger.challenger()
+    if staged is None or staged.version != version.version:
+        now = f"version {staged.version} is" if staged else "there is none now"
+        raise UnknownVersion(f"{version.model}: only a challenger can be refused, and {now}")
+    return refuse(version, res.ledger.champion(), staged.as_of, reason, {}, res, by)
+
+
 @shown_as("put the alias back")
 def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
     """Point the alias at the ledger's champion again, and write down who did and why.

@@ -11,7 +11,7 @@ from tasks.errors import EvergreenError, MissingPartition
 from tasks.features import predict
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
-from tasks.training import fit_recipe, fitted_until, learned_from
+from tasks.training import fit_recipe, fitted_until, learned_from, sql_of
 from tasks.window import rows_to_fit, window_from
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def differences(lineage: dict[str, Any], res: Resources) -> tuple[str, ...]:
         for name, number in lineage["packages"].items()
         if now.get(name) != number
     ]
+    now_sql = sql_of(res.model)
+    found += [f"{name}.sql has changed" for name, text in lineage.get("sql", {}).items() if now_sql.get(name) != text]
     if lineage["git_commit"] and lineage["git_commit"] != res.commit:
         found.append(f"the code was {lineage['git_commit'][:12]}, is {res.commit[:12] or 'not known'}")
     return tuple(found)

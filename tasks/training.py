@@ -7,15 +7,17 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from configs.load import Model
+from configs.settings import ROOT
 from tasks.calibration import calibrated
 from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
 from tasks.digests import frame_digest, model_digest
 from tasks.entries import write
 from tasks.rehearsal import run_log, shown_as
-from tasks.resources import Resources
+from tasks.resources import Resources, uncommitted
 from tasks.selection import fit, foresee, time_splits
 from tasks.targets import outcomes, prior_of
-from tasks.window import hold_to_rules, learning_inputs, rows_to_fit
+from tasks.window import count_rows, hold_to_rules, learning_inputs, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +121,8 @@ def make_version(
         training_run=run_id,
     )
     learned = learned_from(rows, window, res)
+    most = config.training.window.max_rows
+    labelled = sum(count_rows(res, window, window.start, until)) if most else len(rows)
     version = res.registry.register(
         model,
         config,
@@ -133,7 +137,10 @@ def make_version(
         },
         metrics={"fit_rows": len(rows), "fit_seconds": seconds},
         version=draft,
-        documents={"config.json": config.model_dump(mode="json"), "lineage.json": lineage(role, window, learned, res)},
+        documents={
+            "config.json": config.model_dump(mode="json"),
+            "lineage.json": lineage(role, window, learned, labelled, res),
+        },
         learned=learned,
     )
     run_log().info(
@@ -142,8 +149,11 @@ def make_version(
     return version
 
 
-def lineage(role: str, window: Window, learned: Sequence[Learned], res: Resources) -> dict[str, Any]:
-    """What `reproduce` needs to fit the same model again, and what a reader needs to know where it came from."""
+def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int, res: Resources) -> dict[str, Any]:
+    """What `reproduce` needs to fit the same model again, and what a reader needs to know where it came from.
+
+    `labelled` counts the rows that it might have learned from: with `max_rows` there may be more than it did.
+    """
     return {
         "role": role,
         "window": {
@@ -155,11 +165,19 @@ def lineage(role: str, window: Window, learned: Sequence[Learned], res: Resource
             "as_of": window.as_of.isoformat(),
         },
         "learned": [vars(part) for part in learned],
+        "labelled": labelled,
         "threads": res.settings.threads,
         "git_commit": res.commit,
+        "uncommitted": uncommitted(ROOT),
+        "sql": sql_of(res.model),
         "packages": res.registry.packages(),
         "flow_run": res.flow_run,
     }
+
+
+def sql_of(model: Model) -> dict[str, str]:
+    """The queries that make rows and labels; none for a flat file."""
+    return {name: text for name, text in (("source", model.source_sql), ("labels", model.labels_sql)) if text}
 
 
 def note_candidate(version: Version, res: Resources) -> Promotion:

@@ -9,9 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader
-
-from tasks.budget import rows_of
 from tasks.card import plots
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.drift.workspace import project_id
@@ -19,6 +16,7 @@ from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
 from tasks.importance import importances
+from tasks.pages.template import fill
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes
@@ -34,8 +32,9 @@ def publish_card(training: Training, res: Resources) -> None:
     assert judged
     assert comparison
     _, rows = judged_rows(training.window, comparison.start, res)
-    pictures = draw(judged, comparison, rows, res) if len(rows) else {}
-    page = render(training, pictures, res)
+    worth = importances(res.load(judged.version), rows, res.config) if len(rows) else {}
+    pictures = draw(judged, comparison, rows, worth, res) if len(rows) else {}
+    page = render(training, pictures, worth, res)
     files = {f"plots/{name}": data for name, data in pictures.items()} | {"model-card.html": page.encode()}
     metrics = {f"holdout_{k}": v for k, v in comparison.challenger.metrics.items()}
     for name, interval in comparison.challenger.intervals.items():
@@ -58,12 +57,14 @@ def publish_card(training: Training, res: Resources) -> None:
 
 def _links(res: Resources) -> str:
     """From MLflow to the flow run that trained, and to what is watched of the model."""
-    made = f"[Prefect run]({res.settings.prefect_url}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
-    return f"{made}[drift and performance in Evidently]({res.settings.evidently_url}/projects/{project_id(res.config.name)})."
+    made = f"[Prefect run]({res.settings.prefect_ui}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
+    return f"{made}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
 
 
-def draw(judged: Version, comparison: Comparison, rows: "pd.DataFrame", res: Resources) -> dict[str, bytes]:
-    """The pictures of a comparison by file name."""
+def draw(
+    judged: Version, comparison: Comparison, rows: "pd.DataFrame", worth: Mapping[str, float], res: Resources
+) -> dict[str, bytes]:
+    """The pictures of a comparison by file name; `worth` has each feature's importance."""
     config = res.config
     target, model = config.target, res.load(judged.version)
     outcome, mine = outcomes(rows, target), predict(model, rows, config)
@@ -77,28 +78,27 @@ def draw(judged: Version, comparison: Comparison, rows: "pd.DataFrame", res: Res
         found = plots.multiclass_plots(outcome, mine, target.classes)
     else:
         found = plots.regression_plots(outcome, mine)
-    found["importances.png"] = plots.importance_plot(importances(model, rows, config), target.judged_by)
+    found["importances.png"] = plots.importance_plot(worth, target.judged_by)
     if comparison.segments:
         found["segments.png"] = plots.segment_plot(comparison.segments, target.judged_by)
     return found
 
 
-def render(training: Training, pictures: Mapping[str, bytes], res: Resources) -> str:
-    """The page."""
+def render(training: Training, pictures: Mapping[str, bytes], worth: Mapping[str, float], res: Resources) -> str:
+    """The page; `worth` has each feature's importance."""
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
-    env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return env.get_template("card.html.j2").render(
+    return fill(
+        Path(__file__).parent / "card.html.j2",
         **_identity(training, judged, comparison, res),
         **_numbers(training, comparison),
         plots=[
             {"alt": name.removesuffix(".png").replace("-", " "), "data": base64.b64encode(data).decode()}
             for name, data in pictures.items()
         ],
-        **_lineage(training, judged, res),
+        worth=[(name, f"{value:+.5f}") for name, value in sorted(worth.items(), key=lambda item: -item[1])],
+        **_lineage(training, judged, worth, res),
     )
 
 
@@ -189,7 +189,7 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _lineage(training: Training, judged: Version, res: Resources) -> dict[str, Any]:
+def _lineage(training: Training, judged: Version, worth: Mapping[str, float], res: Resources) -> dict[str, Any]:
     lineage = res.registry.document(judged.run_id, "lineage.json")
     rows = [r for r in res.ledger.promotions() if r.version in (judged.version, training.version)]
     links = {
@@ -204,13 +204,26 @@ def _lineage(training: Training, judged: Version, res: Resources) -> dict[str, A
         "ledger": [f"row {r.sequence}: version {r.version}, {r.action} by {r.by}: {r.reason}" for r in rows],
         "links": {name: url for name, url in links.items() if url},
         "partitions": lineage["learned"],
-        "limits": limits(training, judged, res),
+        "limits": [*limits(training, judged, lineage["labelled"], res), *doubts(worth, lineage)],
         "loss": res.config.target.judged_by.replace("_", " "),
     }
 
 
-def limits(training: Training, judged: Version, res: Resources) -> list[str]:
-    """What a user of the version must know of where its evidence ends."""
+def doubts(worth: Mapping[str, float], lineage: Mapping[str, Any]) -> list[str]:
+    """Features that did not help, and files that nobody can look up in git."""
+    found = []
+    if idle := [name for name, value in worth.items() if value <= 0]:
+        found.append(
+            f"On the judged rows these features did not help, shuffling them costs nothing: {', '.join(idle)}. "
+            f"Where that is so in version after version, let new ones do without them (`features.retired`)."
+        )
+    if changed := lineage["uncommitted"]:
+        found.append(f"It was made from files that differed from the git commit: {', '.join(changed[:8])}.")
+    return found
+
+
+def limits(training: Training, judged: Version, labelled: int, res: Resources) -> list[str]:
+    """What a user of the version must know of where its evidence ends. `labelled` counts the rows that it might have learned from."""
     config, comparison, window = res.config, training.comparison, training.window
     assert comparison
     small = [s for s in comparison.segments if config.gate.segments and s.rows < config.gate.segments.min_rows]
@@ -219,10 +232,9 @@ def limits(training: Training, judged: Version, res: Resources) -> list[str]:
         f"Its evidence is {comparison.blocks} blocks of time. What changes more slowly than that cannot show in the intervals.",
         "A category that training did not see, and a null, count as missing.",
     ]
-    most = config.training.window.max_rows
-    if most and (counted := rows_of(window, res)) > most:
+    if labelled > judged.rows:
         found.append(
-            f"It was fitted on a sample of its rows: training.window.max_rows is {most:,}, and the window has {counted:,}; "
+            f"It was fitted on a sample: {judged.rows:,} of {labelled:,} labelled rows, as training.window.max_rows allows; "
             f"drawn by the seed {config.training.seed} from each partition by its share."
         )
     if window.passed_over:

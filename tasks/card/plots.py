@@ -112,8 +112,18 @@ def performance_plot(
     estimated: Sequence[tuple[str, float]],
     loss: str,
 ) -> bytes:
+    """The loss by partition as PNG."""
+    return as_png(performance_figure(realised, estimated, loss)[0])
+
+
+def performance_figure(
+    realised: Sequence[tuple[str, float, tuple[float, float] | None]],
+    estimated: Sequence[tuple[str, float]],
+    loss: str,
+    size: tuple[float, float] = SIZE,
+) -> "tuple[Figure, Axes]":
     """The loss by partition: realised with its interval, and as it was estimated before the labels came."""
-    figure, axes = new_figure(f"{loss} by partition")
+    figure, axes = new_figure(f"{loss} by partition", size[1], size[0])
     keys = sorted({*(key for key, _, _ in realised), *(key for key, _ in estimated)})
     place = {key: at for at, key in enumerate(keys)}
     x, y = [place[key] for key, _, _ in realised], [value for _, value, _ in realised]
@@ -139,7 +149,7 @@ def performance_plot(
     shown = keys[:: max(1, len(keys) // 8)]
     axes.set_xticks([place[key] for key in shown], shown, rotation=30, ha="right", fontsize=7)
     axes.legend(frameon=False, fontsize=8)
-    return as_png(figure)
+    return figure, axes
 
 
 STATES = {
@@ -190,12 +200,12 @@ def _curves(
     return as_png(figure)
 
 
-def new_figure(title: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
+def new_figure(title: str, height: float = SIZE[1], width: float = SIZE[0]) -> "tuple[Figure, Axes]":
     """A figure without pyplot, whose state threads would share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(SIZE[0], height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
     axes.set_title(title, fontsize=10, loc="left")

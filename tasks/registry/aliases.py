@@ -1,6 +1,7 @@
 """What follows the ledger: the aliases, and the marks of its rows on versions and runs."""
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Promotion
@@ -17,8 +18,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 class Registry(Versions):
     """One registered model of an MLflow server, with local copies of its versions under `cache`."""
 
-    def follow(self, ledger: "Ledger") -> None:
-        """Point the aliases at the ledger's champion and challenger.
+    def follow(self, ledger: "Ledger", champion: bool = True) -> None:
+        """Point the aliases at the ledger's champion and challenger, or at the challenger alone.
 
         Looks again after it has set one: of two processes the slower may have set what is champion no longer.
 
@@ -26,7 +27,8 @@ class Registry(Versions):
             RegistryUnavailable: MLflow does not answer; the next call repairs it.
         """
         with self.answers():
-            for alias, current in ((CHAMPION, ledger.champion), (CHALLENGER, ledger.challenger)):
+            of = {CHAMPION: ledger.champion, CHALLENGER: ledger.challenger}
+            for alias, current in of.items() if champion else ((CHALLENGER, ledger.challenger),):
                 while True:
                     row = current()
                     wanted = row.version if row else None
@@ -81,9 +83,22 @@ class Registry(Versions):
                 raise
             return str(found) if found else None
 
-    def marks(self, number: str) -> dict[int, str]:
-        """The hashes of ledger rows that stand on a version, by sequence."""
-        with self.answers(f"version {number!r} of {self.model!r}"):
-            tags = self.client.get_model_version(self.model, number).tags
-        prefix = "evergreen.ledger."
-        return {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
+    def marks(self) -> dict[str, dict[int, str]]:
+        """The hashes of ledger rows that stand on each version of the model, by sequence.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        found: dict[str, dict[int, str]] = {}
+        with self.answers():
+            page = None
+            while page is None or page.token:
+                token = page.token if page else None
+                page = self.client.search_model_versions(f"name='{self.model}'", max_results=200, page_token=token)
+                found |= {str(one.version): _marks(one.tags) for one in page}
+        return found
+
+
+def _marks(tags: Mapping[str, str]) -> dict[int, str]:
+    prefix = "evergreen.ledger."
+    return {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
