@@ -16,7 +16,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_assess, publish_hindsights
+from tasks.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.delivery import deliver
 from tasks.events import tell_new
 from tasks.hindsight import judge_promotions
@@ -53,4 +53,5 @@ def assess(
     advance_challenger(res)
     tell_due(res)
     line = publish_assess(res, passages)
+    publish_model(res)
     return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.artifacts import ended_as, publish_backfill, publish_plan
+from tasks.artifacts import ended_as, publish_backfill, publish_model, publish_plan
 from tasks.backfilling import carry_out
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.names import name_by_range
@@ -84,6 +84,8 @@ def backfill(
 
     outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask), since, strict=bool(plan))
     line, ends = publish_backfill(res, drawn, outcomes), set(map(ended_as, outcomes))
+    if drawn.todo:
+        publish_model(res)
     if ends & {"untouched", "half done"}:
         return Cancelled(message=line)
     return Failed(message=line) if ends & {"failed", "blocked"} else Completed(message=line)

@@ -15,7 +15,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_process
+from tasks.artifacts import publish_model, publish_process
 from tasks.delivery import deliver, watch_alias
 from tasks.events import tell_new
 from tasks.names import name_by_partition
@@ -51,4 +51,6 @@ def process(
         passages.append(walk(ref, PROCESS, res))
         tell_new(seen_by_process(ref, res), res)
     line = publish_process(res, passages)
+    if any(p.made or p.newly_blocked for p in passages):
+        publish_model(res)
     return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)

@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.load import model_names
+from tasks.artifacts import publish_model
 from tasks.delivery import deliver
 from tasks.errors import EvergreenError
 from tasks.resources import open_resources
@@ -26,6 +27,7 @@ def remind() -> State:
             res = open_resources(name, runtime.flow_run.get_id() or "")
             deliver(res)
             sent += len(follow_up(res))
+            publish_model(res)
         except (EvergreenError, ValueError) as error:
             get_run_logger().error("%s: %s", name, error)
             trouble.append(name)

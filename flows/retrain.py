@@ -15,7 +15,7 @@ from prefect.states import Completed, State
 
 from configs.choices import ModelName
 from flows.train import train
-from tasks.artifacts import publish_decision
+from tasks.artifacts import publish_decision, publish_model
 from tasks.names import name_by_fact
 from tasks.resources import open_resources
 from tasks.retraining import close, closing, decide_retraining, record_wish
@@ -49,4 +49,5 @@ def retrain(
         with closing(decision, res.ledger) as clock:
             training = train(model, as_of=decision.as_of, reason=f"{decision.rule}: {decision.reason}")
         decision = close(decision, training, clock.seconds, res.ledger)
+    publish_model(res)
     return Completed(message=publish_decision(res, decision, partition or "by hand"))

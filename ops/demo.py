@@ -66,7 +66,7 @@ class Demo:
     def month(self, key: str) -> None:
         """Process and assess one month, and wait for what its event triggers."""
         from ops.runs import wait_for_decision
-        from tasks.artifacts import told
+        from tasks.words import told
 
         self.run("process", f"process/{MODEL}", model=MODEL, partition=key)
         self.run("assess", f"assess/{MODEL}", model=MODEL, partition=key)
@@ -107,8 +107,11 @@ def play(res: Resources, console: Console) -> Demo:
         console.print(
             f"Everything is fresh: {len(months)} months of {MODEL}, {len(res.ledger.decisions())} decisions. Nothing to do."
         )
+    began = time.monotonic()
     for number, key in enumerate(todo, start=1):
-        console.rule(f"{key}  ({number} of {len(todo)})", align="left")
+        each = (time.monotonic() - began) / max(1, number - 1)
+        left = f", some {each * (len(todo) - number + 1) / 60:.0f} min left" if number > 1 else ""
+        console.rule(f"{key}  ({number} of {len(todo)}{left})", align="left")
         demo.month(key)
     return demo
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from configs.errors import ConfigError
 from configs.settings import ROOT, Settings, load_env, load_settings, silence_vendors
 from ops.errors import DeployFailed, StackError
+from ops.notify import ADDRESS, BLOCK, ensure_notifications
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -52,7 +53,7 @@ def deploy(settings: Settings) -> None:
         DeployFailed: Prefect refuses; the message holds the end of what it said.
         StackError: the server does not answer.
     """
-    asyncio.run(prepare(settings.pool, settings.run_limit))
+    asyncio.run(prepare(settings))
     for attempt in range(1, ATTEMPTS + 1):
         code, said = deploy_all()
         if code == 0:
@@ -73,8 +74,8 @@ def deploy_all() -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-async def prepare(pool: str, run_limit: int) -> None:
-    """The work pool with its queue for backfills, and the automation by its name."""
+async def prepare(settings: Settings) -> None:
+    """The work pool with its queue for backfills, and the automations by their names."""
     import httpx
     from prefect.client.orchestration import get_client
 
@@ -85,9 +86,10 @@ async def prepare(pool: str, run_limit: int) -> None:
             raise StackError(
                 f"no Prefect server answers at {client.api_url}: {error}; run `make up`, or set PREFECT_API_URL"
             ) from error
-        await ensure_pool(client, pool)
-        await ensure_queue(client, pool, BACKFILLS, BEHIND, max(1, run_limit - 1))
-        await ensure_automation(client, lost_runs())
+        await ensure_pool(client, settings.pool)
+        await ensure_queue(client, settings.pool, BACKFILLS, BEHIND, max(1, settings.run_limit - 1))
+        for automation in (lost_runs(), *await ensure_notifications(client, settings)):
+            await ensure_automation(client, automation)
 
 
 async def ensure_pool(client: "PrefectClient", name: str) -> None:
@@ -158,6 +160,8 @@ def fingerprint() -> str:
     for path in sorted({ROOT / "prefect.yaml", ROOT / "uv.lock", ROOT / "ops" / "deploy.py", *files}):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    told = [os.environ.get(name, "") for name in (ADDRESS, BLOCK)]
+    digest.update(hashlib.sha256("\0".join(told).encode()).digest())
     return digest.hexdigest()
 
 

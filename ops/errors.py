@@ -15,3 +15,7 @@ class ProgramDied(StackError):
 
 class DeployFailed(StackError):
     """Prefect refused a deployment. The message holds the end of its output."""
+
+
+class BadAddress(StackError):
+    """Notifications cannot be sent to what the environment names. The address itself is not repeated, since it may hold a secret."""

@@ -56,6 +56,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         _server("prefect", settings.prefect_url, "/api/health", settings, (*prefect, *serve)),
         _server("mlflow", settings.mlflow_address, "/health", settings, mlflow_command(settings)),
         _server("evidently", settings.evidently_url, "/api/version", settings, evidently_command(settings)),
+        _server("pages", settings.pages_url, "/", settings, pages_command(settings)),
         Program("worker", _quote((*prefect, "--no-prompt", *work)), ROOT, autostart=False),
     )
 
@@ -73,6 +74,12 @@ def evidently_command(settings: Settings) -> tuple[object, ...]:
     """Evidently has no `python -m`, only the script that stands beside this Python."""
     listen = ("--host", settings.host, "--port", settings.evidently_port)
     return (Path(sys.executable).with_name("evidently"), "ui", "--workspace", settings.evidently_workspace, *listen)
+
+
+def pages_command(settings: Settings) -> tuple[object, ...]:
+    """The models' pages are files: any web server will do."""
+    listen = (settings.pages_port, "--bind", settings.host, "--directory", settings.pages)
+    return (sys.executable, "-m", "http.server", *listen)
 
 
 def environment(settings: Settings) -> dict[str, str]:

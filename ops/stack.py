@@ -102,7 +102,7 @@ def _sweep(settings: Settings, home: Path) -> list[Program]:
 
 
 def _start(settings: Settings, home: Path, missing: list[Program], fresh: bool) -> None:
-    for folder in (home / "mlflow" / "artifacts", settings.evidently_workspace):
+    for folder in (home / "mlflow" / "artifacts", settings.evidently_workspace, settings.pages):
         folder.mkdir(parents=True, exist_ok=True)
     provide(settings)
     if fresh:

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 
 from rich.console import Console
+from rich.markup import escape
 
 from configs.errors import ConfigError
 from configs.load import model_names
@@ -25,7 +26,12 @@ EVENTS = 8
 def servers(settings: Settings, console: Console) -> bool:
     """A line for each program; True when all of them answer."""
     states = stack.running(settings)
-    urls = {"prefect": settings.prefect_url, "mlflow": settings.mlflow_uri, "evidently": settings.evidently_url}
+    urls = {
+        "prefect": settings.prefect_url,
+        "mlflow": settings.mlflow_uri,
+        "evidently": settings.evidently_url,
+        "pages": settings.pages_url,
+    }
     for name, up in states.items():
         console.print(f"  {name:<10} {'[green]up[/]  ' if up else '[red]down[/]'} {urls.get(name, '')}")
     if not all(states.values()):
@@ -51,6 +57,7 @@ def deployments(settings: Settings, console: Console) -> None:
 
 def model(res: Resources, console: Console) -> None:
     """Grid, champion and last events of one model."""
+    from tasks.health import WORDS, needs
     from tasks.source.extent import available
     from tasks.summary import grid
 
@@ -66,8 +73,12 @@ def model(res: Resources, console: Console) -> None:
         console.print(
             f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; see `{name}-train` for its gate"
         )
-    if ledger.undelivered():
-        console.print("  alias or events do not follow the ledger yet; the next run of any flow mends that")
+    for need in needs(res):
+        colour = {3: "bold red", 2: "bold yellow", 1: "yellow"}[need.weight]
+        console.print(
+            f"  [{colour}]{WORDS[need.weight]}[/]: {escape(need.told)}"
+            + (f"\n    {escape(need.do)}" if need.do else "")
+        )
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
     for line in events(res)[-EVENTS:]:
@@ -76,8 +87,8 @@ def model(res: Resources, console: Console) -> None:
 
 def events(res: Resources) -> list[str]:
     """Facts, decisions, promotions and whether they helped, of a model in as-of order, a line each."""
-    from tasks.artifacts import told
     from tasks.hindsight import told as in_hindsight
+    from tasks.words import told
 
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     found = [

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from tasks.artifacts import number, told
 from tasks.contracts import Decision, Hindsight, Promotion
 from tasks.summary import PartitionSummary
+from tasks.words import number, told
 
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:

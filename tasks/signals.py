@@ -175,7 +175,7 @@ def links(record: Record, res: Resources) -> dict[str, str]:
 def snapshot_url(record: Record, res: Resources) -> str:
     """Where the Evidently UI shows a partition's report."""
     project, snapshot = record.data.get("project"), record.data.get("snapshot")
-    return f"{res.settings.evidently_url}/projects/{project}/reports/{snapshot}" if project and snapshot else ""
+    return f"{res.settings.evidently_ui}/projects/{project}/reports/{snapshot}" if project and snapshot else ""
 
 
 def done(stage: Stage, ref: PartitionRef, res: Resources) -> Record | None:

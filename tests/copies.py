@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -24,10 +25,11 @@ class Copy:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, folder / part)
         (folder / ".venv").symlink_to(sys.prefix)
-        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY")}
+        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES")}
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
         self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"
         self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
+        self.pages = f"http://127.0.0.1:{ports['EVERGREEN_PAGES_PORT']}"
         self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
 
     def run(self, *command: str) -> str:
@@ -55,3 +57,16 @@ class Copy:
 
     def runs_of(self, flow: str) -> list[dict]:
         return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
+
+    def newest(self, flow: str) -> dict:
+        """A flow's newest run; empty when there is none yet."""
+        asked = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+        return next(iter(self.ask("flow_runs/filter", asked)), {})
+
+    def wait_for(self, flow: str, states: set[str], seconds: float) -> dict:
+        """Wait until a flow's newest run is in one of some states."""
+        deadline = time.monotonic() + seconds
+        while not (run := self.newest(flow)) or run["state_type"] not in states:
+            assert time.monotonic() < deadline, f"{flow} is none of {states} after {seconds:.0f} s: {run}"
+            time.sleep(0.5)
+        return run

@@ -10,7 +10,7 @@ from tasks.artifacts.decisions import (
     publish_promotion,
     publish_reproduction,
 )
-from tasks.artifacts.page import number, told
+from tasks.artifacts.model import publish_model
 from tasks.artifacts.partitions import publish_assess, publish_process, step_table
 from tasks.artifacts.training import publish_training
 
@@ -18,17 +18,16 @@ __all__ = [
     "audit_headline",
     "audit_lines",
     "ended_as",
-    "number",
     "publish_assess",
     "publish_audit",
     "publish_backfill",
     "publish_decision",
     "publish_hindsights",
+    "publish_model",
     "publish_plan",
     "publish_process",
     "publish_promotion",
     "publish_reproduction",
     "publish_training",
     "step_table",
-    "told",
 ]

@@ -5,12 +5,14 @@ from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
-from tasks.artifacts.page import number, page_key, publish_page, told, version_link
+from tasks.artifacts.model import publish_model
+from tasks.artifacts.page import page_key, publish_page, version_link
 from tasks.audit import Audit
 from tasks.contracts import Decision, Fact, Hindsight, Promotion
 from tasks.hindsight import told as in_hindsight
 from tasks.reproduction import Reproduction
 from tasks.resources import Resources
+from tasks.words import number, told
 
 
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
@@ -81,10 +83,15 @@ def hindsight_row(h: Hindsight) -> dict[str, Any]:
 def publish_promotion(res: Resources, promotion: Promotion) -> str:
     """The page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
     name = res.config.name
-    since = f"for partitions after {promotion.as_of:%Y-%m-%d}, by {promotion.by}: {promotion.reason}"
-    line = f"{name}: version {promotion.version} is champion {since}"
+    became = (
+        f"is champion for partitions after {promotion.as_of:%Y-%m-%d}"
+        if promotion.to_stage == "champion"
+        else "was refused"
+    )
+    line = f"{name}: version {promotion.version} {became}, by {promotion.by}: {promotion.reason}"
     description = f"{name}: every change of stage"
     create_table_artifact(ledger_rows(res.ledger.promotions()), key=page_key(name, "ledger"), description=description)
+    publish_model(res)
     return publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.contracts import Decision
 from tasks.errors import EvergreenError
 from tasks.resources import Resources
 
@@ -18,24 +17,6 @@ def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> s
     """A markdown page that begins with its headline, which also is the run's state message; returns the headline."""
     create_markdown_artifact("\n".join([f"**{line}**", "", *body]), key=page_key(res.slug, page), description=line)
     return line
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def told(decision: Decision | None) -> str:
-    """A decision in a few words."""
-    if decision is None:
-        return "no decision yet"
-    if decision.action == "decline":
-        return f"declined: {decision.rule}"
-    return {
-        "": "retraining",
-        "promoted": f"retrained: v{decision.version}",
-        "staged": f"retrained: v{decision.version} in shadow",
-        "refused": "retrained: refused",
-    }.get(decision.outcome, f"retraining {decision.outcome}")
 
 
 def version_link(res: Resources, version: str, run_id: str) -> list[str]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.artifacts.page import number, page_key, publish_page, told
+from tasks.artifacts.page import page_key, publish_page
 from tasks.card.plots import performance_plot
 from tasks.contracts import Passage, Stage
 from tasks.resources import Resources
 from tasks.signals import snapshot_url
 from tasks.summary import PartitionSummary, summarise
+from tasks.words import number, told
 
 NEWEST = 100
 """Partitions that a table or picture over time shows."""

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.artifacts.page import page_key, publish_page, told
+from tasks.artifacts.page import page_key, publish_page
 from tasks.contracts import Played
 from tasks.lake import digest_json, replacing
+from tasks.pages.template import fill
 from tasks.replay.account import COLUMNS, Replay, advice_of, cells, notes, table
 from tasks.replay.plots import replay_plots
+from tasks.words import told
 
 
 def publish_replay(replay: Replay) -> str:
@@ -32,12 +34,9 @@ def publish_replay(replay: Replay) -> str:
 
 def write_page(replay: Replay, plots: Mapping[str, bytes]) -> Path:
     """The replay as a page that needs no server, under the home folder; returns its path."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415  (only here)
-
     res, played, found = replay.res, replay.played, replay.found
-    folder = Path(__file__).parents[1] / "replay"
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("page.html.j2").render(
+    page = fill(
+        Path(__file__).parents[1] / "replay" / "page.html.j2",
         title=f"Replay of {res.title}, {replay.course.span}",
         description=res.config.description,
         advice=advice_of(found).replace("`", ""),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from prefect.artifacts import create_table_artifact
 
+from tasks.artifacts.model import publish_model
 from tasks.artifacts.page import page_key, publish_page, version_link
 from tasks.contracts import GateDecision, Training, Trial
 from tasks.resources import Resources
@@ -31,6 +32,8 @@ def publish_training(res: Resources, training: Training) -> Training:
         description=f"{name}: the gate about version {decision.version}",
     )
     publish_page(res, "train", training_headline(name, training), page)
+    if res.ledger.in_flight() is None:  # else `retrain` goes on, and says how it ended
+        publish_model(res)
     return training
 
 

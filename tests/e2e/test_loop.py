@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ops.supervision import marked
@@ -17,10 +20,31 @@ pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 
 
 @pytest.fixture(scope="module")
-def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+def received() -> Iterator[list[dict]]:
+    """What people were written to: every body that a webhook on this machine got. Its address is the list's first item."""
+    found: list[dict] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found.append({"address": f"http://127.0.0.1:{server.server_port}/hook"})
+    yield found
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, received: list[dict]) -> Iterator[Copy]:
     """The repository with the tiny model beside flights, its stack up; stopped afterwards."""
     folder = tmp_path_factory.mktemp("copy")
     made = Copy(folder)
+    made.env["EVERGREEN_NOTIFY_URL"] = received[0]["address"]
     made.run("python", "-m", "ops.new_model", "tiny")
     for sql in ("source.sql", "labels.sql"):
         shutil.copy(tiny_source / "configs" / "tiny" / sql, folder / "configs" / "tiny" / sql)
@@ -31,21 +55,6 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield made
     finally:
         made.run("python", "-m", "ops.stack", "down")
-
-
-def newest(copy: Copy, flow: str) -> dict:
-    """A flow's newest run; empty when there is none yet."""
-    asked = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
-    return next(iter(copy.ask("flow_runs/filter", asked)), {})
-
-
-def wait_for(copy: Copy, flow: str, states: set[str], seconds: float) -> dict:
-    """Wait until a flow's newest run is in one of some states."""
-    deadline = time.monotonic() + seconds
-    while not (run := newest(copy, flow)) or run["state_type"] not in states:
-        assert time.monotonic() < deadline, f"{flow} is none of {states} after {seconds:.0f} s: {run}"
-        time.sleep(0.5)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,7 @@ def living(copy: Copy) -> Copy:
 def test_drift_retrains_by_event_and_automation_alone(living):
     assert living.runs_of("retrain") == []
     living.deployment("process/tiny", partition=SHIFTED)
-    run = wait_for(living, "retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
+    run = living.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
 
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["state_type"] == "COMPLETED", run["state"]
@@ -75,6 +84,29 @@ def test_drift_retrains_by_event_and_automation_alone(living):
     alias, by_client, champion = living.run("python", "-c", ALIASES).split()
     assert alias == by_client == champion
     assert int(champion) > 1
+
+
+def test_people_are_told_of_a_promotion_and_of_data_that_were_blocked(living, received):
+    champion = living.run(
+        "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
+    )
+    wait_until(lambda: any("evergreen.model.promoted" in one.get("subject", "") for one in received))
+    promoted = [one for one in received if "evergreen.model.promoted" in one.get("subject", "")]
+    assert promoted[0]["subject"] == "tiny: evergreen.model.promoted"
+    assert any(f"version {champion.split()[-1]}: " in one["body"] for one in promoted)
+    assert all("/models/tiny/versions/" in one["body"] for one in promoted)
+
+    path = living.folder / "data" / "parcels-2024-03-18.parquet"
+    kept = path.read_bytes()
+    pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
+    living.run("prefect", "deployment", "run", "process/tiny", "-p", "partition=2024-03-18")
+    wait_until(lambda: any("Failed" in one.get("subject", "") for one in received))
+    (failed,) = [one for one in received if "Failed" in one.get("subject", "")]
+    assert failed["subject"].startswith("process tiny 2024-03-18: Failed")
+    assert "blocked, first 2024-03-18: weight" in failed["body"]
+    assert "/runs/flow-run/" in failed["body"]
+    path.write_bytes(kept)
+    assert received[0]["address"] not in (living.folder / ".evergreen" / "logs" / "deploy.log").read_text()
 
 
 ALIASES = """
@@ -189,7 +221,7 @@ def test_backfills_leave_a_slot_of_the_worker_to_everything_else(living):
         given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
         living.run("prefect", "deployment", "run", "backfill/manual", *given)
     living.deployment("process/tiny", partition="2024-03-11")
-    began = newest(living, "process")["start_time"]
+    began = living.newest("process")["start_time"]
     begun = [
         r for r in living.runs_of("backfill") if r["work_queue_name"] == "backfills" and r["state_type"] not in ENDED
     ]
@@ -214,13 +246,13 @@ def test_cancelling_in_the_ui_stops_between_partitions_and_says_how_far_it_came(
         "concurrency=1",
     )
     living.run("prefect", "deployment", "run", "backfill/manual", *given)
-    run = wait_for(living, "backfill", {"RUNNING"}, 120)
+    run = living.wait_for("backfill", {"RUNNING"}, 120)
     tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     wait_until(lambda: len(living.ask("task_runs/filter", tasks)) >= 2, 120)
     asked = living.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
     assert asked["status"] == "ACCEPT", asked
-    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 120)
-    ended = newest(living, "backfill")
+    wait_until(lambda: living.newest("backfill")["state_type"] in ENDED, 120)
+    ended = living.newest("backfill")
     assert (ended["id"], ended["state_type"]) == (run["id"], "CANCELLED")
     assert "not begun; submit it again with mode=missing to go on" in ended["state"]["message"]
     assert "half done" not in ended["state"]["message"]
@@ -232,19 +264,19 @@ def test_a_backfill_whose_worker_is_killed_ends_at_once_and_the_next_one_complet
     asked = {"model": "tiny", "start": "2024-03-11", "end": "2024-03-24", "override": {"monitoring": {"alpha": 0.04}}}
     given = [part for k, v in asked.items() for part in ("-p", f"{k}={json.dumps(v)}")]
     living.run("prefect", "deployment", "run", "backfill/manual", *given, "-p", "concurrency=1")
-    run = wait_for(living, "backfill", {"RUNNING"}, 120)
+    run = living.wait_for("backfill", {"RUNNING"}, 120)
     found = marked(living.folder / ".evergreen", "worker")
     workers = [process for process in found if process.ppid() not in {p.pid for p in found}]
     assert workers
     for process in workers:
         process.kill()
-    wait_until(lambda: newest(living, "backfill")["state_type"] in ENDED, 120)
-    ended = newest(living, "backfill")
+    wait_until(lambda: living.newest("backfill")["state_type"] in ENDED, 120)
+    ended = living.newest("backfill")
     assert (ended["id"], ended["state_type"]) == (run["id"], "CRASHED"), ended["state"]
     living.deployment("backfill/manual", **asked)
-    assert "brought up to date" in newest(living, "backfill")["state"]["message"]
+    assert "brought up to date" in living.newest("backfill")["state"]["message"]
     living.deployment("backfill/manual", **asked)
-    assert "nothing to do for 14 partitions" in newest(living, "backfill")["state"]["message"]
+    assert "nothing to do for 14 partitions" in living.newest("backfill")["state"]["message"]
 
 
 @pytest.mark.slow
@@ -255,17 +287,17 @@ def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
         for part in ("-p", f"{k}={v}")
     ]
     living.run("prefect", "deployment", "run", "backfill/manual", *given)
-    lost = wait_for(living, "backfill", {"RUNNING"}, 120)
+    lost = living.wait_for("backfill", {"RUNNING"}, 120)
     time.sleep(2)
     victims = marked(living.folder / ".evergreen", "worker")
     assert len(victims) > 1, "the worker and its run"
     for process in victims:
         process.kill()
 
-    run = wait_for(living, "backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
+    run = living.wait_for("backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
     assert run["id"] == lost["id"]
     assert run["state_type"] == "CRASHED"
     assert "no heartbeat" in run["state"]["message"]
 
     living.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
-    assert newest(living, "backfill")["state_type"] == "COMPLETED"
+    assert living.newest("backfill")["state_type"] == "COMPLETED"

@@ -14,7 +14,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """What Prefect's command will answer, call by call; nothing is sent anywhere."""
     answers: list[tuple[int, str]] = []
 
-    async def prepared(pool: str, run_limit: int) -> None:
+    async def prepared(settings: Settings) -> None:
         return None
 
     monkeypatch.setattr(deploy, "prepare", prepared)

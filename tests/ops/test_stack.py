@@ -37,8 +37,8 @@ def free_ports(count: int) -> list[int]:
 
 def settings_in(folder: Path, **more: object) -> Settings:
     """A stack of its own: home and lake in a folder, on free ports."""
-    prefect, mlflow, evidently = free_ports(3)
-    ports = {"prefect_port": prefect, "mlflow_port": mlflow, "evidently_port": evidently}
+    prefect, mlflow, evidently, pages = free_ports(4)
+    ports = {"prefect_port": prefect, "mlflow_port": mlflow, "evidently_port": evidently, "pages_port": pages}
     return Settings(**{"home": folder / "home", "lake": str(folder / "lake"), **ports, **more})
 
 

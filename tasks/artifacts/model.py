@@ -1,0 +1,35 @@
+"""What every change of a model leaves: its pages brought up to date, and their gist as an artifact whose history is the model's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.artifacts.page import publish_page
+from tasks.errors import EvergreenError
+from tasks.health import WORDS
+from tasks.pages.publish import page_url, refresh_pages
+from tasks.rehearsal import run_log, shown_as
+from tasks.resources import Resources
+
+WEIGHED = {word: weight for weight, word in WORDS.items()}
+
+
+def publish_model(res: Resources) -> None:
+    """Bring the model's pages up to date, and show their gist. Pages tell of what is done: that they fail undoes nothing."""
+    try:
+        page = refresh_pages(res)
+    except (EvergreenError, OSError) as error:
+        run_log().error("the pages of %s are not up to date: %s. The next run makes them anew.", res.config.name, error)
+        return
+    if page is not None:
+        show_model(page, res)
+
+
+@shown_as("bring the page of {page[model]} up to date")
+def show_model(page: Mapping[str, Any], res: Resources) -> None:
+    """The first line says how the model is, then come what it needs, its last decisions and where to read on."""
+    needs = [f"- **{WORDS[n['weight']]}**: {n['told']}" + (f": `{n['do']}`" if n["do"] else "") for n in page["needs"]]
+    decisions = [f"| {' | '.join(cell.replace('|', '/') for cell in row[:3])} |" for row in page["decisions"][:6]]
+    head = ["", "| partition | seen | decision |", "|---|---|---|"] if decisions else []
+    links = [f"[its page]({page_url(res)})", *(f"[{text}]({url})" for text, url in page["links"] if "://" in url)]
+    body = [*needs, *head, *decisions, "", ", ".join(links)]
+    publish_page(res, "model", f"{page['model']} is {page['state']}. {page['headline']}", body)

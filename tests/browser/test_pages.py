@@ -1,0 +1,104 @@
+"""The pages of our own: of a model, of its data, of all models. Offline, light and dark, on a phone, and by a screen reader."""
+
+import json
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tasks.pages.hub import ORDER, render_hub
+from tests.browser.conftest import PATIENCE, keep
+from tests.copies import Copy
+
+pytestmark = [pytest.mark.e2e, pytest.mark.servers]
+PAGES = ("tiny.html", "tiny-data.html", "index.html")
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_needs_no_server_and_no_other_file(browser: Browser, lived: Copy, name: str) -> None:
+    context = browser.new_context(offline=True)
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((lived.folder / ".evergreen" / "pages" / name).as_uri())
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    assert said == []
+    assert all(
+        page.locator("img").nth(i).evaluate("image => image.naturalWidth") > 100
+        for i in range(page.locator("img").count())
+    )
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_can_be_read_by_everybody(browser: Browser, lived: Copy, name: str, theme: str) -> None:
+    """By axe-core's rules: contrast, headings, names of tables and pictures, and what a keyboard reaches."""
+    context = browser.new_context(color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{lived.pages}/{name}")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    keep(page, f"{name.removesuffix('.html')}-{theme}")
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(browser: Browser, lived: Copy, name: str) -> None:
+    context = browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{lived.pages}/{name}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    keep(page, f"{name.removesuffix('.html')}-phone")
+    context.close()
+
+
+def test_the_models_page_says_who_decides_and_what_came_before(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/index.html")
+    page.get_by_role("link", name="tiny", exact=True).click()
+    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
+    expect(page.get_by_text(told["headline"])).to_be_visible()
+    expect(page.get_by_role("region", name=re.compile("newest first")).first).to_be_visible()
+    champion = told["champion"]["version"]
+    asked = lived.run(
+        "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
+    )
+    assert champion == asked.split()[-1]
+    page.get_by_role("link", name="data of tiny").click()
+    expect(page.get_by_text('load("tiny", "valid",')).to_be_visible()
+
+
+def test_what_the_catalogue_says_to_run_gives_the_rows(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/tiny-data.html")
+    code = page.locator("pre code").inner_text()
+    said = lived.run("python", "-c", f"{code}\nprint(len(frame), sorted(frame.columns))")
+    assert said.split()[-1] == "'weight']"
+    assert int(said.split()[0]) > 1000
+
+
+def test_a_hundred_models_are_sorted_by_who_needs_a_person(browser: Browser, lived: Copy, tmp_path) -> None:
+    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
+    needs = {"broken": 3, "asks for you": 2, "worth a look": 1}
+    pages = []
+    for number in range(100):
+        state = ORDER[(number * 7) % 4]
+        found = (
+            [{"weight": needs[state], "told": f"something of weight {needs[state]}", "do": ""}]
+            if state in needs
+            else []
+        )
+        pages.append({**told, "model": f"model_{number:02d}", "state": state, "needs": found})
+    (tmp_path / "index.html").write_text(render_hub(pages))
+    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto((tmp_path / "index.html").as_uri())
+    states = page.locator("tbody tr td:nth-child(2)").all_inner_texts()
+    assert len(states) == 100
+    assert states == sorted(states, key=ORDER.index)
+    expect(page.get_by_text("25 broken, 25 ask for you, 25 worth a look, 25 good")).to_be_visible()
+    keep(page, "hundred-models")
+    context.close()
