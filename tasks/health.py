@@ -113,6 +113,7 @@ def _of_performance(res: Resources) -> Iterator[Need]:
         key = done[0].partition
         if stage is Stage.MONITORING and done[0].data["detected"]:
             yield Need(1, f"{key} has drifted from what version {champion.version} knows")
+        loss = res.config.target.judged_by.replace("_", " ")
         if stage is Stage.PERFORMANCE and (decay := decay_at(res.ref(key), stage, res))["detected"]:
-            told = f"{res.config.target.judged_by} was {decay['value']:.3f} in {key}, where the gate saw {decay['expected']:.3f}"
+            told = f"{loss} was {decay['value']:.3f} in {key}, where the gate saw {decay['expected']:.3f}"
             yield Need(1, told)

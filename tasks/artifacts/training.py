@@ -29,7 +29,7 @@ def publish_training(res: Resources, training: Training) -> Training:
     create_table_artifact(
         gate_rows(decision),
         key=page_key(name, "gate"),
-        description=f"{name}: the gate about version {decision.version}",
+        description=f"{name}: {gate_headline(decision)}",
     )
     publish_page(res, "train", training_headline(name, training), page)
     if res.ledger.in_flight() is None:  # else `retrain` goes on, and says how it ended
@@ -60,6 +60,13 @@ def trial_table(trials: Sequence[Trial]) -> list[str]:
         for t in trials
     ]
     return head + ["| " + " | ".join(cell) + " |" for cell in cells]
+
+
+def gate_headline(decision: GateDecision) -> str:
+    """What the gate said, in a line."""
+    refused = [v.rule for v in decision.verdicts if not v.passed]
+    about = f"version {decision.version}" if decision.version else "no candidate"
+    return f"the gate refused {about}: {'; '.join(refused)}" if refused else f"the gate passed {about} on every rule"
 
 
 def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
