@@ -40,20 +40,28 @@ def main() -> int:
         console.print(f"error: no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((*RATIOS, *STUDIES))}")
         return 2
     silence_vendors()
-    began, found = time.monotonic(), []
+    began, found, failed = time.monotonic(), [], []
     with opened():
         for name in asked or RATIOS:
             subject = importlib.import_module(f"benchmarks.{name}")
             if name in STUDIES:
                 subject.report(console)
                 continue
-            with console.status(f"{name} ({time.monotonic() - began:.0f} s so far)"):
-                rows = subject.rows()
+            try:
+                with console.status(f"{name} ({time.monotonic() - began:.0f} s so far)"):
+                    rows = subject.rows()
+            except Exception:  # noqa: BLE001  (the others are worth their minutes all the same)
+                failed.append(name)
+                console.print_exception()
+                continue
             found += rows
             for row in rows:
                 console.print(told(row))
     if found:
         console.print(table(found))
+    if failed:
+        console.print(f"error: could not be measured: {', '.join(failed)}; nothing was written")
+        return 1
     if not asked:
         write(found, time.monotonic() - began)
         console.print("Written: docs/benchmarks.md and docs/benchmarks.json")

@@ -79,7 +79,7 @@ def rows() -> list[Row]:
         then(deployed(made, "process/flights", partition=NEXT), lambda: hold_to_fresh(made)),
         deployed(made, "empty/benchmark"),
         plain(made, "import prefect"),
-        rounds=ROUNDS + 2,
+        rounds=ROUNDS,
         warm=False,
     )
     return [

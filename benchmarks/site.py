@@ -4,6 +4,7 @@ import functools
 import json
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,14 @@ class Site(Copy):
             headers={"Content-Type": "application/json"},
             method="PATCH",
         )
-        urllib.request.urlopen(request, timeout=30).close()
+        for wait in (1, 3, 10, 0):  # SQLite under load answers 503
+            try:
+                urllib.request.urlopen(request, timeout=30).close()
+                return
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not wait:
+                    raise
+            time.sleep(wait)
 
 
 _OPEN: list[Site] = []
