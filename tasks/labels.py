@@ -58,15 +58,14 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
         "no known-time": value.notna() & labels["known_at"].isna(),
         "known before the moment of its row": labels["known_at"] < row_time,
     }
-    reasons = labels[key].map(lambda _: "").astype(object)
-    for reason, mask in wrong.items():
-        reasons = reasons.where(~mask, reasons + reason + "; ")
-    faulty = reasons != ""
-    bad = labels[faulty].assign(reasons=reasons[faulty].str.removesuffix("; "))
+    marks = np.column_stack([mask.to_numpy(dtype=bool) for mask in wrong.values()])
+    faulty = marks.any(axis=1)
+    why = ["; ".join(np.array(list(wrong))[found]) for found in marks[faulty]]
+    bad = labels[faulty].assign(reasons=np.array(why, dtype=object))
     known = labels[~faulty & (labels["known_at"] <= as_of)].sort_values([key, "known_at"])
     told = newest_of(known, config)
     mature = int(told[target].notna().sum())
-    later = int((~faulty & (labels["known_at"] > as_of)).sum())
+    later = int((~faulty & (labels["known_at"] > as_of).to_numpy()).sum())
     return Sorted(known, bad, mature, len(told) - mature, len(times) - len(told), later)
 
 
