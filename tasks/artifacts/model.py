@@ -24,11 +24,16 @@ def publish_model(res: Resources) -> None:
         show_model(page, res)
 
 
+def _plain(cell: Any) -> str:
+    """A cell of the page's table in one of markdown."""
+    return str(cell["text"] if isinstance(cell, Mapping) else cell).replace("|", "/")
+
+
 @shown_as("bring the page of {page[model]} up to date")
 def show_model(page: Mapping[str, Any], res: Resources) -> None:
     """The first line says how the model is, then come what it needs, its last decisions and where to read on."""
     needs = [f"- **{WORDS[n['weight']]}**: {n['told']}" + (f": `{n['do']}`" if n["do"] else "") for n in page["needs"]]
-    decisions = [f"| {' | '.join(cell.replace('|', '/') for cell in row[:3])} |" for row in page["decisions"][:6]]
+    decisions = [f"| {' | '.join(_plain(cell) for cell in row[:3])} |" for row in page["decisions"][:6]]
     head = ["", "| partition | seen | decision |", "|---|---|---|"] if decisions else []
     links = [f"[its page]({page_url(res)})", *(f"[{text}]({url})" for text, url in page["links"] if "://" in url)]
     body = [*needs, *head, *decisions, "", ", ".join(links)]

@@ -16,7 +16,8 @@ from tasks.evaluation import judged_rows
 from tasks.features import predict
 from tasks.gate import evidence
 from tasks.importance import importances
-from tasks.pages.template import fill
+from tasks.lake import replacing
+from tasks.pages.template import card_name, fill
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
 from tasks.targets import outcomes
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @shown_as("write the model card")
 def publish_card(training: Training, res: Resources) -> None:
-    """Put card, pictures, metrics and the gate's evidence on the MLflow runs of the judged version and of its refit."""
+    """Put card, pictures, metrics and the gate's evidence on the MLflow runs of the judged version and of its refit.
+
+    The card also lies among the pages.
+    """
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
@@ -50,6 +54,9 @@ def publish_card(training: Training, res: Resources) -> None:
     headline = _headline(training, rows_about[-1] if rows_about else None)
     description = f"{headline}\n\nThe model card is among the artifacts. {_links(res)}"
     res.registry.annotate(judged.run_id, metrics, gate, files, description)
+    for version in {judged.version, training.version}:  # beside the model's page, where nobody needs MLflow to read it
+        with replacing(res.settings.pages / card_name(res.config.name, version)) as draft:
+            draft.write_text(page, encoding="utf-8")
     if training.final and training.final.run_id != judged.run_id:
         res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()}, description)
     run_log().info("model card of version %s written", judged.version)

@@ -31,7 +31,7 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "champion": f"v{champion['version']}" if champion else "none",
         "age": f"{champion['age']} days" if champion else "",
         "newest": newest,
-        "decision": f"{decisions[0][0]}: {decisions[0][2]}" if decisions else "",
+        "decision": decisions[0][2] if decisions else "",
         "need": first["told"],
         "do": first["do"],
         "more": max(0, len(page["needs"]) - 1),

@@ -16,7 +16,7 @@ from tasks.hindsight import told as in_hindsight
 from tasks.history import reigns
 from tasks.ledger.promotions import stage_of
 from tasks.pages.plots import drift_svg, performance_svg
-from tasks.pages.template import fill
+from tasks.pages.template import card_name, fill
 from tasks.resources import Resources
 from tasks.signals import snapshot_url
 from tasks.summary import PartitionSummary, summarise
@@ -150,7 +150,13 @@ def _drift(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] 
     return None
 
 
-def _decisions(res: Resources) -> list[list[str]]:
+def to_card(text: str, version: str, res: Resources) -> Any:
+    """Text that leads to a version's model card, where that is among the pages."""
+    name = card_name(res.config.name, version)
+    return {"text": text, "href": name} if version and (res.settings.pages / name).is_file() else text
+
+
+def _decisions(res: Resources) -> list[list[Any]]:
     """What was seen, what the policy made of it and why, newest first."""
     made = {d.fact_id: d for d in res.ledger.decisions()}
     facts = [f for f in res.ledger.facts() if f.kind != "alias"][::-1][:LISTED]
@@ -159,16 +165,20 @@ def _decisions(res: Resources) -> list[list[str]]:
         decision = made.get(f.id)
         gate = "; ".join(line for line in (decision.gate if decision else ()) if "failed" in line)
         why = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
-        found.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", told(decision), why])
+        made_of = to_card(told(decision), decision.version if decision else "", res)
+        found.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", made_of, why])
     return found
 
 
-def _versions(res: Resources) -> list[list[str]]:
-    """Every version's stage now, newest first."""
+def _versions(res: Resources) -> list[list[Any]]:
+    """Every version's stage now, newest first; its number leads to its card."""
     rows = res.ledger.promotions()
     last = {row.version: row for row in rows}
     newest = sorted(last.values(), key=lambda row: -row.sequence)[:LISTED]
-    return [[r.version, stage_of(r.version, rows), f"{r.window_end:%Y-%m-%d}", r.reason] for r in newest]
+    return [
+        [to_card(r.version, r.version, res), stage_of(r.version, rows), f"{r.window_end:%Y-%m-%d}", r.reason]
+        for r in newest
+    ]
 
 
 def _reigns(res: Resources) -> list[list[str]]:
@@ -216,10 +226,13 @@ def _costs(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
 
 
 def _links(champion: Promotion | None, res: Resources) -> list[list[str]]:
-    """Where to read on."""
+    """Where to read on. Prefect's menu does not lead to its artifacts."""
     settings, name = res.settings, res.config.name
+    artifacts = f"{settings.prefect_ui}/artifacts/key/{name.replace('_', '-')}"
     found = [
         ["its data: dictionary, quality, digests", f"{name}-data.html"],
+        ["the gate's verdicts, training by training", f"{artifacts}-gate"],
+        ["the policy's decisions, one by one", f"{artifacts}-retrain"],
         ["runs in Prefect", f"{settings.prefect_ui}/runs?tags={name}"],
         ["versions in MLflow", res.registry.version_url(champion.version) if champion else ""],
         ["drift and performance in Evidently", f"{settings.evidently_ui}/projects/{project_id(name)}"],

@@ -6,6 +6,11 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
+def card_name(model: str, version: str) -> str:
+    """The file of a version's model card among the pages."""
+    return f"{model}-v{version}.html"
+
+
 def fill(template: Path, **content: Any) -> str:
     """The page that a template makes of its content: one file that needs no other, light and dark. Text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

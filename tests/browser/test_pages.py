@@ -71,6 +71,16 @@ def test_the_models_page_says_who_decides_and_what_came_before(page: Page, lived
     expect(page.get_by_text('load("tiny", "valid",')).to_be_visible()
 
 
+def test_why_a_version_was_refused_is_two_clicks_from_the_index(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/index.html")
+    page.get_by_role("link", name="tiny", exact=True).click()
+    page.get_by_role("link", name="retrained: refused").first.click()
+    expect(page.get_by_text("Refused by the gate:")).to_be_visible()
+    expect(page.get_by_role("heading", name="What the gate said")).to_be_visible()
+    assert Axe().run(page).violations_count == 0
+    keep(page, "card")
+
+
 def test_what_the_catalogue_says_to_run_gives_the_rows(page: Page, lived: Copy) -> None:
     page.goto(f"{lived.pages}/tiny-data.html")
     code = page.locator("pre code").inner_text()

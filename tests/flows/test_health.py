@@ -124,3 +124,14 @@ def test_load_gives_the_rows_of_a_range_and_names_what_is_missing(played):
         load("tiny", "models")
     with pytest.raises(NoPartition, match="before it starts"):
         load("tiny", "valid", "2024-03-04", "2024-03-02")
+
+
+def test_the_page_leads_to_the_card_of_each_version(played):
+    """Why one was refused is two clicks from the index, without MLflow."""
+    res = open_resources("tiny")
+    page = describe(res)
+    cards = [row[0] for row in page["versions"]]
+    assert {card["text"] for card in cards} == {row.version for row in res.ledger.promotions()}
+    for card in cards:
+        assert "What the gate said" in (played / ".evergreen" / "pages" / card["href"]).read_text()
+        assert f'<a href="{card["href"]}">{card["text"]}</a>' in render(page)
