@@ -5,6 +5,7 @@ There are none by default. `EVERGREEN_NOTIFY_URL` in the environment of `make up
 a notification block of the server, such as slack-webhook/alerts. The address is kept as a secret of the block, and nowhere else.
 """
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -75,7 +76,14 @@ def block_for(address: str) -> Any:
     from apprise import Apprise
     from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 
-    if Apprise().add(address):
+    quiet = logging.getLogger("apprise")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL + 1)  # it would repeat what it cannot parse
+    try:
+        known = Apprise().add(address)
+    finally:
+        quiet.setLevel(level)
+    if known:
         return SlackWebhook(url=address)  # Prefect has no block for any Apprise address; this one takes them all
     if address.startswith(("http://", "https://")):
         said = {"subject": "{{subject}}", "body": "{{body}}"}

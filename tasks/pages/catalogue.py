@@ -38,14 +38,14 @@ def render_data(page: Mapping[str, Any]) -> str:
 
 
 def schema_of(key: str, res: Resources) -> dict[str, str]:
-    """The type of each column of a partition's valid rows, by Arrow's names; empty where the file is gone."""
+    """The type of each column of a partition's valid rows, by Arrow's names; empty where the file is gone or is none."""
     import pyarrow.parquet as pq
 
-    path = res.lake.file(Stage.VALID, key)
-    if not path.is_file():
+    try:
+        with res.lake.file(Stage.VALID, key).open("rb") as file:
+            schema = pq.read_schema(file)
+    except (OSError, ValueError):
         return {}
-    with path.open("rb") as file:
-        schema = pq.read_schema(file)
     return {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
 
 
@@ -106,6 +106,6 @@ def quality(record: Record) -> str:
 def changes(types: Mapping[str, str], newest: Mapping[str, str]) -> str:
     """How a partition's columns differ from the newest one's."""
     if not types:
-        return "the file is gone"
+        return "the file is gone, or is no parquet"
     names = [n for n in {**types, **newest} if types.get(n) != newest.get(n)]
     return "as the newest" if not names else "; ".join(f"{n}: {types.get(n, 'none')}" for n in names)

@@ -20,9 +20,9 @@ PATIENCE = 30_000
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or the one that EVERGREEN_TEST_CHROMIUM names."""
+    """Debian's Chromium, or the one that EVERGREEN_TEST_CHROMIUM names. Its event loop runs until it is closed, in other tests' way."""
     if not shutil.which(CHROMIUM):
         why = f"no Chromium at EVERGREEN_TEST_CHROMIUM={CHROMIUM}; on Debian: apt-get install chromium"
         if os.environ.get("CI") == "true":
@@ -59,7 +59,7 @@ def keep(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     """The copy, its stack up; stopped afterwards."""
     folder = tmp_path_factory.mktemp("lived")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -105,7 +106,8 @@ def test_the_configuration_has_every_program_and_survives_odd_folders(tmp_path: 
 
 def test_servers_listen_on_loopback_only(tmp_path: Path) -> None:
     servers = [program for program in programs(settings_in(tmp_path)) if program.port]
-    assert all(" --host 127.0.0.1 " in f"{program.command} " for program in servers)
+    assert [p.name for p in servers] == ["prefect", "mlflow", "evidently", "pages"]
+    assert all(re.search(r" --(host|bind) 127\.0\.0\.1 ", f"{program.command} ") for program in servers)
 
 
 def test_the_socket_fits_even_when_the_home_is_deep(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def ask(settings: Settings, path: str) -> list[dict]:
 
 @pytest.mark.servers
 def test_up_brings_everything_up(real: Settings) -> None:
-    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "worker"), True)
+    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "pages", "worker"), True)
     deployed = {d["name"] for d in ask(real, "deployments")}
     assert {"manual", "flights"} <= deployed
     assert (real.home / "prefect" / "prefect.db").exists()
@@ -243,5 +245,8 @@ def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
     stack.down(real, Console(file=io.StringIO()))
     assert not any(orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE for orphan in orphans)
     assert not any(stack.running(real).values())
-    assert all(is_free("127.0.0.1", port) for port in (real.prefect_port, real.mlflow_port, real.evidently_port))
+    assert all(
+        is_free("127.0.0.1", port)
+        for port in (real.prefect_port, real.mlflow_port, real.evidently_port, real.pages_port)
+    )
     assert time.monotonic() - began < 120

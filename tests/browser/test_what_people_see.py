@@ -1,0 +1,234 @@
+"""What people see, in a real browser on real servers: the Prefect UI, and the pages of our own, which must work offline, light and dark,
+on a phone, and by a screen reader. The four questions of docs/tour.md are asked here.
+"""
+
+import json
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tasks.pages.hub import ORDER, render_hub
+from tests.browser.conftest import PATIENCE, keep
+from tests.copies import Copy
+from tests.flows.conftest import SHIFTED
+
+pytestmark = [pytest.mark.e2e, pytest.mark.servers]
+PAGES = ("tiny.html", "tiny-data.html", "index.html")
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_needs_no_server_and_no_other_file(browser: Browser, lived: Copy, name: str) -> None:
+    context = browser.new_context(offline=True)
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((lived.folder / ".evergreen" / "pages" / name).as_uri())
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    assert said == []
+    assert all(
+        page.locator("img").nth(i).evaluate("image => image.naturalWidth") > 100
+        for i in range(page.locator("img").count())
+    )
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_can_be_read_by_everybody(browser: Browser, lived: Copy, name: str, theme: str) -> None:
+    """By axe-core's rules: contrast, headings, names of tables and pictures, and what a keyboard reaches."""
+    context = browser.new_context(color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{lived.pages}/{name}")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    keep(page, f"{name.removesuffix('.html')}-{theme}")
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(browser: Browser, lived: Copy, name: str) -> None:
+    context = browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{lived.pages}/{name}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    keep(page, f"{name.removesuffix('.html')}-phone")
+    context.close()
+
+
+def test_the_models_page_says_who_decides_and_what_came_before(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/index.html")
+    page.get_by_role("link", name="tiny", exact=True).click()
+    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
+    expect(page.get_by_text(told["headline"])).to_be_visible()
+    expect(page.get_by_role("region", name=re.compile("newest first")).first).to_be_visible()
+    champion = told["champion"]["version"]
+    asked = lived.run(
+        "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
+    )
+    assert champion == asked.split()[-1]
+    page.get_by_role("link", name="data of tiny").click()
+    expect(page.get_by_text('load("tiny", "valid",')).to_be_visible()
+
+
+def test_why_a_version_was_refused_is_two_clicks_from_the_index(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/index.html")
+    page.get_by_role("link", name="tiny", exact=True).click()
+    page.get_by_role("link", name="retrained: refused").first.click()
+    expect(page.get_by_text("Refused by the gate:")).to_be_visible()
+    expect(page.get_by_role("heading", name="What the gate said")).to_be_visible()
+    assert Axe().run(page).violations_count == 0
+    keep(page, "card")
+
+
+def test_what_the_catalogue_says_to_run_gives_the_rows(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.pages}/tiny-data.html")
+    code = page.locator("pre code").inner_text()
+    said = lived.run("python", "-c", f"{code}\nprint(len(frame), sorted(frame.columns))")
+    assert said.split()[-1] == "'weight']"
+    assert int(said.split()[0]) > 1000
+
+
+def test_a_hundred_models_are_sorted_by_who_needs_a_person(browser: Browser, lived: Copy, tmp_path) -> None:
+    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
+    needs = {"broken": 3, "asks for you": 2, "worth a look": 1}
+    pages = []
+    for number in range(100):
+        state = ORDER[(number * 7) % 4]
+        found = (
+            [{"weight": needs[state], "told": f"something of weight {needs[state]}", "do": ""}]
+            if state in needs
+            else []
+        )
+        pages.append({**told, "model": f"model_{number:02d}", "state": state, "needs": found})
+    (tmp_path / "index.html").write_text(render_hub(pages))
+    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto((tmp_path / "index.html").as_uri())
+    states = page.locator("tbody tr td:nth-child(2)").all_inner_texts()
+    assert len(states) == 100
+    assert states == sorted(states, key=ORDER.index)
+    expect(page.get_by_text("25 broken, 25 ask for you, 25 worth a look, 25 good")).to_be_visible()
+    keep(page, "hundred-models")
+    context.close()
+
+
+def artifact(copy: Copy, key: str) -> dict:
+    """The newest artifact of a key."""
+    (found,) = copy.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
+    return found
+
+
+def open_artifact(page: Page, copy: Copy, key: str) -> None:
+    page.goto(f"{copy.prefect}/artifacts/artifact/{artifact(copy, key)['latest_id']}")
+
+
+def run_page(page: Page, copy: Copy, flow: str) -> None:
+    page.goto(f"{copy.prefect}/runs/flow-run/{copy.newest(flow)['id']}")
+
+
+def test_the_deployments_say_what_they_do_and_when(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.prefect}/deployments")
+    page.get_by_placeholder("Search deployments").fill("tiny")
+    expect(page.get_by_role("link", name="tiny", exact=True)).to_have_count(4)
+    keep(page, "deployments")
+    found = lived.ask("deployments/filter", {"deployments": {"name": {"any_": ["tiny"]}}})
+    process = next(d for d in found if d["entrypoint"].startswith("flows/process.py"))
+    page.goto(f"{lived.prefect}/deployments/deployment/{process['id']}")
+    expect(page.get_by_text("regular", exact=True).first).to_be_visible()  # the schedule's name
+    page.get_by_text("Description", exact=True).first.click()
+    expect(page.get_by_text("Ingests, validates, scores and watches one partition").first).to_be_visible()
+    keep(page, "deployment")
+
+
+def test_the_form_of_a_backfill_has_choices_and_help(page: Page, lived: Copy) -> None:
+    found = lived.ask("deployments/filter", {"deployments": {"name": {"any_": ["manual"]}}})
+    backfill = next(d for d in found if d["entrypoint"].startswith("flows/backfill.py"))
+    page.goto(f"{lived.prefect}/deployments/deployment/{backfill['id']}/run")
+    for text in ("First partition, such as 2013-01.", "Make the plan, and do nothing.", "missing", "oldest first"):
+        expect(page.get_by_text(text).first).to_be_visible()
+    keep(page, "backfill-form")
+
+
+def test_the_timeline_of_a_process_run_reads_like_a_story(page: Page, lived: Copy) -> None:
+    run_page(page, lived, "process")
+    for told in (
+        f"ingest {SHIFTED}",
+        f"validate {SHIFTED}",
+        f"score {SHIFTED}",
+        f"watch {SHIFTED}",
+        f"tell of drift in {SHIFTED}",
+    ):
+        expect(page.get_by_text(told).first).to_be_visible()
+    keep(page, "process-run")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("tiny-process", f"tiny: {SHIFTED} processed"),
+        ("tiny-drift", "weight"),
+        ("tiny-gate", "better than the prior"),
+        ("tiny-train", "version"),
+        ("tiny-retrain", "drift"),
+        ("tiny-model", "tiny is "),
+        ("tiny-backfill-plan", "2024-03-12"),
+    ],
+)
+def test_an_artifact_begins_with_what_happened(page: Page, lived: Copy, key: str, told: str) -> None:
+    open_artifact(page, lived, key)
+    expect(page.get_by_text(told).first).to_be_visible()
+    keep(page, f"artifact-{key}")
+
+
+def test_the_plan_of_a_backfill_is_a_picture_too(page: Page, lived: Copy) -> None:
+    open_artifact(page, lived, "tiny-backfill-plan")
+    picture = page.locator("img[src^='data:image/png']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+
+
+def test_the_automations_are_there_with_their_names(page: Page, lived: Copy) -> None:
+    page.goto(f"{lived.prefect}/automations")
+    for name in ("retrain tiny on facts", "crash-lost-runs"):
+        expect(page.get_by_text(name).first).to_be_visible()
+    keep(page, "automations")
+
+
+def follow(page: Page, link: re.Pattern[str]) -> None:
+    """Go where a link leads, which opens a window of its own."""
+    where = page.get_by_role("link", name=link).first.get_attribute("href")
+    assert where
+    page.goto(where)
+
+
+def test_links_lead_from_prefect_into_mlflow_evidently_and_the_models_page(page: Page, lived: Copy) -> None:
+    open_artifact(page, lived, "tiny-process")
+    follow(page, re.compile("drift report in Evidently"))
+    expect(page).to_have_url(re.compile("/projects/.+/reports/"))
+    expect(page.get_by_text(re.compile("weight")).first).to_be_visible()
+    keep(page, "evidently")
+
+    open_artifact(page, lived, "tiny-process")
+    follow(page, re.compile("in MLflow"))
+    expect(page).to_have_url(re.compile("/models/tiny/versions/"))
+    expect(page.get_by_text("evergreen.stage").first).to_be_visible()
+    keep(page, "mlflow")
+
+    open_artifact(page, lived, "tiny-model")
+    follow(page, re.compile("its page"))
+    expect(page).to_have_url(f"{lived.pages}/tiny.html")
+    expect(page.get_by_role("heading", level=1)).to_have_text("tiny")
+
+
+def test_why_a_retraining_was_decided_and_refused_is_two_clicks_from_its_run(page: Page, lived: Copy) -> None:
+    """The run's own list of artifacts, and the one that tells of the decision."""
+    run_page(page, lived, "retrain")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("tiny-retrain").first.click()
+    expect(page.get_by_text(re.compile(f"tiny {SHIFTED}: retrained")).first).to_be_visible()
+    keep(page, "retrain-decision")
