@@ -163,7 +163,7 @@ def _decisions(res: Resources) -> list[list[Any]]:
     found = []
     for f in facts:
         decision = made.get(f.id)
-        gate = "; ".join(line for line in (decision.gate if decision else ()) if "failed" in line)
+        gate = "; ".join(line for line in (decision.gate if decision else ()) if ": passed" not in line)
         why = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
         made_of = to_card(told(decision), decision.version if decision else "", res)
         found.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", made_of, why])

@@ -77,6 +77,7 @@ def test_the_models_page_says_who_decides_and_what_came_before(page: Page, lived
 def test_why_a_version_was_refused_is_two_clicks_from_the_index(page: Page, lived: Copy) -> None:
     page.goto(f"{lived.pages}/index.html")
     page.get_by_role("link", name="tiny", exact=True).click()
+    expect(page.get_by_text(re.compile("floor: log_loss: REFUSED")).first).to_be_visible()
     page.get_by_role("link", name="retrained: refused").first.click()
     expect(page.get_by_text("Refused by the gate:")).to_be_visible()
     expect(page.get_by_role("heading", name="What the gate said")).to_be_visible()
