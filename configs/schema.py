@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from configs.base import Duration, Every, Name, Strict
 from configs.gate import Gate, Promoting
@@ -146,6 +146,12 @@ class Features(Strict):
         kept = (tuple(n for n in names if n not in self.retired) for names in (self.numeric, self.categorical))
         numeric, categorical = kept
         return Features(numeric=numeric, categorical=categorical)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `retired` where there is none, so that what was made before the key existed is not stale."""
+        found: dict[str, Any] = written(self)
+        return found if self.retired else {name: value for name, value in found.items() if name != "retired"}
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

@@ -49,5 +49,6 @@ def retrain(
         with closing(decision, res.ledger) as clock:
             training = train(model, as_of=decision.as_of, reason=f"{decision.rule}: {decision.reason}")
         decision = close(decision, training, clock.seconds, res.ledger)
+    line = publish_decision(res, decision, partition or "by hand")
     publish_model(res)
-    return Completed(message=publish_decision(res, decision, partition or "by hand"))
+    return Completed(message=line)

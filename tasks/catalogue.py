@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts import Stage
-from tasks.errors import MissingPartition, UnknownStage
+from tasks.errors import MissingFeature, MissingPartition, UnknownStage
 from tasks.lake import FILED
 from tasks.partitions import between
 from tasks.resources import open_resources
@@ -40,6 +40,7 @@ def load(
     Raises:
         ConfigError, UnknownStage, NoPartition: there is no such model, stage or partition.
         MissingPartition: a partition is not there; the message names it.
+        MissingFeature: no partition has one of the columns.
         CorruptPartition: a file is not the one that its record tells of.
     """
     import pandas as pd
@@ -56,4 +57,7 @@ def load(
     frames = [res.lake.read(kind, key, columns) for key in keys]
     if not frames:
         raise MissingPartition(f"{model} has no {stage} data from {first or known[0]} to {last or known[-1]}")
+    if absent := [name for name in columns or () if not any(name in frame for frame in frames)]:
+        there = res.lake.read(kind, keys[-1]).columns
+        raise MissingFeature(f"{model} {stage} has no column {', '.join(absent)}; it has {', '.join(there)}")
     return pd.concat(frames, ignore_index=True)

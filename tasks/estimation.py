@@ -148,9 +148,11 @@ def _numbers(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -
     """Features and prediction as numbers; categories by their place among the known ones, others as missing."""
     import pandas as pd
 
-    numeric = rows[[*config.features.numeric, "prediction"]].to_numpy(dtype="float64")
+    both = {name for name in config.features.all if name in rows and name in known}  # one may be younger than the known
+    names = [name for name in config.features.numeric if name in both]
+    numeric = rows[[*names, "prediction"]].to_numpy(dtype="float64")
     codes = []
-    for name in config.features.categorical:
+    for name in (name for name in config.features.categorical if name in both):
         found = pd.Categorical(rows[name], categories=sorted(known[name].dropna().unique())).codes
         codes.append(np.where(found < 0, np.nan, found))
     return np.column_stack([numeric, *codes])
@@ -160,7 +162,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
     rules = [
         config.target.model_dump(),
-        config.features.model_dump(),
+        config.features.model_dump(exclude={"retired"}),
         config.gate.gain.model_dump(),
         config.training.seed,
     ]

@@ -8,6 +8,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.decay import decay_at
 from tasks.history import asked
 from tasks.resources import Resources
+from tasks.words import brief
 
 Weight = Literal[3, 2, 1]
 WORDS = {3: "broken", 2: "asks for you", 1: "worth a look", 0: "good"}
@@ -40,21 +41,21 @@ def state(found: list[Need]) -> str:
 def _of_partitions(res: Resources) -> Iterator[Need]:
     """Blocked data and failed steps among the newest partitions."""
     name = res.config.name
-    known = sorted({key for stage in (Stage.RAW, Stage.VALID) for key in res.lake.keys(stage)})
+    stages = (Stage.RAW, Stage.VALID)
+    known = sorted({key for stage in stages for key in (*res.lake.keys(stage), *res.lake.failed(stage))})
     if not known:
         yield Need(2, "no partition was processed yet", f"prefect deployment run process/{name}")
     for key in known[-RECENT:]:
         for stage in Stage:
             record = res.lake.record(stage, key)
             if record and record.status == "blocked":
-                yield Need(
-                    3, f"{key} is blocked at {stage}: {record.reason}", "mend the source: the next run tries again"
-                )
+                told = f"{key} is blocked at {stage}: {brief(record.reason)}"
+                yield Need(3, told, "mend the source: the next run tries again")
             if failure := res.lake.failure(stage, key):
                 again = (
                     f"prefect deployment run backfill/manual -p model={name} -p start={key} -p end={key} -p mode=failed"
                 )
-                yield Need(3, f"{stage} of {key} failed: {failure}", again)
+                yield Need(3, f"{stage} of {key} failed: {brief(failure)}", again)
 
 
 def _of_stages(res: Resources) -> Iterator[Need]:
@@ -97,7 +98,9 @@ def _of_decisions(res: Resources) -> Iterator[Need]:
     tried = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
     if tried and tried[-1].outcome == "failed":
         yield Need(
-            3, f"the last retraining failed: {tried[-1].detail}", f"prefect deployment run train/{res.config.name}"
+            3,
+            f"the last retraining failed: {brief(tried[-1].detail)}",
+            f"prefect deployment run train/{res.config.name}",
         )
     for fact in res.ledger.undecided():
         yield Need(1, f"{fact.kind} in {fact.partition} has no decision yet", "`remind/all` sends it again every hour")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Stage, Version
-from tasks.features import predict
+from tasks.features import inputs_wanted, predict, together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 from tasks.targets import prediction_columns
@@ -30,16 +30,15 @@ def holdout_rows(champion: Promotion, res: Resources) -> "pd.DataFrame":
 
     Raises: as `judged_version`.
     """
-    import pandas as pd
-
     config, judged = res.config, judged_version(champion, res)
     start, end = judged.window_end, holdout_end(champion, judged, config)
     frames = [res.lake.read(Stage.VALID, key) for key in validated(res) if _overlaps(res, key, start, end)]
     frames = [f[(f[config.time] >= start) & (f[config.time] < end)] for f in frames]
     if not any(map(len, frames)):
         return no_rows(config)
-    rows = pd.concat(frames, ignore_index=True)
-    return rows.assign(**prediction_columns(predict(res.load(judged.version), rows, config), config.target))
+    model = res.load(judged.version)
+    rows = together(frames, inputs_wanted(model, config).all)
+    return rows.assign(**prediction_columns(predict(model, rows, config), config.target))
 
 
 def holdout_end(champion: Promotion, judged: Version, config: ModelConfig) -> datetime:

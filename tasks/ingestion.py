@@ -56,7 +56,7 @@ def source_digest(model: Model) -> str:
             model.source_sql,
             config.key,
             config.time,
-            config.features.model_dump(),
+            config.features.model_dump(exclude={"retired"}),
         ]
     )
 

@@ -165,6 +165,10 @@ class Lake:
         own = {p.stem for p in (self.root / stage).glob("*.json") if not p.name.startswith(".")}
         return sorted(own.union(self.below.keys(stage) if self.below else ()))
 
+    def failed(self, stage: Stage) -> list[str]:
+        """The partitions of which a stage last failed, whether it was made before or not."""
+        return sorted(p.stem for p in (self.root / stage).glob("*.failure") if not p.name.startswith("."))
+
     def done(self, stage: Stage, key: str) -> Record:
         """The record of a stage that is done.
 

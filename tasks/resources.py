@@ -132,15 +132,26 @@ def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION)
 
 
 def uncommitted(root: Path) -> list[str]:
-    """Files of a checkout that differ from its commit; none where there is no git."""
+    """Files of code and config that differ from a checkout's commit, or are not in it; none where there is no git."""
     if not (root / ".git").exists():
         return []
-    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "--no-optional-locks",
+        "status",
+        "--porcelain",
+        "--",
+        "tasks",
+        "configs",
+        "flows",
+    ]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [line[3:] for line in said.splitlines()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ["not known: git did not answer"]
+    return [line[3:] for line in done.stdout.splitlines()]
 
 
 @functools.cache

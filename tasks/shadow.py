@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.evaluation import compare
+from tasks.features import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 
@@ -47,10 +48,8 @@ def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[Parti
 
 def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
     """Valid rows of some partitions with the outcomes that were known as of the newest one's moment."""
-    import pandas as pd
-
     frames = []
     for ref in refs:
         known = read_outcomes(res, ref.key, refs[-1].as_of)
         frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), known, res.config))
-    return pd.concat(frames, ignore_index=True)
+    return together(frames, res.config.features.all)

@@ -39,7 +39,7 @@ def fit_recipe(recipe: Recipe, rows: "pd.DataFrame", end: datetime, res: Resourc
 def learned_from(rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[Learned, ...]:
     """The rows of each partition by digest, as they were read for this training."""
     config = res.config
-    columns = [config.key, config.time, *config.features.all, config.target.column]
+    columns = [config.key, config.time, *config.features.learned.all, config.target.column]
     found = []
     for key in window.partitions:
         ref = res.ref(key)

@@ -12,6 +12,7 @@ from tasks.blocks import block_numbers
 from tasks.budget import allotted, hold_to_budget, sampled
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
+from tasks.features import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
@@ -120,8 +121,6 @@ def read_rows(
     Raises:
         MissingPartition: a partition or its labels were never made.
     """
-    import pandas as pd
-
     config, refs = res.config, refs_within(res, window, start, end)
     if most is None:
         frames = [_labelled(res, window, ref.key, start, end) for ref in refs]
@@ -135,7 +134,7 @@ def read_rows(
         raise NotEnoughData(
             f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"
         )
-    return pd.concat(frames, ignore_index=True)
+    return together(frames, {name for frame in frames for name in frame.columns} - {config.target.column})
 
 
 def refs_within(res: Resources, window: Window, start: datetime, end: datetime) -> list[PartitionRef]:

@@ -1,6 +1,13 @@
 """Numbers and decisions as people read them, the same on every page and in the terminal. Imports no Prefect."""
 
+import re
+
 from tasks.contracts import Decision
+
+
+def brief(text: str) -> str:
+    """The beginning of what an error said, without credentials of an address: it is shown where everybody reads."""
+    return re.sub(r"://[^/@\s]+@", "://", text.strip().partition("\n")[0])[:300]
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -91,8 +91,9 @@ def publish_promotion(res: Resources, promotion: Promotion) -> str:
     line = f"{name}: version {promotion.version} {became}, by {promotion.by}: {promotion.reason}"
     description = f"{name}: every change of stage"
     create_table_artifact(ledger_rows(res.ledger.promotions()), key=page_key(name, "ledger"), description=description)
+    publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
     publish_model(res)
-    return publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
+    return line
 
 
 def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.artifacts.page import publish_page
-from tasks.errors import EvergreenError
 from tasks.health import WORDS
 from tasks.pages.publish import page_url, refresh_pages
 from tasks.rehearsal import run_log, shown_as
@@ -17,11 +16,10 @@ def publish_model(res: Resources) -> None:
     """Bring the model's pages up to date, and show their gist. Pages tell of what is done: that they fail undoes nothing."""
     try:
         page = refresh_pages(res)
-    except (EvergreenError, OSError) as error:
-        run_log().error("the pages of %s are not up to date: %s. The next run makes them anew.", res.config.name, error)
-        return
-    if page is not None:
-        show_model(page, res)
+        if page is not None:
+            show_model(page, res)
+    except Exception:  # noqa: BLE001  (whatever it is, what the run was for is done)
+        run_log().exception("the pages of %s are not up to date; the next run makes them anew", res.config.name)
 
 
 def _plain(cell: Any) -> str:

@@ -211,7 +211,7 @@ def _lineage(training: Training, judged: Version, worth: Mapping[str, float], re
         "ledger": [f"row {r.sequence}: version {r.version}, {r.action} by {r.by}: {r.reason}" for r in rows],
         "links": {name: url for name, url in links.items() if url},
         "partitions": lineage["learned"],
-        "limits": [*limits(training, judged, lineage["labelled"], res), *doubts(worth, lineage)],
+        "limits": [*limits(training, judged, lineage.get("labelled", judged.rows), res), *doubts(worth, lineage)],
         "loss": res.config.target.judged_by.replace("_", " "),
     }
 
@@ -224,7 +224,7 @@ def doubts(worth: Mapping[str, float], lineage: Mapping[str, Any]) -> list[str]:
             f"On the judged rows these features did not help, shuffling them costs nothing: {', '.join(idle)}. "
             f"Where that is so in version after version, let new ones do without them (`features.retired`)."
         )
-    if changed := lineage["uncommitted"]:
+    if changed := lineage.get("uncommitted"):
         found.append(f"It was made from files that differed from the git commit: {', '.join(changed[:8])}.")
     return found
 

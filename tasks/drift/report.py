@@ -70,7 +70,7 @@ def current_rows(ref: PartitionRef, res: Resources) -> "pd.DataFrame":
     """The partition's features and predictions, with the key as index."""
     config = res.config
     valid, scored = res.lake.read(Stage.VALID, ref.key), res.lake.read(Stage.PREDICTIONS, ref.key)
-    features = valid.set_index(config.key)[list(config.features.all)]
+    features = valid.set_index(config.key)[[name for name in config.features.all if name in valid]]
     return features.assign(prediction=scored["prediction"].to_numpy())
 
 

@@ -48,7 +48,12 @@ def empty(config: ModelConfig) -> Sketch:
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
-    rules = [config.features.model_dump(), config.monitoring.block, config.partition.timezone, config.time]
+    rules = [
+        config.features.model_dump(exclude={"retired"}),
+        config.monitoring.block,
+        config.partition.timezone,
+        config.time,
+    ]
     return {"valid": made_from(ref, res, Stage.VALID).digest, "config": digest_json(rules)}
 
 

@@ -89,6 +89,8 @@ class Promotions:
 
     def _refuse_stale(self, row: Promotion, before: Sequence[Promotion]) -> None:
         """Raise unless the row still fits what stands in the ledger."""
+        if row.action == "refuse" and stage_of(row.version, before) == "champion":
+            raise StaleDecision(f"{self.model}: version {row.version} is champion by now; `rollback` takes it back")
         if AFTER[row.action] != "champion":
             return
         made = [r for r in before if r.to_stage == "champion"]

@@ -39,12 +39,16 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def kept(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the models' pages say, as it was last written; and the models that have none."""
+def kept(folder: Path, look: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the models' pages say, as it was last written; and the models that have none of this `look` yet."""
     found, without = [], []
     for name in model_names():
         try:
-            found.append(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["page"])
-        except (OSError, ValueError, KeyError):
+            told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            told = {}
+        if told.get("look") == look:
+            found.append(told["page"])
+        else:
             without.append(name)
     return found, without

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from configs.settings import Settings
 from tasks.lake import digest_json, replacing
 from tasks.pages.catalogue import describe_data, render_data
@@ -28,21 +30,25 @@ def refresh_pages(res: Resources) -> dict[str, Any] | None:
     """
     if rehearsing() or res.variant.name:
         return None
-    folder = res.settings.pages
-    page, data = describe(res), describe_data(res)
-    seen = digest_json([LOOK, page, data])
-    if _written(folder, res.config.name) == seen:
-        return None
-    _write(folder / f"{res.config.name}-data.html", render_data(data))
-    _write(folder / f"{res.config.name}.html", render(page))
-    _write(folder / f"{res.config.name}.json", json.dumps({"made_of": seen, "page": page}, indent=1) + "\n")
-    refresh_hub(res.settings)
-    return page
+    folder, name = res.settings.pages, res.config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # so that no older state is written over a newer one
+        page, data = describe(res), describe_data(res)
+        seen = digest_json([LOOK, page, data])
+        if changed := _written(folder, name) != seen:
+            _write(folder / f"{name}-data.html", render_data(data))
+            _write(folder / f"{name}.html", render(page))
+            told = {"look": LOOK, "made_of": seen, "page": page}
+            _write(folder / f"{name}.json", json.dumps(told, indent=1) + "\n")
+        refresh_hub(res.settings)
+    return page if changed else None
 
 
 def refresh_hub(settings: Settings) -> None:
-    """Write the index anew."""
-    _write(settings.pages / "index.html", render_hub(*kept(settings.pages)))
+    """Write the index where it would be another."""
+    path, found = settings.pages / "index.html", render_hub(*kept(settings.pages, LOOK))
+    if not path.is_file() or path.read_text(encoding="utf-8") != found:
+        _write(path, found)
 
 
 def page_url(res: Resources) -> str:
