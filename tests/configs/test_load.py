@@ -128,3 +128,12 @@ def test_links_lead_to_the_servers_of_this_machine_unless_told_otherwise():
     there = Settings(prefect_link="https://prefect.example/", pages_link="https://pages.example")
     assert (there.prefect_ui, there.pages_ui) == ("https://prefect.example", "https://pages.example")
     assert there.prefect_url == "http://127.0.0.1:4200", "which the API is asked at"
+
+
+def test_a_key_that_is_not_used_makes_nothing_stale(tiny):
+    """Records name what they were made from by the config's digest."""
+    features = load_model("tiny").config.features
+    assert "retired" not in features.model_dump()
+    retired = features.model_copy(update={"retired": ("weight",)})
+    assert retired.model_dump()["retired"] == ("weight",)
+    assert retired.model_dump(exclude={"retired"}) == features.model_dump()

@@ -135,3 +135,32 @@ def test_the_page_leads_to_the_card_of_each_version(played):
     for card in cards:
         assert "What the gate said" in (played / ".evergreen" / "pages" / card["href"]).read_text()
         assert f'<a href="{card["href"]}">{card["text"]}</a>' in render(page)
+
+
+def test_an_ingestion_that_failed_is_told_though_nothing_was_ever_made(world):
+    res = open_resources("tiny")
+    res.lake.write_failure(
+        res.ref("2024-03-01"), Stage.RAW, OSError("s3://key:secret@host/bucket does not answer\nat all")
+    )
+    (first, *_) = needs(res)
+    assert (first.weight, first.told) == (3, "raw of 2024-03-01 failed: OSError: s3://host/bucket does not answer")
+
+
+def test_a_page_that_fails_fails_no_run(world, monkeypatch):
+    def broken(res):
+        raise KeyError("note")
+
+    monkeypatch.setattr("tasks.artifacts.model.refresh_pages", broken)
+    state = backfill(model="tiny", start="2024-03-01", end="2024-03-02", return_state=True)
+    assert state.is_completed(), state.message
+
+
+def test_the_index_is_made_anew_when_a_models_page_has_another_shape(played):
+    res = open_resources("tiny")
+    refresh_pages(res)
+    path = played / ".evergreen" / "pages" / "tiny.json"
+    kept = path.read_text()
+    path.write_text(json.dumps({"look": 0, "page": {"model": "tiny"}}))
+    refresh_pages(res)
+    assert json.loads(path.read_text()) == json.loads(kept)
+    assert ">tiny</a>" in (path.parent / "index.html").read_text()
