@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from configs.settings import ROOT
-from tests.conftest import free_port
+from tests.conftest import MODEL_YAML, free_port
 
 PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
 
@@ -31,6 +31,15 @@ class Copy:
         self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
         self.pages = f"http://127.0.0.1:{ports['EVERGREEN_PAGES_PORT']}"
         self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
+
+    def add_tiny(self, source: Path) -> None:
+        """Add the tests' tiny model as a user would add one, with its data."""
+        self.run("python", "-m", "ops.new_model", "tiny")
+        home = self.folder / "configs" / "tiny"
+        for sql in ("source.sql", "labels.sql"):
+            shutil.copy(source / "configs" / "tiny" / sql, home / sql)
+        (home / "model.yaml").write_text(MODEL_YAML.replace("DATA/", "data/"))
+        shutil.copytree(source / "data", self.folder / "data")
 
     def run(self, *command: str) -> str:
         """Run a command of the repository's environment to its end; fails with its output."""

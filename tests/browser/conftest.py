@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from configs.settings import ROOT
-from tests.conftest import MODEL_YAML
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
 
@@ -64,11 +63,7 @@ def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The copy, its stack up; stopped afterwards."""
     folder = tmp_path_factory.mktemp("lived")
     made = Copy(folder)
-    made.run("python", "-m", "ops.new_model", "tiny")
-    for sql in ("source.sql", "labels.sql"):
-        shutil.copy(tiny_source / "configs" / "tiny" / sql, folder / "configs" / "tiny" / sql)
-    (folder / "configs" / "tiny" / "model.yaml").write_text(MODEL_YAML.replace("DATA/", "data/"))
-    shutil.copytree(tiny_source / "data", folder / "data")
+    made.add_tiny(tiny_source)
     try:
         made.run("python", "-m", "ops.stack", "up")
         live(made)

@@ -1,20 +1,17 @@
 """The whole loop on real servers: a copy of the repository, a model added to it, and a drift that retrains it by itself."""
 
 import json
-import shutil
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ops.supervision import marked
-from tests.conftest import MODEL_YAML
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
+from tests.receiver import receiving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 
@@ -22,21 +19,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 @pytest.fixture(scope="module")
 def received() -> Iterator[list[dict]]:
     """What people were written to: every body that a webhook on this machine got. Its address is the list's first item."""
-    found: list[dict] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.append({"address": f"http://127.0.0.1:{server.server_port}/hook"})
-    yield found
-    server.shutdown()
+    with receiving() as (host, found):
+        found.append({"address": f"http://{host}/hook"})
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +30,7 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, received: 
     folder = tmp_path_factory.mktemp("copy")
     made = Copy(folder)
     made.env["EVERGREEN_NOTIFY_URL"] = received[0]["address"]
-    made.run("python", "-m", "ops.new_model", "tiny")
-    for sql in ("source.sql", "labels.sql"):
-        shutil.copy(tiny_source / "configs" / "tiny" / sql, folder / "configs" / "tiny" / sql)
-    (folder / "configs" / "tiny" / "model.yaml").write_text(MODEL_YAML.replace("DATA/", "data/"))
-    shutil.copytree(tiny_source / "data", folder / "data")
+    made.add_tiny(tiny_source)
     try:
         made.run("python", "-m", "ops.stack", "up")
         yield made

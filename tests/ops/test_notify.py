@@ -1,34 +1,20 @@
 """Notifications: to which addresses, by which block, and that the address is told nowhere."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from ops import deploy
 from ops.errors import BadAddress
 from ops.notify import ADDRESS, block_for, changes, failures
+from tests.receiver import receiving
 
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[dict]]]:
     """A receiver on this machine: its host and port, and every JSON body that it got."""
-    found: list[dict] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", found
-    server.shutdown()
+    with receiving() as both:
+        yield both
 
 
 @pytest.mark.parametrize(("scheme", "subject", "body"), [("json", "title", "message"), ("http", "subject", "body")])
