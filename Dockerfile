@@ -1,6 +1,7 @@
-# A worker, from the same lock as everywhere else:
+# A worker, or with another command the scoring server, from the same lock as everywhere else:
 #   docker build --build-arg GIT_COMMIT=$(git rev-parse HEAD) -t evergreen .
 #   docker run --env-file configs/env/prod.env -e EVERGREEN_DATABASE_URL=... -v /srv/evergreen:/var/lib/evergreen evergreen
+#   docker run -p 8080:8080 -e EVERGREEN_HOST=0.0.0.0 -e EVERGREEN_SERVING_TOKEN=... (the same) evergreen .venv/bin/python -m serving
 FROM python:3.11-slim AS build
 WORKDIR /app
 COPY pyproject.toml uv.lock ./
@@ -15,6 +16,7 @@ COPY pyproject.toml uv.lock prefect.yaml ./
 COPY configs configs
 COPY tasks tasks
 COPY flows flows
+COPY serving serving
 COPY ops ops
 ARG GIT_COMMIT=""
 ENV EVERGREEN_GIT_COMMIT=$GIT_COMMIT EVERGREEN_POOL=evergreen PYTHONUNBUFFERED=1

@@ -1,6 +1,6 @@
 # Needs python3 (3.11 or newer) and make. Everything else comes into .venv with the first target that needs it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down restart-worker status audit deploy model test test-all lint format bench ci clean lock
+.PHONY: help setup demo up down restart-worker serve status audit deploy model test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,11 +31,14 @@ $(STAMP): uv.lock pyproject.toml
 demo: setup ## play a year: data, champion, drift, retraining; leaves the stack up
 	@$(BIN)/python -m ops.demo
 
-up: setup ## start Prefect, MLflow, Evidently and a worker, and deploy
+up: setup ## start Prefect, MLflow, Evidently, serving and a worker, and deploy
 	@$(BIN)/python -m ops.stack up
 
 down: ## stop what `up` started
 	@test ! -x $(BIN)/supervisord || $(BIN)/python -m ops.stack down
+
+serve: setup ## only the scoring server: every model's champion on 127.0.0.1:8080
+	@$(BIN)/python -m serving
 
 restart-worker: setup ## stop the worker with its runs, and start it again
 	@$(BIN)/python -m ops.stack restart-worker

@@ -6,6 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+EXAMPLE = {"M": "2013-05", "W": "2013-W20", "D": "2013-05-14", "H": "2013-05-14T10"}
+PATTERN = {
+    "M": r"\d{4}-\d{2}",
+    "W": r"\d{4}-W\d{2}",
+    "D": r"\d{4}-\d{2}-\d{2}",
+    "H": r"\d{4}-\d{2}-\d{2}T\d{2}",
+}
+"""What the names of partitions look like; text order is the order of time."""
 UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 

@@ -118,8 +118,28 @@ class Shadow(Strict):
     margin: float = Field(0.0, ge=0, description="it holds up when the gain's lower bound on them is above minus this")
 
 
+class Canary(Strict):
+    """A share of the requests that the challenger answers instead of the champion. Broken budgets end it, and refuse the version."""
+
+    share: float = Field(gt=0, le=0.5, description="of the keys, chosen by a stable hash: a key always gets the same")
+    max_error_share: float = Field(
+        0.01, ge=0, lt=1, description="rows that it may fail to answer; the champion does then"
+    )
+    p99_ms: float = Field(100, gt=0, description="99th percentile of the time that one request's rows take it")
+    min_requests: int = Field(200, ge=1, description="requests before its budgets are judged")
+
+
 class Promoting(Strict):
     """From challenger to champion."""
 
     shadow: Shadow = Shadow()
+    canary: Canary | None = Field(None, description="a share of requests for the challenger; without it none")
     approval: bool = Field(False, description="a person must run `promote` for each version")
+
+    @model_validator(mode="after")
+    def _a_canary_has_its_time(self) -> Self:
+        if self.canary and not (self.shadow.partitions or self.approval):
+            raise ValueError(
+                "canary: a challenger is promoted at once here, so none ever has a share; set shadow.partitions or approval"
+            )
+        return self

@@ -3,6 +3,7 @@
 A field's description is the documentation of its key.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal, Self
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from configs.base import Duration, Every, Name, Strict
+from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
 from configs.gate import Gate, Promoting
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.monitoring import Monitoring
@@ -59,6 +60,11 @@ class Source(Strict):
     sql: str = Field("source.sql", description="file beside model.yaml: key, time and features of [$start, $end)")
     labels: str = Field("labels.sql", description="file beside model.yaml: key, target and known_at of [$start, $end)")
     lookback: Duration = Field(timedelta(0), description="how far before a partition's start the SQL reads")
+    served_from: str | None = Field(
+        None,
+        description="partition from which on the rows are those that serving was asked about, as they were sent; "
+        "outcomes come from the tables as before",
+    )
 
     @model_validator(mode="after")
     def _file_or_tables(self) -> Self:
@@ -135,6 +141,10 @@ class Features(Strict):
         (), description="those of them that new versions do without, while a version in use still needs them"
     )
 
+    whole: tuple[str, ...] = Field(
+        (), description="numeric ones whose values are whole numbers: serving refuses 1.5 for them"
+    )
+
     @property
     def all(self) -> tuple[str, ...]:
         """Every column that some version may need."""
@@ -149,9 +159,9 @@ class Features(Strict):
 
     @model_serializer(mode="wrap")
     def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `retired` where there is none, so that what was made before the key existed is not stale."""
+        """Without the keys of which there are none, so that what was made before they existed is not stale."""
         found: dict[str, Any] = written(self)
-        return found if self.retired else {name: value for name, value in found.items() if name != "retired"}
+        return {name: value for name, value in found.items() if value or name not in ("retired", "whole")}
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
@@ -162,6 +172,8 @@ class Features(Strict):
             raise ValueError(
                 f"retired: {', '.join(strange)} is no feature; take it out when no version in use needs it"
             )
+        if strange := sorted(set(self.whole) - set(self.numeric)):
+            raise ValueError(f"whole: {', '.join(strange)} is no numeric feature")
         if set(self.all) <= set(self.retired):
             raise ValueError("a model needs at least one feature")
         return self
@@ -248,6 +260,15 @@ class ModelConfig(Strict):
     def _monitored_columns_are_features(self) -> Self:
         if strange := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
             raise ValueError(f"monitoring.seasonal: {', '.join(strange)} is no feature of the model")
+        return self
+
+    @model_validator(mode="after")
+    def _served_from_is_a_partition(self) -> Self:
+        first, every = self.source.served_from, self.partition.every
+        if first is not None and not re.fullmatch(PATTERN[every], first):
+            raise ValueError(
+                f"source.served_from: {first!r} is no partition: this model's look like {EXAMPLE[every]!r}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535)
     evidently_port: int = Field(8000, ge=1, le=65535)
     pages_port: int = Field(8300, ge=1, le=65535)
+    serving_port: int = Field(8080, ge=1, le=65535)
+    serving_mb: float = Field(10, gt=0, description="megabytes that the body of a scoring request may have")
+    serving_rows: int = Field(10_000, ge=1, description="rows that a scoring request may have")
+    serving_seconds: float = Field(10, gt=0, description="seconds within which a scoring request's body must be there")
+    serving_unwritten: int = Field(
+        100_000, ge=1, description="answered rows that may wait for a full disk; then nothing is answered any more"
+    )
     prefect_link: str = Field("", description="what links to Prefect's UI begin with; by default the server here")
     evidently_link: str = Field("", description="the same for Evidently's")
     pages_link: str = Field("", description="the same for the models' pages")
@@ -88,6 +95,10 @@ class Settings(BaseSettings):
     @property
     def pages_url(self) -> str:
         return f"http://{self.host}:{self.pages_port}"
+
+    @property
+    def serving_url(self) -> str:
+        return f"http://{self.host}:{self.serving_port}"
 
     @property
     def prefect_ui(self) -> str:

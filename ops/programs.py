@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.settings import QUIET, ROOT, Settings, load_env
@@ -57,6 +57,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         _server("mlflow", settings.mlflow_address, "/health", settings, mlflow_command(settings)),
         _server("evidently", settings.evidently_url, "/api/version", settings, evidently_command(settings)),
         _server("pages", settings.pages_url, "/", settings, pages_command(settings)),
+        _serving(settings),
         Program("worker", _quote((*prefect, "--no-prompt", *work)), ROOT, autostart=False),
     )
 
@@ -122,6 +123,12 @@ def _server(name: str, url: str, health: str, settings: Settings, command: tuple
     port = getattr(settings, f"{name}_port")
     setting = f"EVERGREEN_{name.upper()}_PORT"
     return Program(name, _quote(command), home_of(settings), url, url + health, settings.host, port, setting)
+
+
+def _serving(settings: Settings) -> Program:
+    """It imports ours, so it stands in the repository's root; a row is predicted on one core."""
+    found = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving"))
+    return replace(found, directory=ROOT)
 
 
 def _quote(command: tuple[object, ...]) -> str:

@@ -31,6 +31,7 @@ def servers(settings: Settings, console: Console) -> bool:
         "mlflow": settings.mlflow_uri,
         "evidently": settings.evidently_url,
         "pages": settings.pages_url,
+        "serving": settings.serving_url,
     }
     for name, up in states.items():
         console.print(f"  {name:<10} {'[green]up[/]  ' if up else '[red]down[/]'} {urls.get(name, '')}")

@@ -11,7 +11,7 @@ from tasks.history import looks
 from tasks.judging import log_verdicts
 from tasks.rehearsal import shown_as
 from tasks.resources import Resources
-from tasks.shadow import compare_in_shadow, matured_shadow
+from tasks.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.walk import collect_window
 from tasks.window import locate_window
 
@@ -50,7 +50,9 @@ def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | N
     if refs and champion:
         comparison = compare_in_shadow(version, champion, refs, res)
         judgement = Judgement(
-            judge_shadow(comparison, len(refs), res.config, look), comparison, as_of or refs[-1].as_of
+            judge_shadow(comparison, len(refs), res.config, look, differing_in_shadow(refs, res)),
+            comparison,
+            as_of or refs[-1].as_of,
         )
     else:
         window = collect_window(locate_window(res, as_of), res)

@@ -1,12 +1,13 @@
 """A fitted model as a plan over NumPy arrays: the same predictions to the bit, without pandas between the rows and the estimator.
 
-What a pipeline of `tasks/estimators.py` does with a row is little: numbers stay, categories become codes, and the estimator gets a
-matrix. scikit-learn's ColumnTransformer takes ten milliseconds a call for it. The plan asks the fitted encoder once what the code of
-each category is, and keeps that as a table. Imports no Prefect.
+What a pipeline of `tasks/estimators.py` does with a row is little: numbers stay or are imputed and scaled, categories become codes
+or a column each, and the estimator gets a matrix. scikit-learn's ColumnTransformer takes ten milliseconds a call for it. The plan
+asks the fitted encoder once what each category is, and keeps that as a table. Imports no Prefect.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,19 +26,54 @@ class NoPlan(Exception):
 
 @dataclass(frozen=True)
 class Codes:
-    """The code of each category of one column; of null, and of what training did not see."""
+    """What one column's categories are to the encoder: a code each, or the position of a column. Null and what training did not see too."""
 
     known: Mapping[str, float]
     null: float
     unknown: float
 
-    def of(self, values: "pd.Series") -> np.ndarray:
+    def of(self, values: "pd.Series | list[Any]") -> np.ndarray:
         """float64 `(rows,)`. What is no text is a category that training did not see."""
+        if isinstance(values, list):
+            return np.array([self.null if value is None else self._code(value) for value in values])
         import pandas as pd
 
         at, found = pd.factorize(values)
-        table = [self.known.get(value, self.unknown) if isinstance(value, str) else self.unknown for value in found]
+        table = [self._code(value) for value in found]
         return np.array([*table, self.null])[at]  # a null is at -1
+
+    def _code(self, value: Any) -> float:
+        return self.known.get(value, self.unknown) if isinstance(value, str) else self.unknown
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How linear models see a row: numbers imputed, marked where they were null, and scaled; a column for each category."""
+
+    imputed: np.ndarray
+    marked: np.ndarray
+    """Positions of the numbers whose nulls have a column of their own."""
+    mean: np.ndarray
+    scale: np.ndarray
+    width: int
+    sparse: bool
+
+    def matrix(self, numbers: np.ndarray, positions: np.ndarray) -> Any:
+        """float64 `(rows, width)`, sparse where the encoder's is; `positions` of categories, -1 for none."""
+        missing = np.isnan(numbers)
+        known = np.where(missing, self.imputed, numbers)
+        scaled = np.hstack([known, missing[:, self.marked].astype("float64")])
+        scaled -= self.mean
+        scaled /= self.scale
+        found = np.zeros((len(numbers), self.width))
+        found[:, : scaled.shape[1]] = scaled
+        rows, columns = np.nonzero(positions >= 0)
+        found[rows, positions[rows, columns].astype("int64")] = 1.0
+        if not self.sparse:
+            return found
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix(found)
 
 
 @dataclass(frozen=True)
@@ -49,22 +85,32 @@ class Plan:
     estimator: Any
     fitted: Any
     """What the encoder was fitted to, to notice when it is fitted anew."""
+    spread: Spread | None = None
 
-    def matrix(self, frame: "pd.DataFrame") -> np.ndarray:
-        """Numbers and codes of some rows, float64 `(rows, features)`. The frame has every feature."""
+    def matrix(self, rows: "pd.DataFrame | Mapping[str, Any]") -> Any:
+        """What the estimator is given of some rows, float64 `(rows, ...)`: of a frame, or of columns by name. They have every feature."""
         numeric, categorical = self.features.numeric, self.features.categorical
-        found = np.empty((len(frame), len(numeric) + len(categorical)))
+        found = np.empty((len(rows[self.features.all[0]]), len(numeric) + len(categorical)))
         for at, name in enumerate(numeric):
-            found[:, at] = frame[name].to_numpy(dtype="float64", na_value=np.nan)
+            found[:, at] = numbers(rows[name])
         for at, (name, codes) in enumerate(zip(categorical, self.codes, strict=True), start=len(numeric)):
-            found[:, at] = codes.of(frame[name])
-        return found
+            found[:, at] = codes.of(rows[name])
+        return self.spread.matrix(found[:, : len(numeric)], found[:, len(numeric) :]) if self.spread else found
 
     def limit(self, threads: int) -> None:
-        """Let a booster predict on so many cores; what it says is the same on any number."""
+        """Let the estimator predict on so many cores; what it says is the same on any number."""
         inner = getattr(self.estimator, "estimator", self.estimator)  # calibrated, or not
         if hasattr(inner, "get_booster"):
             inner.get_booster().set_param({"nthread": threads})
+        elif hasattr(inner, "n_jobs"):
+            inner.n_jobs = threads
+
+
+def numbers(values: "pd.Series | list[Any] | np.ndarray") -> np.ndarray:
+    """float64 `(rows,)`, null as NaN."""
+    if isinstance(values, list | np.ndarray):
+        return np.asarray(values, dtype="float64")
+    return values.to_numpy(dtype="float64", na_value=np.nan)
 
 
 _PLANS: "WeakKeyDictionary[Any, Plan]" = WeakKeyDictionary()
@@ -74,13 +120,14 @@ def plan_of(model: Any) -> Plan:
     """The plan of a fitted model; made once.
 
     Raises:
-        NoPlan: it is none of our pipelines, or its encoder does more than to code categories.
+        NoPlan: it is none of our pipelines, or its encoder does more than to impute, to scale and to code categories.
     """
     pipeline = pipeline_of(model)
     fitted, features = _fitted(pipeline), features_of(model)
     plan = _PLANS.get(model)
     if plan is None or plan.fitted is not fitted:
-        plan = _PLANS[model] = Plan(features, tables(pipeline["encode"], features), _head(model, pipeline), fitted)
+        codes, spread = tables(pipeline["encode"], features)
+        plan = _PLANS[model] = Plan(features, codes, _head(model, pipeline), fitted, spread)
     return plan
 
 
@@ -129,36 +176,86 @@ def _head(model: Any, pipeline: "Pipeline") -> Any:
     )
 
 
-def tables(encoder: Any, features: Features) -> list[Codes]:
-    """What a fitted encoder makes of each category that it knows, by asking it.
+def tables(encoder: Any, features: Features) -> tuple[list[Codes], Spread | None]:
+    """What a fitted encoder makes of each category that it knows, by asking it, and of numbers where it changes them.
 
     Raises:
         NoPlan: it does more.
     """
-    from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
     parts = {name: part for name, part, _ in encoder.transformers_}
-    number, ordinal = parts.get("number"), parts.get("category")
+    number, category = parts.get("number"), parts.get("category")
+    if (features.categorical and isinstance(category, OneHotEncoder)) or _scales(number):
+        return _spread(encoder, number, category, features)
     if not (isinstance(number, FunctionTransformer) and number.func is None) and number not in ("passthrough", None):
         raise NoPlan(f"its encoder does {type(number).__name__} to numbers")
     if not features.categorical:
-        return []
-    if not isinstance(ordinal, OrdinalEncoder):
-        raise NoPlan(f"its encoder does {type(ordinal).__name__} to categories")
-    return [_codes(ordinal, at, features) for at in range(len(ordinal.categories_))]
+        return [], None
+    if not isinstance(category, OrdinalEncoder):
+        raise NoPlan(f"its encoder does {type(category).__name__} to categories")
+    return [
+        _codes(category, at, features, lambda coded, at=at: np.asarray(coded)[:, at])  # type: ignore[misc]
+        for at in range(len(category.categories_))
+    ], None
 
 
-def _codes(ordinal: Any, at: int, features: Features) -> Codes:
+def _scales(number: Any) -> bool:
+    """Whether numbers are imputed by a constant each, and then scaled, as for our linear models."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return (
+        isinstance(number, Pipeline)
+        and list(number.named_steps) == ["impute", "scale"]
+        and isinstance(number["impute"], SimpleImputer)
+        and isinstance(number["scale"], StandardScaler)
+    )
+
+
+def _spread(encoder: Any, number: Any, category: Any, features: Features) -> tuple[list[Codes], Spread]:
+    """The tables of imputing, scaling and one-hot encoding."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    empty = np.empty(0)
+    imputed, mean, scale = empty, empty, empty
+    marked: np.ndarray = empty.astype("int64")
+    if features.numeric:
+        if not _scales(number):
+            raise NoPlan(f"its encoder does {type(number).__name__} to numbers")
+        imputed, mean, scale = number["impute"].statistics_, number["scale"].mean_, number["scale"].scale_
+        indicator = number["impute"].indicator_
+        marked = indicator.features_ if indicator is not None else marked
+    codes, width = [], len(imputed) + len(marked)
+    if features.categorical:
+        if not isinstance(category, OneHotEncoder):
+            raise NoPlan(f"its encoder does {type(category).__name__} to categories")
+        for at, own in enumerate(category._n_features_outs):
+            read = partial(_positions, sum(category._n_features_outs[:at]), own, width)
+            codes.append(_codes(category, at, features, read))
+        width += sum(category._n_features_outs)
+    return codes, Spread(imputed, marked, mean, scale, width, bool(encoder.sparse_output_))
+
+
+def _positions(first: int, count: int, before: int, coded: Any) -> np.ndarray:
+    """Which column of the matrix is set by the `count` that begin at `first` of a one-hot encoder's; -1 where none is."""
+    own = coded[:, first : first + count].toarray()
+    return np.where(own.any(axis=1), own.argmax(axis=1) + first + before, -1).astype("float64")
+
+
+def _codes(encoder: Any, at: int, features: Features, read: Callable[[Any], np.ndarray]) -> Codes:
+    """Ask the encoder about every category of one column; `read` takes what it says of that column from its answer."""
     import pandas as pd
 
-    categories = [c for c in ordinal.categories_[at] if isinstance(c, str)]
-    if others := [c for c in ordinal.categories_[at] if not isinstance(c, str) and c == c and c is not None]:
+    categories = [c for c in encoder.categories_[at] if isinstance(c, str)]
+    if others := [c for c in encoder.categories_[at] if not isinstance(c, str) and c == c and c is not None]:
         raise NoPlan(f"its encoder knows categories that are no text, such as {others[0]!r}")
     asked = [*categories, np.nan, _unheard_of(categories)]
     rows: np.ndarray = np.full((len(asked), len(features.categorical)), np.nan, dtype=object)
     rows[:, at] = asked
     frame = pd.DataFrame(rows, columns=list(features.categorical), dtype=object)
-    *known, null, unknown = np.asarray(ordinal.transform(frame))[:, at].tolist()
+    *known, null, unknown = read(encoder.transform(frame)).tolist()
     return Codes(dict(zip(categories, known, strict=True)), null, unknown)
 
 

@@ -28,7 +28,8 @@ def fit_pipeline(pipeline: "Pipeline", rows: "pd.DataFrame", outcome: np.ndarray
             return pipeline.fit(inputs_of(rows, features), outcome)
         encoder.fit(inputs_of(_each_once(rows, features), features))
         try:
-            matrix = Plan(features, tables(encoder, features), estimator, None).matrix(rows)
+            codes, _ = tables(encoder, features)
+            matrix = Plan(features, codes, estimator, None).matrix(rows)
         except NoPlan:
             return pipeline.fit(inputs_of(rows, features), outcome)
         estimator.fit(matrix, outcome)

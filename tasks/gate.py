@@ -175,11 +175,14 @@ def _named(part: str, *verdicts: Verdict) -> tuple[Verdict, ...]:
     return tuple(replace(v, rule=f"{part}: {v.rule}") for v in verdicts)
 
 
-def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, looks: int = 1) -> GateDecision:
+def judge_shadow(
+    comparison: Comparison, partitions: int, config: ModelConfig, looks: int = 1, differing: int | None = None
+) -> GateDecision:
     """Whether a challenger holds up on matured partitions that it scored beside the champion.
 
     It must hold its floors there, the lower bound of its gain must be above minus `promotion.shadow.margin`,
-    and a fresh process must still load it and answer: weeks have gone by since it was asked.
+    and a fresh process must still load it and answer: weeks have gone by since it was asked. Where serving let it answer
+    requests, it must have said what it says in batch: `differing` are the rows about which it did not.
     """
     rule, least = config.gate.gain, -config.promotion.shadow.margin
     enough = comparison.challenger.rows >= config.gate.min_rows
@@ -189,7 +192,9 @@ def judge_shadow(comparison: Comparison, partitions: int, config: ModelConfig, l
     else:
         lower = comparison.gain.lower
         shown = verdict(name, lower > least, lower, least, _gain_note(comparison, rule.confidence, looks))
-    own = (*_about_itself(comparison, config, enough), *query_verdicts(comparison.query, config.gate.budgets))
+    own = [*_about_itself(comparison, config, enough), *query_verdicts(comparison.query, config.gate.budgets)]
+    if differing is not None:
+        own.append(verdict("answers to requests that batch does not give", differing == 0, differing, 0))
     against = comparison.champion.version if comparison.champion else None
     return GateDecision(comparison.challenger.version, against, _named("shadow", shown, *own))
 

@@ -8,6 +8,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.decay import decay_at
 from tasks.history import asked
 from tasks.resources import Resources
+from tasks.skew import differing
 from tasks.words import brief
 
 Weight = Literal[3, 2, 1]
@@ -29,7 +30,7 @@ class Need:
 
 def needs(res: Resources) -> list[Need]:
     """Everything that a model needs, the heaviest first."""
-    found = [*_of_partitions(res), *_of_stages(res), *_of_decisions(res), *_of_performance(res)]
+    found = [*_of_partitions(res), *_of_serving(res), *_of_stages(res), *_of_decisions(res), *_of_performance(res)]
     return sorted(found, key=lambda need: -need.weight)
 
 
@@ -56,6 +57,14 @@ def _of_partitions(res: Resources) -> Iterator[Need]:
                     f"prefect deployment run backfill/manual -p model={name} -p start={key} -p end={key} -p mode=failed"
                 )
                 yield Need(3, f"{stage} of {key} failed: {brief(failure)}", again)
+
+
+def _of_serving(res: Resources) -> Iterator[Need]:
+    """Answers of serving that batch does not give."""
+    for key in res.lake.keys(Stage.PREDICTIONS)[-RECENT:]:
+        if odd := differing([res.lake.record(Stage.PREDICTIONS, key)]):
+            told = f"serving said something else than batch about {odd} rows of {key}"
+            yield Need(2, told, "compare `load(stage='predictions')` with the served rows, see docs/serving.md")
 
 
 def _of_stages(res: Resources) -> Iterator[Need]:

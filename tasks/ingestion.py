@@ -6,7 +6,7 @@ from tasks.errors import SourceMismatch
 from tasks.lake import digest_json, replacing
 from tasks.leaks import check_leaks
 from tasks.resources import Resources
-from tasks.source.extent import fingerprint
+from tasks.source.extent import fingerprint, is_served
 from tasks.source.rows import read_source
 from tasks.stages import Made, Step
 
@@ -24,7 +24,8 @@ def ingest(ref: PartitionRef, res: Resources) -> Made:
     """
     import pyarrow.compute as pc
 
-    guard_against_leaks(ref, res)
+    if not is_served(res.model, ref.key):
+        guard_against_leaks(ref, res)
     table = read_source(res.model, ref, res.threads)
     times = table.column(res.config.time)
     outside = pc.sum(pc.or_(pc.less(times, ref.start), pc.greater_equal(times, ref.end))).as_py()
@@ -52,11 +53,11 @@ def source_digest(model: Model) -> str:
     config = model.config
     return digest_json(
         [
-            config.source.model_dump(exclude_defaults=True),
+            config.source.model_dump(exclude_defaults=True, exclude={"served_from"}),
             model.source_sql,
             config.key,
             config.time,
-            config.features.model_dump(exclude={"retired"}),
+            config.features.model_dump(exclude={"retired", "whole"}),
         ]
     )
 

@@ -11,7 +11,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
 from tasks.lake import digest_json
 from tasks.resources import Resources
-from tasks.source.extent import fingerprint
+from tasks.source.extent import is_served, table_fingerprint
 from tasks.source.rows import read_labels
 from tasks.stages import Made, Step, made_from
 
@@ -126,6 +126,8 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
     config = res.config
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
+    if is_served(res.model, ref.key):  # the tables also have outcomes of what nobody asked about
+        labels = labels[labels[config.key].isna() | labels[config.key].isin(rows[config.key])]
     moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
     found = sort_labels(labels, rows, config, moment)
     reasons = found.bad["reasons"].value_counts().head(10).to_dict()
@@ -148,11 +150,11 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     """
     config = res.config
     wanted = {
-        "source": fingerprint(res.model, ref),
+        "source": table_fingerprint(res.model, ref),
         "raw": made_from(ref, res, Stage.RAW).digest,
         "config": digest_json(
             [
-                config.source.model_dump(exclude_defaults=True),
+                config.source.model_dump(exclude_defaults=True, exclude={"served_from"}),
                 res.model.labels_sql,
                 config.target.model_dump(),
                 config.key,

@@ -12,17 +12,9 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from configs.base import Every
+from configs.base import EXAMPLE, PATTERN, Every
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef
-
-EXAMPLE = {"M": "2013-05", "W": "2013-W20", "D": "2013-05-14", "H": "2013-05-14T10"}
-PATTERN = {
-    "M": r"\d{4}-\d{2}",
-    "W": r"\d{4}-W\d{2}",
-    "D": r"\d{4}-\d{2}-\d{2}",
-    "H": r"\d{4}-\d{2}-\d{2}T\d{2}",
-}
 
 
 class NoPartition(ValueError):

@@ -19,7 +19,7 @@ from tasks.judging import log_verdicts
 from tasks.ledger.promotions import stage_of
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources
-from tasks.shadow import compare_in_shadow, matured_shadow
+from tasks.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.window import newest_ref
 
 
@@ -102,7 +102,8 @@ def advance_challenger(res: Resources) -> Promotion | None:
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
     comparison = compare_in_shadow(version, champion, matured, res)
-    decision = judge_shadow(comparison, len(matured), res.config, looks(champion, res.ledger.promotions()))
+    look = looks(champion, res.ledger.promotions())
+    decision = judge_shadow(comparison, len(matured), res.config, look, differing_in_shadow(matured, res))
     found, moment = evidence(decision, comparison), matured[-1].as_of
     log_verdicts(decision.verdicts)
     if not decision.passed:

@@ -8,6 +8,7 @@ from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.features import inputs_wanted, predict
 from tasks.history import reigns
 from tasks.resources import Resources
+from tasks.skew import with_served
 from tasks.stages import Made, NotDue, Step, made_from
 from tasks.targets import prediction_columns
 
@@ -44,7 +45,8 @@ def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Ma
     columns = [res.config.key, res.config.time, *inputs_wanted(model, res.config).all]
     tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
     rows, digest = res.lake.write_batches(stage, ref.key, tables)
-    return Made(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start})
+    told = with_served(stage, by, ref, res)
+    return Made(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start, **told})
 
 
 def scored(batch: "pa.Table", model: Any, by: Promotion, ref: PartitionRef, res: Resources) -> "pa.Table":

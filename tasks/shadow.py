@@ -7,6 +7,7 @@ from tasks.evaluation import compare
 from tasks.features import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
+from tasks.skew import differing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,11 @@ def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[Parti
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
     note = f"in the champion's shadow, {refs[0].key} to {refs[-1].key}"
     return compare(challenger, champion, rows, (start, refs[-1].end), res, note)
+
+
+def differing_in_shadow(refs: list[PartitionRef], res: Resources) -> int | None:
+    """Rows of these partitions about which the challenger told requests something else; None where it was asked about none."""
+    return differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
 
 
 def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":

@@ -16,6 +16,7 @@ from tasks.features import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
+from tasks.served import served_partitions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,13 +87,18 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
 
 
 def validity(res: Resources) -> dict[str, str]:
-    """`done` or `blocked` of each partition that was validated, or that could not even be ingested."""
+    """`done` or `blocked` of each partition that was validated, or could not even be ingested, or that serving was asked nothing about."""
     found: dict[str, str] = {}
     for stage in (Stage.RAW, Stage.VALID):
         for key in res.lake.keys(stage):
             record = res.lake.record(stage, key)
             if record and (stage is Stage.VALID or record.status == "blocked"):
                 found[key] = record.status
+    first = res.config.source.served_from
+    if found and first and first <= max(found):
+        asked = set(served_partitions(res.config.name))
+        quiet = {ref.key for ref in between(res.config, first, max(found))} - asked - found.keys()
+        found |= dict.fromkeys(quiet, "blocked")
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.settings import ROOT
 from tests.conftest import MODEL_YAML, free_port
 
-PARTS = ("configs", "tasks", "flows", "ops", "prefect.yaml", "pyproject.toml")
+PARTS = ("configs", "tasks", "flows", "ops", "serving", "prefect.yaml", "pyproject.toml")
 
 
 class Copy:
@@ -25,11 +25,15 @@ class Copy:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, folder / part)
         (folder / ".venv").symlink_to(sys.prefix)
-        ports = {f"EVERGREEN_{name}_PORT": str(free_port()) for name in ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES")}
+        ports = {
+            f"EVERGREEN_{name}_PORT": str(free_port())
+            for name in ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES", "SERVING")
+        }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
         self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"
         self.mlflow = f"http://127.0.0.1:{ports['EVERGREEN_MLFLOW_PORT']}"
         self.pages = f"http://127.0.0.1:{ports['EVERGREEN_PAGES_PORT']}"
+        self.serving = f"http://127.0.0.1:{ports['EVERGREEN_SERVING_PORT']}"
         self.env = kept | ports | {"PREFECT_API_URL": f"{self.prefect}/api", "EVERGREEN_START_TIMEOUT": "600"}
 
     def add_tiny(self, source: Path) -> None:

@@ -18,6 +18,7 @@ from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
 from tasks.contracts.decisions import (
     AFTER,
     AUTOMATION,
+    SERVING,
     Action,
     Decision,
     Fact,
@@ -37,6 +38,7 @@ __all__ = [
     "AFTER",
     "AUTOMATION",
     "BASELINE",
+    "SERVING",
     "Action",
     "Cell",
     "ChampionChoice",

@@ -75,9 +75,13 @@ class Hindsight:
     recorded_at: datetime | None = None
 
 
+SERVING = "evergreen serving"
+"""Who gives a challenger its share of requests, and takes it away again."""
 AUTOMATION = "evergreen"
 """Who acts where nobody does."""
-Action = Literal["register", "stage", "request", "promote", "refuse", "retire", "rollback", "adopt", "restore"]
+Action = Literal[
+    "register", "stage", "request", "canary", "promote", "refuse", "retire", "rollback", "adopt", "restore"
+]
 
 
 ModelStage = Literal["", "candidate", "challenger", "champion", "refused", "retired"]
@@ -87,6 +91,7 @@ AFTER: Mapping[str, ModelStage] = {
     "register": "candidate",
     "stage": "challenger",
     "request": "challenger",
+    "canary": "challenger",
     "promote": "champion",
     "adopt": "champion",
     "rollback": "champion",

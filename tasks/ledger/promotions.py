@@ -89,6 +89,10 @@ class Promotions:
 
     def _refuse_stale(self, row: Promotion, before: Sequence[Promotion]) -> None:
         """Raise unless the row still fits what stands in the ledger."""
+        if row.action == "canary" and stage_of(row.version, before) != "challenger":
+            raise StaleDecision(
+                f"{self.model}: version {row.version} is no challenger any more, so it gets no share of requests"
+            )
         if row.action == "refuse" and stage_of(row.version, before) == "champion":
             raise StaleDecision(f"{self.model}: version {row.version} is champion by now; `rollback` takes it back")
         if AFTER[row.action] != "champion":
@@ -132,6 +136,13 @@ class Promotions:
         names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
         with self.engine.connect() as con:
             return [kind(**{k: v for k, v in row._mapping.items() if k in names}) for row in con.execute(query)]
+
+
+def newest_rows(url: str) -> dict[str, int]:
+    """The sequence of each model's newest row, in one cheap look."""
+    query = sa.select(promotions.c.model, sa.func.max(promotions.c.sequence)).group_by(promotions.c.model)
+    with open_database(url).connect() as con:
+        return {str(model): int(sequence) for model, sequence in con.execute(query)}
 
 
 def stage_of(version: str, rows: Sequence[Promotion]) -> ModelStage:

@@ -13,6 +13,7 @@ from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
 from tasks.lake import digest_file, digest_json
+from tasks.served import served_fingerprint, served_partitions
 from tasks.source.files import anchor, listing, locate, source_files
 from tasks.source.session import bare, connect
 
@@ -23,7 +24,17 @@ _LONG_AGO, _FAR_AWAY = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tz
 
 
 def available(model: Model) -> list[str]:
-    """The partitions that the source has data for, oldest first; empty when it has none."""
+    """The partitions that the source has data for, oldest first; empty when it has none.
+
+    From `source.served_from` on they are those that serving was asked about.
+    """
+    if served_from := model.config.source.served_from:
+        served = [key for key in served_partitions(model.name) if key >= served_from]
+        return [key for key in _in_tables(model) if key < served_from] + served
+    return _in_tables(model)
+
+
+def _in_tables(model: Model) -> list[str]:
     config, zone = model.config, ZoneInfo(model.config.partition.timezone)
     dated = [t for t in config.source.views.values() if t.every]
     found = [_span(t, zone) for t in dated] if dated else [_extent(model)]
@@ -65,7 +76,21 @@ def _extent(model: Model) -> tuple[datetime, datetime] | None:
 
 
 def fingerprint(model: Model, ref: PartitionRef) -> str:
-    """A cheap digest of everything that a partition is read from: names, sizes and contents of the files.
+    """A cheap digest of everything that a partition's rows are read from.
+
+    Raises:
+        MissingSource: there is nothing to read.
+    """
+    return served_fingerprint(model, ref.key) if is_served(model, ref.key) else table_fingerprint(model, ref)
+
+
+def is_served(model: Model, key: str) -> bool:
+    """Whether a partition's rows are those that serving was asked about."""
+    return bool(model.config.source.served_from) and key >= str(model.config.source.served_from)
+
+
+def table_fingerprint(model: Model, ref: PartitionRef) -> str:
+    """The same of the tables alone, which outcomes always come from: names, sizes and contents of the files.
 
     Of one flat file it is the partition's own rows, so that a file that grows leaves the partitions before as they are.
 

@@ -12,6 +12,8 @@ from configs.errors import ConfigError
 from configs.load import Model
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
+from tasks.served import newest_rows
+from tasks.source.extent import is_served
 from tasks.source.files import source_files
 from tasks.source.session import bare, connect, refuse_undated
 
@@ -24,13 +26,19 @@ ZONED = ("TIMESTAMP WITH TIME ZONE",)
 
 
 def read_source(model: Model, ref: PartitionRef, threads: int = 2, cut: datetime | None = None) -> "pa.Table":
-    """Key, time and features of a partition's rows.
+    """Key, time and features of a partition's rows; of a served partition as they were sent.
 
     Raises:
         MissingSource, SourceMismatch: the files are not there, cannot be read, lack a column, or have rows without a time.
         ConfigError: the SQL yields other columns than model.yaml declares.
     """
     config = model.config
+    if is_served(model, ref.key):
+        return (
+            newest_rows(model, ref.key)
+            .select(list(config.columns))
+            .sort_by([(config.time, "ascending"), (config.key, "ascending")])
+        )
     wanted = {config.key: TEXTS, config.time: ZONED}
     wanted |= dict.fromkeys(config.features.numeric, NUMBERS)
     wanted |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)

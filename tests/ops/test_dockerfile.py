@@ -37,7 +37,7 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
 
 
 def test_everything_that_a_run_imports_is_copied() -> None:
-    assert {"configs", "tasks", "flows"} <= set(copied())
+    assert {"configs", "tasks", "flows", "serving"} <= set(copied())
 
 
 def test_it_runs_as_somebody_without_rights() -> None:

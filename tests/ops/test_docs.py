@@ -16,7 +16,7 @@ from configs.settings import ROOT, Settings
 from ops.check import flow_of, read_deployments
 
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
+OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_SERVING_TOKEN", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
 """Variables of the tests, of the deploying and of the stack itself; the others are settings."""
 
 

@@ -38,8 +38,8 @@ def free_ports(count: int) -> list[int]:
 
 def settings_in(folder: Path, **more: object) -> Settings:
     """A stack of its own: home and lake in a folder, on free ports."""
-    prefect, mlflow, evidently, pages = free_ports(4)
-    ports = {"prefect_port": prefect, "mlflow_port": mlflow, "evidently_port": evidently, "pages_port": pages}
+    names = ("prefect", "mlflow", "evidently", "pages", "serving")
+    ports = {f"{name}_port": port for name, port in zip(names, free_ports(5), strict=True)}
     return Settings(**{"home": folder / "home", "lake": str(folder / "lake"), **ports, **more})
 
 
@@ -106,7 +106,7 @@ def test_the_configuration_has_every_program_and_survives_odd_folders(tmp_path: 
 
 def test_servers_listen_on_loopback_only(tmp_path: Path) -> None:
     servers = [program for program in programs(settings_in(tmp_path)) if program.port]
-    assert [p.name for p in servers] == ["prefect", "mlflow", "evidently", "pages"]
+    assert [p.name for p in servers] == ["prefect", "mlflow", "evidently", "pages", "serving"]
     assert all(re.search(r" --(host|bind) 127\.0\.0\.1 ", f"{program.command} ") for program in servers)
 
 
@@ -195,7 +195,7 @@ def ask(settings: Settings, path: str) -> list[dict]:
 
 @pytest.mark.servers
 def test_up_brings_everything_up(real: Settings) -> None:
-    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "pages", "worker"), True)
+    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "pages", "serving", "worker"), True)
     deployed = {d["name"] for d in ask(real, "deployments")}
     assert {"manual", "flights"} <= deployed
     assert (real.home / "prefect" / "prefect.db").exists()
@@ -247,6 +247,6 @@ def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
     assert not any(stack.running(real).values())
     assert all(
         is_free("127.0.0.1", port)
-        for port in (real.prefect_port, real.mlflow_port, real.evidently_port, real.pages_port)
+        for port in (real.prefect_port, real.mlflow_port, real.evidently_port, real.pages_port, real.serving_port)
     )
     assert time.monotonic() - began < 120

@@ -1,0 +1,186 @@
+"""One row and a hundred, by one client and by eight: our server beside `mlflow models serve`, and beside the least that can be.
+
+All serve the same version of flights on the same machine, one after another in turns. The least is an empty FastAPI route and the
+booster's bare `inplace_predict` of the encoded row. Clients are threads of a process of their own, over kept connections.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.harness import Row
+from benchmarks.site import LAST, Site, site
+from configs.settings import ROOT
+from tests.conftest import free_port
+
+ROUNDS, SECONDS = 3, 4
+CASES = ((1, 1), (1, 8), (100, 1), (100, 8))
+"""Rows of a request, clients."""
+EMPTY = """
+import uvicorn, sys
+from fastapi import FastAPI, Request, Response
+app = FastAPI()
+@app.post("/models/{model}/invocations")
+async def invocations(model: str, request: Request):
+    await request.body()
+    return Response(b"{}", media_type="application/json")
+@app.get("/health")
+async def health():
+    return Response(b"{}", media_type="application/json")
+uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="warning")
+"""
+BARE = """
+import json, sys, time
+import numpy as np
+from configs.settings import silence_vendors
+silence_vendors()
+from tasks.compiled import plan_of
+from tasks.contracts import Stage
+from tasks.resources import open_resources
+res = open_resources("flights")
+plan = plan_of(res.load(res.champion().version))
+booster = getattr(plan.estimator, "estimator", plan.estimator).get_booster()
+booster.set_param({"nthread": 1})
+rows = next(res.lake.batches(Stage.VALID, sys.argv[1])).to_pandas()
+found = {}
+for count in (1, 100):
+    matrix = plan.matrix(rows.head(count)).astype("float32")
+    taken = []
+    for _ in range(2000 if count == 1 else 500):
+        began = time.perf_counter()
+        booster.inplace_predict(matrix)
+        taken.append(time.perf_counter() - began)
+    found[count] = float(np.median(taken) * 1000)
+print(json.dumps(found))
+"""
+
+
+def rows() -> list[Row]:
+    made = site()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = {
+            "ours": stack.enter_context(served(made, [sys.executable, "-m", "serving"], "/ready")),
+            "mlflow": stack.enter_context(served(made, mlflow_command(made), "/ping")),
+            "empty": stack.enter_context(served(made, [sys.executable, "-c", EMPTY], "/health")),
+        }
+        bodies = {count: body(made, count, folder) for count in (1, 100)}
+        taken: dict[tuple[str, int, int], list[dict[str, float]]] = {}
+        bare: dict[int, list[float]] = {1: [], 100: []}
+        for _ in range(ROUNDS):
+            for count, milliseconds in bare_call(made).items():
+                bare[int(count)].append(milliseconds)
+            for count, clients in CASES:
+                for name, port in ports.items():
+                    path = "/invocations" if name == "mlflow" else "/models/flights/invocations"
+                    taken.setdefault((name, count, clients), []).append(load(port, path, bodies[count], clients))
+    return [found for count, clients in CASES for found in compared(taken, bare, count, clients)]
+
+
+def compared(
+    taken: dict[tuple[str, int, int], list[dict[str, float]]], bare: dict[int, list[float]], count: int, clients: int
+) -> Iterator[Row]:
+    """Our milliseconds a request over MLflow's, and with one client our p50 over the least that can be."""
+    ours, theirs, empty = (taken[name, count, clients] for name in ("ours", "mlflow", "empty"))
+    what = f"serving {count} row{'s' if count > 1 else ''}, {clients} client{'s' if clients > 1 else ''}"
+    each = [1000 / one["rps"] for one in ours], [1000 / one["rps"] for one in theirs]
+    p99 = [one["p99"] for one in ours], [one["p99"] for one in theirs]
+    rate = statistics.median(one["rps"] for one in ours)
+    yield ratio(
+        f"{what}: time for each request",
+        "mlflow models serve",
+        *each,
+        0.1 if count == 1 else None,
+        note=f"{rate:,.0f} requests a second",
+    )
+    yield ratio(f"{what}: p99", "mlflow models serve", *p99)
+    if clients == 1:
+        least = [bare[count][at] + one["p50"] for at, one in enumerate(empty)]
+        p50 = [one["p50"] for one in ours]
+        yield ratio(f"{what}: p50", "an empty FastAPI route and a bare inplace_predict", p50, least, 3.0)
+
+
+def ratio(
+    subject: str, against: str, ours: list[float], theirs: list[float], aim: float | None = None, note: str = ""
+) -> Row:
+    each = [a / b for a, b in zip(ours, theirs, strict=True)]
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Row(subject, against, "ms", mine, other, mine / other, (min(each), max(each)), aim, note)
+
+
+def load(port: int, path: str, body: Path, clients: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.load", str(port), path, str(body), str(clients), str(SECONDS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout)
+
+
+def mlflow_command(made: Site) -> list[str]:
+    script = str(Path(sys.executable).with_name("mlflow"))
+    return [script, "models", "serve", "-m", "models:/flights@champion", "--env-manager", "local", "--port"]
+
+
+@contextmanager
+def served(made: Site, command: list[str], probe: str) -> Iterator[int]:
+    """A server in the copy, on a port of its own; stopped afterwards."""
+    port = free_port()
+    environment = os.environ | made.environment | {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, str(port)], cwd=made.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait(f"http://127.0.0.1:{port}{probe}", process)
+        yield port
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+
+
+def wait(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def body(made: Site, count: int, folder: Path) -> Path:
+    """Rows of a month as a scoring request; features only, as MLflow's server takes them."""
+    code = (
+        "import sys; from tasks.contracts import Stage; from tasks.resources import open_resources; "
+        "from tasks.features import inputs_of; res = open_resources('flights'); "
+        f"rows = next(res.lake.batches(Stage.VALID, '{LAST}')).to_pandas().head({count}); "
+        "inputs = inputs_of(rows, res.config.features.learned); "
+        "inputs = inputs.astype(object).where(inputs.notna(), None); import json; "
+        "print(json.dumps({'dataframe_split': inputs.to_dict('split')}))"
+    )
+    path = folder / f"{count}.json"
+    environment = os.environ | made.environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=made.folder, env=environment, capture_output=True, text=True, check=True
+    )
+    path.write_text(done.stdout)
+    return path
+
+
+def bare_call(made: Site) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, LAST], cwd=made.folder, env=os.environ | made.environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)

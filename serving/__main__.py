@@ -1,0 +1,73 @@
+"""Serve every model's champion over HTTP.
+
+    python -m serving
+
+Addresses and limits are settings (`EVERGREEN_SERVING_PORT`, ...); a token comes from EVERGREEN_SERVING_TOKEN alone.
+"""
+
+import logging
+import os
+import sys
+
+import uvicorn
+from threadpoolctl import threadpool_limits
+
+from configs.load import model_names
+from configs.settings import ROOT, Settings, load_settings, silence_vendors
+from serving.app import Limits, Service, make_app
+from serving.follower import Follower
+from serving.shadow import Shadow
+from serving.sink import Sink
+from tasks.lake import open_root
+
+TOKEN = "EVERGREEN_SERVING_TOKEN"  # noqa: S105  (a name, not a secret)
+CONNECTIONS = 2_000
+"""Connections and requests at a time; more are answered 503 at once."""
+DRAIN = 10
+"""Seconds that requests in flight have after a SIGTERM."""
+REGISTRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""Whatever the others have: a registry that is down must not hold up what follows the ledger."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def make_service(settings: Settings, token: str = "") -> Service:
+    """Everything behind the routes, not yet begun."""
+    home = settings.path(settings.home) / "serving"
+    follower = Follower(model_names(), home / "champions", settings.database)
+    configs = {name: res.config for name, res in follower.resources.items()}
+    sink = Sink(home / "journals", open_root(settings.lake, ROOT), configs, settings.serving_unwritten)
+    limits = Limits(settings.serving_mb, settings.serving_rows, settings.serving_seconds)
+    return Service(follower, sink, Shadow(sink), limits, token)
+
+
+def main() -> int:
+    silence_vendors()
+    os.environ.update(REGISTRY)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by what is loaded later
+    threadpool_limits(1)
+    settings, token = load_settings(), os.environ.get(TOKEN, "")
+    if settings.host not in LOOPBACK and not token:
+        print(
+            f"error: EVERGREEN_HOST={settings.host} would let others in; set {TOKEN} to what they must send as a bearer token, "
+            f"or leave the host at 127.0.0.1 and put a proxy before it",
+            file=sys.stderr,
+        )
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    app = make_app(make_service(settings, token))
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.serving_port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        backlog=CONNECTIONS,
+        timeout_graceful_shutdown=DRAIN,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The challenger's answers to what the champion was asked, off the requests' path. Nobody acts on them; they are on record."""
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from serving import metrics
+from serving.contract import Given
+from serving.sink import Answered, Sink
+from serving.versions import Served
+from tasks.served import SHADOW
+
+log = logging.getLogger("serving")
+
+WAITING = 1000
+"""Requests that may wait; with more, some are left out, since the champion's have the cores."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that the champion has answered, for the challenger."""
+
+    by: Served
+    given: Given
+    request_id: str
+    at: datetime
+
+
+class Shadow:
+    """One thread that answers what the champion was asked by the challengers, one request after another."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self._asked: queue.Queue[Asked | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, patience: float = 10) -> None:
+        """Answer what waits, and end."""
+        self._asked.put(None)
+        self._thread.join(patience)
+
+    def ask(self, asked: Asked) -> None:
+        """Let the challenger answer it later; left out where too many wait."""
+        try:
+            self._asked.put_nowait(asked)
+        except queue.Full:
+            metrics.SHADOW.labels(asked.by.model, asked.by.version, "left out").inc(asked.given.rows)
+
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            by, began = asked.by, time.perf_counter()
+            try:
+                said = by.answer(asked.given)
+                if not np.isfinite(said).all():
+                    raise ValueError("predictions that are no numbers")
+                self.sink.room(asked.given.rows)
+                self.sink.put(
+                    Answered(by.model, asked.given, said, by.version, by.pick.as_of, SHADOW, asked.request_id, asked.at)
+                )
+                outcome = "answered"
+            except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion goes on)
+                log.warning("version %s of %s failed in the shadow: %s", by.version, by.model, type(error).__name__)
+                outcome = "failed"
+            metrics.SHADOW.labels(by.model, by.version, outcome).inc(asked.given.rows)
+            metrics.SHADOW_SECONDS.labels(by.model).observe(time.perf_counter() - began)

@@ -1,0 +1,151 @@
+"""One version in memory, as it answers requests; taken only when it has answered rows of every sort."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.schema import Features, ModelConfig
+from serving.contract import Contract, Given, contract_of
+from tasks.compiled import NoPlan, Plan, plan_of
+from tasks.contracts import Stage
+from tasks.errors import CorruptPartition, EvergreenError, MissingPartition
+from tasks.features import inputs_of, inputs_wanted
+from tasks.query import sorts_of, unsound
+from tasks.resources import Resources
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 200
+"""Real rows that a version is asked about before it is taken."""
+SINGLES = 3
+"""Rows of each sort that are also asked about alone."""
+
+
+class NotSound(EvergreenError):
+    """A version loads, but does not answer as it should. The version before goes on."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A version that the ledger wants served, and the row that says so."""
+
+    version: str
+    as_of: datetime
+    digest: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that answers. Nothing of it changes, so a request that holds it sees one version to its end."""
+
+    model: str
+    pick: Pick
+    model_object: Any = field(repr=False)
+    features: Features
+    contract: Contract = field(repr=False)
+    kind: str
+    plan: Plan | None = field(repr=False)
+    why_no_plan: str = ""
+    """What the plan does not know, where rows go through the pipeline as it is."""
+
+    @property
+    def version(self) -> str:
+        return self.pick.version
+
+    def answer(self, given: Given) -> np.ndarray:
+        """What the model says, float64: a value a row for regression, a probability of each class else, as `mlflow models serve` has it."""
+        if self.plan:
+            said = _say(self.plan.estimator, self.plan.matrix(given.values), self.kind)
+        else:
+            said = _say(self.model_object, inputs_of(_frame(given), self.features), self.kind)
+        return said.astype("float64", copy=False)
+
+
+def _say(estimator: Any, inputs: Any, kind: str) -> np.ndarray:
+    return estimator.predict(inputs) if kind == "regression" else estimator.predict_proba(inputs)
+
+
+def _frame(given: Given) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(values) for name, values in given.values.items()})
+
+
+def take(pick: Pick, res: Resources, threads: int = 1) -> Served:
+    """Load a version, and ask it rows of every sort.
+
+    Its plan must say what its pipeline says, to the bit; where it does not, or has a step that no plan knows, the pipeline answers.
+
+    Raises:
+        RegistryUnavailable, UnknownVersion, ForgedVersion: it cannot be loaded.
+        NotSound: it fails on rows as production sends them.
+    """
+    model = res.registry.load(pick.version, pick.digest)
+    config, features = res.config, inputs_wanted(model, res.config)
+    plan, why = _plan(model)
+    if plan:
+        plan.limit(threads)
+    rows = example_rows(res, features)
+    for name, part in sorts_of(rows, features).items():
+        if problem := unsound(model, part, config):
+            raise NotSound(f"version {pick.version} of {config.name}: {name}: {problem}")
+    if plan and (odd := _odd(plan, model, rows, features, config)):
+        plan, why = None, f"its plan says something else than its pipeline about {odd}"
+    contract = contract_of(config, features)
+    return Served(config.name, pick, model, features, contract, config.target.kind, plan, why)
+
+
+def _plan(model: Any) -> tuple[Plan | None, str]:
+    try:
+        return plan_of(model), ""
+    except NoPlan as reason:
+        return None, str(reason)
+
+
+def _odd(plan: Plan, model: Any, rows: "pd.DataFrame", features: Features, config: ModelConfig) -> str:
+    """A sort of rows about which a plan and the pipeline do not say the same; empty where they always do."""
+    for name, part in sorts_of(rows, features).items():
+        for few in (part, *(part.iloc[[at]] for at in range(min(SINGLES, len(part))))):
+            values = {name: _listed(few[name]) for name in features.all}
+            said = _say(plan.estimator, plan.matrix(values), config.target.kind)
+            wanted = _say(model, inputs_of(few, features), config.target.kind)
+            if said.astype("float64").tobytes() != wanted.astype("float64").tobytes():
+                return name
+    return ""
+
+
+def _listed(values: "pd.Series") -> list[Any]:
+    """As a request has them."""
+    return values.astype(object).where(values.notna(), None).tolist()
+
+
+def example_rows(res: Resources, features: Features) -> "pd.DataFrame":
+    """Rows of the newest valid partition that has all of a version's features, or made up where there is none."""
+    for key in reversed(res.lake.keys(Stage.VALID)[-3:]):
+        try:
+            found = next(res.lake.batches(Stage.VALID, key)).slice(0, ROWS).to_pandas()
+        except (MissingPartition, CorruptPartition, OSError):
+            continue
+        if len(found) and set(features.all) <= set(found.columns):
+            return found
+    return made_up(features)
+
+
+def made_up(features: Features) -> "pd.DataFrame":
+    """Rows of numbers of every size, and of categories that no version knows."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    numbers = {name: rng.standard_normal(ROWS) * 10.0 ** rng.integers(-2, 4) for name in features.numeric}
+    return pd.DataFrame(numbers | {name: [f"made up {at % 7}" for at in range(ROWS)] for name in features.categorical})
+
+
+def class_names(config: ModelConfig) -> list[str]:
+    """What the columns of an answer are; empty for a number."""
+    if config.target.kind == "regression":
+        return []
+    return list(config.target.classes) or ["0", "1"]

@@ -1,0 +1,228 @@
+"""What was answered gets into the lake, once each, whatever happens to the process or the disk; and `process` takes it from there."""
+
+import errno
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from configs.load import load_model
+from configs.settings import ROOT, load_settings
+from serving import sink as sinks
+from serving.contract import Given
+from serving.problems import Problem
+from serving.sink import Answered, Journal, Sink, by_partition, line
+from tasks.errors import MissingSource
+from tasks.lake import open_root
+from tasks.served import CANARY, CHAMPION, SHADOW, newest_rows, segments, served_folder, served_partitions, served_rows
+from tests.serving.conftest import rows_of, served
+from tests.serving.test_following import until
+
+PATH = "/models/tiny/invocations"
+AT = datetime(2024, 3, 10, 12, tzinfo=UTC)
+
+
+def answered(keys, role=CHAMPION, at=AT, request="r1", version="1", p=0.25, times=None) -> Answered:
+    count = len(keys)
+    values = {
+        "weight": np.arange(count, dtype="float64"),
+        "distance": np.full(count, np.nan),
+        "city": ["Bonn", None] * count,
+    }
+    given = Given(values, count, list(keys), times or [None] * count)
+    said = np.column_stack([np.full(count, 1 - p), np.full(count, p)])
+    return Answered("tiny", given, said, version, AT, role, request, at)
+
+
+def made(world, **more) -> Sink:
+    configs = {"tiny": world.config}
+    return Sink(
+        world.folder / ".evergreen" / "serving" / "journals", open_root(load_settings().lake, ROOT), configs, **more
+    )
+
+
+def wrote(sink: Sink, *some: Answered) -> None:
+    for one in some:
+        sink.put(one)
+    sink._once(last=True)
+
+
+def test_what_clients_were_answered_is_in_the_partition_of_its_time(world):
+    with served(world) as client:
+        first = client.post(PATH, json={"instances": rows_of(9, 3)}, headers={"X-Request-ID": "one"}).json()
+        client.post(PATH, json={"instances": rows_of(10, 2)})
+    assert served_partitions("tiny") == ["2024-03-10", "2024-03-11"]
+    rows = served_rows(load_model("tiny"), "2024-03-10").to_pandas()
+    assert rows["parcel"].tolist() == ["09-000", "09-001", "09-002"]
+    assert rows["prediction"].tolist() == [two[1] for two in first["predictions"]]
+    assert rows["weight"].tolist() == [row["weight"] for row in rows_of(9, 3)]
+    assert set(rows["model_version"]) == {"1"}
+    assert rows["request_row"].tolist() == [0, 1, 2]
+    assert set(rows["request_id"]) == {"one"}
+    assert list((world.folder / ".evergreen" / "serving" / "journals" / "tiny").iterdir()) == []
+
+
+def test_a_row_without_key_or_time_gets_the_requests(world):
+    sink = made(world)
+    wrote(sink, answered([None, "k"]))
+    rows = newest_rows(load_model("tiny"), "2024-03-10").to_pandas()
+    assert rows["parcel"].tolist() == ["r1-0", "k"]
+    assert (rows["sent"] == AT).all()
+
+
+def test_a_row_that_was_asked_about_twice_is_one_row_with_the_last_answer(world):
+    sink = made(world)
+    wrote(sink, answered(["k", "m"], request="r2", p=0.5, at=AT + timedelta(hours=1)), answered(["k"], p=0.25))
+    rows = newest_rows(load_model("tiny"), "2024-03-10").to_pandas()
+    assert sorted(zip(rows["parcel"], rows["prediction"], strict=True)) == [("k", 0.5), ("m", 0.5)]
+    assert len(served_rows(load_model("tiny"), "2024-03-10")) == 3
+
+
+def test_roles_are_kept_apart(world):
+    sink = made(world)
+    wrote(
+        sink,
+        answered(["k"]),
+        answered(["k"], role=SHADOW, version="2", p=0.75),
+        answered(["m"], role=CANARY, request="r2", version="2"),
+    )
+    model = load_model("tiny")
+    assert sorted(newest_rows(model, "2024-03-10").to_pandas()["model_version"]) == ["1", "2"]
+    shadow = served_rows(model, "2024-03-10", (SHADOW,)).to_pandas()
+    assert shadow[["parcel", "prediction", "model_version"]].to_numpy().tolist() == [["k", 0.75, "2"]]
+
+
+def test_what_a_killed_process_left_in_a_journal_is_not_lost_and_not_there_twice(world):
+    folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
+    journal = Journal(folder / "left.jsonl", "tiny")
+    content = line(answered(["k", "m"]), world.config)
+    journal.write(content + content[: len(content) // 2])  # killed in the middle of a line
+    journal.close()
+    first = made(world)
+    first.start()
+    first.stop()
+    model = load_model("tiny")
+    assert sorted(newest_rows(model, "2024-03-10").to_pandas()["parcel"]) == ["k", "m"]
+    # Killed between the segment and the removal of the journal: made again, under the same name.
+    journal = Journal(folder / "left.jsonl", "tiny")
+    journal.write(content)
+    journal.close()
+    second = made(world)
+    second.start()
+    second.stop()
+    assert len(segments(served_folder("tiny") / "2024-03-10")) == 1
+    assert len(served_rows(model, "2024-03-10")) == 2
+
+
+def test_a_living_process_keeps_its_journal(world):
+    journal = Journal(world.folder / ".evergreen" / "serving" / "journals" / "tiny" / "alive.jsonl", "tiny")
+    journal.write(line(answered(["k"]), world.config))
+    other = made(world)
+    other.start()
+    other.stop()
+    assert journal.path.is_file()
+    assert served_partitions("tiny") == []
+
+
+def test_a_full_disk_loses_nothing_and_ends_answers_when_memory_is_full(world, monkeypatch):
+    sink, real = made(world, most=5), os.write
+
+    def full(file, content):
+        real(file, bytes(content)[:10])  # as a disk that is full takes some of it
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    sink.put(answered(["a", "b"]))
+    sink._once()
+    assert "No space left" in sink.problem
+    sink.put(answered(["c", "d", "e"], request="r2"))
+    sink._once()
+    with pytest.raises(Problem, match=r"5 answers wait to be written .*No space left") as refused:
+        sink.room(1)
+    assert refused.value.status == 503
+    monkeypatch.setattr(os, "write", real)
+    wrote(sink)
+    assert (sink.problem, sink.rows) == ("", 0)
+    sink.room(5)
+    assert sorted(newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"]) == list("abcde")
+
+
+def test_a_lake_that_is_away_keeps_the_journals(world, monkeypatch):
+    sink = made(world)
+
+    def away(*_):
+        raise OSError("lake is away")
+
+    monkeypatch.setattr(sinks, "write_segment", away)
+    wrote(sink, answered(["a"]))
+    assert sink.problem == "OSError: lake is away"
+    assert sink.rows == 0  # it is on this machine's disk
+    monkeypatch.undo()
+    sink._once(last=True)
+    assert sink.problem == ""
+    assert len(segments(world.folder / "lake" / "tiny" / "served" / "2024-03-10")) == 1
+
+
+def test_many_small_segments_are_put_together(world, monkeypatch):
+    monkeypatch.setattr(sinks, "MANY", 4)
+    sink = made(world)
+    for at in range(6):
+        wrote(sink, answered([f"k{at}"], request=f"r{at}"))
+    assert len(segments(served_folder("tiny") / "2024-03-10")) == 3
+    assert len(newest_rows(load_model("tiny"), "2024-03-10")) == 6
+
+
+def test_a_clock_that_goes_back_harms_no_row(world):
+    """Of two answers the one with the later clock counts, and no file is overwritten."""
+    sink = made(world)
+    wrote(sink, answered(["k"], at=AT, p=0.25))
+    wrote(sink, answered(["k"], at=AT - timedelta(hours=2), request="r2", p=0.5))
+    rows = served_rows(load_model("tiny"), "2024-03-10").to_pandas()
+    assert rows["prediction"].tolist() == [0.5, 0.25]
+
+
+def test_journals_hold_rows_of_many_partitions(world):
+    journal = Journal(world.folder / "j.jsonl", "tiny")
+    times = [AT, AT + timedelta(days=1), AT - timedelta(days=1), AT]
+    journal.write(line(answered(list("abcd"), times=times), world.config))
+    found = by_partition(journal, world.config)
+    assert {key: [row["parcel"] for row in rows] for key, rows in found.items()} == {
+        "2024-03-10": ["a", "d"],
+        "2024-03-11": ["b"],
+        "2024-03-09": ["c"],
+    }
+    journal.close()
+
+
+def test_rows_are_on_disk_within_a_second(world):
+    with served(world) as client:
+        client.post(PATH, json={"instances": rows_of(9, 3)})
+        folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
+        until(lambda: client.service.sink.rows == 0)
+        (journal,) = folder.iterdir()
+        assert len(by_partition(type("J", (), {"path": journal}), world.config)["2024-03-10"]) == 3
+
+
+def test_many_threads_lose_no_count(world):
+    sink = made(world)
+
+    def puts(number: int):
+        for at in range(200):
+            sink.put(answered(["k"], request=f"{number}-{at}"))
+
+    threads = [threading.Thread(target=puts, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        sink._once()
+    wrote(sink)
+    assert sink.rows == 0
+    assert len(served_rows(load_model("tiny"), "2024-03-10")) == 800
+
+
+def test_nothing_served_is_told_as_that(world):
+    with pytest.raises(MissingSource, match="serving was asked nothing about it"):
+        served_rows(load_model("tiny"), "2024-03-10")
+    assert served_partitions("tiny") == []

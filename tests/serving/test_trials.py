@@ -1,0 +1,135 @@
+"""A challenger in the shadow of requests, and with a share of them that ends by itself."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from configs.gate import Canary, Promoting
+from configs.load import load_model
+from serving.canary import Trial, chosen
+from serving.versions import Served
+from tasks.contracts import SERVING
+from tasks.served import SHADOW, served_rows
+from tests.serving.conftest import rows_of, served
+from tests.serving.test_following import until
+
+PATH = "/models/tiny/invocations"
+
+
+def stage(world, number: str = "2", **more) -> None:
+    world.row("stage", number, world.version(number, depth=1, **more))
+
+
+def test_the_challenger_answers_in_the_shadow_what_the_champion_was_asked(world):
+    world.say(promotion={"shadow": {"partitions": 2}})
+    stage(world)
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].challenger is not None)
+        said = client.post(PATH, json={"instances": rows_of(9, 20)}).json()
+        assert set(said) == {"predictions", "model", "version", "as_of", "request_id"}
+        assert said["version"] == "1"
+    rows = served_rows(load_model("tiny"), "2024-03-10", (SHADOW,)).to_pandas()
+    assert set(rows["model_version"]) == {"2"}
+    assert len(rows) == 20
+    from tasks.features import predict
+    from tests.conftest import parcels
+
+    wanted = predict(world.models["2"], parcels(9).head(20), world.config)
+    assert rows["prediction"].to_numpy().tobytes() == wanted.tobytes()
+
+
+def test_a_challenger_that_fails_in_the_shadow_is_no_matter_for_the_champion(world, monkeypatch):
+    world.say(promotion={"shadow": {"partitions": 2}})
+    stage(world)
+    real = Served.answer
+
+    def failing(self, given):
+        if self.version == "2":
+            raise RuntimeError("broken")
+        return real(self, given)
+
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].challenger is not None)
+        monkeypatch.setattr(Served, "answer", failing)
+        assert client.post(PATH, json={"instances": rows_of(9, 3)}).status_code == 200
+        until(
+            lambda: (
+                'evergreen_shadow_rows_total{model="tiny",outcome="failed",version="2"} 3.0'
+                in client.get("/metrics").text
+            )
+        )
+
+
+def test_the_share_is_by_the_key_alone_and_grows_without_moving_keys():
+    keys = [f"k{at}" for at in range(20_000)]
+    small, large = chosen("m", keys, 0.05), chosen("m", keys, 0.2)
+    assert (large | small).sum() == large.sum()
+    # Binomial: five standard deviations around 5 %.
+    assert abs(small.mean() - 0.05) < 5 * np.sqrt(0.05 * 0.95 / len(keys))
+    assert chosen("m", keys[::-1], 0.05)[::-1].tolist() == small.tolist()
+    both = (small & chosen("other", keys, 0.05)).mean()
+    assert abs(both - 0.0025) < 5 * np.sqrt(0.0025 / len(keys))  # models are independent of each other
+
+
+def test_keys_of_the_share_are_answered_by_the_challenger_and_it_is_on_record(world):
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": {"share": 0.3}})
+    stage(world)
+    rows = rows_of(9, 40)
+    mine = chosen("tiny", [row["parcel"] for row in rows], 0.3)
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        for _ in range(2):
+            found = client.post(PATH, json={"instances": rows}).json()
+            assert [one == "2" for one in found["versions"]] == mine.tolist()
+        assert client.get("/models/tiny").json()["canary"]["requests"] == 2
+    said = served_rows(load_model("tiny"), "2024-03-10").to_pandas().drop_duplicates("parcel")
+    by = dict(zip(said["parcel"], said["model_version"], strict=True))
+    assert [by[row["parcel"]] == "2" for row in rows] == mine.tolist()
+    (begun,) = [row for row in world.ledger.promotions() if row.action == "canary"]
+    assert (begun.version, begun.to_stage, begun.by) == ("2", "challenger", SERVING)
+    assert begun.evidence["canary"]["share"] == 0.3
+    with served(world) as client:  # a second server does not write it down again
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+    assert len([row for row in world.ledger.promotions() if row.action == "canary"]) == 1
+
+
+@pytest.mark.parametrize("fault", ["errors", "slow"])
+def test_a_broken_budget_ends_the_share_and_refuses_the_version(world, monkeypatch, fault):
+    rule = {"share": 0.5, "min_requests": 20, "max_error_share": 0.1, "p99_ms": 1000 if fault == "errors" else 1e-6}
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": rule})
+    stage(world)
+    real = Served.answer
+
+    def failing(self, given):
+        if self.version == "2" and fault == "errors":
+            raise RuntimeError("broken")
+        return real(self, given)
+
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        monkeypatch.setattr(Served, "answer", failing)
+        for at in range(60):
+            row = rows_of(9, 1)[0] | {"parcel": f"p{at}"}
+            assert client.post(PATH, json={"instances": [row]}).status_code == 200
+        until(lambda: world.ledger.promotions()[-1].action == "refuse")
+        until(lambda: client.service.follower.reigns["tiny"].challenger is None)
+    last = world.ledger.promotions()[-1]
+    assert (last.version, last.to_stage, last.by) == ("2", "refused", SERVING)
+    assert last.evidence["requests"] >= 20
+    told = "rows failed, more than max_error_share" if fault == "errors" else "99th percentile"
+    assert told in last.reason
+    assert world.ledger.champion().version == "1"
+
+
+def test_a_trial_within_its_budgets_goes_on():
+    trial = Trial(Canary(share=0.1, min_requests=10, max_error_share=0.2, p99_ms=50), None)
+    for at in range(100):
+        trial.tell(5, 1 if at % 10 == 0 else 0, 10.0)
+    assert (trial.broken, trial.failed, trial.rows) == ("", 10, 500)
+    assert trial.p99_ms == 10.0
+
+
+def test_a_share_needs_a_time_in_which_there_is_a_challenger():
+    with pytest.raises(ValidationError, match=r"set shadow\.partitions or approval"):
+        Promoting(canary=Canary(share=0.1))
+    assert Promoting(canary=Canary(share=0.1), approval=True).canary.share == 0.1
