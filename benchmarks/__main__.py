@@ -3,7 +3,7 @@
     python -m benchmarks             every ratio, in some ten minutes; writes docs/benchmarks.md and docs/benchmarks.json
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
-Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, training, validation.
+Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
 Studies, which print tables of their own: backfill, drift, elec2, gate, policy, replay.
 """
 
@@ -29,6 +29,7 @@ RATIOS = (
     "reaction",
     "training",
     "scoring",
+    "serving",
 )
 STUDIES = ("backfill", "drift", "elec2", "gate", "policy", "replay")
 
@@ -55,6 +56,7 @@ def main() -> int:
                 console.print_exception()
                 continue
             found += rows
+            console.print(f"[{time.monotonic() - began:.0f} s so far]", markup=False)
             for row in rows:
                 console.print(told(row))
     if found:

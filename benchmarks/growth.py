@@ -14,7 +14,7 @@ from benchmarks.backfill import environment, light_world
 from benchmarks.harness import Row, Spent, tree
 from benchmarks.site import site
 
-ROWS, DAYS, ROUNDS = (5_000, 20_000, 80_000), (12, 100, 1_000), 2
+ROWS, DAYS, ROUNDS = (5_000, 20_000, 80_000), (12, 100, 1_000), 1
 STEPS = """
 from tasks.partitions import between
 from tasks.resources import open_resources

@@ -15,7 +15,7 @@ from benchmarks.harness import Row, Spent, in_turns, row, tree
 from benchmarks.reaction import deploy_empty
 from benchmarks.site import NEXT, Site, site
 
-ROUNDS = 3
+ROUNDS = 2
 QUIET = """
 from configs.settings import silence_vendors
 silence_vendors()

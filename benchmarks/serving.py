@@ -21,7 +21,7 @@ from benchmarks.site import LAST, Site, site
 from configs.settings import ROOT
 from tests.conftest import free_port
 
-ROUNDS, SECONDS = 3, 4
+ROUNDS, SECONDS = 2, 3
 CASES = ((1, 1), (1, 8), (100, 1), (100, 8))
 """Rows of a request, clients."""
 EMPTY = """

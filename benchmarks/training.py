@@ -35,7 +35,7 @@ run = res.registry.open_training("benchmark", "", "")
 make_version("challenger", Recipe(name, candidate.estimator, dict(candidate.params)), run, window, res)
 res.registry.close_training(run)
 """
-ROWS, MONTHS, ROUNDS = 1_000_000, ("2013-01", "2013-02", "2013-03"), 3
+ROWS, MONTHS, ROUNDS = 1_000_000, ("2013-01", "2013-02", "2013-03"), 2
 
 
 def rows() -> list[Row]:

@@ -12,10 +12,10 @@ import sys
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from configs.load import model_names
 from configs.settings import ROOT, Settings, load_settings, silence_vendors
-from serving.app import Limits, Service, make_app
+from serving.app import Service, make_app
 from serving.follower import Follower
+from serving.reading import Bodies, Limits
 from serving.shadow import Shadow
 from serving.sink import Sink
 from tasks.lake import open_root
@@ -33,11 +33,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def make_service(settings: Settings, token: str = "") -> Service:
     """Everything behind the routes, not yet begun."""
     home = settings.path(settings.home) / "serving"
-    follower = Follower(model_names(), home / "champions", settings.database)
-    configs = {name: res.config for name, res in follower.resources.items()}
-    sink = Sink(home / "journals", open_root(settings.lake, ROOT), configs, settings.serving_unwritten)
+    follower = Follower(home / "champions", settings.database)
+    sink = Sink(home / "journals", open_root(settings.lake, ROOT), follower.configs, settings.serving_unwritten)
     limits = Limits(settings.serving_mb, settings.serving_rows, settings.serving_seconds)
-    return Service(follower, sink, Shadow(sink), limits, token)
+    return Service(follower, sink, Shadow(sink), Bodies(limits), token)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,16 +13,26 @@ from serving.canary import Trial, chosen
 from serving.contract import Given
 from serving.envelope import Table
 from serving.follower import Reign
+from serving.journal import Answered
 from serving.problems import Problem
 from serving.shadow import Asked, Shadow
-from serving.sink import Answered, Sink
+from serving.sink import Sink
 from serving.versions import Served
 from tasks.served import CANARY, CHAMPION
 
 log = logging.getLogger("serving")
 
 
-def answer(table: Table, reign: Reign, own: str, now: datetime, sink: Sink, shadow: Shadow) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Call:
+    """One request: its id here, what the client calls it, and when it came."""
+
+    id: str
+    client_id: str
+    at: datetime
+
+
+def answer(table: Table, reign: Reign, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
     """The predictions of a request's rows, with who made them; every row of it by the versions of one moment.
 
     Raises:
@@ -29,28 +40,39 @@ def answer(table: Table, reign: Reign, own: str, now: datetime, sink: Sink, shad
     """
     champion = reign.champion
     assert champion is not None
-    given = champion.contract.hold(table, now)
+    given = champion.contract.hold(table, call.at)
     sink.room(given.rows)
-    trial = reign.trial if reign.trial and not reign.trial.broken else None
-    said, mine = _by_both(trial, champion, given, own) if trial else (_said(champion, given), None)
-    content: dict[str, Any] = {
-        "predictions": said.tolist(),
-        "model": champion.model,
-        "version": champion.version,
-        "as_of": champion.pick.as_of,
-        "request_id": own,
-    }
-    if mine is None or not mine.any():
-        _keep(champion, CHAMPION, given, said, own, now, sink)
-    else:
-        assert trial is not None
-        other = trial.served
-        content["versions"] = [other.version if one else champion.version for one in mine]
-        for by, role, places in ((champion, CHAMPION, ~mine), (other, CANARY, mine)):
-            if places.any():
-                _keep(by, role, given, said, own, now, sink, np.flatnonzero(places))
-    if reign.challenger:
-        shadow.ask(Asked(reign.challenger, given, own, now))
+    said = _said(champion, given)
+    mine: np.ndarray = np.zeros(given.rows, dtype=bool)
+    trial = reign.trial
+    if trial and not trial.broken and trial.served.takes(given):
+        said, mine = _with_share(trial, said, given, call)
+    by = trial.served if trial and mine.all() else champion
+    content: dict[str, Any] = {"predictions": said.tolist(), "model": champion.model, "version": by.version}
+    content |= {"as_of": by.pick.as_of, "request_id": call.id}
+    if trial and mine.any() and not mine.all():
+        content["versions"] = [trial.served.version if one else champion.version for one in mine]
+    for served, role, places in ((champion, CHAMPION, ~mine), (trial and trial.served, CANARY, mine)):
+        if served and places.any():
+            kept = None if places.all() else np.flatnonzero(places)
+            rows = said if kept is None else said[kept]
+            sink.put(
+                Answered(
+                    champion.model,
+                    given,
+                    rows,
+                    served.version,
+                    served.pick.as_of,
+                    role,
+                    call.id,
+                    call.at,
+                    call.client_id,
+                    kept,
+                )
+            )
+            metrics.ROWS.labels(champion.model, served.version, role).inc(len(rows))
+    if reign.challenger and reign.challenger.takes(given):
+        shadow.ask(Asked(reign.challenger, given, call.id, call.at))
     return content
 
 
@@ -70,11 +92,10 @@ def _said(served: Served, given: Given) -> np.ndarray:
     return said
 
 
-def _by_both(trial: Trial, champion: Served, given: Given, own: str) -> tuple[np.ndarray, np.ndarray]:
-    """Champion's predictions, those of the challenger in their place where a key is its, and which those are."""
-    said = _said(champion, given)
-    keys = [key or f"{own}-{at}" for at, key in enumerate(given.keys)]
-    mine = chosen(champion.model, keys, trial.rule.share)
+def _with_share(trial: Trial, said: np.ndarray, given: Given, call: Call) -> tuple[np.ndarray, np.ndarray]:
+    """The champion's predictions with the challenger's in their place where a key is its, and which those are."""
+    model = trial.served.model
+    mine = chosen(model, [key or f"{call.id}-{at}" for at, key in enumerate(given.keys)], trial.rule.share)
     if not mine.any():
         return said, mine
     began, rows = time.perf_counter(), int(mine.sum())
@@ -83,14 +104,12 @@ def _by_both(trial: Trial, champion: Served, given: Given, own: str) -> tuple[np
         if not np.isfinite(other).all():
             raise ValueError("predictions that are no numbers")
     except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion answers)
-        log.warning(
-            "version %s of %s failed at its share: %s", trial.served.version, champion.model, type(error).__name__
-        )
+        log.warning("version %s of %s failed at its share: %s", trial.served.version, model, type(error).__name__)
         trial.tell(rows, rows, (time.perf_counter() - began) * 1000)
-        metrics.CANARY.labels(champion.model, trial.served.version, "failed").inc(rows)
+        metrics.CANARY.labels(model, trial.served.version, "failed").inc(rows)
         return said, np.zeros(given.rows, dtype=bool)
     trial.tell(rows, 0, (time.perf_counter() - began) * 1000)
-    metrics.CANARY.labels(champion.model, trial.served.version, "answered").inc(rows)
+    metrics.CANARY.labels(model, trial.served.version, "answered").inc(rows)
     said = said.copy()
     said[mine] = other
     return said, mine
@@ -104,19 +123,3 @@ def _part(given: Given, mine: np.ndarray) -> Given:
         for name, column in given.values.items()
     }
     return Given(values, len(places), [given.keys[at] for at in places], [given.times[at] for at in places])
-
-
-def _keep(
-    by: Served,
-    role: str,
-    given: Given,
-    said: np.ndarray,
-    own: str,
-    now: datetime,
-    sink: Sink,
-    places: np.ndarray | None = None,
-) -> None:
-    rows = given.rows if places is None else len(places)
-    own_said = said if places is None else said[places]
-    sink.put(Answered(by.model, given, own_said, by.version, by.pick.as_of, role, own, now, places))
-    metrics.ROWS.labels(by.model, by.version, role).inc(rows)

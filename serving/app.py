@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import logging
-import re
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -11,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -23,11 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs.schema import ModelConfig
 from serving import metrics
-from serving.answering import answer
+from serving.answering import Call, answer
 from serving.envelope import Table, read_table
-from serving.follower import Follower, Reign, told
+from serving.follower import Follower, Reign
 from serving.openapi import document
-from serving.problems import Problem, too_large, unavailable
+from serving.problems import Problem, unavailable
+from serving.reading import Bodies, client_id, request_id
 from serving.shadow import Shadow
 from serving.sink import Sink
 from serving.versions import class_names
@@ -36,19 +36,10 @@ log = logging.getLogger("serving")
 
 INLINE_BYTES, INLINE_ROWS = 64 << 10, 256
 """What is answered on the spot. Larger requests go to a thread, so that small ones need not wait for them."""
+LATE = 5
+"""Seconds after which a ledger that does not answer is told of."""
 OPEN = ("/health", "/ready", "/ping")
 """What needs no token: it says nothing of the data, and probes send none."""
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask for."""
-
-    body_mb: float = 10
-    rows: int = 10_000
-    body_seconds: float = 10
-    """Within which a body must have come in whole."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Service:
     follower: Follower
     sink: Sink
     shadow: Shadow
-    limits: Limits
+    bodies: Bodies
     token: str = ""
 
     def config(self, model: str) -> ModelConfig:
@@ -75,7 +66,7 @@ class Service:
             known = ", ".join(self.follower.reigns) or "none"
             raise Problem(404, "unknown-model", "No such model", f"no model {model[:100]!r}; this server has: {known}")
         if reign.champion is None:
-            why = reign.problem or (
+            why = self.follower.problems.get(model) or (
                 "it has no champion yet; run `train` first" if reign.settled else "it is being loaded"
             )
             raise unavailable("no-champion", "Nobody answers for this model", f"{model}: {why}")
@@ -95,7 +86,7 @@ def make_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.shadow.stop)
         await asyncio.to_thread(service.sink.stop)
 
-    app = FastAPI(title="Evergreen serving", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app = FastAPIOffline(redoc_url=None, title="Evergreen serving", lifespan=lifespan, redirect_slashes=False)
     app.openapi = lambda: document(service.follower)
     if service.token:
         app.add_middleware(Guard, token=service.token)
@@ -162,8 +153,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics")
     async def prometheus() -> Response:
-        age = time.monotonic() - service.follower.answered if service.follower.answered else float("inf")
-        metrics.LEDGER_AGE.set(age)
+        metrics.LEDGER_AGE.set(service.follower.age)
         metrics.UNWRITTEN.set(service.sink.rows)
         metrics.WRITTEN.set(service.sink.written)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -172,9 +162,11 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 def readiness(service: Service) -> dict[str, Any]:
     """Whether requests should come here. A problem beside a version that answers makes it degraded, and not unready."""
     follower, sink = service.follower, service.sink
-    problems = [f"{name}: {why}" for name, why in told(follower.reigns).items()]
+    problems = [f"{name}: {why}" for name, why in follower.problems.items()]
     if follower.silence:
         problems.append(f"the ledger does not answer ({follower.silence}); what was champion goes on")
+    elif LATE < follower.age < float("inf"):
+        problems.append(f"the ledger has not answered for {follower.age:.0f} s; what was champion goes on")
     if sink.problem:
         problems.append(f"answers cannot be written ({sink.problem}); {sink.rows} wait in memory, {sink.most} may")
     unready = not follower.ready or sink.rows >= sink.most or _lacking(follower)
@@ -213,86 +205,48 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.post("/models/{model}/invocations")
     async def invocations(model: str, request: Request) -> Response:
         began = time.perf_counter()
-        reign, own = None, request_id(request)
+        call = Call(request_id(request), client_id(request), datetime.now(UTC))
+        reign = None
         try:
             reign = service.reign(model)
-            body = await read_body(request, service.limits)
-            response = await _invoke(body, request, reign, own, service)
-        except Problem as problem:
-            response = problem.response(own)
+            async with service.bodies.body(request) as body:
+                response = await _invoke(body, request, reign, call, service)
         except ClientDisconnect:
             response = Response(status_code=400)  # nobody is there to read it
+        except Problem as problem:
+            response = problem.response(call.id)
         except Exception as error:  # noqa: BLE001  (its text may hold values of the request, so only the places are logged)
             places = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s to %s failed with %s at\n%s", own, model, type(error).__name__, places)
-            detail = f"it is on record as request {own}, and the server's log has where it failed"
-            response = Problem(500, "internal", "The server failed", detail).response(own)
+            log.error("request %s to %s failed with %s at\n%s", call.id, model, type(error).__name__, places)
+            detail = f"it is on record as request {call.id}, and the server's log has where it failed"
+            response = Problem(500, "internal", "The server failed", detail).response(call.id)
         known = model if reign else "unknown"
+        response.headers["X-Request-ID"] = call.client_id or call.id
         metrics.REQUESTS.labels(known, str(response.status_code)).inc()
         metrics.LATENCY.labels(known).observe(time.perf_counter() - began)
         return response
 
 
-async def _invoke(body: bytes, request: Request, reign: Reign, own: str, service: Service) -> Response:
-    kind = request.headers.get("content-type", "")
-    now = datetime.now(UTC)
-    if len(body) <= INLINE_BYTES:
-        table = read_table(body, kind, service.limits.rows)
-        if table.rows <= INLINE_ROWS:
-            return _answered(table, reign, own, now, service)
-        return await asyncio.to_thread(_answered, table, reign, own, now, service)
-    return await asyncio.to_thread(
-        lambda: _answered(read_table(body, kind, service.limits.rows), reign, own, now, service)
-    )
+async def _invoke(body: bytes, request: Request, reign: Reign, call: Call, service: Service) -> Response:
+    """Answer on the spot what takes no time, and the rest in a thread: nobody waits for another's challenger or thousand rows."""
+    kind, limits = request.headers.get("content-type", ""), service.bodies.limits
+    if len(body) > INLINE_BYTES:
+        return await asyncio.to_thread(lambda: _answered(read_table(body, kind, limits.rows), reign, call, service))
+    table = read_table(body, kind, limits.rows)
+    if table.rows > INLINE_ROWS or reign.trial or not (reign.champion and reign.champion.plan):
+        return await asyncio.to_thread(_answered, table, reign, call, service)
+    return _answered(table, reign, call, service)
 
 
-def _answered(table: Table, reign: Reign, own: str, now: datetime, service: Service) -> Response:
-    content = answer(table, reign, own, now, service.sink, service.shadow)
-    headers = {"X-Request-ID": own, "X-Model-Version": content["version"]}
-    return Response(orjson.dumps(content), media_type="application/json", headers=headers)
-
-
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body.
-
-    Raises:
-        Problem: it is larger than allowed, or takes too long to come in.
-    """
-    most = int(limits.body_mb * 1e6)
-    refusal = f"this server takes bodies of {limits.body_mb:g} MB; send fewer rows, or score a partition by `process`"
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > most:
-        raise too_large(f"{int(length):,} bytes; {refusal}")
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > most:
-                    raise too_large(f"more than {most:,} bytes; {refusal}")
-    except TimeoutError:
-        raise Problem(
-            408,
-            "slow-body",
-            "The body did not come in time",
-            f"it must be here whole within {limits.body_seconds:g} seconds",
-            headers={"Connection": "close"},
-        ) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def request_id(request: Request) -> str:
-    """The id that the client gave, where it is a plain one, or a new one; the same for the whole request."""
-    if (own := getattr(request.state, "id", "")) == "":
-        given = request.headers.get("x-request-id", "")
-        own = request.state.id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
-    return str(own)
+def _answered(table: Table, reign: Reign, call: Call, service: Service) -> Response:
+    content = answer(table, reign, call, service.sink, service.shadow)
+    versions = ",".join(sorted({content["version"], *content.get("versions", ())}))
+    return Response(orjson.dumps(content), media_type="application/json", headers={"X-Model-Version": versions})
 
 
 def _about(name: str, reign: Reign, service: Service) -> dict[str, Any]:
     """What is served of a model, for people and programs."""
-    found: dict[str, Any] = {"model": name, "problem": reign.problem or None, "champion": None}
+    found: dict[str, Any] = {"model": name, "problem": service.follower.problems.get(name), "champion": None}
     if name not in service.follower.resources:
         return found
     config = service.config(name)

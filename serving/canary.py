@@ -1,16 +1,27 @@
 """A share of the keys that the challenger answers, and the budgets that end it."""
 
+import logging
 import threading
 from collections import deque
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 
 from configs.gate import Canary
 from serving.versions import Served
+from tasks.contracts import SERVING, Promotion
+from tasks.errors import StaleDecision
+from tasks.resources import Resources
 
-REMEMBERED = 10_000
-"""Latencies of the newest requests that the 99th percentile is of."""
+log = logging.getLogger("serving")
+
+REMEMBERED = 2_000
+"""The newest requests that the budgets are judged by."""
+HOPELESS, TIMES = 10, 3
+"""So many times p99_ms, so often, need no more requests to be judged."""
 
 
 def chosen(model: str, keys: list[str], share: float) -> np.ndarray:
@@ -31,19 +42,24 @@ class Trial:
 
     def __init__(self, rule: Canary, served: Served) -> None:
         self.rule, self.served = rule, served
-        self.requests = self.rows = self.failed = 0
+        self.requests = 0
         self.broken = ""
         """Which budget broke; empty while it holds. From then on it is given no rows."""
-        self._taken: deque[float] = deque(maxlen=REMEMBERED)
+        self._seen: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
     def tell(self, rows: int, failed: int, ms: float) -> None:
         """Count one request's rows, those that it failed to answer, and the time that it took."""
         with self._lock:
-            self.requests, self.rows, self.failed = self.requests + 1, self.rows + rows, self.failed + failed
-            self._taken.append(ms)
-            if not self.broken and self.requests >= self.rule.min_requests and (failed or self.requests % 20 == 0):
+            self.requests += 1
+            self._seen.append((rows, failed, ms))
+            hopeless = ms > HOPELESS * self.rule.p99_ms and self._hopeless() >= TIMES
+            due = self.requests >= self.rule.min_requests and (failed or self.requests % 20 == 0)
+            if not self.broken and (hopeless or due):
                 self.broken = self._judged()
+
+    def _hopeless(self) -> int:
+        return sum(ms > HOPELESS * self.rule.p99_ms for _, _, ms in self._seen)
 
     def _judged(self) -> str:
         share, slow = self.failed / max(self.rows, 1), self.p99_ms
@@ -54,8 +70,17 @@ class Trial:
         return ""
 
     @property
+    def rows(self) -> int:
+        """Of the newest requests."""
+        return sum(rows for rows, _, _ in self._seen)
+
+    @property
+    def failed(self) -> int:
+        return sum(failed for _, failed, _ in self._seen)
+
+    @property
     def p99_ms(self) -> float:
-        return float(np.percentile(list(self._taken), 99)) if self._taken else 0.0
+        return float(np.percentile([ms for _, _, ms in self._seen], 99)) if self._seen else 0.0
 
     def evidence(self) -> dict[str, object]:
         """What the ledger keeps of it."""
@@ -67,3 +92,36 @@ class Trial:
             "p99_ms": round(self.p99_ms, 3),
             "digest": self.served.pick.digest,
         }
+
+
+def begin(trial: Trial, staged: Promotion, res: Resources) -> None:
+    """Write down, once, that a challenger gets its share; other hosts may have done so."""
+    later = [row for row in res.ledger.promotions() if row.sequence > staged.sequence]
+    if not any(row.action == "canary" and row.version == staged.version for row in later):
+        reason = f"gets {trial.rule.share:.1%} of the requests, by promotion.canary of model.yaml"
+        _append("canary", reason, trial, staged, res)
+
+
+def refuse(trial: Trial, res: Resources) -> None:
+    """Refuse a challenger whose budget has broken, if it still is one."""
+    staged = res.ledger.challenger()
+    if staged and staged.version == trial.served.version:
+        log.error("%s: challenger %s is refused: %s", staged.model, staged.version, trial.broken)
+        _append("refuse", f"its share of requests broke a budget: {trial.broken}", trial, staged, res)
+
+
+def _append(action: Literal["canary", "refuse"], reason: str, trial: Trial, staged: Promotion, res: Resources) -> None:
+    champion = res.ledger.champion()
+    row = replace(
+        staged,
+        action=action,
+        by=SERVING,
+        reason=reason,
+        evidence=trial.evidence(),
+        previous=champion.version if champion else None,
+        against=champion.sequence if champion else 0,
+        flow_run="",
+        assurance="automation",
+    )
+    with suppress(StaleDecision):  # it is no challenger any more
+        res.ledger.append(row)

@@ -5,10 +5,9 @@ columns, whatever `mostly` tolerates. What needs more than a row (counts, shares
 """
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,35 +15,10 @@ import numpy as np
 from configs.schema import Features, ModelConfig
 from serving.envelope import Table
 from serving.problems import SHOWN, Fault, refused_rows
+from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, knows, limits
+from serving.values import EXACT, READERS, Field
 
-EXACT = 2**53
-"""The first whole number whose successor float64 does not have."""
-AHEAD = timedelta(days=1)
-"""How far in the future a row's time may lie: clocks differ, and some predictions are of what is scheduled."""
-LONGEST_KEY = 200
-TRUTHS = {"true": 1.0, "false": 0.0}
 PLAIN_TYPES = {float, int, bool, type(None)}
-
-Values = np.ndarray | list[Any]
-Rule = tuple[Callable[[Values], np.ndarray], str]
-"""Which values break it, as a mask; and what is said of them."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column of a request."""
-
-    name: str
-    kind: str
-    """`number`, `text`, `key` or `time`."""
-    required: bool
-    nullable: bool
-    rules: tuple[Rule, ...] = ()
-    low: float = -np.inf
-    high: float = np.inf
-    """Of numbers: the least and the greatest that is allowed. Rules apart, since most columns have no other."""
-    schema: Mapping[str, Any] = field(default_factory=dict)
-    """The same as JSON Schema, for the documentation."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +41,7 @@ class Layout:
     low: np.ndarray
     high: np.ndarray
     never_null: np.ndarray
+    whole: np.ndarray
 
 
 class Contract:
@@ -84,12 +59,16 @@ class Contract:
         Raises:
             Problem: a column is missing or unknown, or a value is not allowed; naming row, field and value.
         """
+        if not table.columns.keys() <= self.fields.keys():
+            raise refused_rows(self._strange(table.columns), table.rows)
         layout = self.layout(tuple(table.columns))
         if layout.strange:
             raise refused_rows(layout.strange, table.rows)
         found: dict[str, Values] = {}
         faults: list[Fault] = []
-        matrix = None if table.text else _screened(layout, [table.columns[own.name] for own in layout.numbers])
+        matrix = (
+            None if table.text else _screened(layout, [table.columns[own.name] for own in layout.numbers], table.rows)
+        )
         if matrix is not None:
             found = {own.name: row for own, row in zip(layout.numbers, matrix, strict=True)}
             for own in layout.numbers:
@@ -113,18 +92,19 @@ class Contract:
         low = np.array([own.low for own in numbers]).reshape(-1, 1)
         high = np.array([own.high for own in numbers]).reshape(-1, 1)
         never_null = np.array([not own.nullable for own in numbers], dtype=bool).reshape(-1, 1)
-        return Layout(tuple(self._strange(names)), numbers, others, low, high, never_null)
+        whole = np.array([own.whole for own in numbers], dtype=bool).reshape(-1, 1)
+        return Layout(tuple(self._strange(names)), numbers, others, low, high, never_null, whole)
 
-    def _strange(self, names: tuple[str, ...]) -> Iterator[Fault]:
+    def _strange(self, names: Iterable[str]) -> Iterator[Fault]:
         for name, own in self.fields.items():
             if own.required and name not in names:
                 yield Fault(None, name, None, "is missing; send null where it is not known")
         for name in names:
             if name not in self.fields:
-                yield Fault(None, name, None, f"is no column of this model; it takes {', '.join(self.fields)}")
+                yield Fault(None, name[:100], None, f"is no column of this model; it takes {', '.join(self.fields)}")
 
 
-def _screened(layout: Layout, columns: Sequence[list[Any]]) -> np.ndarray | None:
+def _screened(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np.ndarray | None:
     """The numbers of a request, float64 `(numbers, rows)`; None where one of them may not be allowed, without telling which.
 
     All at once, since to look at them one by one takes longer than to predict.
@@ -132,11 +112,12 @@ def _screened(layout: Layout, columns: Sequence[list[Any]]) -> np.ndarray | None
     if not {type(value) for column in columns for value in column} <= PLAIN_TYPES:
         return None
     try:
-        found = np.array(columns, dtype="float64").reshape(len(columns), -1)
+        found = np.array(columns, dtype="float64").reshape(len(columns), rows)
     except OverflowError:
         return None
     null = np.isnan(found)
     bad = (found < layout.low) | (found > layout.high) | (np.abs(found) >= EXACT) | (null & layout.never_null)
+    bad |= layout.whole & ~null & (found != np.floor(found))
     return None if bad.any() else found
 
 
@@ -149,39 +130,28 @@ def contract_of(config: ModelConfig, features: Features) -> Contract:
     for one in config.expectations:
         for kwargs in one.each() if one.severity != "info" else ():
             column = kwargs.get("column")
-            if one.type == "expect_column_values_to_not_be_null":
+            if one.type == NOT_NULL and knows(kwargs):
                 if kwargs.get("mostly", 1) == 1:
                     never_null.add(column)
-            elif one.type == BETWEEN and kinds.get(str(column)) == "number" and _knows(kwargs):
+            elif one.type == BETWEEN and kinds.get(str(column)) == "number" and knows(kwargs):
                 bounds.setdefault(str(column), []).append(kwargs)
-            elif column and one.type in RULES and _knows(kwargs):
+            elif column and one.type in RULES and knows(kwargs):
                 rules.setdefault(column, []).append(RULES[one.type](kwargs))
             else:
                 unchecked.append(f"{one.type}({column})" if column else one.type)
     whole = set(config.features.whole)
     fields = {}
     for name, kind in kinds.items():
-        found = [(_whole(), {"type": "integer"})] if name in whole else []
-        found += rules.get(name, [])
+        found = rules.get(name, [])
         nullable = name not in never_null or kind in ("key", "time")  # one that was not sent is made here
-        low, high = _limits(bounds.get(name, ()))
+        low, high = limits(bounds.get(name, ()))
         schema: dict[str, Any] = {"minimum": low} if low > -np.inf else {}
         schema |= {"maximum": high} if high < np.inf else {}
+        schema |= {"type": "integer"} if name in whole else {}
         schema |= {k: v for _, part in found for k, v in part.items()}
         required, own = name in features.all, tuple(rule for rule, _ in found)
-        fields[name] = Field(name, kind, required, nullable, own, low, high, schema)
+        fields[name] = Field(name, kind, required, nullable, own, low, high, name in whole, schema)
     return Contract(fields, config.key, config.time, tuple(dict.fromkeys(unchecked)))
-
-
-def _limits(bounds: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
-    """The least and the greatest number that all of some checks allow; what must be above a bound is at least the next number."""
-    low, high = -np.inf, np.inf
-    for kwargs in bounds:
-        if (least := kwargs.get("min_value")) is not None:
-            low = max(low, np.nextafter(least, np.inf) if kwargs.get("strict_min") else least)
-        if (most := kwargs.get("max_value")) is not None:
-            high = min(high, np.nextafter(most, -np.inf) if kwargs.get("strict_max") else most)
-    return float(low), float(high)
 
 
 def _kinds(config: ModelConfig, features: Features) -> dict[str, str]:
@@ -190,84 +160,6 @@ def _kinds(config: ModelConfig, features: Features) -> dict[str, str]:
     others = dict.fromkeys(config.features.numeric, "number") | dict.fromkeys(config.features.categorical, "text")
     others |= dict.fromkeys(config.groups, "text")
     return kinds | {n: k for n, k in others.items() if n not in kinds} | {config.key: "key", config.time: "time"}
-
-
-# Values by their types: each reader returns them with the faults of those that have another.
-
-
-def _numbers(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    if text:
-        values = [_parsed(value) for value in values]
-    faults = [Fault(at, own.name, value, why) for at, value in enumerate(values) if (why := _no_number(value))]
-    return (np.empty(0) if faults else np.array(values, dtype="float64")), faults
-
-
-def _parsed(text: str) -> Any:
-    """A number of CSV; the text itself where it is none."""
-    if not text:
-        return None
-    if (truth := TRUTHS.get(text.lower())) is not None:
-        return truth
-    try:
-        return int(text) if re.fullmatch(r"[+-]?\d{1,30}", text, re.ASCII) else float(text)
-    except ValueError:
-        return text
-
-
-def _no_number(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return ""
-    if isinstance(value, int):
-        return "" if abs(value) < EXACT else "is a whole number too large for float64 to have it exactly"
-    if isinstance(value, float):
-        return "" if np.isfinite(value) else "is no finite number"
-    return "is no number"
-
-
-def _texts(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    if text:
-        return [value or None for value in values], []
-    if set(map(type, values)) <= {str, type(None)}:
-        return list(values), []
-    odd = ((at, value) for at, value in enumerate(values) if value is not None and not isinstance(value, str))
-    return [], [Fault(at, own.name, value, "is no text") for at, value in odd]
-
-
-def _keys(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    """Texts, or whole numbers as texts. A key that is null has a row made for it."""
-    found = [str(value) if type(value) is int else value or None for value in values]
-    faults = [
-        Fault(at, own.name, value, f"is no key: a text of at most {LONGEST_KEY} characters, or a whole number")
-        for at, value in enumerate(found)
-        if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_KEY)
-    ]
-    return found, faults
-
-
-def _times(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    found: list[datetime | None] = []
-    faults = []
-    for at, value in enumerate(values):
-        if value is None or value == "":
-            found.append(None)
-            continue
-        try:
-            moment = datetime.fromisoformat(value)
-        except (TypeError, ValueError):
-            faults.append(Fault(at, own.name, value, "is no time; write it like 2013-05-14T10:30:00-04:00"))
-            continue
-        if moment.tzinfo is None:
-            faults.append(Fault(at, own.name, value, "has no time zone; write it like 2013-05-14T10:30:00-04:00"))
-        elif moment > now + AHEAD:
-            faults.append(
-                Fault(at, own.name, value, f"lies more than a day in the future; it is {now:%Y-%m-%dT%H:%M}Z")
-            )
-        else:
-            found.append(moment.astimezone(UTC))
-    return found, faults
-
-
-READERS = {"number": _numbers, "text": _texts, "key": _keys, "time": _times}
 
 
 def _unfit(own: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
@@ -279,6 +171,10 @@ def _unfit(own: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
         assert isinstance(values, np.ndarray)
         for at in np.flatnonzero((values < own.low) | (values > own.high))[:SHOWN]:
             yield Fault(int(at), own.name, sent[at], f"must be {_between(own.low, own.high)}")
+    if own.whole:
+        assert isinstance(values, np.ndarray)
+        for at in np.flatnonzero(~np.isnan(values) & (values != np.floor(values)))[:SHOWN]:
+            yield Fault(int(at), own.name, sent[at], "must be a whole number")
     yield from _broken(own.rules, own, sent, values)
 
 
@@ -301,69 +197,3 @@ def _null(values: Values) -> np.ndarray:
         if isinstance(values, np.ndarray)
         else np.array([value is None for value in values], dtype=bool)
     )
-
-
-# Great Expectations' checks, of one column and row by row.
-
-
-def _in_set(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
-    allowed = list(kwargs["value_set"])
-    known = set(allowed)
-    shown = ", ".join(map(str, allowed[:20])) + (" ..." if len(allowed) > 20 else "")
-    return (lambda values: np.array([v not in known for v in _plain(values)], dtype=bool), f"must be one of {shown}"), {
-        "enum": allowed
-    }
-
-
-def _not_in_set(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
-    barred = list(kwargs["value_set"])
-    known = set(barred)
-    told = f"must be none of {', '.join(map(str, barred[:20]))}"
-    return (lambda values: np.array([v in known for v in _plain(values)], dtype=bool), told), {"not": {"enum": barred}}
-
-
-def _lengths(low: int | None, high: int | None) -> tuple[Rule, dict[str, Any]]:
-    def breaks(values: Values) -> np.ndarray:
-        lengths = np.array([len(v) if isinstance(v, str) else 0 for v in values])
-        return (lengths < (low or 0)) | (lengths > (high if high is not None else np.inf))
-
-    told = f"{low}" if low == high else " to ".join(str(n) for n in (low or 0, high) if n is not None)
-    schema = {"minLength": low, "maxLength": high}
-    return (breaks, f"must have {told} characters"), {k: v for k, v in schema.items() if v is not None}
-
-
-def _matches(kwargs: Mapping[str, Any], wanted: bool) -> tuple[Rule, dict[str, Any]]:
-    pattern = re.compile(kwargs["regex"])
-
-    def breaks(values: Values) -> np.ndarray:
-        return np.array([isinstance(v, str) and bool(pattern.search(v)) is not wanted for v in values], dtype=bool)
-
-    told = f"must {'' if wanted else 'not '}match {kwargs['regex']}"
-    return (breaks, told), ({"pattern": kwargs["regex"]} if wanted else {})
-
-
-def _whole() -> Rule:
-    return (lambda values: values != np.floor(values)), "must be a whole number"
-
-
-def _plain(values: Values) -> Sequence[Any]:
-    return values.tolist() if isinstance(values, np.ndarray) else values
-
-
-BETWEEN = "expect_column_values_to_be_between"
-RULES: Mapping[str, Callable[[Mapping[str, Any]], tuple[Rule, dict[str, Any]]]] = {
-    "expect_column_values_to_be_in_set": _in_set,
-    "expect_column_values_to_not_be_in_set": _not_in_set,
-    "expect_column_value_lengths_to_equal": lambda kwargs: _lengths(kwargs["value"], kwargs["value"]),
-    "expect_column_value_lengths_to_be_between": lambda kwargs: _lengths(
-        kwargs.get("min_value"), kwargs.get("max_value")
-    ),
-    "expect_column_values_to_match_regex": lambda kwargs: _matches(kwargs, True),
-    "expect_column_values_to_not_match_regex": lambda kwargs: _matches(kwargs, False),
-}
-PLAIN = {"column", "mostly", "min_value", "max_value", "strict_min", "strict_max", "value_set", "value", "regex"}
-
-
-def _knows(kwargs: Mapping[str, Any]) -> bool:
-    """Whether every argument is one that changes nothing here but what it says, such as no `row_condition`."""
-    return not set(kwargs) - PLAIN

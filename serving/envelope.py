@@ -67,7 +67,9 @@ def _parsed(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         why = error
     try:
-        return json.loads(body, parse_constant=_constant)  # it also knows NaN, and whole numbers of any size
+        found = json.loads(body, parse_constant=_constant)  # it also knows NaN, and whole numbers of any size
+        json.dumps(found, ensure_ascii=False).encode()  # and halves of characters, which are no text
+        return found
     except (ValueError, RecursionError):
         raise unreadable(f"it is no JSON: {why}") from None
 
@@ -82,7 +84,10 @@ def _constant(name: str) -> None:
 def _from_json(content: Any) -> Table:
     if not isinstance(content, dict):
         raise wrong_envelope(f"it must be an object with one of {', '.join(FORMS)}, but is {_kind(content)}")
-    if params := content.get("params"):
+    params = content.get("params") or {}
+    if not isinstance(params, dict):
+        raise wrong_envelope(f"params: must be an object without entries, but is {_kind(params)}; leave it out")
+    if params:
         raise wrong_envelope(
             f"params: these models take none, but there are {', '.join(map(str, params))[:200]}; leave them out"
         )

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from serving.contract import Contract, Field, contract_of
+from serving.contract import Contract, contract_of
 from serving.follower import Follower
 from serving.problems import MEDIA_TYPE
+from serving.values import Field
 from serving.versions import class_names
 
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
@@ -185,10 +186,9 @@ def example_of(own: Field) -> Any:
         longest = own.schema.get("maxLength", len(text))
         return text[:longest].ljust(least, "x") if own.kind == "text" else text
     low, high = own.schema.get("minimum"), own.schema.get("maximum")
-    if low is not None and high is not None:
-        middle = (low + high) / 2
-        return int(middle) if middle == int(middle) else middle
-    return low if low is not None else high if high is not None else 1.5
+    known = [bound for bound in (low, high) if bound is not None]
+    value = sum(known) / len(known) if known else 1.5
+    return int(value) if own.schema.get("type") == "integer" or value == int(value) else value
 
 
 SCHEMAS: dict[str, Any] = {

@@ -100,5 +100,7 @@ def _short(value: Any) -> Any:
         return value
     if isinstance(value, int):
         return value if abs(value) < 2**53 else str(value)[:LONGEST]
-    text = value if isinstance(value, str) else str(value)
+    if not isinstance(value, str):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = value
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."

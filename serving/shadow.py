@@ -11,14 +11,15 @@ import numpy as np
 
 from serving import metrics
 from serving.contract import Given
-from serving.sink import Answered, Sink
+from serving.journal import Answered
+from serving.sink import Sink
 from serving.versions import Served
 from tasks.served import SHADOW
 
 log = logging.getLogger("serving")
 
-WAITING = 1000
-"""Requests that may wait; with more, some are left out, since the champion's have the cores."""
+WAITING = 10_000
+"""Rows that may wait; with more, some requests are left out, since the champion's have the cores."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Shadow:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self._asked: queue.Queue[Asked | None] = queue.Queue(WAITING)
+        self._asked: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._rows, self._count = 0, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
@@ -49,10 +51,13 @@ class Shadow:
 
     def ask(self, asked: Asked) -> None:
         """Let the challenger answer it later; left out where too many wait."""
-        try:
-            self._asked.put_nowait(asked)
-        except queue.Full:
+        with self._count:
+            full = self._rows > WAITING
+            self._rows += 0 if full else asked.given.rows
+        if full:
             metrics.SHADOW.labels(asked.by.model, asked.by.version, "left out").inc(asked.given.rows)
+        else:
+            self._asked.put(asked)
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
@@ -70,4 +75,6 @@ class Shadow:
                 log.warning("version %s of %s failed in the shadow: %s", by.version, by.model, type(error).__name__)
                 outcome = "failed"
             metrics.SHADOW.labels(by.model, by.version, outcome).inc(asked.given.rows)
+            with self._count:
+                self._rows -= asked.given.rows
             metrics.SHADOW_SECONDS.labels(by.model).observe(time.perf_counter() - began)

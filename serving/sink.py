@@ -1,12 +1,11 @@
 """Every answered row goes to the lake: at once into a journal on this machine's disk, and within a minute into the served partitions.
 
-A request puts its rows into memory and is answered. A thread writes them into the journal four times a second, and makes each
+A request puts its rows into memory and is answered. One thread writes them into the journal four times a second, another makes each
 journal that is old or large enough into segments of the partitions that its rows lie in. So a killed process loses what came in
-within its last quarter of a second; what is in a journal is made into segments by the next process that finds it, under the
-same names, so that nothing is there twice.
+within its last quarter of a second, however slow the lake is; what is in a journal is made into segments by the next process that
+finds it, under the same names, so that nothing is there twice.
 """
 
-import fcntl
 import io
 import logging
 import os
@@ -15,119 +14,61 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import orjson
 from upath import UPath
 
 from configs.schema import ModelConfig
-from serving.contract import Given
+from serving.journal import SIZE, Answered, Journal, by_partition, in_use, line
 from serving.problems import unavailable
-from tasks import partitions
-from tasks.contracts import PartitionRef
-from tasks.served import SHADOW, segment_table, segments, write_segment
-from tasks.targets import prediction_columns
+from tasks.served import FOLDER, segment_table, segments, write_segment
 
 log = logging.getLogger("serving")
 
 PAUSE = 0.25
 """Seconds between two writings of the journal: what a killed process may lose."""
-AGE, SIZE = 60.0, 32 << 20
-"""Seconds and bytes after which a journal is made into segments."""
 MANY = 60
 """Small segments of one writer and partition that are put together into one."""
 AGAIN = 10.0
 """Seconds after which what could not be written is tried again."""
 
 
-@dataclass(frozen=True)
-class Answered:
-    """The rows of one request that one version has answered, in one role."""
-
-    model: str
-    given: Given
-    said: np.ndarray
-    version: str
-    as_of: datetime
-    role: str
-    request_id: str
-    at: datetime
-    places: np.ndarray | None = None
-    """Which rows of `given` these are, where a request was answered by two versions; None for all."""
-
-    @property
-    def rows(self) -> int:
-        return len(self.said)
-
-
-@dataclass
-class Journal:
-    """A file of JSON lines that this process holds locked; each line is some rows of one request."""
-
-    path: Path
-    model: str
-    opened: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.size = os.fstat(self.file).st_size
-
-    def write(self, content: bytes) -> None:
-        """Append and make it last; what a full disk took in part is cut off again.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(self.file, view) :]
-            os.fsync(self.file)
-        except OSError:
-            os.ftruncate(self.file, self.size)
-            raise
-        self.size += len(content)
-
-    @property
-    def due(self) -> bool:
-        return self.size > 0 and (time.monotonic() - self.opened > AGE or self.size > SIZE)
-
-    def close(self) -> None:
-        os.close(self.file)
-
-
 class Sink:
-    """The journals of all models, and the thread that writes them. `most` rows may wait in memory for a disk that does not take them."""
+    """The journals of all models, and the threads behind them. `most` rows may wait in memory for a disk that does not take them."""
 
     def __init__(self, folder: Path, lake: UPath, configs: Mapping[str, ModelConfig], most: int = 100_000) -> None:
         self.folder, self.lake, self.configs, self.most = folder, lake, configs, most
         self.waiting: deque[Answered] = deque()
         self.rows = 0
         """Rows in memory that are in no journal yet."""
-        self.problem = ""
-        """Why rows cannot be written now; empty where they can."""
         self.written = 0
+        self.disk = self.away = ""
+        """Why journals cannot be written, and why they cannot get into the lake; empty where they can."""
         self._journals: dict[str, Journal] = {}
-        self._closed: deque[Journal] = deque()
+        self._closed: deque[Path] = deque()
         self._count = threading.Lock()
-        self._over, self._failed = threading.Event(), 0.0
+        self._over, self._written_out, self._failed = threading.Event(), threading.Event(), 0.0
         self._id = uuid4().hex[:8]
-        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for run, name in ((self._keep, "journals"), (self._send, "segments"))
+        ]
+
+    @property
+    def problem(self) -> str:
+        return "; ".join(filter(None, (self.disk, self.away)))
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, patience: float = 30) -> None:
-        """Write what waits, make every journal into segments, and end."""
+        """Write what waits, make every journal into segments, and end. What the lake does not take in time stays a journal."""
         self._over.set()
-        self._thread.join(patience)
+        for thread in self._threads:
+            thread.join(patience)
 
     def room(self, rows: int) -> None:
         """Make sure that so many rows can be kept.
@@ -150,46 +91,58 @@ class Sink:
             self.rows += answered.rows
         self.waiting.append(answered)
 
-    # The thread
+    # Into journals
 
-    def _run(self) -> None:
-        for left in self._left_behind():
-            self._closed.append(left)
+    def _keep(self) -> None:
         while not self._over.wait(PAUSE):
-            self._once()
-        self._once(last=True)
+            self._write_once()
+        self._write_once(last=True)
+        self._written_out.set()
 
-    def _once(self, last: bool = False) -> None:
+    def _write_once(self, last: bool = False) -> None:
+        """Write what waits, and close the journals that are due."""
         try:
             self._write()
-            for model, journal in list(self._journals.items()):
-                if journal.due or last:
-                    self._closed.append(self._journals.pop(model))
-            if last or time.monotonic() - self._failed > AGAIN:
-                self._make_segments()
-                self.problem = ""
-        except Exception as error:  # noqa: BLE001  (whatever it is, the rows are kept and it is tried again)
-            if not self.problem:
-                log.error("served rows cannot be written, and are kept: %s: %s", type(error).__name__, error)
-            self.problem, self._failed = f"{type(error).__name__}: {error}", time.monotonic()
+            self.disk = ""
+        except OSError as error:
+            if not self.disk:
+                log.error("answered rows cannot be written, and are kept in memory: %s", type(error).__name__)
+            self.disk = f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else 'no reason given'}"
+        for model, journal in list(self._journals.items()):
+            if journal.due or last:
+                journal.close()
+                self._closed.append(self._journals.pop(model).path)
 
     def _write(self) -> None:
-        """What waits, as lines of each model's journal. What cannot be written goes on waiting."""
+        """What waits, as lines of each model's journal. What the disk does not take goes on waiting."""
         taken = [self.waiting.popleft() for _ in range(len(self.waiting))]
-        by_model: dict[str, list[Answered]] = defaultdict(list)
+        by_model: dict[str, list[tuple[Answered, bytes]]] = defaultdict(list)
         for answered in taken:
-            by_model[answered.model].append(answered)
+            if (content := self._line(answered)) is not None:
+                by_model[answered.model].append((answered, content))
         while by_model:
-            model, some = by_model.popitem()
+            model, some = next(iter(by_model.items()))
             try:
-                self._journal(model).write(b"".join(line(one, self.configs[model]) for one in some))
+                self._journal(model).write(b"".join(content for _, content in some))
             except OSError:
-                self.waiting.extendleft(reversed([*some, *(one for rest in by_model.values() for one in rest)]))
+                self.waiting.extendleft(reversed([one for rest in by_model.values() for one, _ in rest]))
                 raise
-            count = sum(one.rows for one in some)
-            self.written += count
-            with self._count:
-                self.rows -= count
+            del by_model[model]
+            self._done(sum(one.rows for one, _ in some))
+
+    def _line(self, answered: Answered) -> bytes | None:
+        """An answer as a line; None, and told, where it cannot be one, so that no other is lost with it."""
+        try:
+            return line(answered, self.configs[answered.model])
+        except Exception as error:  # noqa: BLE001
+            log.error("request %s cannot be written down: %s", answered.request_id, type(error).__name__)
+            self._done(answered.rows)
+            return None
+
+    def _done(self, rows: int) -> None:
+        with self._count:
+            self.rows -= rows
+            self.written += rows
 
     def _journal(self, model: str) -> Journal:
         if model not in self._journals:
@@ -197,91 +150,46 @@ class Sink:
             self._journals[model] = Journal(self.folder / model / name, model)
         return self._journals[model]
 
-    def _left_behind(self) -> Iterator[Journal]:
+    # Into the lake
+
+    def _send(self) -> None:
+        self._closed.extend(self._left_behind())
+        while not self._written_out.wait(PAUSE):
+            if time.monotonic() - self._failed > AGAIN:
+                self._send_once()
+        self._send_once()
+
+    def _send_once(self) -> None:
+        """Make every closed journal into segments; one that cannot be read is put aside, and holds up no other."""
+        while self._closed:
+            path = self._closed[0]
+            try:
+                self._make_segments(path)
+            except OSError as error:
+                if not self.away:
+                    log.error("journals cannot get into the lake, and are kept: %s", type(error).__name__)
+                self.away, self._failed = type(error).__name__, time.monotonic()
+                return
+            except Exception as error:  # noqa: BLE001  (whatever is in it, the others go on)
+                log.error("%s cannot be made into segments, and is put aside: %s", path, type(error).__name__)
+                path.rename(path.with_suffix(".unreadable"))
+            self._closed.popleft()
+        self.away = ""
+
+    def _make_segments(self, path: Path) -> None:
+        model = path.parent.name
+        with suppress(FileNotFoundError):  # another process has found it first
+            for key, rows in by_partition(path, self.configs[model]).items():
+                folder = self.lake / model / FOLDER / key
+                write_segment(folder, path.stem, segment_table(self.configs[model], rows))
+                put_together(folder, self._id)
+            path.unlink()
+
+    def _left_behind(self) -> Iterator[Path]:
         """Journals of processes that are gone; those of the living are locked."""
         for path in sorted(self.folder.glob("*/*.jsonl")):
-            if path.parent.name in self.configs:
-                with suppress(OSError):
-                    yield Journal(path, path.parent.name)
-
-    def _make_segments(self) -> None:
-        while self._closed:
-            journal = self._closed[0]
-            config = self.configs[journal.model]
-            for key, rows in by_partition(journal, config).items():
-                folder = self.lake / journal.model / "served" / key
-                write_segment(folder, journal.path.stem, segment_table(config, rows))
-                put_together(folder, self._id)
-            journal.path.unlink(missing_ok=True)
-            journal.close()
-            self._closed.popleft()
-
-
-def line(answered: Answered, config: ModelConfig) -> bytes:
-    """Some rows of one request as JSON, column by column."""
-    given, places = answered.given, answered.places
-    rows = range(given.rows) if places is None else places.tolist()
-    keys = [given.keys[at] or f"{answered.request_id}-{at}" for at in rows]
-    times = [given.times[at] or answered.at for at in rows]
-    values: dict[str, Any] = {}
-    if answered.role != SHADOW:  # the row itself stands beside it already
-        values = {name: [_plain(column[at]) for at in rows] for name, column in given.values.items()}
-    told = prediction_columns(_predicted(answered.said, config), config.target)
-    content = {
-        "rows": list(rows),
-        "keys": keys,
-        "times": times,
-        "values": values,
-        "said": {name: list(map(_plain, column.tolist())) for name, column in told.items()},
-        "version": answered.version,
-        "as_of": answered.as_of,
-        "role": answered.role,
-        "request_id": answered.request_id,
-        "at": answered.at,
-    }
-    return orjson.dumps(content) + b"\n"
-
-
-def _predicted(said: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """As a partition's predictions have it: of two classes the probability of 1."""
-    return said[:, 1] if config.target.kind == "binary" else said
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return None if value != value else float(value)
-    return value
-
-
-def by_partition(journal: Journal, config: ModelConfig) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a journal by the partition that their time lies in. A last line that is cut off was never written."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    lines = journal.path.read_bytes().split(b"\n")
-    span: PartitionRef | None = None
-    for number, text in enumerate(lines):
-        if not text:
-            continue
-        try:
-            content = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            if number < len(lines) - 1:
-                log.error("%s: line %d cannot be read, and is lost", journal.path, number + 1)
-            continue
-        for row in _rows(content, config):
-            moment = row[config.time]
-            if span is None or not span.start <= moment < span.end:
-                span = partitions.containing(config, moment)
-            found[span.key].append(row)
-    return found
-
-
-def _rows(content: Mapping[str, Any], config: ModelConfig) -> Iterator[dict[str, Any]]:
-    common = {"model_version": content["version"], "role": content["role"], "request_id": content["request_id"]}
-    common |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
-    for at, row in enumerate(content["rows"]):
-        found = {name: column[at] for part in ("values", "said") for name, column in content[part].items()}
-        moment = datetime.fromisoformat(content["times"][at])
-        yield found | common | {config.key: content["keys"][at], config.time: moment, "request_row": row}
+            if path.parent.name in self.configs and not in_use(path):
+                yield path
 
 
 def put_together(folder: UPath, writer: str) -> None:

@@ -1,5 +1,7 @@
 """One version in memory, as it answers requests; taken only when it has answered rows of every sort."""
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,11 @@ from tasks.resources import Resources
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = 200
+log = logging.getLogger("serving")
+
+ROWS = 100
 """Real rows that a version is asked about before it is taken."""
-SINGLES = 3
+SINGLES = 1
 """Rows of each sort that are also asked about alone."""
 
 
@@ -55,6 +59,10 @@ class Served:
     @property
     def version(self) -> str:
         return self.pick.version
+
+    def takes(self, given: Given) -> bool:
+        """Whether rows that another version takes have everything that this one needs."""
+        return all(name in given.values for name in self.features.all)
 
     def answer(self, given: Given) -> np.ndarray:
         """What the model says, float64: a value a row for regression, a probability of each class else, as `mlflow models serve` has it."""
@@ -125,13 +133,16 @@ def _listed(values: "pd.Series") -> list[Any]:
 
 def example_rows(res: Resources, features: Features) -> "pd.DataFrame":
     """Rows of the newest valid partition that has all of a version's features, or made up where there is none."""
-    for key in reversed(res.lake.keys(Stage.VALID)[-3:]):
-        try:
-            found = next(res.lake.batches(Stage.VALID, key)).slice(0, ROWS).to_pandas()
-        except (MissingPartition, CorruptPartition, OSError):
-            continue
-        if len(found) and set(features.all) <= set(found.columns):
-            return found
+    try:
+        for key in reversed(res.lake.keys(Stage.VALID)[-3:]):
+            with suppress(MissingPartition, CorruptPartition):
+                found = next(res.lake.batches(Stage.VALID, key)).slice(0, ROWS).to_pandas()
+                if len(found) and set(features.all) <= set(found.columns):
+                    return found
+    except Exception as error:  # noqa: BLE001  (a lake that is away, by whatever name, is no reason to lose a champion)
+        log.warning(
+            "the lake does not answer (%s); versions are asked about rows that are made up", type(error).__name__
+        )
     return made_up(features)
 
 

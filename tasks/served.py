@@ -42,7 +42,7 @@ def schema_of(config: ModelConfig) -> "pa.Schema":
     kinds |= {"prediction": pa.string() if multiclass else pa.float64()}
     kinds |= dict.fromkeys((f"p_{name}" for name in config.target.classes), pa.float64())
     kinds |= {"model_version": pa.string(), "as_of": moment, "role": pa.string()}
-    kinds |= {"request_id": pa.string(), "request_row": pa.int32(), "served_at": moment}
+    kinds |= {"request_id": pa.string(), "client_id": pa.string(), "request_row": pa.int32(), "served_at": moment}
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
 
 

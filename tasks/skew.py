@@ -12,44 +12,59 @@ import numpy as np
 from tasks.contracts import PartitionRef, Promotion, Record, Stage
 from tasks.errors import MissingSource
 from tasks.resources import Resources
-from tasks.served import CANARY, CHAMPION, SHADOW, newest_rows
+from tasks.served import CANARY, CHAMPION, SHADOW, served_rows
 from tasks.source.extent import is_served
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROLES = {Stage.PREDICTIONS: (CHAMPION, CANARY), Stage.SHADOW: (SHADOW,)}
+ANSWER = ["request_id", "request_row"]
 
 
 def with_served(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> dict[str, Any]:
     """What a record of predictions says of the answers that serving gave; empty for partitions that were not served.
 
-    `rows` that were answered, `by_version` how many; of those by the version that scores them here, how many are the `same` and
-    how many `differ`.
+    `answers` that were given, `by_version` how many; of those by the version that scores here, about rows as they are here, how
+    many are the `same` and how many `differ`. A row that was asked about again with other values is another row.
     """
     if stage not in ROLES or not is_served(res.model, ref.key):
         return {}
     import pandas as pd
 
     try:
-        online = newest_rows(res.model, ref.key, ROLES[stage]).to_pandas()
+        online = _answers(stage, ref, res)
     except MissingSource:
         return {}
-    batch = pd.read_parquet(io.BytesIO(res.lake.path(stage, ref.key).read_bytes()))
-    own = online[online["model_version"] == by.version]
-    said = [name for name in ("prediction", *(f"p_{name}" for name in res.config.target.classes)) if name in batch]
-    both = own.merge(batch, on=res.config.key, suffixes=("", "_batch"))
+    key, said = res.config.key, ["prediction", *(f"p_{name}" for name in res.config.target.classes)]
+    batch = pd.read_parquet(io.BytesIO(res.lake.path(stage, ref.key).read_bytes()))[[key, *said]]
+    rows = res.lake.read(Stage.VALID, ref.key)
+    values = [name for name in res.config.features.all if name in rows and name in online]
+    here = rows[[key, *values]].merge(batch, on=key)
+    both = online[online["model_version"] == by.version].merge(here, on=key, suffixes=("", "_batch"))
+    both = both[_equal(both, values)]
     same = _equal(both, said)
     counts = online["model_version"].value_counts().sort_index().to_dict()
-    found = {"rows": len(online), "by_version": counts, "same": int(same.sum()), "differ": int((~same).sum())}
+    found = {"answers": len(online), "by_version": counts, "same": int(same.sum()), "differ": int((~same).sum())}
     return {"served": found}
 
 
+def _answers(stage: Stage, ref: PartitionRef, res: Resources) -> "pd.DataFrame":
+    """Every answer in the stage's roles, with the values that were asked about."""
+    asked = served_rows(res.model, ref.key).to_pandas()
+    if stage is not Stage.SHADOW:
+        return asked
+    shadow = served_rows(res.model, ref.key, ROLES[stage]).to_pandas()
+    values = [name for name in res.config.features.all if name in asked]
+    return shadow.drop(columns=values).merge(asked[[*ANSWER, *values]], on=ANSWER)
+
+
 def _equal(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
-    """Rows about which both say the same, bool `(rows,)`."""
+    """Rows in which some columns and their namesakes of batch are the same, nulls too; bool `(rows,)`."""
     found: np.ndarray = np.ones(len(both), dtype=bool)
     for name in names:
-        found &= (both[name] == both[f"{name}_batch"]).to_numpy(dtype=bool)
+        mine, theirs = both[name], both[f"{name}_batch"]
+        found &= ((mine == theirs) | (mine.isna() & theirs.isna())).to_numpy(dtype=bool)
     return found
 
 

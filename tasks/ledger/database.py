@@ -18,7 +18,10 @@ def open_database(url: str) -> sa.Engine:
     local = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
     if local:
         local.parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(address, connect_args={"timeout": 30} if local else {}, pool_pre_ping=not local)
+    patience = (
+        {"timeout": 30} if local else {"connect_timeout": 10} if address.get_backend_name() == "postgresql" else {}
+    )
+    engine = sa.create_engine(address, connect_args=patience, pool_pre_ping=not local)
     if standing_at(engine) != HEAD:
         with _exclusively(engine, local):
             migrate(engine)

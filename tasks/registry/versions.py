@@ -117,6 +117,10 @@ class Versions(Runs):
             )
         return model
 
+    def has_copy(self, number: str) -> bool:
+        """Whether a version's files are on this machine."""
+        return (self.cache / number).is_dir()
+
     def local_copy(self, number: str) -> Path:
         """The folder with a version's files; fetched whole or not at all."""
         folder = self.cache / number

@@ -88,7 +88,7 @@ def test_a_served_partition_is_what_the_batch_would_be(online):
     res = open_resources("tiny")
     served = {stage: res.lake.read(stage, STEADY) for stage in (Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)}
     assert res.lake.record(Stage.PREDICTIONS, STEADY).data["served"] == {
-        "rows": 150, "by_version": {res.champion().version: 150}, "same": 150, "differ": 0,
+        "answers": 150, "by_version": {res.champion().version: 150}, "same": 150, "differ": 0,
     }  # fmt: skip
     performance = res.lake.record(Stage.PERFORMANCE, STEADY).data
     say(online, source={"served_from": "2024-04-01"})
@@ -122,6 +122,23 @@ def test_an_answer_that_batch_does_not_give_is_told_to_people(online):
     assert f"serving said something else than batch about 3 rows of {STEADY}" in [need.told for need in needs(res)]
 
 
+def test_a_row_that_was_asked_about_again_with_other_values_is_no_skew(online):
+    """Of a key the last answer counts; the one before was about another row."""
+    ask_about(15)
+    with TestClient(make_app(make_service(load_settings()))) as client:
+        while client.get("/models/tiny").json()["champion"] is None:
+            time.sleep(0.05)
+        row = parcels(15).iloc[0].drop(["late", "arrived"]).to_dict()
+        row |= {"sent": row["sent"].isoformat(), "weight": 3.0}
+        plain = {name: None if value != value else value for name, value in row.items()}
+        assert client.post(PATH, json={"instances": [plain]}).status_code == 200
+    process(model="tiny", partition=STEADY)
+    res = open_resources("tiny")
+    told = res.lake.record(Stage.PREDICTIONS, STEADY).data["served"]
+    assert (told["answers"], told["same"], told["differ"]) == (151, 150, 0)
+    assert res.lake.read(Stage.RAW, STEADY).set_index("parcel")["weight"]["15-000"] == 3.0
+
+
 def test_rows_that_come_late_make_the_partition_again(online):
     ask_about(15, share=0.4)
     process(model="tiny", partition=STEADY)
@@ -149,7 +166,7 @@ def test_the_challengers_answers_to_requests_count_in_its_judgement(world):
     ask_about(23)
     process(model="tiny", partition="2024-03-24")
     told = open_resources("tiny").lake.record(Stage.SHADOW, "2024-03-24").data["served"]
-    assert told == {"rows": 150, "by_version": {challenger.version: 150}, "same": 150, "differ": 0}
+    assert told == {"answers": 150, "by_version": {challenger.version: 150}, "same": 150, "differ": 0}
     assess(model="tiny", partition="2024-03-24")
     last = open_resources("tiny").ledger.promotions()[-1]
     rules = {one["rule"]: one for one in last.evidence["verdicts"]}

@@ -52,13 +52,13 @@ class World:
             at[last] = value
         path.write_text(yaml.safe_dump(content))
 
-    def version(self, number: str, depth: int = 3, estimator: str = "xgboost", sign: int = 1) -> str:
+    def version(self, number: str, depth: int = 3, columns: dict[str, Any] | None = None) -> str:
         """Fit a version and keep it as the local copy that a registry would have fetched; returns its digest."""
         rows = pd.concat([parcels(day) for day in range(8)], ignore_index=True).dropna(subset=["late"])
-        rows = rows.assign(late=rows["late"] if sign > 0 else 1 - rows["late"])
-        params = {"n_estimators": 20, "max_depth": depth} if estimator == "xgboost" else {}
+        rows = rows.assign(**columns or {})
+        params = {"n_estimators": 20, "max_depth": depth}
         model = fit(
-            Recipe("x", estimator, params),
+            Recipe("x", "xgboost", params),
             rows,
             SimpleNamespace(config=self.config, settings=SimpleNamespace(threads=1)),
         )

@@ -1,5 +1,6 @@
 """A row is refused exactly where Great Expectations would put it into quarantine, and for what only a request can have wrong."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -100,6 +101,11 @@ GOOD = {"a": [1.0], "b": [1.5], "c": ["x"], "d": ["a"]}
         ({"at": [1.0]}, (0, "at", "is no time; write it like 2013-05-14T10:30:00-04:00")),
         ({"at": ["2024-03-01T10:00:00"]}, (0, "at", "has no time zone; write it like 2013-05-14T10:30:00-04:00")),
         ({"at": ["2024-03-03T10:00:00Z"]}, (0, "at", "lies more than a day in the future; it is 2024-03-01T00:00Z")),
+        ({"at": ["0999-01-01T00:00:00Z"]}, (0, "at", "lies before 1900")),
+        ({"at": ["0001-01-01T00:00:00+14:00"]}, (0, "at", "lies before 1900")),
+        ({"id": [False]}, (0, "id", "is no key: a text of at most 200 characters, or a whole number")),
+        ({"id": [[]]}, (0, "id", "is no key: a text of at most 200 characters, or a whole number")),
+        ({"d": ["a" * 1001]}, (0, "d", "is longer than 1000 characters")),
         ({"id": [1.5]}, (0, "id", "is no key: a text of at most 200 characters, or a whole number")),
         ({"id": ["x" * 201]}, (0, "id", "is no key: a text of at most 200 characters, or a whole number")),
     ],
@@ -143,7 +149,7 @@ def test_text_of_csv_is_read_by_the_columns_types():
     assert (found.values["a"].tolist(), found.values["b"].tolist(), found.values["d"]) == ([1.0], [1.0], [None])
     assert refused(made(), {"a": ["one"], "b": ["nan"], "c": ["x"], "d": [""]}, text=True) == [
         (0, "a", "is no number"),
-        (0, "b", "is no finite number"),
+        (0, "b", "is no number"),
     ]
 
 
@@ -156,6 +162,52 @@ def test_every_faulty_row_is_named_up_to_a_hundred():
 def test_what_needs_more_than_a_row_is_told_to_be_left_out():
     contract = contract_of(made(), made().features)
     assert contract.unchecked == ("expect_column_values_to_be_unique(d)", "expect_table_row_count_to_be_between")
+
+
+def test_a_refusal_shows_no_more_of_a_value_than_a_person_reads():
+    deep = []
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(Problem) as problem:
+        hold(made(), GOOD | {"a": [deep], "d": ["a" * 5000]})
+    told = json.loads(problem.value.response().body)["errors"]
+    assert [(one["field"], len(one["value"])) for one in told] == [("a", len("a list")), ("d", 203)]
+
+
+def test_thousands_of_unknown_columns_are_refused_without_being_remembered():
+    model = made()
+    contract = contract_of(model, model.features)
+    columns = GOOD | {f"x{at}": [1] for at in range(50_000)}
+    with pytest.raises(Problem) as problem:
+        contract.hold(Table(columns, 1), NOW)
+    assert len(problem.value.faults) <= 101
+    assert contract.layout.cache_info().currsize == 0
+
+
+def test_a_model_of_texts_alone_is_held_to_them():
+    plain = made(expectations=[], features={"categorical": ["c", "d"]})
+    assert hold(plain, {"c": ["x", None], "d": ["y", "z"]}).values == {"c": ["x", None], "d": ["y", "z"]}
+    assert refused(plain, {"c": [1], "d": ["y"]}) == [(0, "c", "is no text")]
+
+
+def test_checks_of_some_rows_only_are_left_to_process():
+    some = {"column": "a", "row_condition": "b > 1", "condition_parser": "pandas"}
+    check_some = {"type": "expect_column_values_to_not_be_null", "kwargs": some}
+    model = made(expectations=[check_some])
+    assert hold(model, GOOD | {"a": [None]}).rows == 1
+    assert contract_of(model, model.features).unchecked == ("expect_column_values_to_not_be_null(a)",)
+
+
+def test_lengths_may_have_to_be_beyond_a_bound():
+    strict = {
+        "type": "expect_column_value_lengths_to_be_between",
+        "kwargs": {"column": "d", "max_value": 3, "strict_max": True},
+    }
+    frame = pd.DataFrame({"id": ["1", "2"], "d": ["ab", "abc"]})
+    assert set(check(frame, [Expectation.model_validate(strict)], "id").bad) == {1}
+    model = made(expectations=[strict])
+    twice = {name: values * 2 for name, values in GOOD.items()} | {"d": ["ab", "abc"]}
+    assert refused(model, twice) == [(1, "d", "must have 0 to 2 characters")]
 
 
 def test_a_day_ahead_is_allowed_since_clocks_differ():

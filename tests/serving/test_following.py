@@ -47,7 +47,7 @@ def test_a_version_that_cannot_be_loaded_or_asked_is_not_taken(world, client, fa
     else:
         monkeypatch.setattr(versions, "unsound", lambda *_: "2 predictions are no numbers")
     world.row("promote", "2", digest)
-    until(lambda: client.get("/ready").json()["status"] == "degraded")
+    until(lambda: any("being fetched" not in one for one in client.get("/ready").json()["problems"]), 60)
     (problem,) = client.get("/ready").json()["problems"]
     assert problem.startswith("tiny: version 2 was not taken, version 1 goes on: ")
     assert client.get("/ready").status_code == 200
@@ -67,6 +67,18 @@ def test_a_start_without_ledger_and_registry_goes_on_with_what_was_served_last(w
     assert {name: before[name] for name in same} == {name: after[name] for name in same}
     assert ready.status_code == 200
     assert "the ledger does not answer (OperationalError); what was champion goes on" in ready.json()["problems"]
+
+
+def test_a_ledger_that_has_gone_is_told_and_what_was_served_goes_on(world, monkeypatch):
+    """As where a file was moved away, or the address is another's: an empty ledger is no reason to serve nothing."""
+    with served(world):
+        pass
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{world.folder}/another.db")
+    with served(world) as client:
+        until(lambda: client.get("/ready").json()["models"]["tiny"] == "1")
+        (problem,) = client.get("/ready").json()["problems"]
+        assert "the ledger has no row of it, but version 1 was served last" in problem
+        assert version(client) == "1"
 
 
 def test_a_first_start_without_a_ledger_is_not_ready(world, monkeypatch):
@@ -104,8 +116,30 @@ def test_the_pipeline_answers_where_the_plan_does_not_know_it(world, monkeypatch
         assert client.post(PATH, json={"instances": rows_of(9, 20)}).json()["predictions"] == compiled
 
 
+def test_a_changed_or_new_folder_is_read_and_a_broken_one_changes_nothing(world, client):
+    def heavy() -> int:
+        return client.post(PATH, json={"instances": [rows_of(9, 1)[0] | {"weight": 70}]}).status_code
+
+    path = world.folder / "configs" / "tiny" / "model.yaml"
+    text = path.read_text()
+    assert heavy() == 422
+    path.write_text(text.replace("max_value: 50", "max_value: 80"))
+    until(lambda: heavy() == 200)
+    path.write_text("name: tiny\nfeatured: {}\n")
+    until(lambda: client.get("/ready").json()["status"] == "degraded")
+    assert "tiny: its folder cannot be read" in client.get("/ready").json()["problems"][0]
+    assert heavy() == 200
+    shutil.copytree(path.parent, world.folder / "configs" / "second")
+    second = world.folder / "configs" / "second" / "model.yaml"
+    second.write_text(text.replace("name: tiny", "name: second"))
+    until(lambda: "second" in client.get("/ready").json()["models"])
+    shutil.rmtree(second.parent)
+    until(lambda: "second" not in client.get("/ready").json()["models"])
+
+
 def test_what_is_noted_is_the_version_and_its_digest(world, client):
     note = world.folder / ".evergreen" / "serving" / "champions" / "tiny.json"
+    until(note.is_file)
     held = json.loads(note.read_text())
     assert (held["version"], held["digest"]) == ("1", world.ledger.digest("1"))
     assert note.stat().st_size < 1000

@@ -70,11 +70,11 @@ def answers(server: Server) -> bool:
 
 def rows_on_disk(world: World, server: Server) -> int:
     """Rows that the stopped server's journals and segments hold, of one day."""
-    from serving.sink import by_partition
+    from serving.journal import by_partition
 
     folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
-    journals = [type("J", (), {"path": path}) for path in folder.glob("*.jsonl")]
-    return sum(len(rows) for journal in journals for rows in by_partition(journal, world.config).values())
+    journals = folder.glob("*.jsonl")
+    return sum(len(rows) for path in journals for rows in by_partition(path, world.config).values())
 
 
 def test_mlflows_own_client_is_answered(world):
@@ -140,19 +140,23 @@ def test_twenty_promotions_and_rollbacks_under_load_drop_and_mix_nothing(world):
 
 def test_a_killed_server_loses_less_than_a_second_and_the_next_goes_on(world):
     with running(world) as server:
-        for at in range(40):
-            assert server.post([rows_of(9, 1)[0] | {"parcel": f"p{at}"}]).status_code == 200
-        time.sleep(1)
+        answered = {}
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            assert server.post([rows_of(9, 1)[0] | {"parcel": f"p{len(answered)}"}]).status_code == 200
+            answered[f"p{len(answered)}"] = time.monotonic()
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
-    assert rows_on_disk(world, server) == 40
+        killed = time.monotonic()
+    kept = {key for key, at in answered.items() if killed - at > 1}
+    assert len(kept) > 10
     with running(world) as server:
         assert server.post(rows_of(9, 1)).status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) in (0, -signal.SIGTERM)
     rows = served_rows(load_model("tiny"), "2024-03-10").to_pandas()
-    assert {f"p{at}" for at in range(40)} <= set(rows["parcel"])
-    assert len(rows) == 41
+    assert kept <= set(rows["parcel"])
+    assert not rows["request_id"].duplicated().any()
 
 
 def test_a_sigterm_lets_requests_end_and_writes_everything(world):

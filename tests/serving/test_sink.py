@@ -12,8 +12,9 @@ from configs.load import load_model
 from configs.settings import ROOT, load_settings
 from serving import sink as sinks
 from serving.contract import Given
+from serving.journal import Answered, Journal, by_partition, line
 from serving.problems import Problem
-from serving.sink import Answered, Journal, Sink, by_partition, line
+from serving.sink import Sink
 from tasks.errors import MissingSource
 from tasks.lake import open_root
 from tasks.served import CANARY, CHAMPION, SHADOW, newest_rows, segments, served_folder, served_partitions, served_rows
@@ -46,7 +47,8 @@ def made(world, **more) -> Sink:
 def wrote(sink: Sink, *some: Answered) -> None:
     for one in some:
         sink.put(one)
-    sink._once(last=True)
+    sink._write_once(last=True)
+    sink._send_once()
 
 
 def test_what_clients_were_answered_is_in_the_partition_of_its_time(world):
@@ -60,7 +62,8 @@ def test_what_clients_were_answered_is_in_the_partition_of_its_time(world):
     assert rows["weight"].tolist() == [row["weight"] for row in rows_of(9, 3)]
     assert set(rows["model_version"]) == {"1"}
     assert rows["request_row"].tolist() == [0, 1, 2]
-    assert set(rows["request_id"]) == {"one"}
+    assert set(rows["client_id"]) == {"one"}
+    assert set(rows["request_id"]) == {first["request_id"]}
     assert list((world.folder / ".evergreen" / "serving" / "journals" / "tiny").iterdir()) == []
 
 
@@ -70,6 +73,14 @@ def test_a_row_without_key_or_time_gets_the_requests(world):
     rows = newest_rows(load_model("tiny"), "2024-03-10").to_pandas()
     assert rows["parcel"].tolist() == ["r1-0", "k"]
     assert (rows["sent"] == AT).all()
+
+
+def test_requests_that_a_client_calls_the_same_are_not_one(world):
+    with served(world) as client:
+        for at in range(5):
+            row = rows_of(9, 1)[0] | {"parcel": f"p{at}"}
+            client.post(PATH, json={"instances": [row]}, headers={"X-Request-ID": "trace"})
+    assert sorted(newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"]) == [f"p{at}" for at in range(5)]
 
 
 def test_a_row_that_was_asked_about_twice_is_one_row_with_the_last_answer(world):
@@ -135,10 +146,10 @@ def test_a_full_disk_loses_nothing_and_ends_answers_when_memory_is_full(world, m
 
     monkeypatch.setattr(os, "write", full)
     sink.put(answered(["a", "b"]))
-    sink._once()
+    sink._write_once()
     assert "No space left" in sink.problem
     sink.put(answered(["c", "d", "e"], request="r2"))
-    sink._once()
+    sink._write_once()
     with pytest.raises(Problem, match=r"5 answers wait to be written .*No space left") as refused:
         sink.room(1)
     assert refused.value.status == 503
@@ -157,12 +168,55 @@ def test_a_lake_that_is_away_keeps_the_journals(world, monkeypatch):
 
     monkeypatch.setattr(sinks, "write_segment", away)
     wrote(sink, answered(["a"]))
-    assert sink.problem == "OSError: lake is away"
+    assert sink.problem == "OSError"
     assert sink.rows == 0  # it is on this machine's disk
     monkeypatch.undo()
-    sink._once(last=True)
+    sink._send_once()
     assert sink.problem == ""
     assert len(segments(world.folder / "lake" / "tiny" / "served" / "2024-03-10")) == 1
+
+
+def test_a_slow_lake_does_not_keep_rows_in_memory(world, monkeypatch):
+    """The journal is written by a thread of its own, so that the lake's slowness is no reason to lose anything."""
+    slow, real = threading.Event(), sinks.write_segment
+
+    def waiting(*given):
+        slow.wait(30)
+        real(*given)
+
+    monkeypatch.setattr(sinks, "write_segment", waiting)
+    monkeypatch.setattr("serving.journal.AGE", 0.0)
+    sink = made(world)
+    sink.start()
+    for at in range(5):
+        sink.put(answered([f"k{at}"], request=f"r{at}"))
+        until(lambda: sink.rows == 0)
+    slow.set()
+    sink.stop()
+    assert len(newest_rows(load_model("tiny"), "2024-03-10")) == 5
+
+
+def test_a_journal_that_cannot_be_read_holds_up_no_other(world):
+    folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
+    journal = Journal(folder / "0-odd.jsonl", "tiny")
+    odd = answered(["k"], request="odd")
+    odd.given.values["weight"] = ["no", "number"]  # as where a column has become another type since
+    journal.write(line(odd, world.config))
+    journal.close()
+    sink = made(world)
+    sink.start()
+    sink.put(answered(["m"]))
+    sink.stop()
+    assert newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"].tolist() == ["m"]
+    assert [path.name for path in folder.iterdir()] == ["0-odd.unreadable"]
+    assert sink.problem == ""
+
+
+def test_an_answer_that_cannot_be_written_takes_no_other_with_it(world):
+    sink = made(world)
+    wrote(sink, answered(["\ud800"], request="odd"), answered(["m"]))
+    assert (sink.rows, sink.problem) == (0, "")
+    assert newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"].tolist() == ["m"]
 
 
 def test_many_small_segments_are_put_together(world, monkeypatch):
@@ -187,7 +241,7 @@ def test_journals_hold_rows_of_many_partitions(world):
     journal = Journal(world.folder / "j.jsonl", "tiny")
     times = [AT, AT + timedelta(days=1), AT - timedelta(days=1), AT]
     journal.write(line(answered(list("abcd"), times=times), world.config))
-    found = by_partition(journal, world.config)
+    found = by_partition(journal.path, world.config)
     assert {key: [row["parcel"] for row in rows] for key, rows in found.items()} == {
         "2024-03-10": ["a", "d"],
         "2024-03-11": ["b"],
@@ -202,7 +256,7 @@ def test_rows_are_on_disk_within_a_second(world):
         folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
         until(lambda: client.service.sink.rows == 0)
         (journal,) = folder.iterdir()
-        assert len(by_partition(type("J", (), {"path": journal}), world.config)["2024-03-10"]) == 3
+        assert len(by_partition(journal, world.config)["2024-03-10"]) == 3
 
 
 def test_many_threads_lose_no_count(world):
@@ -216,7 +270,7 @@ def test_many_threads_lose_no_count(world):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        sink._once()
+        sink._write_once()
     wrote(sink)
     assert sink.rows == 0
     assert len(served_rows(load_model("tiny"), "2024-03-10")) == 800

@@ -115,10 +115,44 @@ def test_a_broken_budget_ends_the_share_and_refuses_the_version(world, monkeypat
         until(lambda: client.service.follower.reigns["tiny"].challenger is None)
     last = world.ledger.promotions()[-1]
     assert (last.version, last.to_stage, last.by) == ("2", "refused", SERVING)
-    assert last.evidence["requests"] >= 20
+    assert last.evidence["requests"] >= (20 if fault == "errors" else 3)  # what is slow beyond hope ends sooner
     told = "rows failed, more than max_error_share" if fault == "errors" else "99th percentile"
     assert told in last.reason
     assert world.ledger.champion().version == "1"
+
+
+def test_rows_that_lack_what_the_challenger_needs_are_the_champions_and_no_failure(world):
+    """A challenger that has learned a new column must wait until clients send it."""
+    world.say(features={"numeric": ["weight", "distance", "height"], "categorical": ["city"], "retired": ["distance"]})
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": {"share": 0.5, "min_requests": 5}})
+    world.row("stage", "2", world.version("2", depth=1, columns={"height": 1.0}))
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        for _ in range(10):
+            found = client.post(PATH, json={"instances": rows_of(9, 20)}).json()
+            assert (found["version"], "versions" in found) == ("1", False)
+        assert client.service.follower.reigns["tiny"].trial.requests == 0
+        with_it = [row | {"height": 1.0} for row in rows_of(9, 20)]
+        assert set(client.post(PATH, json={"instances": with_it}).json()["versions"]) == {"1", "2"}
+    assert world.ledger.challenger().version == "2"
+
+
+def test_an_answer_that_is_the_challengers_alone_names_it(world):
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": {"share": 0.5}})
+    stage(world)
+    keys = [f"k{at}" for at in range(20)]
+    mine = next(key for key, one in zip(keys, chosen("tiny", keys, 0.5), strict=True) if one)
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        answer = client.post(PATH, json={"instances": [rows_of(9, 1)[0] | {"parcel": mine}]})
+    assert answer.json()["version"] == answer.headers["x-model-version"] == "2"
+
+
+def test_with_an_approval_alone_the_challenger_answers_in_the_shadow_too(world):
+    world.say(promotion={"approval": True})
+    stage(world)
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].challenger is not None)
 
 
 def test_a_trial_within_its_budgets_goes_on():

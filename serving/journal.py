@@ -1,0 +1,167 @@
+"""A file of answered rows on this machine's disk: what a request leaves behind before it is part of the lake."""
+
+import fcntl
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from configs.schema import ModelConfig
+from serving.contract import Given
+from tasks import partitions
+from tasks.contracts import PartitionRef
+from tasks.served import SHADOW
+from tasks.targets import prediction_columns
+
+log = logging.getLogger("serving")
+
+AGE, SIZE = 60.0, 8 << 20
+"""Seconds and bytes after which a journal is made into segments."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The rows of one request that one version has answered, in one role."""
+
+    model: str
+    given: Given
+    said: np.ndarray
+    version: str
+    as_of: datetime
+    role: str
+    request_id: str
+    """Made here: a client's own may come twice."""
+    at: datetime
+    client_id: str = ""
+    """What the client called the request."""
+    places: np.ndarray | None = None
+    """Which rows of `given` these are, where a request was answered by two versions; None for all."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.said)
+
+
+@dataclass
+class Journal:
+    """A file of JSON lines that this process holds locked; each line is some rows of one request."""
+
+    path: Path
+    model: str
+    opened: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.size = os.fstat(self.file).st_size
+
+    def write(self, content: bytes) -> None:
+        """Append and make it last; what a full disk took in part is cut off again.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(self.file, view) :]
+            os.fsync(self.file)
+        except OSError:
+            os.ftruncate(self.file, self.size)
+            raise
+        self.size += len(content)
+
+    @property
+    def due(self) -> bool:
+        return self.size > 0 and (time.monotonic() - self.opened > AGE or self.size > SIZE)
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+def line(answered: Answered, config: ModelConfig) -> bytes:
+    """Some rows of one request as JSON, column by column."""
+    given, places = answered.given, answered.places
+    rows = range(given.rows) if places is None else places.tolist()
+    keys = [given.keys[at] or f"{answered.request_id}-{at}" for at in rows]
+    times = [given.times[at] or answered.at for at in rows]
+    values: dict[str, Any] = {}
+    if answered.role != SHADOW:  # the row itself stands beside it already
+        values = {name: [_plain(column[at]) for at in rows] for name, column in given.values.items()}
+    told = prediction_columns(_predicted(answered.said, config), config.target)
+    content = {
+        "rows": list(rows),
+        "keys": keys,
+        "times": times,
+        "values": values,
+        "said": {name: list(map(_plain, column.tolist())) for name, column in told.items()},
+        "version": answered.version,
+        "as_of": answered.as_of,
+        "role": answered.role,
+        "request_id": answered.request_id,
+        "client_id": answered.client_id or None,
+        "at": answered.at,
+    }
+    return orjson.dumps(content) + b"\n"
+
+
+def _predicted(said: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """As a partition's predictions have it: of two classes the probability of 1."""
+    return said[:, 1] if config.target.kind == "binary" else said
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return None if value != value else float(value)
+    return value
+
+
+def in_use(path: Path) -> bool:
+    """Whether a living process holds a journal."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:  # it is, or it has gone just now
+        return True
+
+
+def by_partition(path: Path, config: ModelConfig) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a journal by the partition that their time lies in. A last line that is cut off was never written."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    lines = path.read_bytes().split(b"\n")
+    span: PartitionRef | None = None
+    for number, text in enumerate(lines):
+        if not text:
+            continue
+        try:
+            content = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            if number < len(lines) - 1:
+                log.error("%s: line %d cannot be read, and is lost", path, number + 1)
+            continue
+        for row in _rows(content, config):
+            moment = row[config.time]
+            if span is None or not span.start <= moment < span.end:
+                span = partitions.containing(config, moment)
+            found[span.key].append(row)
+    return found
+
+
+def _rows(content: Mapping[str, Any], config: ModelConfig) -> Iterator[dict[str, Any]]:
+    common = {"model_version": content["version"], "role": content["role"], "request_id": content["request_id"]}
+    common["client_id"] = content["client_id"]
+    common |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
+    for at, row in enumerate(content["rows"]):
+        found = {name: column[at] for part in ("values", "said") for name, column in content[part].items()}
+        moment = datetime.fromisoformat(content["times"][at])
+        yield found | common | {config.key: content["keys"][at], config.time: moment, "request_row": row}
