@@ -41,6 +41,9 @@ def document(follower: Follower) -> dict[str, Any]:
         paths[f"/models/{name}/invocations"] = {
             "post": _invocations(name, config.description, contract, class_names(config))
         }
+    for path, methods in paths.items():
+        for operation in methods.values():
+            operation["tags"] = [path.split("/")[2] if path.startswith("/models/") else "server"]
     return {
         "openapi": "3.1.0",
         "info": {

@@ -594,10 +594,10 @@ def test_an_mlflow_that_stops_between_row_and_alias_is_caught_up_with_by_the_nex
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     follow = delivery._follow
 
-    def stopping(res):
+    def stopping(rows, res):
         if any(row.action == "promote" for row in res.ledger.undelivered()):
             stop(server)
-        follow(res)
+        follow(rows, res)
 
     monkeypatch.setattr(delivery, "_follow", stopping)
     try:
