@@ -13,8 +13,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from benchmarks.harness import Row
 from benchmarks.site import LAST, Site, site
@@ -134,28 +135,30 @@ def served(made: Site, command: list[str], probe: str) -> Iterator[int]:
     """A server in the copy, on a port of its own; stopped afterwards."""
     port = free_port()
     environment = os.environ | made.environment | {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, str(port)], cwd=made.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        wait(f"http://127.0.0.1:{port}{probe}", process)
-        yield port
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*command, str(port)], cwd=made.folder, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            wait(f"http://127.0.0.1:{port}{probe}", process, said)
+            yield port
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 15)
+            process.wait()
 
 
-def wait(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait(url: str, process: subprocess.Popen, said: IO[bytes], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 if answer.status == 200:
                     return
-        except OSError:
+        except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise
+                said.seek(0)
+                raise RuntimeError(f"no answer from {url}: {said.read()[-2000:].decode()}") from error
         time.sleep(0.2)
 
 

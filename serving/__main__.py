@@ -5,8 +5,10 @@
 Addresses and limits are settings (`EVERGREEN_SERVING_PORT`, ...); a token comes from EVERGREEN_SERVING_TOKEN alone.
 """
 
+import asyncio
 import logging
 import os
+import resource
 import sys
 
 import uvicorn
@@ -23,6 +25,8 @@ from tasks.lake import open_root
 TOKEN = "EVERGREEN_SERVING_TOKEN"  # noqa: S105  (a name, not a secret)
 CONNECTIONS = 2_000
 """Connections and requests at a time; more are answered 503 at once."""
+LARGE = 2
+"""Large requests at a time; others of them wait."""
 DRAIN = 10
 """Seconds that requests in flight have after a SIGTERM."""
 REGISTRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -36,11 +40,20 @@ def make_service(settings: Settings, token: str = "") -> Service:
     follower = Follower(home / "champions", settings.database)
     sink = Sink(home / "journals", open_root(settings.lake, ROOT), follower.configs, settings.serving_unwritten)
     limits = Limits(settings.serving_mb, settings.serving_rows, settings.serving_seconds)
-    return Service(follower, sink, Shadow(sink), Bodies(limits), token)
+    return Service(follower, sink, Shadow(sink), Bodies(limits), asyncio.Semaphore(LARGE), token)
+
+
+def allow_connections() -> None:
+    """Let this process have as many files open as it may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main() -> int:
     silence_vendors()
+    allow_connections()
     os.environ.update(REGISTRY)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by what is loaded later
     threadpool_limits(1)

@@ -50,6 +50,8 @@ class Service:
     sink: Sink
     shadow: Shadow
     bodies: Bodies
+    large: asyncio.Semaphore
+    """How many large requests are worked on at a time."""
     token: str = ""
 
     def config(self, model: str) -> ModelConfig:
@@ -231,7 +233,8 @@ async def _invoke(body: bytes, request: Request, reign: Reign, call: Call, servi
     """Answer on the spot what takes no time, and the rest in a thread: nobody waits for another's challenger or thousand rows."""
     kind, limits = request.headers.get("content-type", ""), service.bodies.limits
     if len(body) > INLINE_BYTES:
-        return await asyncio.to_thread(lambda: _answered(read_table(body, kind, limits.rows), reign, call, service))
+        async with service.large:  # what is read of a body is many times its size
+            return await asyncio.to_thread(lambda: _answered(read_table(body, kind, limits.rows), reign, call, service))
     table = read_table(body, kind, limits.rows)
     if table.rows > INLINE_ROWS or reign.trial or not (reign.champion and reign.champion.plan):
         return await asyncio.to_thread(_answered, table, reign, call, service)

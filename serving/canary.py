@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
+import sqlalchemy as sa
 
 from configs.gate import Canary
 from serving.versions import Served
@@ -62,34 +63,30 @@ class Trial:
         return sum(ms > HOPELESS * self.rule.p99_ms for _, _, ms in self._seen)
 
     def _judged(self) -> str:
-        share, slow = self.failed / max(self.rows, 1), self.p99_ms
-        if share > self.rule.max_error_share:
-            return f"{self.failed} of {self.rows} rows failed, more than max_error_share = {self.rule.max_error_share:g} allows"
+        rows, failed, slow = self._counts()
+        if failed / max(rows, 1) > self.rule.max_error_share:
+            return f"{failed} of {rows} rows failed, more than max_error_share = {self.rule.max_error_share:g} allows"
         if slow > self.rule.p99_ms:
             return f"the 99th percentile of its latency is {slow:.1f} ms, above p99_ms = {self.rule.p99_ms:g}"
         return ""
 
-    @property
-    def rows(self) -> int:
-        """Of the newest requests."""
-        return sum(rows for rows, _, _ in self._seen)
-
-    @property
-    def failed(self) -> int:
-        return sum(failed for _, failed, _ in self._seen)
-
-    @property
-    def p99_ms(self) -> float:
-        return float(np.percentile([ms for _, _, ms in self._seen], 99)) if self._seen else 0.0
+    def _counts(self) -> tuple[int, int, float]:
+        """Of the newest requests: rows, rows that failed, and the 99th percentile of milliseconds. The lock is held."""
+        if not self._seen:
+            return 0, 0, 0.0
+        rows, failed, taken = zip(*self._seen, strict=True)
+        return sum(rows), sum(failed), float(np.percentile(taken, 99))
 
     def evidence(self) -> dict[str, object]:
         """What the ledger keeps of it."""
+        with self._lock:
+            rows, failed, slow = self._counts()
         return {
             "canary": self.rule.model_dump(),
             "requests": self.requests,
-            "rows": self.rows,
-            "failed": self.failed,
-            "p99_ms": round(self.p99_ms, 3),
+            "rows": rows,
+            "failed": failed,
+            "p99_ms": round(slow, 3),
             "digest": self.served.pick.digest,
         }
 
@@ -102,15 +99,16 @@ def begin(trial: Trial, staged: Promotion, res: Resources) -> None:
         _append("canary", reason, trial, staged, res)
 
 
-def refuse(trial: Trial, res: Resources) -> None:
-    """Refuse a challenger whose budget has broken, if it still is one."""
+def refuse(trial: Trial, res: Resources) -> bool:
+    """Refuse a challenger whose budget has broken, if it still is one. False where the ledger does not take it: try again."""
     staged = res.ledger.challenger()
-    if staged and staged.version == trial.served.version:
-        log.error("%s: challenger %s is refused: %s", staged.model, staged.version, trial.broken)
-        _append("refuse", f"its share of requests broke a budget: {trial.broken}", trial, staged, res)
+    if staged is None or staged.version != trial.served.version:
+        return True
+    log.error("%s: challenger %s is refused: %s", staged.model, staged.version, trial.broken)
+    return _append("refuse", f"its share of requests broke a budget: {trial.broken}", trial, staged, res)
 
 
-def _append(action: Literal["canary", "refuse"], reason: str, trial: Trial, staged: Promotion, res: Resources) -> None:
+def _append(action: Literal["canary", "refuse"], reason: str, trial: Trial, staged: Promotion, res: Resources) -> bool:
     champion = res.ledger.champion()
     row = replace(
         staged,
@@ -123,5 +121,10 @@ def _append(action: Literal["canary", "refuse"], reason: str, trial: Trial, stag
         flow_run="",
         assurance="automation",
     )
-    with suppress(StaleDecision):  # it is no challenger any more
-        res.ledger.append(row)
+    try:
+        with suppress(StaleDecision):  # it is no challenger any more
+            res.ledger.append(row)
+        return True
+    except sa.exc.SQLAlchemyError as error:  # as for a user who may only read: the share ends all the same
+        log.error("the ledger does not take `%s` of version %s: %s", action, staged.version, type(error).__name__)
+        return False

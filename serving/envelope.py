@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -41,7 +42,7 @@ def read_table(body: bytes, content_type: str, most: int) -> Table:
     if kind == JSON:
         found = _from_json(_parsed(body))
     elif kind == CSV:
-        found = _from_csv(body)
+        found = _from_csv(body, most)
     else:
         raise _unsupported(content_type, f"send {JSON} or {CSV}")
     if found.rows > most:
@@ -159,10 +160,11 @@ def _uneven(rows: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
             yield Fault(at, name, None, "is missing here and is there in other rows; write null where it is not known")
 
 
-def _from_csv(body: bytes) -> Table:
+def _from_csv(body: bytes, most: int) -> Table:
+    """No more lines are read than tell that there are too many rows."""
     try:
         text = body.decode("utf-8-sig")
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, *rows = islice(csv.reader(io.StringIO(text, newline=""), strict=True), most + 2)
     except UnicodeDecodeError as error:
         raise unreadable(f"it is no UTF-8: {error.reason} at byte {error.start}") from None
     except csv.Error as error:

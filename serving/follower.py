@@ -7,12 +7,14 @@ registry goes on with it.
 
 import importlib
 import logging
+import re
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,6 +35,7 @@ log = logging.getLogger("serving")
 
 PAUSE = 0.5
 """Seconds between two looks at the ledger."""
+CREDENTIALS = re.compile(r"//[^/@\s]+@")
 KEPT = 3
 """Versions of a model that stay in memory: champion, challenger, and the one before."""
 AGAIN = 10.0
@@ -74,6 +77,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._kept: dict[str, dict[tuple[str, str], Served]] = {}
         self._stamps: dict[str, object] = {}
+        self._unread_again: dict[str, float] = {}
         self._changed: set[str] = set()
         self.read_folders()
 
@@ -111,27 +115,27 @@ class Follower:
         self.read_folders()
         try:
             newest = newest_rows(self.database)
+            if self.silence:
+                log.warning("the ledger answers again")
+            self.silence, self.answered = "", time.monotonic()
             for name, res in list(self.resources.items()):
                 self._look_at(name, res, newest.get(name, 0))
         except sa.exc.SQLAlchemyError as error:
             self._silent(error)
-            return
-        if self.silence:
-            log.warning("the ledger answers again")
-        self.silence, self.answered = "", time.monotonic()
 
     def _look_at(self, name: str, res: Resources, newest: int) -> None:
-        self._stop_broken(name, res)
-        if self._is_due(name) or self._seen.get(name) != newest:
+        try:
+            self._stop_broken(name, res)
+            if not self._is_due(name) and self._seen.get(name) == newest:
+                return
             self._again.pop(name, None)
-            try:
-                self._follow(name, res, newest)
-            except sa.exc.SQLAlchemyError:
-                raise
-            except Exception as error:  # noqa: BLE001  (whatever it is, the other models are followed)
-                log.error("%s cannot be followed: %s; it is tried again", name, type(error).__name__)
-                self._again[name] = time.monotonic() + AGAIN
-            self._seen[name] = newest
+            self._follow(name, res, newest)
+        except sa.exc.SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other models are followed)
+            log.error("%s cannot be followed: %s; it is tried again", name, type(error).__name__)
+            self._again[name] = time.monotonic() + AGAIN
+        self._seen[name] = newest
 
     def _is_due(self, name: str) -> bool:
         return self._again.get(name, float("inf")) <= time.monotonic()
@@ -155,27 +159,39 @@ class Follower:
         names = model_names()
         for name in names:
             stamp = _stamp(configs_folder() / name / "model.yaml")
-            if stamp == self._stamps.get(name):
+            if stamp == self._stamps.get(name) and not self._unread_is_due(name):
                 continue
             self._stamps[name] = stamp
             self.reigns.setdefault(name, Reign())
             try:
                 res = open_resources(name)
-            except ConfigError as error:
-                log.error("the folder of %s cannot be read: %s", name, error)
-                self.unread[name] = f"its folder cannot be read: {error}"
+            except Exception as error:  # noqa: BLE001  (whatever a file is, the other models are served)
+                told = str(error) if isinstance(error, ConfigError) else type(error).__name__
+                if name not in self.unread:
+                    log.error("the folder of %s cannot be read: %s", name, told)
+                self.unread[name] = f"its folder cannot be read: {told}"
+                self._unread_again[name] = time.monotonic() + AGAIN
                 self.reigns[name] = replace(self.reigns[name], settled=True)
                 continue
             self.unread.pop(name, None)
             self.resources[name], self.configs[name] = res, res.config
             self.reigns[name] = replace(self.reigns[name], challenger=None, trial=None)
             self._changed.add(name)
-            self._kept.pop(name, None)
-            self._seen.pop(name, None)
+            self._forget(name, self._kept, self._seen, self._unread_again)
         for gone in self.reigns.keys() - set(names):
-            self.reigns.pop(gone)
-            self.resources.pop(gone, None)
-            self._stamps.pop(gone, None)
+            self._forget(
+                gone, self.reigns, self.resources, self.unread, self._stamps, self._seen, self._again, self._kept
+            )
+            self._changed.discard(gone)
+
+    @staticmethod
+    def _forget(name: str, *known: dict[str, Any]) -> None:
+        for one in known:
+            one.pop(name, None)
+
+    def _unread_is_due(self, name: str) -> bool:
+        """Whether to try a folder again that could not be read: another file of it may be there by now."""
+        return self._unread_again.get(name, float("inf")) <= time.monotonic()
 
     # One model
 
@@ -197,7 +213,8 @@ class Follower:
             )
         else:
             served = None
-        self._changed.discard(name)
+        if not problem:
+            self._changed.discard(name)
         self.reigns[name] = replace(before, champion=served, problem=problem, settled=True)
         if served is not before.champion:
             self._tell(name, served)
@@ -233,7 +250,7 @@ class Follower:
 
     def _failed(self, name: str, wanted: Pick, error: Exception) -> str:
         """Why a version was not taken, without what others than we say of it; what may work later is tried again."""
-        told = str(error) if isinstance(error, EvergreenError) else type(error).__name__
+        told = CREDENTIALS.sub("//", str(error)) if isinstance(error, EvergreenError) else type(error).__name__
         if not isinstance(error, NotSound | ForgedVersion):
             self._again[name] = time.monotonic() + (PAUSE if isinstance(error, BeingFetched) else AGAIN)
         if not isinstance(error, BeingFetched):
@@ -263,8 +280,7 @@ class Follower:
     def _stop_broken(self, name: str, res: Resources) -> None:
         """Refuse a challenger whose budget has broken. It is given no rows since then."""
         trial = self.reigns[name].trial
-        if trial and trial.broken:
-            refuse(trial, res)
+        if trial and trial.broken and refuse(trial, res):
             self.reigns[name] = replace(self.reigns[name], trial=None)
 
     def _fetch_ahead(self, res: Resources) -> None:

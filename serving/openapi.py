@@ -19,7 +19,6 @@ PROBLEMS = {
     "422": "Rows that the model does not take; `errors` names row, field and value",
     "503": "No version answers, or answers cannot be recorded",
 }
-EXAMPLES = {"text": "a category", "key": "an-id-of-yours", "time": "2013-05-14T10:30:00-04:00"}
 
 
 def document(follower: Follower) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def _invocations(name: str, description: str, contract: Contract, classes: list[
         "additionalProperties": False,
     }
     rows = {"type": "array", "items": row, "minItems": 1}
-    example = {own.name: example_of(own) for own in fields if own.required or own.kind in ("key", "time")}
+    example = {own.name: example_of(own) for own in fields if own.required}  # without a key, so that it is nobody's row
     split = {"columns": list(example), "data": [list(example.values())]}
     forms = {
         "dataframe_split": {
@@ -185,9 +184,8 @@ def example_of(own: Field) -> Any:
         return own.schema["enum"][0]
     if own.kind != "number":
         least = own.schema.get("minLength", 0)
-        text = EXAMPLES[own.kind]
-        longest = own.schema.get("maxLength", len(text))
-        return text[:longest].ljust(least, "x") if own.kind == "text" else text
+        text = "a category"
+        return text[: own.schema.get("maxLength", len(text))].ljust(least, "x")
     low, high = own.schema.get("minimum"), own.schema.get("maximum")
     known = [bound for bound in (low, high) if bound is not None]
     value = sum(known) / len(known) if known else 1.5

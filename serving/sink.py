@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from upath import UPath
@@ -25,12 +26,17 @@ from serving.journal import SIZE, Answered, Journal, by_partition, in_use, line
 from serving.problems import unavailable
 from tasks.served import FOLDER, segment_table, segments, write_segment
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 log = logging.getLogger("serving")
 
 PAUSE = 0.25
 """Seconds between two writings of the journal: what a killed process may lose."""
 MANY = 60
 """Small segments of one writer and partition that are put together into one."""
+SEARCH = 60.0
+"""Seconds between two looks for journals that another process has left."""
 AGAIN = 10.0
 """Seconds after which what could not be written is tried again."""
 
@@ -44,12 +50,15 @@ class Sink:
         self.rows = 0
         """Rows in memory that are in no journal yet."""
         self.written = 0
+        self.aside = 0
+        """Journals that cannot be read, and wait for a person."""
         self.disk = self.away = ""
         """Why journals cannot be written, and why they cannot get into the lake; empty where they can."""
         self._journals: dict[str, Journal] = {}
         self._closed: deque[Path] = deque()
         self._count = threading.Lock()
-        self._over, self._written_out, self._failed = threading.Event(), threading.Event(), 0.0
+        self._over, self._written_out = threading.Event(), threading.Event()
+        self._failed, self._searched = -AGAIN, -SEARCH
         self._id = uuid4().hex[:8]
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
@@ -58,7 +67,8 @@ class Sink:
 
     @property
     def problem(self) -> str:
-        return "; ".join(filter(None, (self.disk, self.away)))
+        aside = f"{self.aside} journals cannot be read, see *.unreadable in {self.folder}" if self.aside else ""
+        return "; ".join(filter(None, (self.disk, self.away, aside)))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -153,9 +163,10 @@ class Sink:
     # Into the lake
 
     def _send(self) -> None:
-        self._closed.extend(self._left_behind())
+        self._find_left_behind()
         while not self._written_out.wait(PAUSE):
             if time.monotonic() - self._failed > AGAIN:
+                self._find_left_behind()
                 self._send_once()
         self._send_once()
 
@@ -164,32 +175,56 @@ class Sink:
         while self._closed:
             path = self._closed[0]
             try:
-                self._make_segments(path)
-            except OSError as error:
+                parts = self._parts(path)
+            except Exception as error:  # noqa: BLE001  (whatever is in it, the others go on)
+                self._put_aside(path, error)
+                continue
+            try:
+                self._write_segments(path, parts)
+            except Exception as error:  # noqa: BLE001  (a lake that is away has many names)
                 if not self.away:
                     log.error("journals cannot get into the lake, and are kept: %s", type(error).__name__)
                 self.away, self._failed = type(error).__name__, time.monotonic()
                 return
-            except Exception as error:  # noqa: BLE001  (whatever is in it, the others go on)
-                log.error("%s cannot be made into segments, and is put aside: %s", path, type(error).__name__)
-                path.rename(path.with_suffix(".unreadable"))
             self._closed.popleft()
         self.away = ""
 
-    def _make_segments(self, path: Path) -> None:
-        model = path.parent.name
-        with suppress(FileNotFoundError):  # another process has found it first
-            for key, rows in by_partition(path, self.configs[model]).items():
-                folder = self.lake / model / FOLDER / key
-                write_segment(folder, path.stem, segment_table(self.configs[model], rows))
-                put_together(folder, self._id)
-            path.unlink()
+    def _parts(self, path: Path) -> dict[str, "pa.Table"]:
+        """The rows of a journal by partition; none where another process has found it first."""
+        config = self.configs[path.parent.name]
+        try:
+            found = by_partition(path, config)
+        except FileNotFoundError:
+            return {}
+        return {key: segment_table(config, rows) for key, rows in found.items()}
 
-    def _left_behind(self) -> Iterator[Path]:
-        """Journals of processes that are gone; those of the living are locked."""
-        for path in sorted(self.folder.glob("*/*.jsonl")):
-            if path.parent.name in self.configs and not in_use(path):
-                yield path
+    def _write_segments(self, path: Path, parts: Mapping[str, "pa.Table"]) -> None:
+        for key, table in parts.items():
+            folder = self.lake / path.parent.name / FOLDER / key
+            write_segment(folder, path.stem, table)
+            try:
+                put_together(folder, self._id)
+            except Exception as error:  # noqa: BLE001  (many small files are read as well as a large one)
+                log.warning("segments of %s were not put together: %s", folder, type(error).__name__)
+        path.unlink(missing_ok=True)
+
+    def _put_aside(self, path: Path, error: Exception) -> None:
+        log.error("%s cannot be made into segments, and is put aside: %s", path, type(error).__name__)
+        with suppress(OSError):
+            path.rename(path.with_suffix(".unreadable"))
+        self.aside += 1
+        self._closed.popleft()
+
+    def _find_left_behind(self) -> None:
+        """Now and then, take the journals of processes that are gone; those of the living are locked."""
+        if time.monotonic() - self._searched < SEARCH:
+            return
+        self._searched = time.monotonic()
+        own = {*self._closed, *(journal.path for journal in list(self._journals.values()))}
+        with suppress(OSError):
+            for path in sorted(self.folder.glob("*/*.jsonl")):
+                if path.parent.name in self.configs and path not in own and not in_use(path):
+                    self._closed.append(path)
 
 
 def put_together(folder: UPath, writer: str) -> None:

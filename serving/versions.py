@@ -100,7 +100,8 @@ def take(pick: Pick, res: Resources, threads: int = 1) -> Served:
     rows = example_rows(res, features)
     for name, part in sorts_of(rows, features).items():
         if problem := unsound(model, part, config):
-            raise NotSound(f"version {pick.version} of {config.name}: {name}: {problem}")
+            told = problem.partition(": ")[0]  # an error's text may hold values of the rows
+            raise NotSound(f"version {pick.version} of {config.name}: {name}: {told}")
     if plan and (odd := _odd(plan, model, rows, features, config)):
         plan, why = None, f"its plan says something else than its pipeline about {odd}"
     contract = contract_of(config, features)

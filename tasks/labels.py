@@ -127,7 +127,7 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
     if is_served(res.model, ref.key):  # the tables also have outcomes of what nobody asked about
-        labels = labels[labels[config.key].isna() | labels[config.key].isin(rows[config.key])]
+        labels = labels[labels[config.key].isin(rows[config.key].dropna())]
     moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
     found = sort_labels(labels, rows, config, moment)
     reasons = found.bad["reasons"].value_counts().head(10).to_dict()

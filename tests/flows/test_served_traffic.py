@@ -1,5 +1,6 @@
 """Online traffic is watched as batches are: what serving was asked becomes partitions, drifts, and gets its decision."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tasks.health import needs
 from tasks.resources import open_resources
 from tasks.served import served_folder
 from tasks.source.extent import available
-from tests.conftest import SHIFTED_FROM, parcels
+from tests.conftest import SHIFTED_FROM, parcels, point_to, settle
 
 PATH = "/models/tiny/invocations"
 STEADY, SHIFTED = "2024-03-16", "2024-03-17"
@@ -53,14 +54,33 @@ def ask_about(*days: int, share: float = 1.0) -> None:
                 assert answer.status_code == 200, answer.text
 
 
+@pytest.fixture(scope="module")
+def prepared(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+    """A champion of ten days of batches, and five days more; returns the folder, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(tiny_source, folder, f"sqlite:///{folder}/mlflow.db", patch)
+        backfill(model="tiny", start="2024-03-01", end="2024-03-10")
+        train(model="tiny", reason="first champion")
+        backfill(model="tiny", start="2024-03-11", end="2024-03-15")
+    return folder
+
+
 @pytest.fixture
-def online(world: Path) -> Path:
-    """A champion of ten days of batches, and five days more; from then on rows are those that serving is asked about."""
-    backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-    train(model="tiny", reason="first champion")
-    backfill(model="tiny", start="2024-03-11", end="2024-03-15")
-    say(world, source={"served_from": STEADY})
-    return world
+def batches(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that world for one test."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace(str(prepared), str(tmp_path)))
+    point_to(tmp_path, tmp_path / "configs", f"sqlite:///{tmp_path}/mlflow.db", monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def online(batches: Path) -> Path:
+    """The same, but from the sixteenth day on rows are those that serving is asked about."""
+    say(batches, source={"served_from": STEADY})
+    return batches
 
 
 def test_a_drift_in_online_traffic_gets_its_fact_and_decision(online):
@@ -114,7 +134,8 @@ def test_an_answer_that_batch_does_not_give_is_told_to_people(online):
     ask_about(15)
     (path,) = served_folder("tiny").glob(f"{STEADY}/*.parquet")
     rows = pd.read_parquet(path)
-    rows.loc[:2, "prediction"] = np.nextafter(rows.loc[:2, "prediction"], 1)
+    rows.loc[:2, "prediction"] += 0.01
+    rows.loc[3:5, "prediction"] = np.nextafter(rows.loc[3:5, "prediction"], 1)  # rounding is no difference
     rows.to_parquet(path, index=False)
     process(model="tiny", partition=STEADY)
     res = open_resources("tiny")
@@ -152,17 +173,15 @@ def test_partitions_that_serving_was_asked_nothing_about_are_not_there(online):
         process(model="tiny", partition="2024-03-20")
 
 
-def test_the_challengers_answers_to_requests_count_in_its_judgement(world):
+def test_the_challengers_answers_to_requests_count_in_its_judgement(batches):
     """With a shadow: what it said to requests must be what it says in batch."""
-    say(world, promotion={"shadow": {"partitions": 1}})
-    backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-    train(model="tiny", reason="first champion")
-    backfill(model="tiny", start="2024-03-11", end="2024-03-23")
+    say(batches, promotion={"shadow": {"partitions": 1}})
+    backfill(model="tiny", start="2024-03-16", end="2024-03-23")
     train(model="tiny", reason="after the shift")
     res = open_resources("tiny")
     challenger = res.ledger.challenger()
     assert challenger is not None
-    say(world, source={"served_from": "2024-03-24"})
+    say(batches, source={"served_from": "2024-03-24"})
     ask_about(23)
     process(model="tiny", partition="2024-03-24")
     told = open_resources("tiny").lake.record(Stage.SHADOW, "2024-03-24").data["served"]

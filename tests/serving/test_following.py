@@ -100,7 +100,7 @@ def test_a_ledger_that_is_away_for_a_while_is_followed_again(world, client, monk
     assert version(client) == "1"
     monkeypatch.setattr(follower, "newest_rows", real)
     until(lambda: version(client) == "2")
-    assert client.get("/ready").json()["status"] == "ready"
+    until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
 def test_the_pipeline_answers_where_the_plan_does_not_know_it(world, monkeypatch):
@@ -135,6 +135,22 @@ def test_a_changed_or_new_folder_is_read_and_a_broken_one_changes_nothing(world,
     until(lambda: "second" in client.get("/ready").json()["models"])
     shutil.rmtree(second.parent)
     until(lambda: "second" not in client.get("/ready").json()["models"])
+
+
+def test_a_change_that_cannot_be_taken_stays_told_until_it_is_mended(world, client):
+    """Such as a pattern that is none: the row goes on being held to the contract before."""
+    path = world.folder / "configs" / "tiny" / "model.yaml"
+    text = path.read_text()
+    check = "  - {type: expect_column_values_to_match_regex, kwargs: {column: city, regex: '('}}\n"
+    path.write_text(text.replace("expectations:\n", f"expectations:\n{check}"))
+    until(lambda: client.get("/ready").json()["status"] == "degraded")
+    for _ in range(3):
+        client.service.follower._again["tiny"] = 0.0  # as when the time to try again has come
+        time.sleep(0.7)
+        assert client.get("/ready").json()["status"] == "degraded"
+    assert version(client) == "1"
+    path.write_text(text)
+    until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
 def test_what_is_noted_is_the_version_and_its_digest(world, client):

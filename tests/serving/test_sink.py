@@ -127,6 +127,20 @@ def test_what_a_killed_process_left_in_a_journal_is_not_lost_and_not_there_twice
     assert len(served_rows(model, "2024-03-10")) == 2
 
 
+def test_what_a_process_leaves_while_another_runs_is_taken_too(world, monkeypatch):
+    monkeypatch.setattr(sinks, "SEARCH", 0.2)
+    folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
+    journal = Journal(folder / "other.jsonl", "tiny")
+    journal.write(line(answered(["k"]), world.config))
+    sink = made(world)
+    sink.start()
+    assert journal.path.is_file()
+    journal.close()  # the other process has ended
+    until(lambda: not journal.path.exists())
+    sink.stop()
+    assert newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"].tolist() == ["k"]
+
+
 def test_a_living_process_keeps_its_journal(world):
     journal = Journal(world.folder / ".evergreen" / "serving" / "journals" / "tiny" / "alive.jsonl", "tiny")
     journal.write(line(answered(["k"]), world.config))
@@ -163,12 +177,15 @@ def test_a_full_disk_loses_nothing_and_ends_answers_when_memory_is_full(world, m
 def test_a_lake_that_is_away_keeps_the_journals(world, monkeypatch):
     sink = made(world)
 
+    class EndpointConnectionError(Exception):
+        """As botocore's is: no OSError."""
+
     def away(*_):
-        raise OSError("lake is away")
+        raise EndpointConnectionError("lake is away")
 
     monkeypatch.setattr(sinks, "write_segment", away)
     wrote(sink, answered(["a"]))
-    assert sink.problem == "OSError"
+    assert sink.problem == "EndpointConnectionError"
     assert sink.rows == 0  # it is on this machine's disk
     monkeypatch.undo()
     sink._send_once()
@@ -209,7 +226,7 @@ def test_a_journal_that_cannot_be_read_holds_up_no_other(world):
     sink.stop()
     assert newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"].tolist() == ["m"]
     assert [path.name for path in folder.iterdir()] == ["0-odd.unreadable"]
-    assert sink.problem == ""
+    assert sink.problem.startswith("1 journals cannot be read, see *.unreadable in ")
 
 
 def test_an_answer_that_cannot_be_written_takes_no_other_with_it(world):
