@@ -134,7 +134,9 @@ def mlflow_command(made: Site) -> list[str]:
 def served(made: Site, command: list[str], probe: str) -> Iterator[int]:
     """A server in the copy, on a port of its own; stopped afterwards."""
     port = free_port()
-    environment = os.environ | made.environment | {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    own = {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+    environment = os.environ | made.environment | own | {"PATH": path}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [*command, str(port)], cwd=made.folder, env=environment, stdout=said, stderr=said, start_new_session=True
