@@ -69,7 +69,7 @@ def rows() -> list[Row]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = {
-            "ours": stack.enter_context(served(made, [sys.executable, "-m", "serving"], "/ready")),
+            "ours": stack.enter_context(served(made, [sys.executable, "-m", "serving", "--port"], "/ready")),
             "mlflow": stack.enter_context(served(made, mlflow_command(made), "/ping")),
             "empty": stack.enter_context(served(made, [sys.executable, "-c", EMPTY], "/health")),
         }

@@ -127,7 +127,8 @@ def _server(name: str, url: str, health: str, settings: Settings, command: tuple
 
 def _serving(settings: Settings) -> Program:
     """It imports ours, so it stands in the repository's root; a row is predicted on one core."""
-    found = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving"))
+    listen = ("--host", settings.host, "--port", settings.serving_port)
+    found = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving", *listen))
     return replace(found, directory=ROOT)
 
 

@@ -5,6 +5,7 @@
 Addresses and limits are settings (`EVERGREEN_SERVING_PORT`, ...); a token comes from EVERGREEN_SERVING_TOKEN alone.
 """
 
+import argparse
 import asyncio
 import logging
 import os
@@ -58,9 +59,13 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"  # read by what is loaded later
     threadpool_limits(1)
     settings, token = load_settings(), os.environ.get(TOKEN, "")
-    if settings.host not in LOOPBACK and not token:
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve every model's champion over HTTP.")
+    parser.add_argument("--host", default=settings.host, help="address to listen on (%(default)s)")
+    parser.add_argument("--port", default=settings.serving_port, type=int, help="port to listen on (%(default)s)")
+    asked = parser.parse_args()
+    if asked.host not in LOOPBACK and not token:
         print(
-            f"error: EVERGREEN_HOST={settings.host} would let others in; set {TOKEN} to what they must send as a bearer token, "
+            f"error: the host {asked.host} (EVERGREEN_HOST) would let others in; set {TOKEN} to what they must send as a bearer token, "
             f"or leave the host at 127.0.0.1 and put a proxy before it",
             file=sys.stderr,
         )
@@ -69,8 +74,8 @@ def main() -> int:
     app = make_app(make_service(settings, token))
     uvicorn.run(
         app,
-        host=settings.host,
-        port=settings.serving_port,
+        host=asked.host,
+        port=asked.port,
         access_log=False,
         log_config=None,
         server_header=False,
