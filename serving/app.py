@@ -173,19 +173,19 @@ def readiness(service: Service) -> dict[str, Any]:
         problems.append(f"answers cannot be written ({sink.problem}); {sink.rows} wait in memory, {sink.most} may")
     unready = not follower.ready or sink.rows >= sink.most or _lacking(follower)
     status = "not ready" if unready else "degraded" if problems else "ready"
-    models = {name: reign.champion.version if reign.champion else None for name, reign in follower.reigns.items()}
+    models = {name: reign.champion.version if reign.champion else None for name, reign in dict(follower.reigns).items()}
     return {"status": status, "models": models, "problems": problems}
 
 
 def _lacking(follower: Follower) -> bool:
     """Whether a model that has a champion is not served at all."""
-    return any(reign.problem and reign.champion is None for reign in follower.reigns.values())
+    return any(reign.problem and reign.champion is None for reign in dict(follower.reigns).values())
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/models")
     async def models() -> Response:
-        return _json([_about(name, reign, service) for name, reign in service.follower.reigns.items()])
+        return _json([_about(name, reign, service) for name, reign in dict(service.follower.reigns).items()])
 
     @app.get("/models/{model}")
     async def one(model: str) -> Response:

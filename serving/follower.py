@@ -61,6 +61,7 @@ class Follower:
     def __init__(self, note: Path, database: str) -> None:
         self.note, self.database = note, database
         self.reigns: dict[str, Reign] = {}
+        """By model. Its keys change in this thread: who goes through them takes a copy."""
         self.resources: dict[str, Resources] = {}
         self.configs: dict[str, ModelConfig] = {}
         """Of every model whose folder could be read; what is not there any more keeps its last one, for rows that wait."""
@@ -92,13 +93,14 @@ class Follower:
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong with each model, in words."""
-        found = {name: reign.problem for name, reign in self.reigns.items() if reign.problem}
-        return {name: "; ".join(filter(None, (self.unread.get(name), found.get(name)))) for name in self.unread | found}
+        unread = dict(self.unread)
+        found = {name: reign.problem for name, reign in dict(self.reigns).items() if reign.problem}
+        return {name: "; ".join(filter(None, (unread.get(name), found.get(name)))) for name in unread | found}
 
     @property
     def ready(self) -> bool:
         """Whether every model has been looked at once."""
-        return all(reign.settled for reign in self.reigns.values())
+        return all(reign.settled for reign in dict(self.reigns).values())
 
     def _run(self) -> None:
         warm()

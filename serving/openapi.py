@@ -31,7 +31,7 @@ def document(follower: Follower) -> dict[str, Any]:
         "/models": {"get": _simple("Every model with the versions that answer", "Models")},
         "/metrics": {"get": _metrics()},
     }
-    for name, reign in follower.reigns.items():
+    for name, reign in dict(follower.reigns).items():
         paths[f"/models/{name}"] = {"get": _simple(f"The versions that answer for {name}", "Model")}
         if name not in follower.resources:
             continue

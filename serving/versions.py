@@ -83,7 +83,7 @@ def _frame(given: Given) -> "pd.DataFrame":
     return pd.DataFrame({name: pd.Series(values) for name, values in given.values.items()})
 
 
-def take(pick: Pick, res: Resources, threads: int = 1) -> Served:
+def take(pick: Pick, res: Resources) -> Served:
     """Load a version, and ask it rows of every sort.
 
     Its plan must say what its pipeline says, to the bit; where it does not, or has a step that no plan knows, the pipeline answers.
@@ -96,7 +96,7 @@ def take(pick: Pick, res: Resources, threads: int = 1) -> Served:
     config, features = res.config, inputs_wanted(model, res.config)
     plan, why = _plan(model)
     if plan:
-        plan.limit(threads)
+        plan.limit(1)  # a row is predicted on one core
     rows = example_rows(res, features)
     for name, part in sorts_of(rows, features).items():
         if problem := unsound(model, part, config):

@@ -25,9 +25,9 @@ CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 """In which role a version has answered: instead of the champion, or beside whoever did."""
 
 
-def served_folder(model: str, lake: str = "") -> UPath:
-    """Where a model's served rows are; by default in the lake that the settings name."""
-    return open_root(lake or load_settings().lake, ROOT) / model / FOLDER
+def served_folder(model: str) -> UPath:
+    """Where a model's served rows are."""
+    return open_root(load_settings().lake, ROOT) / model / FOLDER
 
 
 def schema_of(config: ModelConfig) -> "pa.Schema":

@@ -113,6 +113,14 @@ def point_to(folder: Path, configs: Path, mlflow_store: str, patch: pytest.Monke
     patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 
 
+def settle_copy(played: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Copy a world that was played in another folder, MLflow's database too, and point every setting there."""
+    shutil.copytree(played, folder, dirs_exist_ok=True)
+    path = folder / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace(str(played), str(folder)))
+    point_to(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:

@@ -45,6 +45,10 @@ class Copy:
         (home / "model.yaml").write_text(MODEL_YAML.replace("DATA/", "data/"))
         shutil.copytree(source / "data", self.folder / "data")
 
+    def add_data(self) -> None:
+        """Add the demo's data, as a clone has them."""
+        shutil.copytree(ROOT / "data", self.folder / "data", ignore=shutil.ignore_patterns("lake", "__pycache__"))
+
     def run(self, *command: str) -> str:
         """Run a command of the repository's environment to its end; fails with its output."""
         done = subprocess.run(

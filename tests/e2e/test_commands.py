@@ -33,7 +33,7 @@ def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     made = Copy(folder)
     for name in ("Makefile", "uv.lock"):
         shutil.copy2(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("lake", "__pycache__"))
+    made.add_data()
     made.env["PATH"] = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
     try:
         made.run("python", "-m", "ops.stack", "up")

@@ -1,7 +1,6 @@
 """Later months of flights sent as requests, on a real stack: their drift leads to its fact, and an automation to its decision. Minutes."""
 
 import json
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ import pytest
 import yaml
 
 from configs.load import load_model
-from configs.settings import ROOT
 from tasks.partitions import partition
 from tasks.source.rows import read_source
 from tests.copies import Copy
@@ -25,7 +23,7 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     """Flights with a champion of January to March; from April on its rows are those that serving is asked about."""
     folder = tmp_path_factory.mktemp("online")
     made = Copy(folder)
-    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("lake", "__pycache__"))
+    made.add_data()
     path = folder / "configs" / "flights" / "model.yaml"
     content = yaml.safe_load(path.read_text())
     content["source"]["served_from"] = MONTHS[0]

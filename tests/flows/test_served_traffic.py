@@ -1,6 +1,5 @@
 """Online traffic is watched as batches are: what serving was asked becomes partitions, drifts, and gets its decision."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from tasks.health import needs
 from tasks.resources import open_resources
 from tasks.served import served_folder
 from tasks.source.extent import available
-from tests.conftest import SHIFTED_FROM, parcels, point_to, settle
+from tests.conftest import SHIFTED_FROM, parcels, settle, settle_copy
 
 PATH = "/models/tiny/invocations"
 STEADY, SHIFTED = "2024-03-16", "2024-03-17"
@@ -69,10 +68,7 @@ def prepared(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, prefec
 @pytest.fixture
 def batches(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that world for one test."""
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "configs" / "tiny" / "model.yaml"
-    path.write_text(path.read_text().replace(str(prepared), str(tmp_path)))
-    point_to(tmp_path, tmp_path / "configs", f"sqlite:///{tmp_path}/mlflow.db", monkeypatch)
+    settle_copy(prepared, tmp_path, monkeypatch)
     return tmp_path
 
 

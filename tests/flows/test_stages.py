@@ -31,7 +31,7 @@ from tasks.events import change_id, known_hashes
 from tasks.ledger.chain import broken_links
 from tasks.ledger.promotions import stage_of
 from tasks.resources import open_resources
-from tests.conftest import free_port, point_to, settle
+from tests.conftest import free_port, point_to, settle, settle_copy
 from tests.tasks.test_ledger import POSTGRES, postgres_schema
 
 ENOUGH = "2024-03-23"
@@ -64,10 +64,7 @@ def trained(tiny_source, tmp_path_factory, prefect_server) -> Path:
 @pytest.fixture
 def after_shift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that world, MLflow's database too, for one test."""
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / "configs" / "tiny" / "model.yaml"
-    path.write_text(path.read_text().replace(str(trained), str(tmp_path)))
-    settle_env(tmp_path, monkeypatch)
+    settle_copy(trained, tmp_path, monkeypatch)
     return tmp_path
 
 

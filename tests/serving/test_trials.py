@@ -153,6 +153,8 @@ def test_with_an_approval_alone_the_challenger_answers_in_the_shadow_too(world):
     stage(world)
     with served(world) as client:
         until(lambda: client.service.follower.reigns["tiny"].challenger is not None)
+        client.post(PATH, json={"instances": rows_of(9, 4)})
+    assert len(served_rows(load_model("tiny"), "2024-03-10", (SHADOW,))) == 4
 
 
 def test_a_trial_within_its_budgets_goes_on():
