@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from configs.schema import FLAT, ModelConfig
+from configs.schema import ModelConfig
+from configs.source import FLAT
 
 OFFSET = r"\d:\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 """How a time of day that is text names its zone."""

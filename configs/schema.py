@@ -5,79 +5,24 @@ A field's description is the documentation of its key.
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
+from configs.features import Features
 from configs.gate import Gate, Promoting
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.monitoring import Monitoring
 from configs.replay import Replay
 from configs.retraining import Retraining
+from configs.source import Source
 from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
 """The most hours that a period has, a change of clocks aside."""
-FLAT = "rows"
-"""What a flat file is called in the queries that are made for it."""
 Severity = Literal["critical", "warning", "info"]
-
-
-class Table(Strict):
-    """One table that the SQL may read by its name: parquet or CSV files."""
-
-    path: str = Field(description="file; %Y, %m, %d, %H stand for the period of one file when `every` is given")
-    every: Every | None = Field(None, description="period that one file covers, in the partition's time zone")
-    known_at: str | None = Field(
-        None, description="SQL: when a row becomes known; rows known later are hidden from the leak check"
-    )
-    outcomes: tuple[str, ...] = Field((), description="columns that are known only at `outcomes_known_at`")
-    outcomes_known_at: str | None = Field(
-        None, description="SQL over this table: when the outcome columns become known"
-    )
-
-    @model_validator(mode="after")
-    def _outcomes_have_a_time(self) -> Self:
-        if bool(self.outcomes) != bool(self.outcomes_known_at):
-            raise ValueError("`outcomes` and `outcomes_known_at` go together: name both or neither")
-        if ("%" in self.path) != (self.every is not None):
-            raise ValueError("a path with %Y, %m ... needs `every`, and `every` needs such a path")
-        return self
-
-
-class Source(Strict):
-    """Where rows come from: one flat file, or tables and SQL on DuckDB with `$start` and `$end` bound."""
-
-    file: Table | None = Field(
-        None,
-        description="a file that has every column as the model wants it, the outcome too: no SQL is needed. "
-        "A time without a zone is the partition's; a null outcome is not known yet",
-    )
-    tables: Mapping[Name, Table] = Field({}, description="the tables by the name that the SQL uses")
-    sql: str = Field("source.sql", description="file beside model.yaml: key, time and features of [$start, $end)")
-    labels: str = Field("labels.sql", description="file beside model.yaml: key, target and known_at of [$start, $end)")
-    lookback: Duration = Field(timedelta(0), description="how far before a partition's start the SQL reads")
-    served_from: str | None = Field(
-        None,
-        description="partition from which on the rows are those that serving was asked about, as they were sent; "
-        "outcomes come from the tables as before",
-    )
-
-    @model_validator(mode="after")
-    def _file_or_tables(self) -> Self:
-        if (self.file is None) == (not self.tables):
-            raise ValueError("name a `file`, or `tables` for the SQL to read; one of the two")
-        if self.file and self.model_fields_set & {"sql", "labels", "lookback"}:
-            raise ValueError("a `file` is read as it is; `sql`, `labels` and `lookback` go with `tables`")
-        return self
-
-    @property
-    def views(self) -> Mapping[str, Table]:
-        """Every table by its name in a query."""
-        return {FLAT: self.file} if self.file else self.tables
 
 
 class Partitioning(Strict):
@@ -129,53 +74,6 @@ class Target(Strict):
             raise ValueError(f"`classes` is for multiclass targets, this one is {self.kind}")
         if self.judged_by not in LOSSES[self.kind]:
             raise ValueError(f"a {self.kind} target is judged by {' or '.join(LOSSES[self.kind])}, not {self.loss}")
-        return self
-
-
-class Features(Strict):
-    """The model's inputs. Numbers are float64, categories strings; null is allowed in both."""
-
-    numeric: tuple[str, ...] = Field((), description="columns of numbers or booleans; null is allowed")
-    categorical: tuple[str, ...] = Field((), description="columns of text; null is allowed")
-    retired: tuple[str, ...] = Field(
-        (), description="those of them that new versions do without, while a version in use still needs them"
-    )
-
-    whole: tuple[str, ...] = Field(
-        (), description="numeric ones whose values are whole numbers: serving refuses 1.5 for them"
-    )
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Every column that some version may need."""
-        return self.numeric + self.categorical
-
-    @property
-    def learned(self) -> "Features":
-        """What new versions are fitted with."""
-        kept = (tuple(n for n in names if n not in self.retired) for names in (self.numeric, self.categorical))
-        numeric, categorical = kept
-        return Features(numeric=numeric, categorical=categorical)
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of which there are none, so that what was made before they existed is not stale."""
-        found: dict[str, Any] = written(self)
-        return {name: value for name, value in found.items() if value or name not in ("retired", "whole")}
-
-    @model_validator(mode="after")
-    def _named_once(self) -> Self:
-        twice = sorted({name for name in self.all if self.all.count(name) > 1})
-        if twice:
-            raise ValueError(f"named twice: {', '.join(twice)}")
-        if strange := sorted(set(self.retired) - set(self.all)):
-            raise ValueError(
-                f"retired: {', '.join(strange)} is no feature; take it out when no version in use needs it"
-            )
-        if strange := sorted(set(self.whole) - set(self.numeric)):
-            raise ValueError(f"whole: {', '.join(strange)} is no numeric feature")
-        if set(self.all) <= set(self.retired):
-            raise ValueError("a model needs at least one feature")
         return self
 
 

@@ -8,11 +8,13 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from configs.schema import Features, ModelConfig
+from configs.features import Features
+from configs.schema import ModelConfig
 from serving.envelope import Table
 from serving.problems import SHOWN, Fault, refused_rows
 from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, knows, limits
@@ -109,7 +111,7 @@ def _screened(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np.nda
 
     All at once, since to look at them one by one takes longer than to predict.
     """
-    if not {type(value) for column in columns for value in column} <= PLAIN_TYPES:
+    if not PLAIN_TYPES.issuperset(map(type, chain.from_iterable(columns))):
         return None
     try:
         found = np.array(columns, dtype="float64").reshape(len(columns), rows)
@@ -187,8 +189,9 @@ def _between(low: float, high: float) -> str:
 def _broken(rules: Iterable[Rule], own: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
     """Values that break a rule. A null breaks none, as for Great Expectations."""
     for breaks, problem in rules:
-        for at in np.flatnonzero(breaks(values) & ~_null(values))[:SHOWN]:
-            yield Fault(int(at), own.name, sent[at], problem)
+        if (broken := breaks(values)).any():
+            for at in np.flatnonzero(broken & ~_null(values))[:SHOWN]:
+                yield Fault(int(at), own.name, sent[at], problem)
 
 
 def _null(values: Values) -> np.ndarray:

@@ -7,7 +7,6 @@ registry goes on with it.
 
 import importlib
 import logging
-import re
 import threading
 import time
 from contextlib import suppress
@@ -28,14 +27,14 @@ from serving.notes import read_note, write_note
 from serving.versions import NotSound, Pick, Served, take
 from tasks.contracts import Promotion
 from tasks.errors import EvergreenError, ForgedVersion
-from tasks.ledger.promotions import newest_rows
+from tasks.ledger.promotions import newest_sequences
 from tasks.resources import Resources, open_resources
+from tasks.words import without_credentials
 
 log = logging.getLogger("serving")
 
 PAUSE = 0.5
 """Seconds between two looks at the ledger."""
-CREDENTIALS = re.compile(r"//[^/@\s]+@")
 KEPT = 3
 """Versions of a model that stay in memory: champion, challenger, and the one before."""
 AGAIN = 10.0
@@ -116,7 +115,7 @@ class Follower:
         """Look at the ledger once, and follow it where a model has a new row or something is to be tried again."""
         self.read_folders()
         try:
-            newest = newest_rows(self.database)
+            newest = newest_sequences(self.database)
             if self.silence:
                 log.warning("the ledger answers again")
             self.silence, self.answered = "", time.monotonic()
@@ -252,7 +251,7 @@ class Follower:
 
     def _failed(self, name: str, wanted: Pick, error: Exception) -> str:
         """Why a version was not taken, without what others than we say of it; what may work later is tried again."""
-        told = CREDENTIALS.sub("//", str(error)) if isinstance(error, EvergreenError) else type(error).__name__
+        told = without_credentials(str(error)) if isinstance(error, EvergreenError) else type(error).__name__
         if not isinstance(error, NotSound | ForgedVersion):
             self._again[name] = time.monotonic() + (PAUSE if isinstance(error, BeingFetched) else AGAIN)
         if not isinstance(error, BeingFetched):

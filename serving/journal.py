@@ -5,9 +5,10 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import orjson
 
 from configs.schema import ModelConfig
 from serving.contract import Given
+from serving.rules import Values
 from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.served import SHADOW
@@ -23,6 +25,8 @@ from tasks.targets import prediction_columns
 
 log = logging.getLogger("serving")
 
+Columns = dict[str, list[Any]]
+"""Rows column by column."""
 AGE, SIZE = 60.0, 8 << 20
 """Seconds and bytes after which a journal is made into segments."""
 
@@ -43,7 +47,7 @@ class Answered:
     client_id: str = ""
     """What the client called the request."""
     places: np.ndarray | None = None
-    """Which rows of `given` these are, where a request was answered by two versions; None for all."""
+    """Which rows of the request these are, where two versions have answered it; None for all."""
 
     @property
     def rows(self) -> int:
@@ -55,7 +59,6 @@ class Journal:
     """A file of JSON lines that this process holds locked; each line is some rows of one request."""
 
     path: Path
-    model: str
     opened: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -95,20 +98,17 @@ class Journal:
 
 def line(answered: Answered, config: ModelConfig) -> bytes:
     """Some rows of one request as JSON, column by column."""
-    given, places = answered.given, answered.places
-    rows = range(given.rows) if places is None else places.tolist()
-    keys = [given.keys[at] or f"{answered.request_id}-{at}" for at in rows]
-    times = [given.times[at] or answered.at for at in rows]
-    values: dict[str, Any] = {}
-    if answered.role != SHADOW:  # the row itself stands beside it already
-        values = {name: [_plain(column[at]) for at in rows] for name, column in given.values.items()}
+    given = answered.given
+    rows = range(given.rows) if answered.places is None else answered.places.tolist()
+    keys = [key or f"{answered.request_id}-{row}" for key, row in zip(given.keys, rows, strict=True)]
+    shadow = answered.role == SHADOW  # the row itself stands beside it already
     told = prediction_columns(_predicted(answered.said, config), config.target)
     content = {
         "rows": list(rows),
         "keys": keys,
-        "times": times,
-        "values": values,
-        "said": {name: list(map(_plain, column.tolist())) for name, column in told.items()},
+        "times": [moment or answered.at for moment in given.times],
+        "values": {} if shadow else {name: _written(column) for name, column in given.values.items()},
+        "said": {name: _written(column) for name, column in told.items()},
         "version": answered.version,
         "as_of": answered.as_of,
         "role": answered.role,
@@ -116,7 +116,7 @@ def line(answered: Answered, config: ModelConfig) -> bytes:
         "client_id": answered.client_id or None,
         "at": answered.at,
     }
-    return orjson.dumps(content) + b"\n"
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def _predicted(said: np.ndarray, config: ModelConfig) -> np.ndarray:
@@ -124,10 +124,11 @@ def _predicted(said: np.ndarray, config: ModelConfig) -> np.ndarray:
     return said[:, 1] if config.target.kind == "binary" else said
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return None if value != value else float(value)
-    return value
+def _written(column: Values) -> Values:
+    """A column as orjson takes it, which writes NaN as null. One of texts is a list."""
+    if isinstance(column, np.ndarray):
+        return column.tolist() if column.dtype == object else np.ascontiguousarray(column)
+    return column
 
 
 def in_use(path: Path) -> bool:
@@ -140,33 +141,46 @@ def in_use(path: Path) -> bool:
         return True
 
 
-def by_partition(path: Path, config: ModelConfig) -> dict[str, list[dict[str, Any]]]:
+def by_partition(path: Path, config: ModelConfig) -> dict[str, Columns]:
     """The rows of a journal by the partition that their time lies in. A last line that is cut off was never written."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    found: dict[str, list[Columns]] = defaultdict(list)
     lines = path.read_bytes().split(b"\n")
     span: PartitionRef | None = None
     for number, text in enumerate(lines):
         if not text:
             continue
         try:
-            content = orjson.loads(text)
+            columns = _columns(orjson.loads(text), config)
         except orjson.JSONDecodeError:
             if number < len(lines) - 1:
                 log.error("%s: line %d cannot be read, and is lost", path, number + 1)
             continue
-        for row in _rows(content, config):
-            moment = row[config.time]
+        places: dict[str, list[int]] = defaultdict(list)
+        for at, moment in enumerate(columns[config.time]):
             if span is None or not span.start <= moment < span.end:
                 span = partitions.containing(config, moment)
-            found[span.key].append(row)
-    return found
+            places[span.key].append(at)
+        for key, some in places.items():
+            whole = len(places) == 1
+            found[key].append(columns if whole else {name: [own[at] for at in some] for name, own in columns.items()})
+    return {key: _joined(parts, config.key) for key, parts in found.items()}
 
 
-def _rows(content: Mapping[str, Any], config: ModelConfig) -> Iterator[dict[str, Any]]:
-    common = {"model_version": content["version"], "role": content["role"], "request_id": content["request_id"]}
-    common["client_id"] = content["client_id"]
-    common |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
-    for at, row in enumerate(content["rows"]):
-        found = {name: column[at] for part in ("values", "said") for name, column in content[part].items()}
-        moment = datetime.fromisoformat(content["times"][at])
-        yield found | common | {config.key: content["keys"][at], config.time: moment, "request_row": row}
+def _columns(content: Mapping[str, Any], config: ModelConfig) -> Columns:
+    """One line's rows."""
+    count = len(content["rows"])
+    same = {"model_version": content["version"], "role": content["role"], "request_id": content["request_id"]}
+    same["client_id"] = content["client_id"]
+    same |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
+    own = {config.key: content["keys"], config.time: list(map(datetime.fromisoformat, content["times"]))}
+    own |= {"request_row": content["rows"]}
+    return content["values"] | content["said"] | own | {name: [value] * count for name, value in same.items()}
+
+
+def _joined(parts: Sequence[Columns], key: str) -> Columns:
+    """One after another; a column that some do not have is None there."""
+    names = dict.fromkeys(chain.from_iterable(parts))
+    return {
+        name: list(chain.from_iterable(part.get(name) or repeat(None, len(part[key])) for part in parts))
+        for name in names
+    }

@@ -1,5 +1,8 @@
 """What Prometheus is told. https://prometheus.io/docs/practices/naming/"""
 
+import functools
+from typing import Any
+
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -16,3 +19,9 @@ WRITTEN = Gauge("evergreen_rows_written", "Answered rows that this process has w
 SHADOW = Counter("evergreen_shadow_rows", "Rows for the challenger in the shadow", ["model", "version", "outcome"])
 SHADOW_SECONDS = Histogram("evergreen_shadow_seconds", "Time for one request in the shadow", ["model"], buckets=SECONDS)
 CANARY = Counter("evergreen_canary_rows", "Rows that were the challenger's", ["model", "version", "outcome"])
+
+
+@functools.lru_cache(maxsize=1024)
+def of(metric: Any, *labels: str) -> Any:
+    """A metric with its labels set, kept, since to look them up takes longer than to count."""
+    return metric.labels(*labels)

@@ -30,6 +30,8 @@ class Asked:
     given: Given
     request_id: str
     at: datetime
+    places: np.ndarray | None = None
+    """Which rows of the request these are; None for all."""
 
 
 class Shadow:
@@ -64,11 +66,19 @@ class Shadow:
             by, began = asked.by, time.perf_counter()
             try:
                 said = by.answer(asked.given)
-                if not np.isfinite(said).all():
-                    raise ValueError("predictions that are no numbers")
                 self.sink.room(asked.given.rows)
                 self.sink.put(
-                    Answered(by.model, asked.given, said, by.version, by.pick.as_of, SHADOW, asked.request_id, asked.at)
+                    Answered(
+                        by.model,
+                        asked.given,
+                        said,
+                        by.version,
+                        by.pick.as_of,
+                        SHADOW,
+                        asked.request_id,
+                        asked.at,
+                        places=asked.places,
+                    )
                 )
                 outcome = "answered"
             except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion goes on)

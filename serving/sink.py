@@ -24,7 +24,7 @@ from upath import UPath
 from configs.schema import ModelConfig
 from serving.journal import SIZE, Answered, Journal, by_partition, in_use, line
 from serving.problems import unavailable
-from tasks.served import FOLDER, segment_table, segments, write_segment
+from tasks.served import segment_table, segments, served_folder, write_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,7 +157,7 @@ class Sink:
     def _journal(self, model: str) -> Journal:
         if model not in self._journals:
             name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._id}-{uuid4().hex[:8]}.jsonl"
-            self._journals[model] = Journal(self.folder / model / name, model)
+            self._journals[model] = Journal(self.folder / model / name)
         return self._journals[model]
 
     # Into the lake
@@ -196,11 +196,11 @@ class Sink:
             found = by_partition(path, config)
         except FileNotFoundError:
             return {}
-        return {key: segment_table(config, rows) for key, rows in found.items()}
+        return {key: segment_table(config, columns) for key, columns in found.items()}
 
     def _write_segments(self, path: Path, parts: Mapping[str, "pa.Table"]) -> None:
         for key, table in parts.items():
-            folder = self.lake / path.parent.name / FOLDER / key
+            folder = served_folder(path.parent.name, self.lake) / key
             write_segment(folder, path.stem, table)
             try:
                 put_together(folder, self._id)

@@ -19,6 +19,7 @@ EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LONGEST_KEY, LONGEST_TEXT = 200, 1000
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 TRUTHS = {"true": 1.0, "false": 0.0}
+TEXTS = {str, type(None)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def _no_number(value: Any) -> str:
 
 def _texts(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
     found = [value or None for value in values] if text else list(values)
+    if TEXTS.issuperset(map(type, found)) and max(map(len, filter(None, found)), default=0) <= LONGEST_TEXT:
+        return found, []
     faults = [
         Fault(at, own.name, value, why)
         for at, value in enumerate(found)

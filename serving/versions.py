@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import Features, ModelConfig
+from configs.features import Features
+from configs.schema import ModelConfig
 from serving.contract import Contract, Given, contract_of
 from tasks.compiled import NoPlan, Plan, plan_of
 from tasks.contracts import Stage
@@ -30,6 +31,10 @@ SINGLES = 1
 
 class NotSound(EvergreenError):
     """A version loads, but does not answer as it should. The version before goes on."""
+
+
+class NoNumber(EvergreenError):
+    """A version says NaN or infinity about a row."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,18 @@ class Served:
         return all(name in given.values for name in self.features.all)
 
     def answer(self, given: Given) -> np.ndarray:
-        """What the model says, float64: a value a row for regression, a probability of each class else, as `mlflow models serve` has it."""
+        """What the model says, float64: a value a row for regression, a probability of each class else, as `mlflow models serve` has it.
+
+        Raises:
+            NoNumber: it says something that is none.
+        """
         if self.plan:
             said = _say(self.plan.estimator, self.plan.matrix(given.values), self.kind)
         else:
             said = _say(self.model_object, inputs_of(_frame(given), self.features), self.kind)
+        if not (finite := np.isfinite(said)).all():
+            row = int(np.argmin(finite.reshape(given.rows, -1).all(axis=1)))
+            raise NoNumber(f"version {self.version} says something that is no number about row {row}")
         return said.astype("float64", copy=False)
 
 

@@ -162,7 +162,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
     rules = [
         config.target.model_dump(),
-        config.features.model_dump(exclude={"retired", "whole"}),
+        config.features.columns,
         config.gate.gain.model_dump(),
         config.training.seed,
     ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import Features, ModelConfig
+from configs.features import Features
+from configs.schema import ModelConfig
 from tasks.compiled import NoPlan, features_of, plan_of
 from tasks.errors import MissingFeature
 

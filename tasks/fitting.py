@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import Features
+from configs.features import Features
 from tasks.compiled import NoPlan, Plan, tables
 from tasks.features import inputs_of
 

@@ -53,11 +53,11 @@ def source_digest(model: Model) -> str:
     config = model.config
     return digest_json(
         [
-            config.source.model_dump(exclude_defaults=True, exclude={"served_from"}),
+            config.source.queried(),
             model.source_sql,
             config.key,
             config.time,
-            config.features.model_dump(exclude={"retired", "whole"}),
+            config.features.columns,
         ]
     )
 

@@ -154,7 +154,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         "raw": made_from(ref, res, Stage.RAW).digest,
         "config": digest_json(
             [
-                config.source.model_dump(exclude_defaults=True, exclude={"served_from"}),
+                config.source.queried(),
                 res.model.labels_sql,
                 config.target.model_dump(),
                 config.key,

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from configs.features import Features
 from configs.load import load_model
-from configs.schema import Features, ModelConfig
+from configs.schema import ModelConfig
 from configs.settings import ROOT
 from tasks.contracts import Query
 from tasks.estimators import TRUSTED

@@ -6,7 +6,7 @@ features as they were sent, what was said, by which version, and in which role. 
 """
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -25,9 +25,9 @@ CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 """In which role a version has answered: instead of the champion, or beside whoever did."""
 
 
-def served_folder(model: str) -> UPath:
-    """Where a model's served rows are."""
-    return open_root(load_settings().lake, ROOT) / model / FOLDER
+def served_folder(model: str, lake: UPath | None = None) -> UPath:
+    """Where a model's served rows are, in the lake of the settings or in another."""
+    return (lake or open_root(load_settings().lake, ROOT)) / model / FOLDER
 
 
 def schema_of(config: ModelConfig) -> "pa.Schema":
@@ -130,8 +130,14 @@ def _as(table: "pa.Table", wanted: "pa.Schema") -> "pa.Table":
     return pa.table(columns, schema=wanted)
 
 
-def segment_table(config: ModelConfig, rows: Iterable[Mapping[str, Any]]) -> "pa.Table":
-    """Rows as a segment has them; what a row does not have is null. Times are aware datetimes."""
+def segment_table(config: ModelConfig, columns: Mapping[str, Sequence[Any]]) -> "pa.Table":
+    """Rows as a segment has them, of columns with None for null; one that is not there is null. Times are aware datetimes."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist(list(rows), schema=schema_of(config))
+    rows = len(columns[config.key])
+    schema = schema_of(config)
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)

@@ -18,7 +18,8 @@ from tasks.source.extent import is_served
 if TYPE_CHECKING:
     import pandas as pd
 
-ROLES = {Stage.PREDICTIONS: (CHAMPION, CANARY), Stage.SHADOW: (SHADOW,)}
+ROLES = {Stage.PREDICTIONS: (CHAMPION, CANARY), Stage.SHADOW: (SHADOW, CANARY)}
+"""Whose answers a stage's predictions are held to. A challenger with a share says in the shadow only what it has not said in its share."""
 ANSWER = ["request_id", "request_row"]
 
 

@@ -5,9 +5,14 @@ import re
 from tasks.contracts import Decision
 
 
+def without_credentials(text: str) -> str:
+    """A text without what stands before the host of an address: it is shown where everybody reads."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
+
+
 def brief(text: str) -> str:
-    """The beginning of what an error said, without credentials of an address: it is shown where everybody reads."""
-    return re.sub(r"://[^/@\s]+@", "://", text.strip().partition("\n")[0])[:300]
+    """The beginning of what an error said, without credentials."""
+    return without_credentials(text.strip().partition("\n")[0])[:300]
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -195,7 +195,7 @@ def home(champion: Promotion, res: Resources, what: str) -> UPath:
     """Where something of a champion is kept: by its digest, and by what would make it another."""
     config = res.config
     rules = [
-        config.features.model_dump(exclude={"retired", "whole"}),
+        config.features.columns,
         config.monitoring.block,
         config.partition.model_dump(),
         config.training.window.holdout,

@@ -49,7 +49,7 @@ def empty(config: ModelConfig) -> Sketch:
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
     rules = [
-        config.features.model_dump(exclude={"retired", "whole"}),
+        config.features.columns,
         config.monitoring.block,
         config.partition.timezone,
         config.time,

@@ -138,7 +138,7 @@ class Promotions:
             return [kind(**{k: v for k, v in row._mapping.items() if k in names}) for row in con.execute(query)]
 
 
-def newest_rows(url: str) -> dict[str, int]:
+def newest_sequences(url: str) -> dict[str, int]:
     """The sequence of each model's newest row, in one cheap look."""
     query = sa.select(promotions.c.model, sa.func.max(promotions.c.sequence)).group_by(promotions.c.model)
     with open_database(url).connect() as con:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from configs.flat import moment, quoted
 from configs.load import Model
-from configs.schema import FLAT, Table
+from configs.source import FLAT, Table
 from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource

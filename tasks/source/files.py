@@ -5,8 +5,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from configs.load import Model
-from configs.schema import Table
 from configs.settings import ROOT
+from configs.source import Table
 from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from configs.flat import quoted
 from configs.load import Model
-from configs.schema import FLAT, ModelConfig, Table
+from configs.schema import ModelConfig
+from configs.source import FLAT, Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.files import listing
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from configs.load import load_model
 from configs.settings import load_settings
 from flows.assess import assess
 from flows.backfill import backfill
@@ -20,7 +21,7 @@ from serving.app import make_app
 from tasks.contracts import Stage
 from tasks.health import needs
 from tasks.resources import open_resources
-from tasks.served import served_folder
+from tasks.served import CANARY, SHADOW, served_folder, served_rows
 from tasks.source.extent import available
 from tests.conftest import SHIFTED_FROM, parcels, settle, settle_copy
 
@@ -170,8 +171,8 @@ def test_partitions_that_serving_was_asked_nothing_about_are_not_there(online):
 
 
 def test_the_challengers_answers_to_requests_count_in_its_judgement(batches):
-    """With a shadow: what it said to requests must be what it says in batch."""
-    say(batches, promotion={"shadow": {"partitions": 1}})
+    """With a shadow, and a share of its own: what it said to requests, in either role, must be what it says in batch."""
+    say(batches, promotion={"shadow": {"partitions": 1}, "canary": {"share": 0.4, "p99_ms": 10_000}})
     backfill(model="tiny", start="2024-03-16", end="2024-03-23")
     train(model="tiny", reason="after the shift")
     res = open_resources("tiny")
@@ -179,6 +180,8 @@ def test_the_challengers_answers_to_requests_count_in_its_judgement(batches):
     assert challenger is not None
     say(batches, source={"served_from": "2024-03-24"})
     ask_about(23)
+    roles = served_rows(load_model("tiny"), "2024-03-24", (CANARY, SHADOW)).to_pandas()["role"].value_counts()
+    assert min(roles[CANARY], roles[SHADOW]) > 20
     process(model="tiny", partition="2024-03-24")
     told = open_resources("tiny").lake.record(Stage.SHADOW, "2024-03-24").data["served"]
     assert told == {"answers": 150, "by_version": {challenger.version: 150}, "same": 150, "differ": 0}

@@ -1,14 +1,25 @@
 """What clients, probes and people are answered."""
 
+import asyncio
+import errno
 import logging
+import os
 import re
+import threading
 
 import numpy as np
 import pytest
+from fastapi import Request
 
+from configs.load import load_model
+from serving import app
+from serving.problems import Problem
+from serving.reading import Bodies, Limits
 from tasks.features import predict
+from tasks.served import served_rows
 from tests.conftest import parcels
 from tests.serving.conftest import rows_of, served
+from tests.serving.test_following import until
 
 PATH = "/models/tiny/invocations"
 
@@ -160,6 +171,81 @@ def test_a_large_body_and_many_rows_are_refused(world, monkeypatch):
         parts = (b"x" * 1000 for _ in range(100))  # without a length beforehand
         answer = client.post(PATH, content=parts, headers={"Content-Type": "application/json"})
         assert (answer.status_code, "more than 10,000 bytes" in answer.json()["detail"]) == (413, True)
+
+
+def test_nothing_is_answered_that_cannot_be_recorded(world, monkeypatch):
+    """A disk that takes no more: what is answered waits in memory, up to a limit, and then nothing is."""
+    monkeypatch.setenv("EVERGREEN_SERVING_UNWRITTEN", "7")
+
+    def full(file, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with served(world) as client:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            assert [post(client, rows_of(9, 3)).status_code for _ in range(2)] == [200, 200]
+            refused = post(client, rows_of(9, 3))
+            until(lambda: "No space left on device" in str(client.get("/ready").json()["problems"]))
+            assert post(client, rows_of(9, 1)).status_code == 200  # it has room for this one
+            assert client.get("/ready").status_code == 503
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert refused.json()["type"] == "urn:evergreen:problem:not-recorded"
+        until(lambda: client.get("/ready").json()["status"] == "ready")
+        assert post(client, rows_of(9, 3)).status_code == 200
+    assert len(served_rows(load_model("tiny"), "2024-03-10")) == 10
+
+
+def test_all_bodies_together_have_a_limit():
+    """A second body that does not fit beside the first is refused, and fits when that is answered."""
+    bodies = Bodies(Limits(body_mb=1, bodies_mb=1.5))
+
+    def request() -> Request:
+        async def receive():
+            return {"type": "http.request", "body": b"x" * 1_000_000, "more_body": False}
+
+        return Request({"type": "http", "headers": []}, receive)
+
+    async def ask() -> None:
+        async with bodies.body(request()) as first:
+            assert len(first) == 1_000_000
+            with pytest.raises(Problem, match="fill the memory") as refused:
+                async with bodies.body(request()):
+                    pass
+            assert refused.value.status == 503
+        assert bodies.held == 0
+        async with bodies.body(request()) as again:
+            assert len(again) == 1_000_000
+
+    asyncio.run(ask())
+
+
+def test_no_more_large_requests_than_two_are_read_at_a_time_and_small_ones_pass_them(world, monkeypatch):
+    going, most, hold = 0, 0, threading.Event()
+    real = app.read_table
+
+    def slow(body, kind, rows):
+        nonlocal going, most
+        if len(body) > app.INLINE_BYTES:
+            going += 1
+            most = max(most, going)
+            hold.wait(30)
+            going -= 1
+        return real(body, kind, rows)
+
+    monkeypatch.setattr(app, "read_table", slow)
+    many = [row | {"city": "x" * 900} for row in rows_of(9, 100)]
+    found: list[int] = []
+    with served(world) as client:
+        threads = [threading.Thread(target=lambda: found.append(post(client, many).status_code)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        until(lambda: going == 2)
+        assert post(client, rows_of(9, 3)).status_code == 200
+        assert going == 2
+        hold.set()
+        for thread in threads:
+            thread.join()
+    assert (found, most) == ([200] * 5, 2)
 
 
 def test_rows_by_the_thousand_go_through_a_thread_and_are_the_same(world, client):

@@ -30,7 +30,7 @@ def answered(keys, role=CHAMPION, at=AT, request="r1", version="1", p=0.25, time
     values = {
         "weight": np.arange(count, dtype="float64"),
         "distance": np.full(count, np.nan),
-        "city": ["Bonn", None] * count,
+        "city": (["Bonn", None] * count)[:count],
     }
     given = Given(values, count, list(keys), times or [None] * count)
     said = np.column_stack([np.full(count, 1 - p), np.full(count, p)])
@@ -107,7 +107,7 @@ def test_roles_are_kept_apart(world):
 
 def test_what_a_killed_process_left_in_a_journal_is_not_lost_and_not_there_twice(world):
     folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
-    journal = Journal(folder / "left.jsonl", "tiny")
+    journal = Journal(folder / "left.jsonl")
     content = line(answered(["k", "m"]), world.config)
     journal.write(content + content[: len(content) // 2])  # killed in the middle of a line
     journal.close()
@@ -117,7 +117,7 @@ def test_what_a_killed_process_left_in_a_journal_is_not_lost_and_not_there_twice
     model = load_model("tiny")
     assert sorted(newest_rows(model, "2024-03-10").to_pandas()["parcel"]) == ["k", "m"]
     # Killed between the segment and the removal of the journal: made again, under the same name.
-    journal = Journal(folder / "left.jsonl", "tiny")
+    journal = Journal(folder / "left.jsonl")
     journal.write(content)
     journal.close()
     second = made(world)
@@ -130,7 +130,7 @@ def test_what_a_killed_process_left_in_a_journal_is_not_lost_and_not_there_twice
 def test_what_a_process_leaves_while_another_runs_is_taken_too(world, monkeypatch):
     monkeypatch.setattr(sinks, "SEARCH", 0.2)
     folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
-    journal = Journal(folder / "other.jsonl", "tiny")
+    journal = Journal(folder / "other.jsonl")
     journal.write(line(answered(["k"]), world.config))
     sink = made(world)
     sink.start()
@@ -142,7 +142,7 @@ def test_what_a_process_leaves_while_another_runs_is_taken_too(world, monkeypatc
 
 
 def test_a_living_process_keeps_its_journal(world):
-    journal = Journal(world.folder / ".evergreen" / "serving" / "journals" / "tiny" / "alive.jsonl", "tiny")
+    journal = Journal(world.folder / ".evergreen" / "serving" / "journals" / "tiny" / "alive.jsonl")
     journal.write(line(answered(["k"]), world.config))
     other = made(world)
     other.start()
@@ -215,7 +215,7 @@ def test_a_slow_lake_does_not_keep_rows_in_memory(world, monkeypatch):
 
 def test_a_journal_that_cannot_be_read_holds_up_no_other(world):
     folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
-    journal = Journal(folder / "0-odd.jsonl", "tiny")
+    journal = Journal(folder / "0-odd.jsonl")
     odd = answered(["k"], request="odd")
     odd.given.values["weight"] = ["no", "number"]  # as where a column has become another type since
     journal.write(line(odd, world.config))
@@ -255,11 +255,11 @@ def test_a_clock_that_goes_back_harms_no_row(world):
 
 
 def test_journals_hold_rows_of_many_partitions(world):
-    journal = Journal(world.folder / "j.jsonl", "tiny")
+    journal = Journal(world.folder / "j.jsonl")
     times = [AT, AT + timedelta(days=1), AT - timedelta(days=1), AT]
     journal.write(line(answered(list("abcd"), times=times), world.config))
     found = by_partition(journal.path, world.config)
-    assert {key: [row["parcel"] for row in rows] for key, rows in found.items()} == {
+    assert {key: columns["parcel"] for key, columns in found.items()} == {
         "2024-03-10": ["a", "d"],
         "2024-03-11": ["b"],
         "2024-03-09": ["c"],
@@ -273,7 +273,7 @@ def test_rows_are_on_disk_within_a_second(world):
         folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
         until(lambda: client.service.sink.rows == 0)
         (journal,) = folder.iterdir()
-        assert len(by_partition(journal, world.config)["2024-03-10"]) == 3
+        assert by_partition(journal, world.config)["2024-03-10"]["parcel"] == [f"09-00{at}" for at in range(3)]
 
 
 def test_many_threads_lose_no_count(world):

@@ -82,6 +82,11 @@ def test_keys_of_the_share_are_answered_by_the_challenger_and_it_is_on_record(wo
             found = client.post(PATH, json={"instances": rows}).json()
             assert [one == "2" for one in found["versions"]] == mine.tolist()
         assert client.get("/models/tiny").json()["canary"]["requests"] == 2
+    shadow = served_rows(load_model("tiny"), "2024-03-10", (SHADOW,)).to_pandas()
+    assert set(shadow["parcel"]) == {
+        row["parcel"] for row, own in zip(rows, mine, strict=True) if not own
+    }  # asked once
+    assert set(shadow["request_row"]) == set(np.flatnonzero(~mine))
     said = served_rows(load_model("tiny"), "2024-03-10").to_pandas().drop_duplicates("parcel")
     by = dict(zip(said["parcel"], said["model_version"], strict=True))
     assert [by[row["parcel"]] == "2" for row in rows] == mine.tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.schema import Features
+from configs.features import Features
 from tasks.calibration import calibrated, response
 from tasks.compiled import NoPlan, features_of, plan_of
 from tasks.contracts import Recipe
