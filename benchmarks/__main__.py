@@ -1,6 +1,6 @@
 """Measure Evergreen beside the libraries underneath.
 
-    python -m benchmarks             every ratio, in some ten minutes; writes docs/benchmarks.md and docs/benchmarks.json
+    python -m benchmarks             every ratio, in a quarter of an hour; writes docs/benchmarks.md and docs/benchmarks.json
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.

@@ -15,7 +15,8 @@ from benchmarks.harness import Row, Spent, in_turns, row, tree
 from benchmarks.reaction import deploy_empty
 from benchmarks.site import NEXT, Site, site
 
-ROUNDS = 2
+LONG, SHORT = 1, 2
+"""Rounds: of runs that take half a minute each, which differ by a hundredth or two from round to round, and of short ones."""
 QUIET = """
 from configs.settings import silence_vendors
 silence_vendors()
@@ -60,7 +61,7 @@ def rows() -> list[Row]:
         deployed(made, "process/flights", forget, partition=NEXT),
         plain(made, PROCESS, forget),
         plain(made, VENDORS),
-        rounds=ROUNDS,
+        rounds=LONG,
         warm=False,
     )
     made.deployment("process/flights", partition=NEXT)
@@ -69,7 +70,7 @@ def rows() -> list[Row]:
         train = in_turns(
             then(deployed(made, "train/flights", restore, as_of=moment), lambda: ended.add(actions(made))),
             then(plain(made, TRAIN, restore), lambda: ended.add(actions(made))),
-            rounds=ROUNDS,
+            rounds=LONG,
             warm=False,
         )
         restore(made)
@@ -79,7 +80,7 @@ def rows() -> list[Row]:
         then(deployed(made, "process/flights", partition=NEXT), lambda: hold_to_fresh(made)),
         deployed(made, "empty/benchmark"),
         plain(made, "import prefect"),
-        rounds=ROUNDS,
+        rounds=SHORT,
         warm=False,
     )
     return [

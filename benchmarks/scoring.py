@@ -13,7 +13,7 @@ from configs.load import load_model
 from configs.settings import load_settings
 from tasks.resources import Resources
 
-ROWS, ROUNDS, MEMORY = 5_000_000, 2, 1_500
+ROWS, ROUNDS, MEMORY = 5_000_000, 1, 1_500
 SCORE = f"""
 from configs.settings import silence_vendors
 silence_vendors()

@@ -22,7 +22,7 @@ from benchmarks.site import LAST, Site, site
 from configs.settings import ROOT
 from tests.conftest import free_port
 
-ROUNDS, SECONDS = 2, 3
+ROUNDS, SECONDS = 2, 2
 CASES = ((1, 1), (1, 8), (100, 1), (100, 8))
 """Rows of a request, clients."""
 EMPTY = """
@@ -68,7 +68,7 @@ def rows() -> list[Row]:
     made = site()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = {
+        servers = {
             "ours": stack.enter_context(served(made, [sys.executable, "-m", "serving", "--port"], "/ready")),
             "mlflow": stack.enter_context(served(made, mlflow_command(made), "/ping")),
             "empty": stack.enter_context(served(made, [sys.executable, "-c", EMPTY], "/health")),
@@ -80,10 +80,12 @@ def rows() -> list[Row]:
             for count, milliseconds in bare_call(made).items():
                 bare[int(count)].append(milliseconds)
             for count, clients in CASES:
-                for name, port in ports.items():
+                for name, (port, _) in servers.items():
                     path = "/invocations" if name == "mlflow" else "/models/flights/invocations"
                     taken.setdefault((name, count, clients), []).append(load(port, path, bodies[count], clients))
-    return [found for count, clients in CASES for found in compared(taken, bare, count, clients)]
+    found = [found for count, clients in CASES for found in compared(taken, bare, count, clients)]
+    (_, ours), (_, theirs) = servers["ours"], servers["mlflow"]
+    return [*found, ratio("serving: from start to ready", "mlflow models serve", [ours], [theirs], unit="wall s")]
 
 
 def compared(
@@ -110,11 +112,17 @@ def compared(
 
 
 def ratio(
-    subject: str, against: str, ours: list[float], theirs: list[float], aim: float | None = None, note: str = ""
+    subject: str,
+    against: str,
+    ours: list[float],
+    theirs: list[float],
+    aim: float | None = None,
+    note: str = "",
+    unit: str = "ms",
 ) -> Row:
     each = [a / b for a, b in zip(ours, theirs, strict=True)]
     mine, other = statistics.median(ours), statistics.median(theirs)
-    return Row(subject, against, "ms", mine, other, mine / other, (min(each), max(each)), aim, note)
+    return Row(subject, against, unit, mine, other, mine / other, (min(each), max(each)), aim, note)
 
 
 def load(port: int, path: str, body: Path, clients: int) -> dict[str, float]:
@@ -131,9 +139,9 @@ def mlflow_command(made: Site) -> list[str]:
 
 
 @contextmanager
-def served(made: Site, command: list[str], probe: str) -> Iterator[int]:
-    """A server in the copy, on a port of its own; stopped afterwards."""
-    port = free_port()
+def served(made: Site, command: list[str], probe: str) -> Iterator[tuple[int, float]]:
+    """A server in the copy, on a port of its own; stopped afterwards. Yields the port, and the seconds until it was ready."""
+    port, began = free_port(), time.monotonic()
     own = {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # MLflow calls uvicorn by its name
     environment = os.environ | made.environment | own | {"PATH": path}
@@ -143,7 +151,7 @@ def served(made: Site, command: list[str], probe: str) -> Iterator[int]:
         )
         try:
             wait(f"http://127.0.0.1:{port}{probe}", process, said)
-            yield port
+            yield port, time.monotonic() - began
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 15)
