@@ -39,8 +39,8 @@ from tasks.contracts import Comparison, GateDecision, Interval, Query, Recipe, S
 from tasks.errors import EvergreenError, GateRefused, MissingPartition
 from tasks.evaluation import NO_CHAMPION, measure_gap, measure_segments
 from tasks.features import predict
+from tasks.files import digest_json, replacing
 from tasks.gate import judge, judge_refit
-from tasks.lake import digest_json, replacing
 from tasks.metrics import LEVEL, measure, row_loss
 from tasks.partitions import between
 from tasks.resources import Resources, open_resources

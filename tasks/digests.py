@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.lake import digest_bytes, digest_json
+from tasks.files import digest_bytes, digest_json
 
 if TYPE_CHECKING:
     import pandas as pd

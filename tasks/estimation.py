@@ -19,8 +19,8 @@ from tasks.bootstrap import block_sums, mean_bounds
 from tasks.contracts import PartitionRef, Stage
 from tasks.decay import by_block
 from tasks.errors import UnknownVersion
+from tasks.files import digest_json
 from tasks.holdout import labelled_holdout
-from tasks.lake import digest_json
 from tasks.metrics import LEVEL, finite, row_loss
 from tasks.resources import Resources
 from tasks.scoring import champion_of, model_input

@@ -3,7 +3,7 @@
 from configs.load import Model
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import SourceMismatch
-from tasks.lake import digest_json, replacing
+from tasks.files import digest_json, replacing
 from tasks.leaks import check_leaks
 from tasks.resources import Resources
 from tasks.source.extent import fingerprint, is_served

@@ -9,7 +9,7 @@ import numpy as np
 from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.resources import Resources
 from tasks.source.extent import is_served, table_fingerprint
 from tasks.source.rows import read_labels

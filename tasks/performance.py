@@ -8,8 +8,8 @@ from tasks.decay import by_block
 from tasks.drift.report import show_performance
 from tasks.drift.target import target_drift
 from tasks.features import predict
+from tasks.files import digest_json
 from tasks.labels import join_outcomes, newest_of
-from tasks.lake import digest_json
 from tasks.metrics import finite, intervals, measure, row_loss
 from tasks.resources import Resources
 from tasks.scoring import scored_by

@@ -20,7 +20,7 @@ from tasks.contracts import (
     StageChoice,
 )
 from tasks.errors import MissingSource
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.partitions import NoPartition, between, parse_key
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
 from tasks.source.extent import available

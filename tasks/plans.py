@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from configs.settings import load_settings
 from tasks.contracts import Cell, ChampionChoice, Mode, Order, Plan, Request, StageChoice
 from tasks.errors import PlanChanged, UnknownPlan
-from tasks.lake import replacing
+from tasks.files import replacing
 from tasks.partitions import NoPartition
 from tasks.planning import RUNS, last_moment, world
 from tasks.resources import Resources

@@ -14,7 +14,8 @@ from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
 from tasks.contracts import PartitionRef, Promotion, Record, RunInfo, Stage
 from tasks.errors import NoChampion
-from tasks.lake import Lake, digest_json, open_root
+from tasks.files import digest_json, open_root
+from tasks.lake import Lake
 from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tasks.partitions import partition

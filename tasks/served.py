@@ -15,7 +15,7 @@ from configs.load import Model
 from configs.schema import ModelConfig
 from configs.settings import ROOT, load_settings
 from tasks.errors import MissingSource
-from tasks.lake import digest_json, open_root, replacing
+from tasks.files import digest_json, open_root, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 from tasks.contracts import Decision, Fact, FactKind, PartitionRef, Promotion, Record, Stage
 from tasks.decay import decay_at
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.policy import days
 from tasks.resources import Resources
 

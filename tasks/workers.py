@@ -10,7 +10,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from configs.settings import load_settings
 from tasks.contracts import Runner
 from tasks.errors import ClusterMismatch, ClusterUnreachable
-from tasks.lake import digest_json
+from tasks.files import digest_json
 
 CONNECT = 10
 """Seconds within which a Dask scheduler must answer."""

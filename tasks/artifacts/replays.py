@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.artifacts.page import page_key, publish_page
 from tasks.contracts import Played
-from tasks.lake import digest_json, replacing
+from tasks.files import digest_json, replacing
 from tasks.pages.template import fill
 from tasks.replay.account import COLUMNS, Replay, advice_of, cells, notes, table
 from tasks.replay.plots import replay_plots

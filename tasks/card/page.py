@@ -14,9 +14,9 @@ from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict,
 from tasks.drift.workspace import project_id
 from tasks.evaluation import judged_rows
 from tasks.features import predict
+from tasks.files import replacing
 from tasks.gate import evidence
 from tasks.importance import importances
-from tasks.lake import replacing
 from tasks.pages.template import card_name, fill
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources

@@ -18,7 +18,7 @@ from tasks.blocks import block_names
 from tasks.contracts import ColumnDrift, PartitionRef, Promotion, Stage
 from tasks.drift.alarms import deal
 from tasks.drift.reference import home, keys_between, spaced
-from tasks.lake import replacing
+from tasks.files import replacing
 from tasks.resources import Resources
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from tasks.drift.kept import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch
 from tasks.drift.sketching import empty, read_sketches
 from tasks.errors import UnknownVersion
+from tasks.files import digest_json, replacing
 from tasks.holdout import holdout_rows, judged_version, labelled_holdout, no_rows, validated
 from tasks.importance import importances
-from tasks.lake import digest_json, replacing
 from tasks.partitions import floor, format_key
 from tasks.resources import Resources
 from tasks.scoring import champion_of

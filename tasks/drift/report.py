@@ -17,7 +17,7 @@ from tasks.drift.columns import methods, texts, tidy
 from tasks.drift.reference import Reference
 from tasks.drift.scores import ks_p_value
 from tasks.drift.workspace import ESTIMATED, FIGURES, MARK, REALISED, publish, task_label
-from tasks.lake import replacing
+from tasks.files import replacing
 from tasks.resources import Resources
 
 if TYPE_CHECKING:

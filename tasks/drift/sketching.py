@@ -7,7 +7,7 @@ from tasks.blocks import block_categories
 from tasks.contracts import PartitionRef, Stage
 from tasks.drift.kept import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch, union
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.resources import Resources
 from tasks.stages import Made, Step, advance, made_from
 

@@ -12,7 +12,7 @@ from tasks.drift.reference import Reference, a_year_before, before, feature_impo
 from tasks.drift.report import show
 from tasks.drift.sketches import Sketch, sketch
 from tasks.drift.sketching import read_sketches
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.resources import Resources
 from tasks.scoring import champion_of, model_input
 from tasks.stages import Made, Step, made_from

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from configs.settings import Settings
-from tasks.lake import digest_json, replacing
+from tasks.files import digest_json, replacing
 from tasks.pages.catalogue import describe_data, render_data
 from tasks.pages.hub import kept, render_hub
 from tasks.pages.model import describe, render

@@ -21,7 +21,7 @@ from tasks.contracts import Learned, Query, Recipe, Version
 from tasks.digests import model_digest
 from tasks.errors import ForgedVersion, UnknownVersion
 from tasks.estimators import TRUSTED
-from tasks.lake import replacing
+from tasks.files import replacing
 from tasks.query import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
 

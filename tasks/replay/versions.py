@@ -14,7 +14,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Query, Trial, Version
 from tasks.errors import UnknownVersion
 from tasks.estimators import TRUSTED
-from tasks.lake import digest_json, replacing
+from tasks.files import digest_json, replacing
 from tasks.registry import Registry
 
 if TYPE_CHECKING:

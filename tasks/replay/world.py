@@ -19,7 +19,7 @@ from upath import UPath
 
 from configs.retraining import Retraining
 from tasks.contracts import PartitionRef, Record, RunInfo, Selection, Stage, Version
-from tasks.lake import digest_json, replacing
+from tasks.files import digest_json, replacing
 from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tasks.ledger.tables import metadata

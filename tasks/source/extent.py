@@ -12,7 +12,7 @@ from configs.source import FLAT, Table
 from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
-from tasks.lake import digest_file, digest_json
+from tasks.files import digest_file, digest_json
 from tasks.served import served_fingerprint, served_partitions
 from tasks.source.files import anchor, listing, locate, source_files
 from tasks.source.session import bare, connect

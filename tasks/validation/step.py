@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from tasks.contracts import PartitionRef, Stage
-from tasks.lake import digest_json
+from tasks.files import digest_json
 from tasks.resources import Resources
 from tasks.stages import Made, Step, made_from
 from tasks.validation.expectations import check, structural

@@ -12,7 +12,8 @@ import pytest
 from configs.settings import ROOT
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import CorruptPartition, MissingPartition
-from tasks.lake import Lake, replacing
+from tasks.files import replacing
+from tasks.lake import Lake
 
 REF = PartitionRef("m", "2013-05", *(datetime(2013, m, 1, tzinfo=UTC) for m in (5, 6, 6)))
 FRAME = pd.DataFrame({"id": ["a", "b"], "x": [1.0, None]})
@@ -101,7 +102,7 @@ def test_a_writer_that_is_killed_before_the_rename_leaves_what_was_there(lake):
     path = lake.path(Stage.RAW, REF.key)
     code = f"""
 import os, pathlib, signal
-from tasks.lake import replacing
+from tasks.files import replacing
 with replacing(pathlib.Path({str(path)!r})) as draft:
     draft.write_bytes(b"half a fi")
     os.kill(os.getpid(), signal.SIGKILL)
