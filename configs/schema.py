@@ -22,6 +22,8 @@ from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
 """The most hours that a period has, a change of clocks aside."""
+OURS = ("prediction", "model_version", "as_of", "role", "request_id", "client_id", "request_row", "served_at")
+"""Columns of predictions and of what serving has answered, which stand beside a row's own."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -146,6 +148,15 @@ class ModelConfig(Strict):
                 raise ValueError(
                     f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_not_ours(self) -> Self:
+        ours = {*OURS, *(f"p_{name}" for name in self.target.classes)}
+        if taken := sorted(ours & {*self.columns, self.target.column}):
+            raise ValueError(
+                f"{', '.join(taken)}: what is said about a row stands beside it under this name; call the column otherwise in source.sql"
+            )
         return self
 
     @model_validator(mode="after")

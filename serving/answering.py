@@ -2,8 +2,6 @@
 
 import logging
 import time
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from serving.canary import Trial, chosen
 from serving.contract import Given
 from serving.envelope import Table
 from serving.follower import Reign
-from serving.journal import Answered
+from serving.journal import Call
 from serving.problems import Problem
 from serving.shadow import Asked, Shadow
 from serving.sink import Sink
@@ -21,22 +19,6 @@ from serving.versions import NoNumber, Served
 from tasks.served import CANARY, CHAMPION
 
 log = logging.getLogger("serving")
-
-NOBODY: np.ndarray = np.empty(0, dtype="int64")
-"""The positions of the challenger's rows where it has none."""
-
-
-Rows = tuple[Given, np.ndarray, np.ndarray | None]
-"""Some rows of a request: what was asked, what was said, and their positions in the request, None for all."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request: its id here, what the client calls it, and when it came."""
-
-    id: str
-    client_id: str
-    at: datetime
 
 
 def answer(table: Table, reign: Reign, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
@@ -49,10 +31,24 @@ def answer(table: Table, reign: Reign, call: Call, sink: Sink, shadow: Shadow) -
     assert champion is not None
     given = champion.contract.hold(table, call.at)
     sink.room(given.rows)
-    said, mine = _said(champion, given), NOBODY
-    if trial and not trial.broken and trial.served.takes(given):
-        said, mine = _with_share(trial, said, given, call)
-    by = trial.served if trial and len(mine) == given.rows else champion
+    said, by = _said(champion, given), champion
+    share, rest = _shared(trial, given, call) if trial else (None, None)
+    others = given if rest is None else _part(given, rest)
+    versions: list[str] = []
+    part = None if share is None else _part(given, share)
+    if trial and part and (theirs := _tried(trial, part)) is not None:
+        said = said.copy()
+        said[share] = theirs
+        _keep(trial.served, CANARY, part, theirs, call, share, sink)
+        if others.rows:
+            _keep(champion, CHAMPION, others, said[rest], call, rest, sink)
+            versions = np.where(np.isin(np.arange(given.rows), share), trial.served.version, champion.version).tolist()
+        else:
+            by = trial.served
+    else:
+        _keep(champion, CHAMPION, given, said, call, None, sink)
+    if reign.challenger and others.rows and reign.challenger.takes(others):
+        shadow.ask(Asked(reign.challenger, others, call, rest))
     content = {
         "predictions": said.tolist(),
         "model": champion.model,
@@ -60,27 +56,15 @@ def answer(table: Table, reign: Reign, call: Call, sink: Sink, shadow: Shadow) -
         "as_of": by.pick.as_of,
         "request_id": call.id,
     }
-    rest: Rows = (given, said, None)
-    if trial and len(mine):
-        others = np.setdiff1d(np.arange(given.rows), mine)
-        rest = (_part(given, others), said[others], others)
-        sink.put(_kept(trial.served, CANARY, (_part(given, mine), said[mine], mine), call))
-        if len(others):
-            versions: np.ndarray = np.full(given.rows, champion.version, dtype=object)
-            versions[mine] = trial.served.version
-            content["versions"] = versions.tolist()
-    if rest[0].rows:
-        sink.put(_kept(champion, CHAMPION, rest, call))
-        if reign.challenger and reign.challenger.takes(given):
-            shadow.ask(Asked(reign.challenger, rest[0], call.id, call.at, rest[2]))
-    return content
+    return content | {"versions": versions} if versions else content
 
 
-def _kept(by: Served, role: str, rows: Rows, call: Call) -> Answered:
-    """What goes on record of the rows that one version has answered."""
-    given, said, places = rows
+def _keep(
+    by: Served, role: str, given: Given, said: np.ndarray, call: Call, places: np.ndarray | None, sink: Sink
+) -> None:
+    """Put on record what one version has answered."""
     metrics.of(metrics.ROWS, by.model, by.version, role).inc(given.rows)
-    return Answered(by.model, given, said, by.version, by.pick.as_of, role, call.id, call.at, call.client_id, places)
+    sink.put(by.answered(role, given, said, call, places))
 
 
 def _said(served: Served, given: Given) -> np.ndarray:
@@ -95,27 +79,25 @@ def _said(served: Served, given: Given) -> np.ndarray:
         raise Problem(500, "no-number", "The model failed", f"{error}; `rollback` to another version") from None
 
 
-def _with_share(trial: Trial, said: np.ndarray, given: Given, call: Call) -> tuple[np.ndarray, np.ndarray]:
-    """The champion's predictions with the challenger's in their place where a key is its, and the positions of those."""
-    model = trial.served.model
+def _shared(trial: Trial, given: Given, call: Call) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """The positions of the rows whose keys are the challenger's, and of the others; None and None where it has none."""
+    if trial.broken or not trial.served.takes(given):
+        return None, None
     keys = [key or f"{call.id}-{at}" for at, key in enumerate(given.keys)]
-    mine = np.flatnonzero(chosen(model, keys, trial.rule.share))
-    if not len(mine):
-        return said, mine
-    began = time.perf_counter()
+    mine = chosen(trial.served.model, keys, trial.rule.share)
+    return (np.flatnonzero(mine), np.flatnonzero(~mine)) if mine.any() else (None, None)
+
+
+def _tried(trial: Trial, given: Given) -> np.ndarray | None:
+    """What the challenger says about its share; None where it fails, which counts, and the champion answers."""
+    said, began, model, version = None, time.perf_counter(), trial.served.model, trial.served.version
     try:
-        other, failed = trial.served.answer(_part(given, mine)), 0
+        said = trial.served.answer(given)
     except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion answers)
-        log.warning("version %s of %s failed at its share: %s", trial.served.version, model, type(error).__name__)
-        other, failed = said[mine], len(mine)
-    trial.tell(len(mine), failed, (time.perf_counter() - began) * 1000)
-    outcome = "failed" if failed else "answered"
-    metrics.of(metrics.CANARY, model, trial.served.version, outcome).inc(len(mine))
-    if failed:
-        return said, NOBODY
-    said = said.copy()
-    said[mine] = other
-    return said, mine
+        log.warning("version %s of %s failed at its share: %s", version, model, type(error).__name__)
+    trial.tell(given.rows, given.rows if said is None else 0, (time.perf_counter() - began) * 1000)
+    metrics.of(metrics.CANARY, model, version, "failed" if said is None else "answered").inc(given.rows)
+    return said
 
 
 def _part(given: Given, places: np.ndarray) -> Given:

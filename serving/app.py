@@ -23,9 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs.schema import ModelConfig
 from serving import metrics
-from serving.answering import Call, answer
+from serving.answering import answer
 from serving.envelope import Table, read_table
 from serving.follower import Follower, Reign
+from serving.journal import Call
 from serving.openapi import document
 from serving.problems import Problem, unavailable
 from serving.reading import Bodies, client_id, request_id
@@ -208,7 +209,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 
 def _add_invocations(app: FastAPI, service: Service) -> None:
-    """The one route that has to be fast: the first that is looked at, and a plain one, since FastAPI's would only add its parsing."""
+    """The one route that has to be fast: a plain one, since FastAPI's would only add its parsing, and looked at before all others."""
 
     async def invocations(request: Request) -> Response:
         began, model = time.perf_counter(), request.path_params["model"]

@@ -32,20 +32,25 @@ AGE, SIZE = 60.0, 8 << 20
 
 
 @dataclass(frozen=True)
+class Call:
+    """One request: its id here, since a client's own may come twice, what the client calls it, and when it came."""
+
+    id: str
+    client_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Answered:
     """The rows of one request that one version has answered, in one role."""
 
     model: str
-    given: Given
-    said: np.ndarray
     version: str
     as_of: datetime
     role: str
-    request_id: str
-    """Made here: a client's own may come twice."""
-    at: datetime
-    client_id: str = ""
-    """What the client called the request."""
+    given: Given
+    said: np.ndarray
+    call: Call
     places: np.ndarray | None = None
     """Which rows of the request these are, where two versions have answered it; None for all."""
 
@@ -98,23 +103,25 @@ class Journal:
 
 def line(answered: Answered, config: ModelConfig) -> bytes:
     """Some rows of one request as JSON, column by column."""
-    given = answered.given
-    rows = range(given.rows) if answered.places is None else answered.places.tolist()
-    keys = [key or f"{answered.request_id}-{row}" for key, row in zip(given.keys, rows, strict=True)]
+    given, call = answered.given, answered.call
+    rows = list(range(given.rows)) if answered.places is None else answered.places.tolist()
+    keys = [key or f"{call.id}-{row}" for key, row in zip(given.keys, rows, strict=True)]
     shadow = answered.role == SHADOW  # the row itself stands beside it already
     told = prediction_columns(_predicted(answered.said, config), config.target)
+    if odd := [name for name, own in (dict(given.values) | told).items() if len(own) != given.rows]:
+        raise ValueError(f"{', '.join(odd)} has not a value for each row")
     content = {
-        "rows": list(rows),
+        "rows": rows,
         "keys": keys,
-        "times": [moment or answered.at for moment in given.times],
+        "times": [moment or call.at for moment in given.times],
         "values": {} if shadow else {name: _written(column) for name, column in given.values.items()},
         "said": {name: _written(column) for name, column in told.items()},
         "version": answered.version,
         "as_of": answered.as_of,
         "role": answered.role,
-        "request_id": answered.request_id,
-        "client_id": answered.client_id or None,
-        "at": answered.at,
+        "request_id": call.id,
+        "client_id": call.client_id or None,
+        "at": call.at,
     }
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
@@ -174,7 +181,7 @@ def _columns(content: Mapping[str, Any], config: ModelConfig) -> Columns:
     same |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
     own = {config.key: content["keys"], config.time: list(map(datetime.fromisoformat, content["times"]))}
     own |= {"request_row": content["rows"]}
-    return content["values"] | content["said"] | own | {name: [value] * count for name, value in same.items()}
+    return content["values"] | content["said"] | {name: [value] * count for name, value in same.items()} | own
 
 
 def _joined(parts: Sequence[Columns], key: str) -> Columns:

@@ -5,13 +5,12 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
 from serving import metrics
 from serving.contract import Given
-from serving.journal import Answered
+from serving.journal import Call
 from serving.sink import Sink
 from serving.versions import Served
 from tasks.served import SHADOW
@@ -28,8 +27,7 @@ class Asked:
 
     by: Served
     given: Given
-    request_id: str
-    at: datetime
+    call: Call
     places: np.ndarray | None = None
     """Which rows of the request these are; None for all."""
 
@@ -57,7 +55,7 @@ class Shadow:
             full = self._rows > WAITING
             self._rows += 0 if full else asked.given.rows
         if full:
-            metrics.SHADOW.labels(asked.by.model, asked.by.version, "left out").inc(asked.given.rows)
+            metrics.of(metrics.SHADOW, asked.by.model, asked.by.version, "left out").inc(asked.given.rows)
         else:
             self._asked.put(asked)
 
@@ -67,24 +65,12 @@ class Shadow:
             try:
                 said = by.answer(asked.given)
                 self.sink.room(asked.given.rows)
-                self.sink.put(
-                    Answered(
-                        by.model,
-                        asked.given,
-                        said,
-                        by.version,
-                        by.pick.as_of,
-                        SHADOW,
-                        asked.request_id,
-                        asked.at,
-                        places=asked.places,
-                    )
-                )
+                self.sink.put(by.answered(SHADOW, asked.given, said, asked.call, asked.places))
                 outcome = "answered"
             except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion goes on)
                 log.warning("version %s of %s failed in the shadow: %s", by.version, by.model, type(error).__name__)
                 outcome = "failed"
-            metrics.SHADOW.labels(by.model, by.version, outcome).inc(asked.given.rows)
+            metrics.of(metrics.SHADOW, by.model, by.version, outcome).inc(asked.given.rows)
             with self._count:
                 self._rows -= asked.given.rows
-            metrics.SHADOW_SECONDS.labels(by.model).observe(time.perf_counter() - began)
+            metrics.of(metrics.SHADOW_SECONDS, by.model).observe(time.perf_counter() - began)

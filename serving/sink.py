@@ -145,7 +145,7 @@ class Sink:
         try:
             return line(answered, self.configs[answered.model])
         except Exception as error:  # noqa: BLE001
-            log.error("request %s cannot be written down: %s", answered.request_id, type(error).__name__)
+            log.error("request %s cannot be written down: %s", answered.call.id, type(error).__name__)
             self._done(answered.rows)
             return None
 

@@ -11,6 +11,7 @@ import numpy as np
 from configs.features import Features
 from configs.schema import ModelConfig
 from serving.contract import Contract, Given, contract_of
+from serving.journal import Answered, Call
 from tasks.compiled import NoPlan, Plan, plan_of
 from tasks.contracts import Stage
 from tasks.errors import CorruptPartition, EvergreenError, MissingPartition
@@ -83,6 +84,12 @@ class Served:
             row = int(np.argmin(finite.reshape(given.rows, -1).all(axis=1)))
             raise NoNumber(f"version {self.version} says something that is no number about row {row}")
         return said.astype("float64", copy=False)
+
+    def answered(
+        self, role: str, given: Given, said: np.ndarray, call: Call, places: np.ndarray | None = None
+    ) -> Answered:
+        """What goes on record of rows that it has answered."""
+        return Answered(self.model, self.version, self.pick.as_of, role, given, said, call, places)
 
 
 def _say(estimator: Any, inputs: Any, kind: str) -> np.ndarray:

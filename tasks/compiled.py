@@ -102,8 +102,8 @@ class Plan:
     features: Features
     codes: Sequence[Codes]
     estimator: Any
-    fitted: Any
-    """What the encoder was fitted to, to notice when it is fitted anew."""
+    fitted: tuple[Any, ...]
+    """What encoder and estimator were fitted to, to notice when they are fitted anew."""
     spread: Spread | None = None
 
     def matrix(self, rows: "pd.DataFrame | Mapping[str, Any]") -> Any:
@@ -117,12 +117,10 @@ class Plan:
         return self.spread.matrix(found[:, : len(numeric)], found[:, len(numeric) :]) if self.spread else found
 
     def limit(self, threads: int) -> None:
-        """Let the estimator predict on so many cores; what it says is the same on any number."""
+        """Let XGBoost predict on so many cores; what it says is the same on any number."""
         inner = getattr(self.estimator, "estimator", self.estimator)  # what is calibrated, or whose trees these are
         if hasattr(inner, "get_booster"):
             inner.get_booster().set_param({"nthread": threads})
-        elif hasattr(inner, "n_jobs"):
-            inner.n_jobs = threads
 
 
 def numbers(values: "pd.Series | list[Any] | np.ndarray") -> np.ndarray:
@@ -142,9 +140,9 @@ def plan_of(model: Any) -> Plan:
         NoPlan: it is none of our pipelines, or its encoder does more than to impute, to scale and to code categories.
     """
     pipeline = pipeline_of(model)
-    fitted, features = _fitted(pipeline), features_of(model)
+    fitted, features = (_fitted(pipeline), getattr(pipeline["estimate"], "_Booster", None)), features_of(model)
     plan = _PLANS.get(model)
-    if plan is None or plan.fitted is not fitted:
+    if plan is None or any(old is not new for old, new in zip(plan.fitted, fitted, strict=True)):
         codes, spread = tables(pipeline["encode"], features)
         plan = _PLANS[model] = Plan(features, codes, _head(model, pipeline), fitted, spread)
     return plan
@@ -158,6 +156,17 @@ def features_of(model: Any) -> Features:
     """
     columns = {name: tuple(names) for name, _, names in _fitted(pipeline_of(model))}
     return Features(numeric=columns.get("number", ()), categorical=columns.get("category", ()))
+
+
+def summed_in_order(model: Any) -> Any:
+    """The same model, a forest on one core: it sums its trees in the order in which threads end, and a sum's last bit depends on that."""
+    try:
+        estimator = pipeline_of(model)["estimate"]
+    except NoPlan:
+        return model
+    if hasattr(estimator, "estimators_") and hasattr(estimator, "n_jobs"):
+        estimator.n_jobs = 1
+    return model
 
 
 def _fitted(pipeline: "Pipeline") -> Any:

@@ -5,12 +5,14 @@ prediction. A category that training did not see counts as missing.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from configs.features import Features
 from configs.schema import ModelConfig
+from tasks.compiled import summed_in_order
 from tasks.contracts import Recipe
 
 if TYPE_CHECKING:
@@ -143,3 +145,11 @@ TRUSTED = (
 A forged tree could still read beyond its memory when it predicts: what decides in production is loaded with the
 digest that stands in the ledger (`Registry.load`).
 """
+
+
+def read_model(file: Path | bytes) -> Any:
+    """A fitted model from its file, or from what is in it, as it predicts here."""
+    from skops.io import load, loads
+
+    trusted = list(TRUSTED)
+    return summed_in_order(loads(file, trusted=trusted) if isinstance(file, bytes) else load(file, trusted=trusted))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.features import Features
-from tasks.compiled import NoPlan, Plan, tables
+from tasks.compiled import NoPlan, Plan, summed_in_order, tables
 from tasks.features import inputs_of
 
 if TYPE_CHECKING:
@@ -22,17 +22,21 @@ def fit_pipeline(pipeline: "Pipeline", rows: "pd.DataFrame", outcome: np.ndarray
 
     An encoder that learns nothing but which categories there are is shown each of them once, and the rows are coded by its tables.
     """
-    encoder, estimator = pipeline["encode"], pipeline["estimate"]
     with FITTING:
-        if not _learns_categories_alone(encoder):
-            return pipeline.fit(inputs_of(rows, features), outcome)
-        encoder.fit(inputs_of(_each_once(rows, features), features))
-        try:
-            codes, _ = tables(encoder, features)
-            matrix = Plan(features, codes, estimator, None).matrix(rows)
-        except NoPlan:
-            return pipeline.fit(inputs_of(rows, features), outcome)
-        estimator.fit(matrix, outcome)
+        return summed_in_order(_fitted(pipeline, rows, outcome, features))
+
+
+def _fitted(pipeline: "Pipeline", rows: "pd.DataFrame", outcome: np.ndarray, features: Features) -> "Pipeline":
+    encoder, estimator = pipeline["encode"], pipeline["estimate"]
+    if not _learns_categories_alone(encoder):
+        return pipeline.fit(inputs_of(rows, features), outcome)
+    encoder.fit(inputs_of(_each_once(rows, features), features))
+    try:
+        codes, _ = tables(encoder, features)
+        matrix = Plan(features, codes, estimator, ()).matrix(rows)
+    except NoPlan:
+        return pipeline.fit(inputs_of(rows, features), outcome)
+    estimator.fit(matrix, outcome)
     return pipeline
 
 

@@ -23,7 +23,7 @@ from configs.load import load_model
 from configs.schema import ModelConfig
 from configs.settings import ROOT
 from tasks.contracts import Query
-from tasks.estimators import TRUSTED
+from tasks.estimators import read_model
 from tasks.features import inputs_wanted, predict
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ def _broken(why: str) -> Query:
 
 def ask(folder: Path, rows: "pd.DataFrame", config: ModelConfig) -> tuple[Query, np.ndarray]:
     """Load, predict every sort of rows, and time it."""
-    from skops.io import load
-
     began = time.monotonic()
-    model = load(folder / "model.skops", trusted=list(TRUSTED))
+    model = read_model(folder / "model.skops")
     loaded = time.monotonic() - began
     said = predict(model, rows, config)
     problems = [

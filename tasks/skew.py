@@ -52,12 +52,14 @@ def with_served(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) 
 
 def _answers(stage: Stage, ref: PartitionRef, res: Resources) -> "pd.DataFrame":
     """Every answer in the stage's roles, with the values that were asked about."""
-    asked = served_rows(res.model, ref.key).to_pandas()
+    everything = served_rows(res.model, ref.key, (CHAMPION, CANARY, SHADOW)).to_pandas()
+    found = everything[everything["role"].isin(ROLES[stage])]
     if stage is not Stage.SHADOW:
-        return asked
-    shadow = served_rows(res.model, ref.key, ROLES[stage]).to_pandas()
+        return found
+    asked = everything[everything["role"] != SHADOW]
     values = [name for name in res.config.features.all if name in asked]
-    return shadow.drop(columns=values).merge(asked[[*ANSWER, *values]], on=ANSWER)
+    once = found.drop_duplicates([*ANSWER, "model_version"])
+    return once.drop(columns=values).merge(asked[[*ANSWER, *values]], on=ANSWER)
 
 
 def _equal(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:

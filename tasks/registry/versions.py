@@ -20,7 +20,7 @@ from configs.settings import silence_vendors
 from tasks.contracts import Learned, Query, Recipe, Version
 from tasks.digests import model_digest
 from tasks.errors import ForgedVersion, UnknownVersion
-from tasks.estimators import TRUSTED
+from tasks.estimators import TRUSTED, read_model
 from tasks.files import replacing
 from tasks.query import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
@@ -107,9 +107,7 @@ class Versions(Runs):
         """
         folder = self.local_copy(number)
         silence_vendors()
-        from skops.io import load
-
-        model = load(folder / "model.skops", trusted=list(TRUSTED))
+        model = read_model(folder / "model.skops")
         if digest and (found := model_digest(model)) != digest:
             raise ForgedVersion(
                 f"{folder / 'model.skops'} is not version {number} of {self.model!r} as the ledger knows it (digest {found[:12]}, "

@@ -13,7 +13,7 @@ from upath import UPath
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Query, Trial, Version
 from tasks.errors import UnknownVersion
-from tasks.estimators import TRUSTED
+from tasks.estimators import read_model
 from tasks.files import digest_json, replacing
 from tasks.registry import Registry
 
@@ -96,9 +96,7 @@ def _read_version(path: UPath) -> Version:
 @functools.lru_cache(maxsize=64)
 def _load(path: UPath) -> Any:
     """A model that this process has just read need not be read again; policies share them."""
-    from skops.io import loads
-
-    return loads(path.read_bytes(), trusted=list(TRUSTED))
+    return read_model(path.read_bytes())
 
 
 def measured_live(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Query]:

@@ -49,6 +49,7 @@ def search(config) -> dict:
         (lambda c: c["partition"].update(every="Q"), ["partition.every", "'M'"]),
         (lambda c: c["features"].update(numeric=["weight", "weight"]), ["features", "named twice: weight"]),
         (lambda c: c["features"].update(numeric=["late"]), ["late", "different columns"]),
+        (lambda c: c.update(key="request_id"), ["request_id", "stands beside it under this name", "source.sql"]),
         (lambda c: c["features"].update(retired=["wight"]), ["features", "retired: wight is no feature"]),
         (
             lambda c: c["features"].update(retired=["weight", "distance", "city"]),

@@ -103,19 +103,20 @@ def test_a_ledger_that_is_away_for_a_while_is_followed_again(world, client, monk
     until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
-def test_a_registry_that_is_away_for_a_while_is_asked_again(world, client, monkeypatch):
+def test_a_registry_that_is_away_for_a_while_is_asked_again(world, monkeypatch):
     """A version is promoted that was never fetched here, and MLflow does not answer: the one before goes on until it does."""
     monkeypatch.setattr(follower, "AGAIN", 0.5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     digest, copy = world.version("2", depth=1), world.folder / ".evergreen" / "models" / "tiny" / "2"
     copy.rename(world.folder / "kept")
-    world.row("promote", "2", digest)
-    until(lambda: "version 1 goes on" in str(client.get("/ready").json()["problems"]), 60)
-    assert (client.get("/ready").json()["status"], version(client)) == ("degraded", "1")
-    (world.folder / "kept").rename(copy)  # as when it has been fetched
-    until(lambda: version(client) == "2", 60)
-    until(lambda: client.get("/ready").json()["status"] == "ready")
+    with served(world) as client:
+        world.row("promote", "2", digest)
+        until(lambda: "does not answer" in str(client.get("/ready").json()["problems"]), 60)
+        assert (client.get("/ready").json()["status"], version(client)) == ("degraded", "1")
+        (world.folder / "kept").rename(copy)  # as when it has been fetched
+        until(lambda: version(client) == "2", 60)
+        until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
 def test_the_pipeline_answers_where_the_plan_does_not_know_it(world, monkeypatch):

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
 import re
 import threading
 
@@ -13,6 +12,7 @@ from fastapi import Request
 
 from configs.load import load_model
 from serving import app
+from serving.journal import Journal
 from serving.problems import Problem
 from serving.reading import Bodies, Limits
 from tasks.features import predict
@@ -177,12 +177,12 @@ def test_nothing_is_answered_that_cannot_be_recorded(world, monkeypatch):
     """A disk that takes no more: what is answered waits in memory, up to a limit, and then nothing is."""
     monkeypatch.setenv("EVERGREEN_SERVING_UNWRITTEN", "7")
 
-    def full(file, content):
+    def full(self, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with served(world) as client:
         with monkeypatch.context() as disk:
-            disk.setattr(os, "write", full)
+            disk.setattr(Journal, "write", full)
             assert [post(client, rows_of(9, 3)).status_code for _ in range(2)] == [200, 200]
             refused = post(client, rows_of(9, 3))
             until(lambda: "No space left on device" in str(client.get("/ready").json()["problems"]))
@@ -228,7 +228,7 @@ def test_no_more_large_requests_than_two_are_read_at_a_time_and_small_ones_pass_
         if len(body) > app.INLINE_BYTES:
             going += 1
             most = max(most, going)
-            hold.wait(30)
+            assert hold.wait(60)
             going -= 1
         return real(body, kind, rows)
 
@@ -239,12 +239,14 @@ def test_no_more_large_requests_than_two_are_read_at_a_time_and_small_ones_pass_
         threads = [threading.Thread(target=lambda: found.append(post(client, many).status_code)) for _ in range(5)]
         for thread in threads:
             thread.start()
-        until(lambda: going == 2)
-        assert post(client, rows_of(9, 3)).status_code == 200
-        assert going == 2
-        hold.set()
-        for thread in threads:
-            thread.join()
+        try:
+            until(lambda: going == 2)
+            assert post(client, rows_of(9, 3)).status_code == 200
+            assert going == 2
+        finally:
+            hold.set()
+            for thread in threads:
+                thread.join()
     assert (found, most) == ([200] * 5, 2)
 
 

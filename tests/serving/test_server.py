@@ -179,7 +179,11 @@ def test_a_sigterm_lets_requests_end_and_writes_everything(world):
 
     body = json.dumps({"instances": rows_of(9, 50)}).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with running(world) as server, socket.create_connection(("127.0.0.1", server.port)) as begun:
+    with (
+        running(world, EVERGREEN_SERVING_SECONDS="60") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as begun,
+    ):
+        begun.settimeout(30)
         begun.sendall(head.encode() + body[:100])
         clients = [threading.Thread(target=ask, args=(server,)) for _ in range(3)]
         for client in clients:
@@ -187,8 +191,8 @@ def test_a_sigterm_lets_requests_end_and_writes_everything(world):
         until(lambda: len(answered) > 20)
         server.process.send_signal(signal.SIGTERM)
         for client in clients:
-            client.join()
-        assert server.process.poll() is None
+            client.join(60)
+            assert not client.is_alive()
         begun.sendall(body[100:])
         got = b""
         while part := begun.recv(1 << 16):

@@ -12,7 +12,7 @@ from configs.load import load_model
 from configs.settings import ROOT, load_settings
 from serving import sink as sinks
 from serving.contract import Given
-from serving.journal import Answered, Journal, by_partition, line
+from serving.journal import Answered, Call, Journal, by_partition, line
 from serving.problems import Problem
 from serving.sink import Sink
 from tasks.errors import MissingSource
@@ -34,7 +34,7 @@ def answered(keys, role=CHAMPION, at=AT, request="r1", version="1", p=0.25, time
     }
     given = Given(values, count, list(keys), times or [None] * count)
     said = np.column_stack([np.full(count, 1 - p), np.full(count, p)])
-    return Answered("tiny", given, said, version, AT, role, request, at)
+    return Answered("tiny", version, AT, role, given, said, Call(request, "", at))
 
 
 def made(world, **more) -> Sink:
@@ -217,7 +217,7 @@ def test_a_journal_that_cannot_be_read_holds_up_no_other(world):
     folder = world.folder / ".evergreen" / "serving" / "journals" / "tiny"
     journal = Journal(folder / "0-odd.jsonl")
     odd = answered(["k"], request="odd")
-    odd.given.values["weight"] = ["no", "number"]  # as where a column has become another type since
+    odd.given.values["weight"] = ["no number"]  # as where a column has become another type since
     journal.write(line(odd, world.config))
     journal.close()
     sink = made(world)
@@ -265,6 +265,23 @@ def test_journals_hold_rows_of_many_partitions(world):
         "2024-03-09": ["c"],
     }
     journal.close()
+
+
+def test_key_and_time_are_the_models_own_whatever_they_are_called(world):
+    """An answer's own columns have names that no model may use; a journal of before keeps key and time all the same."""
+    journal = Journal(world.folder / "j.jsonl")
+    journal.write(line(answered(["a", "b"]), world.config))
+    journal.close()
+    renamed = world.config.model_copy(update={"key": "request_id"})
+    found = by_partition(journal.path, renamed)
+    assert found["2024-03-10"]["request_id"] == ["a", "b"]
+
+
+def test_an_answer_whose_columns_are_of_other_lengths_takes_no_other_with_it(world):
+    sink, odd = made(world), answered(["k"], request="odd")
+    odd.given.values["city"].append("Ulm")
+    wrote(sink, odd, answered(["m"]))
+    assert newest_rows(load_model("tiny"), "2024-03-10").to_pandas()["parcel"].tolist() == ["m"]
 
 
 def test_rows_are_on_disk_within_a_second(world):

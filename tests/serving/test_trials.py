@@ -6,10 +6,12 @@ from pydantic import ValidationError
 
 from configs.gate import Canary, Promoting
 from configs.load import load_model
+from serving import versions
 from serving.canary import Trial, chosen
 from serving.versions import Served
 from tasks.contracts import SERVING
-from tasks.served import SHADOW, served_rows
+from tasks.errors import MissingSource
+from tasks.served import CANARY, CHAMPION, SHADOW, served_rows
 from tests.serving.conftest import rows_of, served
 from tests.serving.test_following import until
 
@@ -83,10 +85,9 @@ def test_keys_of_the_share_are_answered_by_the_challenger_and_it_is_on_record(wo
             assert [one == "2" for one in found["versions"]] == mine.tolist()
         assert client.get("/models/tiny").json()["canary"]["requests"] == 2
     shadow = served_rows(load_model("tiny"), "2024-03-10", (SHADOW,)).to_pandas()
-    assert set(shadow["parcel"]) == {
-        row["parcel"] for row, own in zip(rows, mine, strict=True) if not own
-    }  # asked once
-    assert set(shadow["request_row"]) == set(np.flatnonzero(~mine))
+    others = np.flatnonzero(~mine).tolist()  # of each of the two requests: nobody is asked twice about a row
+    assert sorted(shadow["request_row"]) == sorted(others * 2)
+    assert set(shadow["parcel"]) == {rows[at]["parcel"] for at in others}
     said = served_rows(load_model("tiny"), "2024-03-10").to_pandas().drop_duplicates("parcel")
     by = dict(zip(said["parcel"], said["model_version"], strict=True))
     assert [by[row["parcel"]] == "2" for row in rows] == mine.tolist()
@@ -96,6 +97,65 @@ def test_keys_of_the_share_are_answered_by_the_challenger_and_it_is_on_record(wo
     with served(world) as client:  # a second server does not write it down again
         until(lambda: client.service.follower.reigns["tiny"].trial is not None)
     assert len([row for row in world.ledger.promotions() if row.action == "canary"]) == 1
+
+
+def test_rows_without_a_key_have_their_places_in_the_request(world):
+    """Whoever answers: the key that is made here names the request's row."""
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": {"share": 0.5}})
+    stage(world)
+    rows = [row | {"parcel": None} for row in rows_of(9, 30)]
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        found = client.post(PATH, json={"instances": rows}).json()
+    said = served_rows(load_model("tiny"), "2024-03-10").to_pandas().set_index("request_row").sort_index()
+    assert said.index.tolist() == list(range(30))
+    assert said["parcel"].tolist() == [f"{found['request_id']}-{at}" for at in range(30)]
+    assert said["model_version"].tolist() == found["versions"]
+    assert said["prediction"].tolist() == [two[1] for two in found["predictions"]]
+    assert said["weight"].tolist() == [row["weight"] for row in rows]
+
+
+def no_numbers(monkeypatch, depth: int) -> None:
+    """Let the version whose trees have a depth say NaN about the second row that it is asked about."""
+    real = versions._say
+
+    def say(estimator, inputs, kind):
+        said = real(estimator, inputs, kind)
+        if estimator.estimator.max_depth == depth and len(said) > 1:
+            said = said.copy()
+            said[1] = np.nan
+        return said
+
+    monkeypatch.setattr(versions, "_say", say)
+
+
+def test_a_champion_that_says_no_number_answers_nothing(world, monkeypatch):
+    with served(world) as client:
+        no_numbers(monkeypatch, depth=3)
+        answer = client.post(PATH, json={"instances": rows_of(9, 3)})
+        assert client.post(PATH, json={"instances": rows_of(10, 1)}).status_code == 200
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:evergreen:problem:no-number")
+    assert "version 1 says something that is no number about row 1" in answer.json()["detail"]
+    with pytest.raises(MissingSource):
+        served_rows(load_model("tiny"), "2024-03-10")
+
+
+def test_a_challenger_that_says_no_number_fails_its_share_and_is_not_recorded(world, monkeypatch):
+    world.say(promotion={"shadow": {"partitions": 2}, "canary": {"share": 0.5}})
+    stage(world)
+    with served(world) as client:
+        until(lambda: client.service.follower.reigns["tiny"].trial is not None)
+        no_numbers(monkeypatch, depth=1)
+        found = client.post(PATH, json={"instances": rows_of(9, 30)}).json()
+        assert (found["version"], "versions" in found) == ("1", False)
+        trial = client.service.follower.reigns["tiny"].trial
+        until(
+            lambda: 'outcome="failed",version="2"' in client.get("/metrics").text.split("evergreen_shadow_rows", 1)[-1]
+        )
+        rows, failed, _ = trial._counts()
+        assert rows == failed > 0
+    everything = served_rows(load_model("tiny"), "2024-03-10", (CHAMPION, CANARY, SHADOW)).to_pandas()
+    assert (set(everything["model_version"]), len(everything)) == ({"1"}, 30)
 
 
 @pytest.mark.parametrize("fault", ["errors", "slow"])

@@ -1,16 +1,19 @@
 """A model's plan says what the model says, to the bit, whatever the estimator, the calibration and the rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 
 from configs.features import Features
 from tasks.calibration import calibrated, response
-from tasks.compiled import NoPlan, features_of, plan_of
+from tasks.compiled import NoPlan, _trees, features_of, plan_of
 from tasks.contracts import Recipe
 from tasks.digests import model_digest
 from tasks.errors import MissingFeature
-from tasks.estimators import build_pipeline
+from tasks.estimators import build_pipeline, read_model
 from tasks.features import inputs_of, predict
 from tasks.query import sorts_of
 from tasks.selection import fit
@@ -95,6 +98,57 @@ def test_other_cores_say_the_same():
     plan_of(model).limit(3)
     assert '"nthread":"3"' in plan_of(model).estimator.estimator.get_booster().save_config()
     assert predict(model, data, made).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_a_forest_says_the_same_each_time_on_any_number_of_cores(kind, tmp_path):
+    """scikit-learn's sums its trees in the order in which threads end, which shows where leaves are means."""
+    made, data = config(kind), rows(kind)
+    recipe = Recipe("x", "random_forest", {"min_samples_leaf": 5})
+    on_four = SimpleNamespace(config=made, settings=SimpleNamespace(threads=4))
+    model = fit(recipe, data, on_four)
+    assert len({predict(model, data, made).tobytes() for _ in range(10)}) == 1
+    assert predict(model, data, made).tobytes() == predict(fit(recipe, data, resources(made)), data, made).tobytes()
+    model["estimate"].n_jobs = 4  # as in the file of a version that was fitted before this was so
+    skops.io.dump(model, tmp_path / "model.skops")
+    assert read_model(tmp_path / "model.skops")["estimate"].n_jobs == 1
+
+
+def test_trees_that_are_fitted_anew_have_a_new_plan():
+    made, data, model = fitted("xgboost", "binary", "none")
+    before = predict(model, data, made)
+    matrix = plan_of(model).matrix(data)
+    model["estimate"].fit(matrix, 1 - outcomes(data, made.target))
+    assert predict(model, data, made).tobytes() == as_it_is(model, data, made).tobytes() != before.tobytes()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"booster": "gblinear"}, {"objective": "multi:softmax", "num_class": 2}, {"missing": 0.5}, {"booster": "dart"}],
+)
+def test_trees_are_asked_as_xgboost_asks_them(params):
+    """Or XGBoost's own class is, where it does more than that."""
+    from xgboost import XGBClassifier
+
+    rng = np.random.default_rng(0)
+    matrix = np.round(rng.random((300, 4)), 1)
+    matrix[::7, 1] = np.nan
+    classes = 2 + ("objective" in params)
+    outcome = rng.integers(0, classes, 300)
+    estimator = XGBClassifier(n_estimators=8, **(params | {"num_class": None} if "num_class" in params else params))
+    estimator.fit(matrix, outcome)
+    assert _trees(estimator).predict_proba(matrix).tobytes() == estimator.predict_proba(matrix).tobytes()
+
+
+def test_trees_of_early_stopping_are_the_best_ones():
+    from xgboost import XGBRegressor
+
+    rng = np.random.default_rng(0)
+    matrix, outcome = rng.random((400, 3)), rng.random(400)
+    estimator = XGBRegressor(n_estimators=50, early_stopping_rounds=2)
+    estimator.fit(matrix[:200], outcome[:200], eval_set=[(matrix[200:], outcome[200:])], verbose=False)
+    assert 0 < estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    assert _trees(estimator).predict(matrix).tobytes() == estimator.predict(matrix).tobytes()
 
 
 def test_categories_that_are_no_text_are_left_to_the_pipeline():
