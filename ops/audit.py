@@ -9,12 +9,12 @@ import sys
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
 from rich.markdown import Markdown
 
 from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
+from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -35,14 +35,16 @@ def moment(text: str, res: Resources) -> datetime | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make audit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make audit", usage="make audit MODEL=flights [AT=2013-06-15]", description=__doc__
+    )
     parser.add_argument("model")
     parser.add_argument("--at", default="")
     asked = parser.parse_args()
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    settings = load_settings()
-    os.environ.update(stack.environment(settings))
+    console = terminal()
     try:
+        settings = load_settings()
+        os.environ.update(stack.environment(settings))
         from tasks.artifacts import audit_headline, audit_lines
         from tasks.audit import audit
         from tasks.events import known_hashes
@@ -54,7 +56,7 @@ def main() -> int:
         body = "\n".join(audit_lines(found))
         console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)
     except (ConfigError, EvergreenError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        complain(error)
         return 2
     return 1 if found.problems else 0
 

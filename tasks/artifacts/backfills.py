@@ -21,6 +21,7 @@ from tasks.planning import RUNS
 from tasks.resources import Resources
 from tasks.runs import is_cancelled
 from tasks.summary import grid
+from tasks.words import span
 
 LETTER = {"make": "make", "again": "again", "keep": "·", "leave": "left", "wait": "…"}
 LEGEND = "fresh: made of what is there now; missing: to be made; a dot: not due, or without a champion"
@@ -58,13 +59,6 @@ def plan_headline(title: str, plan: Plan) -> str:
         else "no earlier run tells how long"
     )
     return f"{title}: plan {plan.digest}: {steps} steps of {count} of {len(plan.cells)} partitions{known}; {took}."
-
-
-def span(seconds: float) -> str:
-    """A time for people: 8 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _reasons(plan: Plan) -> list[str]:
