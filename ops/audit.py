@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
+from ops.programs import home_of
 from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
@@ -45,13 +46,17 @@ def main() -> int:
     try:
         settings = load_settings()
         os.environ.update(stack.environment(settings))
+        res = open_resources(asked.model)
+        at = moment(asked.at, res)
+        home_of(settings).mkdir(
+            parents=True, exist_ok=True
+        )  # Prefect makes its own folder there, as soon as it is imported
         from tasks.artifacts import audit_headline, audit_lines
         from tasks.audit import audit
         from tasks.events import known_hashes
 
-        res = open_resources(asked.model)
         events = known_hashes(asked.model) if stack.running(settings).get("prefect") else None
-        found = audit(res, moment(asked.at, res), events)
+        found = audit(res, at, events)
         console.print(audit_headline(found), style="bold", markup=False)
         body = "\n".join(audit_lines(found))
         console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)

@@ -29,8 +29,8 @@ from ops.terminal import Bar, complain, terminal
 
 __all__ = ["down", "environment", "restart_worker", "running", "up"]
 
-FIRST_START = 20.0
-"""Seconds that a first start is expected to take; later ones as long as the last."""
+FIRST_START = 60.0
+"""Seconds that a first start is expected to take, on two busy cores; later ones are expected to take as long as the last."""
 
 
 def up(settings: Settings, console: Console | None = None) -> None:

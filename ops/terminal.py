@@ -47,7 +47,7 @@ class Bar:
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             BarColumn(bar_width=14),
             TimeElapsedColumn(),
-            TimeLeft(table_column=Column(no_wrap=True)),
+            TimeLeft(table_column=Column(min_width=len("100 min left"), no_wrap=True, justify="right")),
         )
         self._progress = Progress(
             *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
@@ -66,15 +66,15 @@ class Bar:
 
     def say(self, doing: str) -> None:
         """What is being done now."""
-        self._progress.update(self._task, description=doing)
+        self._progress.update(self._task, description=doing, refresh=True)
 
     def advance(self) -> None:
         """Take in that one more is done."""
-        self._progress.advance(self._task)
+        self._progress.update(self._task, advance=1, refresh=True)
 
     def reach(self, done: float, total: float) -> None:
         """Take in how much is done of all."""
         task = self._progress.tasks[0]
         if not self._known and done > task.completed:
             self._progress.update(self._task, expected=(task.elapsed or 0.0) * total / done)
-        self._progress.update(self._task, completed=done, total=total)
+        self._progress.update(self._task, completed=done, total=total, refresh=True)

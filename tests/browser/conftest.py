@@ -1,10 +1,11 @@
-"""A real browser, and a copy of the repository whose tiny model has lived a little: champion, drift, retraining, a planned backfill."""
+"""A real browser, and a copy of the repository whose tiny model has lived a little: champion, drift, retraining, a plan, a bad day."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -14,6 +15,8 @@ from tests.flows.conftest import SHIFTED, STEADY
 
 CHROMIUM = os.environ.get("EVERGREEN_TEST_CHROMIUM") or shutil.which("chromium") or "chromium"
 SCREENSHOTS = Path(os.environ.get("EVERGREEN_TEST_SCREENSHOTS", ROOT / ".evergreen" / "screenshots"))
+BROKEN = "2024-03-18"
+"""The day after the shifted one, whose data no contract lets pass."""
 PATIENCE = 30_000
 """Milliseconds that a page may take on a busy machine."""
 expect.set_options(timeout=PATIENCE)
@@ -73,7 +76,7 @@ def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def live(copy: Copy) -> None:
-    """Ten days, a champion, more steady days, one that drifts and retrains by itself, and a plan."""
+    """Ten days, a champion, more steady days, one that drifts and retrains by itself, a plan, and last night a day that is blocked."""
     copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-10")
     copy.deployment("train/tiny", reason="first champion")
     copy.deployment("process/tiny", partition=STEADY)
@@ -87,3 +90,7 @@ def live(copy: Copy) -> None:
         "prefect", "deployment", "run", "backfill/manual", "--watch",
         "-p", "model=tiny", "-p", "start=2024-03-12", "-p", "end=2024-03-20", "-p", "dry_run=true",
     )  # fmt: skip
+    path = copy.folder / "data" / f"parcels-{BROKEN}.parquet"
+    pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
+    copy.run("prefect", "deployment", "run", "process/tiny", "-p", f"partition={BROKEN}")
+    copy.wait_for("process", {"FAILED"}, 300)
