@@ -82,7 +82,8 @@ def model(res: Resources, console: Console) -> None:
             + (f"\n    {escape(need.do)}" if need.do else "")
         )
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
-    console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
+    if keys:
+        console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
     for line in events(res)[-EVENTS:]:
         console.print(f"  {line}")
 
