@@ -118,8 +118,8 @@ def play_months(demo: Demo, todo: Sequence[str]) -> None:
     began, count = time.monotonic(), len(todo)
     with Bar(demo.console, "", count) as bar:
         for number, key in enumerate(todo, start=1):
-            bar.reach(number - 1, count)
             bar.say(f"{number - 1} of {count} months done")
+            bar.reach(number - 1, count)
             each = (time.monotonic() - began) / max(1, number - 1)
             left = f", some {each * (count - number + 1) / 60:.0f} min left" if number > 1 else ""
             demo.console.rule(f"{key}  ({number} of {count}{left})", align="left")

@@ -4,8 +4,10 @@ import time
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectException
 from rich.console import Console
 
 from configs.settings import Settings
@@ -13,6 +15,7 @@ from ops.errors import StackError
 from ops.terminal import Bar
 from tasks.contracts import Decision, Fact
 from tasks.resources import Resources
+from tasks.words import brief
 
 POLL = 0.5
 """Seconds between two looks at a run."""
@@ -33,7 +36,18 @@ def run(
 
     Raises:
         RunFailed: it ended otherwise than completed, or not within `timeout` seconds.
+        StackError: Prefect refuses it, or does not answer.
     """
+    try:
+        return _run(deployment, parameters, settings, console, timeout)
+    except (httpx.HTTPError, PrefectException) as error:
+        raise StackError(
+            f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({brief(str(error))}); "
+            f"`make status` shows what runs, `make up` starts what is down"
+        ) from error
+
+
+def _run(deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float) -> float:
     began = time.monotonic()
     submitted: Any = run_deployment(deployment, parameters=parameters, timeout=0, as_subflow=False)
     page = f"{settings.prefect_url}/runs/flow-run/{submitted.id}"
@@ -61,11 +75,13 @@ def _show(bar: Bar, what: str, client: SyncPrefectClient, flow_run: UUID, state:
     from prefect.client.schemas.sorting import TaskRunSort
 
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    told_itself = next((a for a in client.read_artifacts(flow_run_filter=only) if a.type == "progress"), None)
+    if told_itself:
+        bar.say(told_itself.description or what)
+        bar.reach(float(told_itself.data), 100)
+        return
     tasks = client.read_task_runs(flow_run_filter=only, sort=TaskRunSort.EXPECTED_START_TIME_DESC, limit=1)
     bar.say(f"{what}: {tasks[0].name if tasks else state.name.lower() if state else 'submitted'}")
-    shares = [a.data for a in client.read_artifacts(flow_run_filter=only) if a.type == "progress"]
-    if shares:
-        bar.reach(float(shares[0]), 100)
 
 
 def told(parameters: dict[str, Any]) -> str:

@@ -45,9 +45,9 @@ class Bar:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-            BarColumn(bar_width=14),
+            BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            TimeLeft(table_column=Column(min_width=len("100 min left"), no_wrap=True, justify="right")),
+            TimeLeft(table_column=Column(min_width=len("60 min left"), no_wrap=True, justify="right")),
         )
         self._progress = Progress(
             *columns, console=console, transient=True, expand=True, disable=not console.is_terminal

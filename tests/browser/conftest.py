@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from configs.settings import ROOT
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
+from tests.terminals import on_terminal
 
 CHROMIUM = os.environ.get("EVERGREEN_TEST_CHROMIUM") or shutil.which("chromium") or "chromium"
 SCREENSHOTS = Path(os.environ.get("EVERGREEN_TEST_SCREENSHOTS", ROOT / ".evergreen" / "screenshots"))
@@ -68,20 +69,41 @@ def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made = Copy(folder)
     made.add_tiny(tiny_source)
     try:
-        made.run("python", "-m", "ops.stack", "up")
+        shown(made, "up", "-m", "ops.stack", "up")
         live(made)
         yield made
     finally:
         made.run("python", "-m", "ops.stack", "down")
 
 
+PLAYED = f"""
+import os
+from configs.settings import load_settings
+from ops import demo, stack
+from ops.terminal import terminal
+from tasks.resources import open_resources
+
+demo.MODEL = "tiny"
+os.environ.update(stack.environment(load_settings()))
+played = demo.Demo(open_resources("tiny"), terminal())
+demo.play_months(played, ["{STEADY}"])
+played.run("backfill", "backfill/manual", model="tiny", start="2024-03-12", end="2024-03-16")
+"""
+"""A day and a backfill as the demo plays them."""
+
+
+def shown(copy: Copy, name: str, *command: str) -> None:
+    """Run it on a terminal, and keep what that showed in a file of the copy."""
+    said = on_terminal(*command, folder=copy.folder, env=copy.env)
+    assert said.code == 0, said.out[-4000:]
+    (copy.folder / f"{name}.txt").write_text(said.out)
+
+
 def live(copy: Copy) -> None:
     """Ten days, a champion, more steady days, one that drifts and retrains by itself, a plan, and last night a day that is blocked."""
     copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-10")
     copy.deployment("train/tiny", reason="first champion")
-    copy.deployment("process/tiny", partition=STEADY)
-    copy.deployment("assess/tiny", partition=STEADY)
-    copy.deployment("backfill/manual", model="tiny", start="2024-03-12", end="2024-03-16")
+    shown(copy, "played", "-c", PLAYED)
     copy.deployment("process/tiny", partition=SHIFTED)
     run = copy.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED"}, 300)
     assert run["state_type"] == "COMPLETED", run["state"]

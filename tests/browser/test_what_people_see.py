@@ -1,5 +1,5 @@
 """What people see, in a real browser on real servers: the Prefect UI, and the pages of our own, which must work offline, light and dark,
-on a phone, and by a screen reader. The four questions of docs/tour.md are asked here.
+on a phone, and by a screen reader. The four questions of docs/tour.md are asked here. At the end: the same stack at a terminal.
 """
 
 import json
@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tasks.pages.hub import ORDER, render_hub
 from tests.browser.conftest import BROKEN, PATIENCE, keep
 from tests.copies import Copy
-from tests.flows.conftest import SHIFTED
+from tests.flows.conftest import SHIFTED, STEADY
+from tests.terminals import WIDTH, Said, on_terminal, piped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 PAGES = ("tiny.html", "tiny-data.html", "index.html")
@@ -352,3 +353,69 @@ def test_a_run_that_failed_is_found_by_its_state_and_says_why(page: Page, lived:
     open_artifact(page, lived, "tiny-process")
     expect(page.get_by_text("validate blocked").first).to_be_visible()
     keep(page, "tour-failed-page")
+
+
+# At a terminal, whose bars are looked at without a stack in tests/ops/test_terminal.py.
+
+
+def on_screen(copy: Copy, name: str) -> Said:
+    """What a terminal showed while the copy was made."""
+    return Said(0, (copy.folder / f"{name}.txt").read_text())
+
+
+def test_up_counts_down_until_everything_answers(lived: Copy) -> None:
+    said = on_screen(lived, "up")
+    assert any("waiting for prefect" in line and "left" in line for line in said.lines)
+    assert any(line.split() == ["deployments", "ready"] for line in said.lines)
+    assert any(line.startswith("Everything answers, after ") for line in said.lines)
+    assert said.widest <= WIDTH
+
+
+def test_the_demo_shows_months_run_and_backfill_as_they_go_on(lived: Copy) -> None:
+    said = on_screen(lived, "played")
+    for told in (
+        "0 of 1 months done .*━.* 0:00:0",
+        f"process/tiny {STEADY}: .*━",
+        r"tiny: \d of 5 partitions done, .*━.* 0:\d\d:\d\d",
+        f"  assess/tiny +{STEADY} +\\d+ s",
+        r"  backfill/manual +2024-03-12 2024-03-16 +\d+ s",
+    ):
+        assert any(re.search(told, line) for line in said.lines), told
+    assert said.widest <= WIDTH
+
+
+def test_the_status_is_plain_in_a_pipe_and_whole_lines(lived: Copy) -> None:
+    said = piped("-m", "ops.status", folder=lived.folder, env=lived.env)
+    assert (said.code, said.err) == (0, "")
+    assert "\x1b" not in said.out
+    assert f"  broken: {BROKEN} is blocked at valid: weight: column_values_to_be_between failed (99 (" in said.out
+    assert re.search(r"  process/tiny +0 6 \* \* \*\n", said.out)
+    told = next(line for line in said.lines if "version 3: refuse by evergreen" in line)
+    assert "mean gain" in told, "a line is not broken, however long"
+    assert len(told) > WIDTH
+
+
+def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(lived: Copy) -> None:
+    said = on_terminal("-m", "ops.status", folder=lived.folder, env=lived.env)
+    assert said.code == 0
+    for coloured in (
+        "\x1b[32mup\x1b[0m",
+        "\x1b[1;31mbroken\x1b[0m",
+        "\x1b[1;31mBLOCKED\x1b[0m",
+        "\x1b[32mfresh\x1b[0m",
+    ):
+        assert coloured in said.out
+    (blocked,) = (line.split() for line in said.lines if line.split()[:1] == [BROKEN] and "BLOCKED" in line)
+    assert len(blocked) == 10
+    assert said.widest <= WIDTH
+
+
+def test_an_audit_is_a_page_on_a_terminal_and_markdown_in_a_pipe(lived: Copy) -> None:
+    page = on_terminal("-m", "ops.audit", "tiny", folder=lived.folder, env=lived.env)
+    plain = piped("-m", "ops.audit", "tiny", folder=lived.folder, env=lived.env)
+    assert (page.code, plain.code, plain.err) == (0, 0, "")
+    assert page.out.startswith("\x1b[1mtiny: today version 2 was champion; ")
+    assert page.widest <= WIDTH
+    assert plain.out.startswith("tiny: today version 2 was champion; ledger, MLflow and events agree.\n")
+    assert "\n| floor: log_loss | passed | " in plain.out
+    assert "\x1b" not in plain.out
