@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments import run_deployment
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from rich.console import Console
 
 from configs.settings import Settings
@@ -40,6 +40,10 @@ def run(
     """
     try:
         return _run(deployment, parameters, settings, console, timeout)
+    except ObjectNotFound as error:
+        raise StackError(
+            f"Prefect at {settings.prefect_url} knows no deployment {deployment}; `make deploy` tells it what prefect.yaml says"
+        ) from error
     except (httpx.HTTPError, PrefectException) as error:
         raise StackError(
             f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({brief(str(error))}); "

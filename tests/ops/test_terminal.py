@@ -6,12 +6,14 @@ import shutil
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
 from configs.errors import ConfigError, UnknownModel
 from configs.settings import ROOT, load_settings
-from ops import demo
+from ops import demo, runs
 from ops.errors import StackError
 from ops.health import wait_for
 from ops.terminal import Bar, complain
@@ -135,6 +137,24 @@ def test_waiting_for_servers_names_those_that_are_missing_and_who_is_ready(tmp_p
 
 
 # Errors and exit codes.
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "Connection refused.*`make up` starts what is down$"),
+        (ObjectNotFound(ValueError("404")), "knows no deployment process/tiny; `make deploy` tells it"),
+    ],
+)
+def test_a_run_that_prefect_does_not_take_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runs, "run_deployment", refuse)
+    with pytest.raises(StackError, match=told):
+        runs.run("process/tiny", {"partition": "2024-03-17"}, load_settings(), pipe())
 
 
 def test_a_wrong_config_is_another_exit_code_than_a_stack_that_does_not_come_up(
