@@ -166,7 +166,7 @@ def main() -> int:
     except (ConfigError, StackError, EvergreenError) as error:
         return complain(error)
     except KeyboardInterrupt:
-        console.print("Stopped. The servers go on; `make demo` continues, `make down` stops them.")
+        console.print("Stopped. `make demo` continues; servers that were up stay up, `make down` stops them.")
         return 130
     return 0
 

@@ -183,6 +183,7 @@ def main() -> int:
     except (ConfigError, StackError) as error:
         return complain(error)
     except KeyboardInterrupt:
+        print("Stopped; `make status` says what runs.", file=sys.stderr)
         return 130
     return 0
 

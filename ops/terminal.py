@@ -56,7 +56,11 @@ class Bar:
         self._task = self._progress.add_task(doing, total=total, expected=expected)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        try:
+            self._progress.start()
+        except BaseException:  # Control-C may come while the cursor is being hidden
+            self._progress.stop()
+            raise
         return self
 
     def __exit__(

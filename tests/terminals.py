@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Said:
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A person's environment, of a terminal that can do what most can. Coverage of colours is the command's own choice."""
+    """A person's environment, of a terminal that can do what most can."""
     mine = dict(os.environ if given is None else given)
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CI", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         mine.pop(name, None)
@@ -50,8 +51,8 @@ def piped(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = No
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None) -> Said:
-    """The same on a terminal."""
+def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None, stop_at: str = "") -> Said:
+    """The same on a terminal. As soon as that shows `stop_at`, the command is interrupted as by Control-C."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
     process = subprocess.Popen(
@@ -61,6 +62,9 @@ def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | Non
     heard = bytearray()
     while chunk := _read(master):
         heard += chunk
+        if stop_at and stop_at.encode() in heard:
+            process.send_signal(signal.SIGINT)
+            stop_at = ""
     os.close(master)
     return Said(process.wait(), heard.decode())
 

@@ -258,6 +258,20 @@ def test_up_that_waits_in_vain_says_where_to_look_and_leaves_nothing_running(
     assert piped("-m", "ops.stack", "down").out == "Nothing was running.\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "told"), [("ops.stack up", "`make status` says"), ("ops.demo", "`make demo` continues")]
+)
+def test_a_start_that_is_interrupted_says_what_to_do_and_leaves_the_terminal_as_it_was(
+    apart: Path, command: str, told: str
+) -> None:
+    said = on_terminal("-m", *command.split(), stop_at="0:00:01")
+    assert said.code == 130
+    assert told in said.out
+    assert said.out.rindex("\x1b[?25h") > said.out.rindex("\x1b[?25l"), "the cursor is shown again"
+    assert "Traceback" not in said.out
+    assert piped("-m", "ops.stack", "down").out == "Nothing was running.\n"
+
+
 def test_restarting_the_worker_of_nothing_says_what_to_run(apart: Path) -> None:
     said = piped("-m", "ops.stack", "restart-worker")
     assert (said.code, said.out, said.err) == (1, "", "error: nothing is running; run `make up`\n")
