@@ -83,7 +83,7 @@ def model(res: Resources, console: Console) -> None:
         )
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     if keys:
-        console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
+        console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:
         console.print(f"  {line}")
 
