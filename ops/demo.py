@@ -116,7 +116,7 @@ def play(res: Resources, console: Console) -> Demo:
 def play_months(demo: Demo, todo: Sequence[str]) -> None:
     """One month after the other, with a bar of how many are done where there is a terminal."""
     began, count = time.monotonic(), len(todo)
-    with Bar(demo.console, "", count) as bar:
+    with Bar(demo.console, f"0 of {count} months done", count) as bar:
         for number, key in enumerate(todo, start=1):
             bar.say(f"{number - 1} of {count} months done")
             bar.reach(number - 1, count)
