@@ -48,14 +48,14 @@ status: setup ## servers, deployments, each model's partitions, champion and las
 
 audit: setup ## who was champion, why, on what evidence: make audit MODEL=flights [AT=2013-06-15]
 	@test -n "$(MODEL)" || { echo "error: which model? make audit MODEL=flights AT=2013-06-15" >&2; exit 1; }
-	@$(BIN)/python -m ops.audit $(MODEL) $(if $(AT),--at "$(AT)")
+	@$(BIN)/python -m ops.audit "$(MODEL)" $(if $(AT),--at "$(AT)")
 
 deploy: setup ## tell a Prefect server what prefect.yaml says: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)
 
 model: setup ## a new model's folder and deployments: make model NAME=trains
 	@test -n "$(NAME)" || { echo "error: which name? make model NAME=trains" >&2; exit 1; }
-	@$(BIN)/python -m ops.new_model $(NAME)
+	@$(BIN)/python -m ops.new_model "$(NAME)"
 
 test: setup ## the tests, real servers included; minutes
 	@$(PYTEST) -m "not slow"

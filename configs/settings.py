@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from configs.errors import ConfigError
@@ -124,8 +124,16 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the environment now."""
-    return Settings()
+    """Read the environment now.
+
+    Raises:
+        ConfigError: a variable says what it cannot; the message names each, and what it may be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        said = (f"EVERGREEN_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors())
+        raise ConfigError("\n".join(f"{line}; change it, or unset it" for line in said)) from None
 
 
 def load_env(name: str) -> dict[str, str]:

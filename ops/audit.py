@@ -9,12 +9,13 @@ import sys
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
 from rich.markdown import Markdown
 
 from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
+from ops.programs import home_of
+from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -35,26 +36,32 @@ def moment(text: str, res: Resources) -> datetime | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make audit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make audit", usage="make audit MODEL=flights [AT=2013-06-15]", description=__doc__
+    )
     parser.add_argument("model")
     parser.add_argument("--at", default="")
     asked = parser.parse_args()
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    settings = load_settings()
-    os.environ.update(stack.environment(settings))
+    console = terminal()
     try:
+        settings = load_settings()
+        os.environ.update(stack.environment(settings))
+        res = open_resources(asked.model)
+        at = moment(asked.at, res)
+        home_of(settings).mkdir(
+            parents=True, exist_ok=True
+        )  # Prefect makes its own folder there, as soon as it is imported
         from tasks.artifacts import audit_headline, audit_lines
         from tasks.audit import audit
         from tasks.events import known_hashes
 
-        res = open_resources(asked.model)
         events = known_hashes(asked.model) if stack.running(settings).get("prefect") else None
-        found = audit(res, moment(asked.at, res), events)
+        found = audit(res, at, events)
         console.print(audit_headline(found), style="bold", markup=False)
         body = "\n".join(audit_lines(found))
         console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)
     except (ConfigError, EvergreenError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        complain(error)
         return 2
     return 1 if found.problems else 0
 

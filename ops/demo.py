@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
 from ops.errors import StackError
+from ops.terminal import Bar, complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -107,13 +108,22 @@ def play(res: Resources, console: Console) -> Demo:
         console.print(
             f"Everything is fresh: {len(months)} months of {MODEL}, {len(res.ledger.decisions())} decisions. Nothing to do."
         )
-    began = time.monotonic()
-    for number, key in enumerate(todo, start=1):
-        each = (time.monotonic() - began) / max(1, number - 1)
-        left = f", some {each * (len(todo) - number + 1) / 60:.0f} min left" if number > 1 else ""
-        console.rule(f"{key}  ({number} of {len(todo)}{left})", align="left")
-        demo.month(key)
+    if todo:
+        play_months(demo, todo)
     return demo
+
+
+def play_months(demo: Demo, todo: Sequence[str]) -> None:
+    """One month after the other, with a bar of how many are done where there is a terminal."""
+    began, count = time.monotonic(), len(todo)
+    with Bar(demo.console, f"0 of {count} months done", count) as bar:
+        for number, key in enumerate(todo, start=1):
+            bar.say(f"{number - 1} of {count} months done")
+            bar.reach(number - 1, count)
+            each = (time.monotonic() - began) / max(1, number - 1)
+            left = f", some {each * (count - number + 1) / 60:.0f} min left" if number > 1 else ""
+            demo.console.rule(f"{key}  ({number} of {count}{left})", align="left")
+            demo.month(key)
 
 
 def show(demo: Demo, started: float) -> None:
@@ -144,20 +154,19 @@ def show(demo: Demo, started: float) -> None:
 
 
 def main() -> int:
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    settings = load_settings()
-    os.environ.update(stack.environment(settings))
+    console = terminal()
     try:
+        settings = load_settings()
+        os.environ.update(stack.environment(settings))
         began = time.monotonic()
         stack.up(settings, console)
         started = time.monotonic() - began
         demo = play(open_resources(MODEL), console)
         show(demo, started)
     except (ConfigError, StackError, EvergreenError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 1
+        return complain(error)
     except KeyboardInterrupt:
-        console.print("Stopped. The servers go on; `make demo` continues, `make down` stops them.")
+        console.print("Stopped. `make demo` continues; servers that were up stay up, `make down` stops them.")
         return 130
     return 0
 

@@ -17,6 +17,7 @@ from configs.errors import ConfigError
 from configs.settings import ROOT, Settings, load_env, load_settings, silence_vendors
 from ops.errors import DeployFailed, StackError
 from ops.notify import ADDRESS, BLOCK, ensure_notifications
+from ops.terminal import complain
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -178,8 +179,7 @@ def main() -> int:
         os.environ.setdefault("PREFECT_API_URL", f"{settings.prefect_url}/api")
         deploy(settings)
     except (ConfigError, StackError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 

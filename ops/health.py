@@ -12,6 +12,7 @@ from rich.console import Console
 from configs.settings import Settings
 from ops import supervision
 from ops.errors import ProgramDied, StackError
+from ops.terminal import Bar
 
 TAIL = 15
 """Lines of a log that an error shows."""
@@ -37,27 +38,27 @@ def worker_online(settings: Settings) -> bool:
         return False
 
 
-def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: float, console: Console) -> None:
+def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: float, console: Console, bar: Bar) -> None:
     """Until every check has once been true, saying so for each. `deadline` is of `time.monotonic`.
 
     Raises:
         ProgramDied: a program of the stack ended while we waited.
         StackError: the deadline passed.
     """
-    todo, pids, began = dict(checks), dict[str, int](), time.monotonic()
-    with console.status("") as status:
-        while todo:
-            check_lives(home, pids)
-            for name in [name for name, check in todo.items() if check()]:
-                del todo[name]
-                console.print(f"  {name:<12} ready")
-            status.update(f"waiting for {', '.join(todo)}: {time.monotonic() - began:.0f} s")
-            if todo and time.monotonic() > deadline:
-                late = ", ".join(todo)
-                raise StackError(
-                    f"no answer in time from {late}; see {home / 'logs'}, or wait longer: EVERGREEN_START_TIMEOUT=1800 make up"
-                )
-            time.sleep(0.5)
+    todo, pids = dict(checks), dict[str, int]()
+    while todo:
+        bar.say(f"waiting for {', '.join(todo)}")
+        check_lives(home, pids)
+        for name in [name for name, check in todo.items() if check()]:
+            del todo[name]
+            bar.advance()
+            console.print(f"  {name:<12} ready")
+        if todo and time.monotonic() > deadline:
+            late = ", ".join(todo)
+            raise StackError(
+                f"no answer in time from {late}; see {home / 'logs'}, or wait longer: EVERGREEN_START_TIMEOUT=1800 make up"
+            )
+        time.sleep(0.5)
 
 
 def check_lives(home: Path, pids: dict[str, int]) -> None:

@@ -10,6 +10,7 @@ import jinja2
 from configs.errors import ConfigError
 from configs.settings import ROOT
 from ops.check import SHARED, read_deployments
+from ops.terminal import complain
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILES = ("model.yaml", "source.sql", "labels.sql")
@@ -58,8 +59,7 @@ def main() -> int:
     try:
         written = new_model(parser.parse_args().name)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     print("\n".join(f"wrote {path.relative_to(ROOT)}" for path in written))
     print("Next: fill in the three files, then `make lint` says what is missing, and `make deploy` tells Prefect.")
     return 0

@@ -4,14 +4,18 @@ import time
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectException
 from rich.console import Console
 
 from configs.settings import Settings
 from ops.errors import StackError
+from ops.terminal import Bar
 from tasks.contracts import Decision, Fact
 from tasks.resources import Resources
+from tasks.words import brief
 
 POLL = 0.5
 """Seconds between two looks at a run."""
@@ -32,11 +36,26 @@ def run(
 
     Raises:
         RunFailed: it ended otherwise than completed, or not within `timeout` seconds.
+        StackError: Prefect refuses it, or does not answer.
     """
+    try:
+        return _run(deployment, parameters, settings, console, timeout)
+    except ObjectNotFound as error:
+        raise StackError(
+            f"Prefect at {settings.prefect_url} knows no deployment {deployment}; `make deploy` tells it what prefect.yaml says"
+        ) from error
+    except (httpx.HTTPError, PrefectException) as error:
+        raise StackError(
+            f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({brief(str(error))}); "
+            f"`make status` shows what runs, `make up` starts what is down"
+        ) from error
+
+
+def _run(deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float) -> float:
     began = time.monotonic()
     submitted: Any = run_deployment(deployment, parameters=parameters, timeout=0, as_subflow=False)
     page = f"{settings.prefect_url}/runs/flow-run/{submitted.id}"
-    with get_client(sync_client=True) as client, console.status("") as status:
+    with get_client(sync_client=True) as client, Bar(console, deployment) as bar:
         while True:
             state = client.read_flow_run(submitted.id).state
             seconds = time.monotonic() - began
@@ -46,24 +65,27 @@ def run(
                 raise RunFailed(
                     f"{deployment} {told(parameters)} is {state.name if state else 'unknown'} after {seconds:.0f} s; look at {page}"
                 )
-            status.update(f"{deployment} {told(parameters)}: {_doing(client, submitted.id, state)} ({seconds:.0f} s)")
+            if console.is_terminal:
+                _show(bar, f"{deployment} {told(parameters)}", client, submitted.id, state)
             time.sleep(POLL)
     if not state.is_completed():
         raise RunFailed(f"{deployment} {told(parameters)} ended as {state.name}: {state.message or ''}\nlook at {page}")
     return seconds
 
 
-def _doing(client: SyncPrefectClient, flow_run: UUID, state: Any) -> str:
-    """The newest task of a run, or the run's state before there is one."""
+def _show(bar: Bar, what: str, client: SyncPrefectClient, flow_run: UUID, state: Any) -> None:
+    """A run's newest task, or its state before there is one, and how far it is where it says so itself, as a backfill does."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.sorting import TaskRunSort
 
-    runs = client.read_task_runs(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
-        sort=TaskRunSort.EXPECTED_START_TIME_DESC,
-        limit=1,
-    )
-    return runs[0].name if runs else (state.name.lower() if state else "submitted")
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    told_itself = next((a for a in client.read_artifacts(flow_run_filter=only) if a.type == "progress"), None)
+    if told_itself:
+        bar.say(told_itself.description or what)
+        bar.reach(float(told_itself.data), 100)
+        return
+    tasks = client.read_task_runs(flow_run_filter=only, sort=TaskRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    bar.say(f"{what}: {tasks[0].name if tasks else state.name.lower() if state else 'submitted'}")
 
 
 def told(parameters: dict[str, Any]) -> str:
@@ -78,7 +100,7 @@ def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: flo
         NoDecision: not within `timeout` seconds.
     """
     began = time.monotonic()
-    with console.status("") as status:
+    with Bar(console, f"{fact.model} {fact.partition}") as bar:
         while True:
             decision = res.ledger.decision(fact.id)
             if decision and (decision.action == "decline" or decision.outcome):
@@ -91,5 +113,5 @@ def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: flo
                     f"look at {res.settings.prefect_url}/deployments (retrain/{fact.model}), at the automation of that name, and into "
                     f"{res.settings.path(res.settings.home) / 'logs'}"
                 )
-            status.update(f"{fact.model} {fact.partition} drifted: {doing} ({seconds:.0f} s)")
+            bar.say(f"{fact.kind} in {fact.partition}: {doing}")
             time.sleep(POLL)

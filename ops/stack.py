@@ -25,8 +25,12 @@ from ops.errors import DeployFailed, StackError
 from ops.health import answers, wait_for, worker_online
 from ops.ports import check_ports
 from ops.programs import Program, child_environment, environment, home_of, programs
+from ops.terminal import Bar, complain, terminal
 
 __all__ = ["down", "environment", "restart_worker", "running", "up"]
+
+FIRST_START = 60.0
+"""Seconds that a first start is expected to take, on two busy cores; later ones are expected to take as long as the last."""
 
 
 def up(settings: Settings, console: Console | None = None) -> None:
@@ -37,7 +41,7 @@ def up(settings: Settings, console: Console | None = None) -> None:
         StackError: a server ended or did not answer in time, or deploying failed. A stack that
             this call started is stopped again; its logs stay.
     """
-    console = console or Console(soft_wrap=True, highlight=False)
+    console = console or terminal()
     home, began = home_of(settings), time.monotonic()
     fresh = not supervision.states(home)
     missing = _sweep(settings, home)
@@ -49,12 +53,15 @@ def up(settings: Settings, console: Console | None = None) -> None:
         if fresh:
             supervision.stop(home)
         raise
-    console.print(f"Everything answers, after {time.monotonic() - began:.0f} s:\n{addresses(settings)}")
+    seconds = time.monotonic() - began
+    if fresh:
+        (home / "took").write_text(f"{seconds:.1f}", encoding="utf-8")
+    console.print(f"Everything answers, after {seconds:.0f} s:\n{addresses(settings)}")
 
 
 def down(settings: Settings, console: Console | None = None) -> None:
     """Stop what `up` started, orphans of killed servers too. Harmless when nothing runs."""
-    console = console or Console(soft_wrap=True, highlight=False)
+    console = console or terminal()
     with console.status("stopping the worker, then the servers"):
         count = supervision.stop(home_of(settings))
     console.print(f"Stopped {count} processes." if count else "Nothing was running.")
@@ -81,7 +88,7 @@ def restart_worker(settings: Settings, console: Console | None = None) -> None:
     with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
         supervision.call(home, "stopProcess", "worker")
     supervision.call(home, "startProcess", "worker", False)
-    (console or Console()).print("The worker was restarted.")
+    (console or terminal()).print("The worker was restarted.")
 
 
 def addresses(settings: Settings) -> str:
@@ -121,14 +128,22 @@ def _wait(settings: Settings, home: Path, console: Console) -> None:
     """Deployments and worker come as soon as Prefect answers, while the other servers still start."""
     deadline = time.monotonic() + settings.start_timeout
     checks: dict[str, Callable[[], bool]] = {p.name: partial(answers, p.health) for p in programs(settings) if p.health}
-    wait_for({"prefect": checks.pop("prefect")}, home, deadline, console)
-    worker = [program for program in programs(settings) if program.name == "worker"]
-    if not supervision.alive(supervision.states(home).get("worker")):
-        _start_programs(home, worker)
-    with deploying(settings, home) as deployed:
-        wait_for(
-            {**checks, "worker": partial(worker_online, settings), "deployments": deployed}, home, deadline, console
-        )
+    first = {"prefect": checks.pop("prefect")}
+    with Bar(console, "waiting for prefect", len(first) + len(checks) + 2, _expected(home)) as bar:
+        wait_for(first, home, deadline, console, bar)
+        if not supervision.alive(supervision.states(home).get("worker")):
+            _start_programs(home, [program for program in programs(settings) if program.name == "worker"])
+        with deploying(settings, home) as deployed:
+            checks |= {"worker": partial(worker_online, settings), "deployments": deployed}
+            wait_for(checks, home, deadline, console, bar)
+
+
+def _expected(home: Path) -> float:
+    """Seconds that a start takes, as far as anybody knows."""
+    try:
+        return float((home / "took").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return FIRST_START
 
 
 @contextlib.contextmanager
@@ -166,9 +181,9 @@ def main() -> int:
     try:
         actions[parser.parse_args().action](load_settings())
     except (ConfigError, StackError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     except KeyboardInterrupt:
+        print("Stopped; `make status` says what runs.", file=sys.stderr)
         return 130
     return 0
 

@@ -16,6 +16,7 @@ from configs.load import model_names
 from configs.settings import Settings, load_settings
 from ops import stack
 from ops.tables import grid_table
+from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -81,7 +82,8 @@ def model(res: Resources, console: Console) -> None:
             + (f"\n    {escape(need.do)}" if need.do else "")
         )
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
-    console.print(grid_table(grid(res, [res.ref(key) for key in keys])))
+    if keys:
+        console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:
         console.print(f"  {line}")
 
@@ -103,32 +105,31 @@ def events(res: Resources) -> list[str]:
     return [f"{moment:%Y-%m-%d}  {text}" for moment, _, text in sorted(found)]
 
 
-def model_or_error(name: str, console: Console) -> bool:
-    """A model's part of the page; one model's trouble does not hide the others. False when there was any."""
+def model_or_error(name: str, console: Console) -> int:
+    """A model's part of the page; one model's trouble does not hide the others. Returns the exit code that it asks for."""
     console.print(f"[bold]Model {name}[/]")
     try:
         model(open_resources(name), console)
     except (ConfigError, EvergreenError) as error:
         console.print(f"  error: {error}", style="red", markup=False)
-        return False
-    return True
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
 
 
 def main() -> int:
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    settings = load_settings()
-    os.environ.update(stack.environment(settings))
+    console = terminal()
     try:
+        settings = load_settings()
+        os.environ.update(stack.environment(settings))
         console.print("[bold]Servers[/]")
         up = servers(settings, console)
         if stack.running(settings).get("prefect"):
             console.print("[bold]Deployments[/]")
             deployments(settings, console)
-        sound = [model_or_error(name, console) for name in model_names()]
+        codes = [model_or_error(name, console) for name in model_names()]
     except ConfigError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
-    return 0 if up and all(sound) else 1
+        return complain(error)
+    return max([0 if up else 1, *codes])
 
 
 if __name__ == "__main__":

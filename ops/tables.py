@@ -135,7 +135,7 @@ GRID = 24
 """Partitions that the terminal shows of a grid."""
 
 
-def grid_table(rows: Sequence[Mapping[str, str]]) -> Table:
+def grid_table(rows: Sequence[Mapping[str, str]], width: int = 80) -> Table:
     """One row a partition, one column a step; of many partitions the newest, and how many earlier ones there are."""
     colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red", "RUNNING": "bold blue"}
     early = rows[:-GRID]
@@ -143,9 +143,28 @@ def grid_table(rows: Sequence[Mapping[str, str]]) -> Table:
     title = f"{len(early)} earlier partitions, {undone} of them not fresh in every step" if early else ""
     table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
     table.padding = (0, 0)  # eleven columns want 80
+    if rows:
+        for column, own in zip(table.columns, _widths(rows[-GRID:], width), strict=True):
+            column.width = own
     for row in rows[-GRID:]:
         table.add_row(*(f"[{colours[v]}]{v}[/]" if v in colours else v for v in row.values()))
     return table
+
+
+def _widths(rows: Sequence[Mapping[str, str]], width: int) -> list[int | None]:
+    """How wide each column of a grid is: its longest cell, and as much of its heading as there is room for.
+
+    None, but for the partition's, where not even the cells have room.
+    """
+    heads, cells = list(rows[0]), list(zip(*(row.values() for row in rows), strict=True))
+    widths = [max(map(len, column)) for column in cells]
+    spare = width - len(heads) - 1 - sum(widths)
+    if spare < 0:
+        return [widths[0], *[None] * (len(widths) - 1)]
+    for i, head in enumerate(heads):
+        more = min(spare, max(0, len(head) - widths[i]))
+        widths[i], spare = widths[i] + more, spare - more
+    return [*widths]
 
 
 def time_table(spent: Mapping[str, float]) -> Table:

@@ -15,6 +15,7 @@ import sys
 import uvicorn
 from threadpoolctl import threadpool_limits
 
+from configs.errors import ConfigError
 from configs.settings import ROOT, Settings, load_settings, silence_vendors
 from serving.app import Service, make_app
 from serving.follower import Follower
@@ -58,7 +59,11 @@ def main() -> int:
     os.environ.update(REGISTRY)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by what is loaded later
     threadpool_limits(1)
-    settings, token = load_settings(), os.environ.get(TOKEN, "")
+    try:
+        settings, token = load_settings(), os.environ.get(TOKEN, "")
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve every model's champion over HTTP.")
     parser.add_argument("--host", default=settings.host, help="address to listen on (%(default)s)")
     parser.add_argument("--port", default=settings.serving_port, type=int, help="port to listen on (%(default)s)")

@@ -21,6 +21,7 @@ from tasks.planning import RUNS
 from tasks.resources import Resources
 from tasks.runs import is_cancelled
 from tasks.summary import grid
+from tasks.words import span
 
 LETTER = {"make": "make", "again": "again", "keep": "·", "leave": "left", "wait": "…"}
 LEGEND = "fresh: made of what is there now; missing: to be made; a dot: not due, or without a champion"
@@ -58,13 +59,6 @@ def plan_headline(title: str, plan: Plan) -> str:
         else "no earlier run tells how long"
     )
     return f"{title}: plan {plan.digest}: {steps} steps of {count} of {len(plan.cells)} partitions{known}; {took}."
-
-
-def span(seconds: float) -> str:
-    """A time for people: 8 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _reasons(plan: Plan) -> list[str]:
@@ -199,9 +193,7 @@ def publish_backfill(res: Resources, plan: Plan, outcomes: Sequence[Outcome]) ->
     notes += [f"- {o.partition}: {v} waits: {w}" for o in outcomes for v, s, w in o.passed if s == "waiting"][:LONGEST]
     refs = [res.ref(o.partition) for o in sorted(outcomes, key=lambda o: o.partition)]
     rows = grid(res, refs)
-    create_table_artifact(
-        rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage. {LEGEND}"
-    )
+    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", [grid_picture(res.title, rows), "", *notes])
 
 
@@ -212,10 +204,14 @@ def _publish_nothing(res: Resources, plan: Plan) -> str:
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
     line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
     line += f"; {left} of them have stages that another mode would take up" if left else ""
-    create_table_artifact(
-        rows, key=page_key(res.slug, "grid"), description=f"{res.title}: partition by stage. {LEGEND}"
-    )
+    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
+
+
+def grid_line(title: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """How many partitions are as they should be, and how to read the grid."""
+    done = sum({v for name, v in row.items() if name != "partition"} <= {"fresh", "."} for row in rows)
+    return f"{title}: {done} of {len(rows)} partitions are up to date in every stage. {LEGEND}"
 
 
 def ended_as(outcome: Outcome) -> str:

@@ -35,4 +35,5 @@ def show_model(page: Mapping[str, Any], res: Resources) -> None:
     head = ["", "| partition | seen | decision |", "|---|---|---|"] if decisions else []
     links = [f"[its page]({page_url(res)})", *(f"[{text}]({url})" for text, url in page["links"] if "://" in url)]
     body = [*needs, *head, *decisions, "", ", ".join(links)]
-    publish_page(res, "model", f"{page['model']} is {page['state']}. {page['headline']}", body)
+    state = page["state"] if page["state"].startswith("asks") else f"is {page['state']}"
+    publish_page(res, "model", f"{page['model']} {state}. {page['headline']}", body)

@@ -126,5 +126,5 @@ def test_a_broken_model_is_told_and_does_not_hide_the_others(played):
     out = Console(file=io.StringIO(), width=120)
     (played / "configs" / "broken").mkdir()
     (played / "configs" / "broken" / "model.yaml").write_text("name: broken\n")
-    assert [model_or_error(name, out) for name in ("broken", "tiny")] == [False, True]
+    assert [model_or_error(name, out) for name in ("broken", "tiny")] == [2, 0], "exit codes"
     assert "broken/model.yaml" in out.file.getvalue()

@@ -78,6 +78,13 @@ def test_a_grid_of_every_step_fits_80_columns_and_a_long_one_says_what_it_leaves
     assert len([line for line in lines if line and line[0].startswith("2013-")]) == 24
 
 
+def test_a_grid_that_is_too_wide_shortens_its_headings_and_never_a_partition():
+    row = {"partition": "2013-02-01T05", **dict.fromkeys([step.verb for step in ALL], "fresh"), "validate": "BLOCKED"}
+    assert ["2013-02-01T05", "fresh", "BLOCKED", *["fresh"] * 8] in text(grid_table([row]))
+    everything = text(grid_table([row | dict.fromkeys(list(row)[1:], "missing")]))
+    assert any(line[:1] == ["2013-02-01T05"] and len(line) == 11 for line in everything)
+
+
 def test_the_times_add_up():
     lines = text(time_table({"process": 30.0, "assess": 10.0}))
     assert ["process", "30", "75%"] in lines
