@@ -4,6 +4,7 @@ Arrays are as in `tasks/targets.py`. Imports no Prefect.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from tasks.contracts import Interval
 BINS = 10
 LEVEL = 0.975
 """One-sided level of each bound: the two together hold 95 %."""
+
+MOST = {"brier": 1.0, "accuracy": 1.0}
+"""The greatest value of what cannot be any number from 0 on."""
 
 
 def row_loss(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> np.ndarray:
@@ -112,7 +116,7 @@ def intervals(
 ) -> dict[str, Interval]:
     """95 % confidence intervals of the metrics that have one, from bootstraps that draw whole blocks.
 
-    Means over rows have studentised bounds (`mean_bounds`); ROC AUC of two classes has percentiles
+    Means over rows have studentised bounds (`mean_bounds`), cut off where no such mean can be; ROC AUC of two classes has percentiles
     of the resampled AUC. Other metrics are told without an interval.
     """
     if not len(outcome) or not np.isfinite(prediction).all():
@@ -124,10 +128,19 @@ def intervals(
         values["accuracy"] = (prediction.argmax(axis=1) == outcome).astype("float64")
     else:
         values |= {"squared_error": (outcome - prediction) ** 2, "absolute_error": np.abs(outcome - prediction)}
-    found = {name: mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed) for name, v in values.items()}
+    found = {
+        name: _within(mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed), MOST.get(name, np.inf))
+        for name, v in values.items()
+    }
     if target.kind == "binary" and 0 < outcome.sum() < len(outcome):
         found["roc_auc"] = _auc_interval(outcome, prediction, blocks, min(resamples, 400), seed)
     return found
+
+
+def _within(interval: Interval, most: float) -> Interval:
+    """Without what a mean of values from 0 to `most` cannot be: with few blocks, studentised bounds may lie beyond."""
+    lower, upper = (float(np.clip(bound, 0, most)) for bound in (interval.lower, interval.upper))  # NaN stays NaN
+    return replace(interval, lower=lower, upper=upper)
 
 
 def _auc_interval(

@@ -50,6 +50,11 @@ SOURCE_SQL = "SELECT parcel, sent, weight, distance, city FROM parcels WHERE sen
 LABELS_SQL = "SELECT parcel, late, sent + INTERVAL 1 DAY AS known_at FROM parcels WHERE sent >= $start AND sent < $end"
 
 
+def pytest_configure() -> None:
+    """One core for each process, since pytest has as many processes: two OpenMP teams on the same cores wait for each other for minutes."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def parcels(day: int) -> pd.DataFrame:
     """One day of parcels; from day `SHIFTED_FROM` on they are heavier and the rule of lateness is another."""
     rng = np.random.default_rng(day)

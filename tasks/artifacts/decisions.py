@@ -147,7 +147,11 @@ def audit_headline(found: Audit) -> str:
     """Who was champion, and whether the record holds together."""
     when = f"at {found.at.isoformat()}" if found.at else "today"
     who = f"version {found.champion.version} was champion" if found.champion else "there was no champion"
-    sound = f"{len(found.problems)} things do not agree" if found.problems else "ledger, MLflow and events agree"
+    sound = (
+        f"{len(found.problems)} {'thing does' if len(found.problems) == 1 else 'things do'} not agree"
+        if found.problems
+        else "ledger, MLflow and events agree"
+    )
     return f"{found.model}: {when} {who}; {sound}."
 
 

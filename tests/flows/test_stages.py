@@ -260,7 +260,7 @@ def test_the_audit_tells_who_was_champion_why_and_by_whose_name(after_shift):
         con.execute(sa.text("UPDATE promotions SET \"by\" = 'nobody' WHERE sequence = :n"), {"n": second.sequence})
     state = audit(model="tiny", return_state=True)
     assert state.is_failed()
-    assert "1 things do not agree" in state.message
+    assert "1 thing does not agree" in state.message
 
 
 def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(after_shift):

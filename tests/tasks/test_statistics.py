@@ -129,6 +129,18 @@ def test_intervals_of_losses_hold_95_percent():
     assert held / 200 > 0.93
 
 
+def test_intervals_stay_where_the_metric_can_be():
+    """With few blocks and a long tail, studentised bounds go beyond 0 and 1."""
+    rng = np.random.default_rng(0)
+    outcome = np.r_[np.zeros(95), np.ones(5)]
+    said = np.r_[rng.uniform(0, 0.1, 95), np.full(5, 0.001)]
+    found = intervals(outcome, said, np.repeat(np.arange(4), 25), BINARY, 300, 0)
+    assert (found["brier"].lower, found["log_loss"].lower) == (0, 0)
+    assert found["brier"].value < found["brier"].upper <= 1
+    alone = intervals(outcome, said, np.zeros(100), BINARY, 300, 0)["brier"]
+    assert np.isnan([alone.lower, alone.upper]).all()
+
+
 def test_block_sums_add_up():
     sums, rows = block_sums(np.array([1.0, 2, 3, 4]), np.array([7, 5, 7, 5]))
     assert (sums.tolist(), rows.tolist()) == ([6.0, 4.0], [2.0, 2.0])
