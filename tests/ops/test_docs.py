@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from configs.settings import ROOT, Settings
 from ops.check import flow_of, read_deployments
 from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, OTHERWISE, PAGES, Block
+from tests.e2e.test_commands import AFTER, BEFORE, LASTING
 
 OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_SERVING_TOKEN", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
 """Variables of the tests, of the deploying and of the stack itself; the others are settings."""
@@ -69,6 +70,11 @@ def test_what_is_not_run_is_in_the_docs_and_what_tests_it_instead_is_there(begin
 @pytest.mark.parametrize("said", [other.said for other in OTHERWISE])
 def test_what_is_run_otherwise_is_in_the_docs(said: str) -> None:
     assert any(said in command.text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("part", [*BEFORE, *AFTER, *map(re.escape, LASTING)])
+def test_what_the_test_of_the_commands_knows_of_one_is_in_the_docs(part: str) -> None:
+    assert any(re.search(part, command.text) for command in COMMANDS)
 
 
 @pytest.mark.parametrize("line", those("make "))
