@@ -61,7 +61,7 @@ class Copy:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
-    def deployment(self, name: str, **parameters: str) -> None:
+    def deployment(self, name: str, **parameters: str | int) -> None:
         given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
         self.run("prefect", "deployment", "run", name, "--watch", *given)
 

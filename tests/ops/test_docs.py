@@ -1,4 +1,7 @@
-"""What the docs tell people to type exists: targets, deployments with parameters, modules, settings; every link leads somewhere."""
+"""What the docs tell people to type exists: targets, deployments with parameters, modules, settings; every link leads somewhere.
+
+That it does what it says is seen by tests/e2e/test_commands.py, which runs it.
+"""
 
 import json
 import re
@@ -8,47 +11,70 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import TypeAdapter
 
 from configs.settings import ROOT, Settings
 from ops.check import flow_of, read_deployments
+from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, OTHERWISE, PAGES, Block
+from tests.e2e.test_commands import AFTER, BEFORE, LASTING
 
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_SERVING_TOKEN", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
 """Variables of the tests, of the deploying and of the stack itself; the others are settings."""
+COMMANDS = IN_BLOCKS + ONLY_IN_PROSE
 
 
-def commands() -> list[tuple[str, str]]:
-    """Every command of every page, as page and line: what stands in an indented or fenced block, without its comment."""
-    found = []
-    for page in PAGES:
-        block, kind = False, ""
-        for line in page.read_text(encoding="utf-8").replace(" \\\n", " ").splitlines():
-            if line.startswith("```"):
-                block, kind = not block, line.removeprefix("```")
-                continue
-            if (block and kind in ("", "bash", "sh")) or (not block and line.startswith("    ")):
-                text = line.split("  #")[0].strip()
-                found += [
-                    (page.name, part.strip())
-                    for part in text.split(" / ")
-                    if re.match(r"(make|prefect|python -m) ", part)
-                ]
-    return found
-
-
-COMMANDS = commands()
-
-
-def those(start: str) -> list[Any]:
-    return [pytest.param(line, id=f"{page}: {line[:70]}") for page, line in COMMANDS if line.startswith(start)]
+def those(start: str, without: str = " ") -> list[Any]:
+    """Every command of every block that begins so, the settings before it and its program's folder left out."""
+    found = [(c, re.sub(r"^([A-Z_]+=\S+ )*(\.venv/bin/)?", "", c.text.replace("\\\n", " "))) for c in COMMANDS]
+    return [
+        pytest.param(text, id=f"{command.page}:{command.line}: {text[:70]}")
+        for command, text in found
+        if text.startswith(start) and not text.startswith(without)
+    ]
 
 
 def test_the_pages_have_commands() -> None:
-    assert len(COMMANDS) > 40
-    assert {page for page, _ in COMMANDS} >= {"README.md", "operate.md", "backfills.md", "audit.md"}
+    assert len(IN_BLOCKS) > 70
+    assert {command.page for command in IN_BLOCKS} >= {
+        "README.md",
+        "data/README.md",
+        *(f"docs/{name}.md" for name in ("add-a-model", "audit", "backfills", "operate", "replay", "serving")),
+    }
+
+
+def test_a_block_of_commands_says_that_it_is_one() -> None:
+    """Else the test that runs them would not see it."""
+    others = [block for block in BLOCKS if block.kind not in ("bash", "indented")]
+    assert [f"{b.page}:{b.line}" for b in others if any(COMMAND.match(line) for line in b.lines)] == []
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
+def test_a_block_is_whole_as_its_language_has_it(block: Block) -> None:
+    if block.kind == "python":
+        compile("\n".join(block.lines), block.page, "exec")
+    elif block.commands():
+        said = subprocess.run(["bash", "-n"], input="\n".join(block.lines), capture_output=True, text=True)
+        assert said.stderr == ""
+
+
+@pytest.mark.parametrize("begins", NOT_RUN)
+def test_what_is_not_run_is_in_the_docs_and_what_tests_it_instead_is_there(begins: str) -> None:
+    assert any(command.begins(begins) for command in COMMANDS)
+    instead = NOT_RUN[begins].instead
+    assert not instead or (ROOT / instead).is_file()
+
+
+@pytest.mark.parametrize("said", [other.said for other in OTHERWISE])
+def test_what_is_run_otherwise_is_in_the_docs(said: str) -> None:
+    assert any(said in command.text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("part", [*BEFORE, *AFTER, *map(re.escape, LASTING)])
+def test_what_the_test_of_the_commands_knows_of_one_is_in_the_docs(part: str) -> None:
+    assert any(re.search(part, command.text) for command in COMMANDS)
 
 
 @pytest.mark.parametrize("line", those("make "))
@@ -89,9 +115,20 @@ def test_a_module_is_there(line: str) -> None:
     assert find_spec(shlex.split(line)[2]), line
 
 
-@pytest.mark.parametrize(
-    "line", [p for p in those("prefect ") if not p.values[0].startswith("prefect deployment run ")]
-)
+@pytest.mark.parametrize("line", those("python -c ") + those("python3 -c "))
+def test_a_program_in_a_line_is_one(line: str) -> None:
+    compile(shlex.split(line)[2], line, "exec")
+
+
+@pytest.mark.parametrize("line", those("curl "))
+def test_what_is_asked_of_the_scoring_server_is_one_of_its_paths(line: str) -> None:
+    (url,) = [urlsplit(word) for word in shlex.split(line) if word.startswith("http")]
+    assert url.port == Settings.model_fields["serving_port"].default
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert f"`{url.path.replace('/flights/', '/<model>/')}`" in page.replace("`POST ", "`")
+
+
+@pytest.mark.parametrize("line", those("prefect ", without="prefect deployment run "))
 def test_other_commands_of_prefect_are_known_to_it(line: str) -> None:
     words = [w for w in shlex.split(line)[1:] if not w.startswith("-")][:2]
     said = subprocess.run([ROOT / ".venv" / "bin" / "prefect", *words, "--help"], capture_output=True, text=True)
