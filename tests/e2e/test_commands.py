@@ -1,4 +1,4 @@
-"""Every command of the docs as a reader would type it, page by page, on a stack with flights. A good half an hour on two cores.
+"""Every command of the docs as a reader would type it, page by page, on a stack with flights. Half an hour on two cores.
 
 Each must end well, and so must every run that it starts. What it needs to act upon is made before it (BEFORE); what is
 left out or run otherwise, and why, stands in tests/commands.py.

@@ -47,6 +47,7 @@ def test_the_pages_have_commands() -> None:
 
 def test_a_block_of_commands_says_that_it_is_one() -> None:
     """Else the test that runs them would not see it."""
+    assert {block.kind for block in BLOCKS} <= {"", "bash", "indented", "python", "yaml", "json"}
     others = [block for block in BLOCKS if block.kind not in ("bash", "indented")]
     assert [f"{b.page}:{b.line}" for b in others if any(COMMAND.match(line) for line in b.lines)] == []
 
