@@ -16,6 +16,7 @@ from pathlib import Path
 from configs.settings import ROOT
 
 WIDTH = 80
+SHOWING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -38,9 +39,9 @@ class Said:
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A person's environment, of a terminal that can do what most can."""
+    """A person's environment, of a terminal that can do what most can; nothing of a `make` that runs the tests."""
     mine = dict(os.environ if given is None else given)
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CI", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    for name in (*SHOWING, "CI", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
         mine.pop(name, None)
     return mine | {"TERM": "xterm-256color"}
 
@@ -56,7 +57,13 @@ def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | Non
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
     process = subprocess.Popen(
-        _whole(command), cwd=folder, env=environment(env), stdin=slave, stdout=slave, stderr=slave, close_fds=True
+        _whole(command),
+        cwd=folder,
+        env=environment(env),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background may ignore it
     )
     os.close(slave)
     heard = bytearray()
