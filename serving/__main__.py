@@ -31,6 +31,8 @@ LARGE = 2
 """Large requests at a time; others of them wait."""
 DRAIN = 10
 """Seconds that requests in flight have after a SIGTERM."""
+SWITCH = 0.0005
+"""Seconds that a thread in the background may hold the interpreter while a request waits for it, a tenth of Python's default."""
 REGISTRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Whatever the others have: a registry that is down must not hold up what follows the ledger."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -56,6 +58,7 @@ def allow_connections() -> None:
 def main() -> int:
     silence_vendors()
     allow_connections()
+    sys.setswitchinterval(SWITCH)
     os.environ.update(REGISTRY)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by what is loaded later
     threadpool_limits(1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from serving.problems import Problem, too_large, unavailable
 
@@ -37,13 +38,30 @@ class Bodies:
         """The whole body, held until its answer is made.
 
         Raises:
+            ClientDisconnect: whoever sent it has gone.
             Problem: it is larger than allowed, takes too long to come in, or there is no room for it now.
         """
-        size = 0
+        most, size, parts = int(self.limits.body_mb * 1e6), 0, []
+        refusal = f"this server takes bodies of {self.limits.body_mb:g} MB; send fewer rows, or score a partition by `process`"
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
+            raise too_large(f"{int(length):,} bytes; {refusal}")
         try:
-            parts = []
             async with asyncio.timeout(self.limits.body_seconds):
-                async for part in self._parts(request):
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    if size + len(part) > most:
+                        raise too_large(f"more than {most:,} bytes; {refusal}")
+                    if self.held + len(part) > self.limits.bodies_mb * 1e6:
+                        raise unavailable(
+                            "busy",
+                            "Too much at a time",
+                            "the bodies of other requests fill the memory for them; try again",
+                        )
                     parts.append(part)
                     size, self.held = size + len(part), self.held + len(part)
             yield parts[0] if len(parts) == 1 else b"".join(parts)
@@ -51,22 +69,6 @@ class Bodies:
             raise slow_body(self.limits.body_seconds) from None
         finally:
             self.held -= size
-
-    async def _parts(self, request: Request) -> AsyncIterator[bytes]:
-        most, size = int(self.limits.body_mb * 1e6), 0
-        refusal = f"this server takes bodies of {self.limits.body_mb:g} MB; send fewer rows, or score a partition by `process`"
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
-            raise too_large(f"{int(length):,} bytes; {refusal}")
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise too_large(f"more than {most:,} bytes; {refusal}")
-            if self.held + len(part) > self.limits.bodies_mb * 1e6:
-                raise unavailable(
-                    "busy", "Too much at a time", "the bodies of other requests fill the memory for them; try again"
-                )
-            yield part
 
 
 def slow_body(seconds: float) -> Problem:
