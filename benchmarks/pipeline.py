@@ -16,7 +16,7 @@ from benchmarks.reaction import deploy_empty
 from benchmarks.site import NEXT, Site, site
 
 LONG, SHORT = 1, 2
-"""Rounds: of runs that take half a minute each, which differ by a hundredth or two from round to round, and of short ones."""
+"""Rounds: of runs that take half a minute each, which differ by a few hundredths from round to round, and of short ones."""
 QUIET = """
 from configs.settings import silence_vendors
 silence_vendors()
