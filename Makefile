@@ -6,9 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 ENV ?= dev
-# A process for each core, each with servers of its own; a file's tests stay together, since they share fixtures. In the order of
-# folders the long files of few tests come before the short ones; by number of tests they would come last, and a core wait.
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# A process for each core, each with servers of its own; a file's tests stay together, since they share fixtures.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
 
