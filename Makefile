@@ -6,8 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 ENV ?= dev
-# A process for each core, each with servers of its own; a file's tests stay together, since they share fixtures.
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
+# A process for each core, each with servers of its own; tests/conftest.py says which tests stay together, and in which order.
+PYTEST = $(BIN)/python -m pytest -n auto
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
 

@@ -64,7 +64,6 @@ def rows() -> list[Row]:
         rounds=LONG,
         warm=False,
     )
-    made.deployment("process/flights", partition=NEXT)
     moment, ended = "2013-05-02T00:00:00-04:00", set()
     with restoring(made) as restore:
         train = in_turns(
@@ -161,9 +160,9 @@ def deployed(
         before(made)
         file = made.folder / "spent.json"
         file.unlink(missing_ok=True)
-        command = f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine"
-        given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
-        made.run("prefect", "deployment", "run", name, "--watch", "--job-variable", f"command={command}", *given)
+        made.deployment(
+            name, f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine", **parameters
+        )
         return Spent(**json.loads(Path(file).read_text()))
 
     return measured

@@ -38,13 +38,14 @@ async def health():
     return Response(b"{}", media_type="application/json")
 uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="warning")
 """
-BARE = """
+PREPARE = """
 import json, sys, time
 import numpy as np
 from configs.settings import silence_vendors
 silence_vendors()
 from tasks.compiled import plan_of
 from tasks.contracts import Stage
+from tasks.features import inputs_of
 from tasks.resources import open_resources
 res = open_resources("flights")
 plan = plan_of(res.load(res.champion().version))
@@ -53,6 +54,10 @@ booster.set_param({"nthread": 1})
 rows = next(res.lake.batches(Stage.VALID, sys.argv[1])).to_pandas()
 found = {}
 for count in (1, 100):
+    inputs = inputs_of(rows.head(count), res.config.features.learned)
+    inputs = inputs.astype(object).where(inputs.notna(), None)
+    with open(f"{sys.argv[2]}/{count}.json", "w") as file:
+        json.dump({"dataframe_split": inputs.to_dict("split")}, file)
     matrix = plan.matrix(rows.head(count)).astype("float32")
     taken = []
     for _ in range(1000 if count == 1 else 300):
@@ -73,23 +78,22 @@ def rows() -> list[Row]:
             "mlflow": stack.enter_context(served(made, mlflow_command(made), "/ping")),
             "empty": stack.enter_context(served(made, [sys.executable, "-c", EMPTY], "/health")),
         }
-        bodies = {count: body(made, count, folder) for count in (1, 100)}
+        bare = prepared(made, folder)
         taken: dict[tuple[str, int, int], list[dict[str, float]]] = {}
-        bare: dict[int, list[float]] = {1: [], 100: []}
         for _ in range(ROUNDS):
-            for count, milliseconds in bare_call(made).items():
-                bare[int(count)].append(milliseconds)
             for count, clients in CASES:
                 for name, (port, _) in servers.items():
                     path = "/invocations" if name == "mlflow" else "/models/flights/invocations"
-                    taken.setdefault((name, count, clients), []).append(load(port, path, bodies[count], clients))
+                    taken.setdefault((name, count, clients), []).append(
+                        load(port, path, folder / f"{count}.json", clients)
+                    )
     found = [found for count, clients in CASES for found in compared(taken, bare, count, clients)]
     (_, ours), (_, theirs) = servers["ours"], servers["mlflow"]
     return [*found, ratio("serving: from start to ready", "mlflow models serve", [ours], [theirs], unit="wall s")]
 
 
 def compared(
-    taken: dict[tuple[str, int, int], list[dict[str, float]]], bare: dict[int, list[float]], count: int, clients: int
+    taken: dict[tuple[str, int, int], list[dict[str, float]]], bare: dict[int, float], count: int, clients: int
 ) -> Iterator[Row]:
     """Our milliseconds a request over MLflow's, and with one client our p50 over the least that can be."""
     ours, theirs, empty = (taken[name, count, clients] for name in ("ours", "mlflow", "empty"))
@@ -106,7 +110,7 @@ def compared(
     )
     yield ratio(f"{what}: p99", "mlflow models serve", *p99)
     if clients == 1:
-        least = [bare[count][at] + one["p50"] for at, one in enumerate(empty)]
+        least = [bare[count] + one["p50"] for one in empty]
         p50 = [one["p50"] for one in ours]
         yield ratio(f"{what}: p50", "an empty FastAPI route and a bare inplace_predict", p50, least, 3.0)
 
@@ -172,28 +176,10 @@ def wait(url: str, process: subprocess.Popen, said: IO[bytes], seconds: float = 
         time.sleep(0.2)
 
 
-def body(made: Site, count: int, folder: Path) -> Path:
-    """Rows of a month as a scoring request; features only, as MLflow's server takes them."""
-    code = (
-        "import sys; from tasks.contracts import Stage; from tasks.resources import open_resources; "
-        "from tasks.features import inputs_of; res = open_resources('flights'); "
-        f"rows = next(res.lake.batches(Stage.VALID, '{LAST}')).to_pandas().head({count}); "
-        "inputs = inputs_of(rows, res.config.features.learned); "
-        "inputs = inputs.astype(object).where(inputs.notna(), None); import json; "
-        "print(json.dumps({'dataframe_split': inputs.to_dict('split')}))"
-    )
-    path = folder / f"{count}.json"
-    environment = os.environ | made.environment
+def prepared(made: Site, folder: Path) -> dict[int, float]:
+    """Write scoring requests of a month's rows, features only, as MLflow's server takes them; a bare call's milliseconds for each."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=made.folder, env=environment, capture_output=True, text=True, check=True
-    )
-    path.write_text(done.stdout)
-    return path
-
-
-def bare_call(made: Site) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-c", BARE, LAST], cwd=made.folder, env=os.environ | made.environment, capture_output=True, text=True,
-        check=True,
+        [sys.executable, "-c", PREPARE, LAST, str(folder)], cwd=made.folder, env=os.environ | made.environment,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return json.loads(done.stdout)
+    return {int(count): milliseconds for count, milliseconds in json.loads(done.stdout).items()}

@@ -5,6 +5,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ import pytest
 from configs.settings import QUIET
 
 os.environ.update(QUIET)
+STACKS = ("browser", "e2e")
+ORDER = (*STACKS, "flows", "serving", "ops", "tasks")
+"""Folders by how long their tests take."""
 FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150, 16
 
 MODEL_YAML = """\
@@ -53,6 +57,30 @@ LABELS_SQL = "SELECT parcel, late, sent + INTERVAL 1 DAY AS known_at FROM parcel
 def pytest_configure() -> None:
     """One core for each process, since pytest has as many processes: two OpenMP teams on the same cores wait for each other for minutes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How `pytest -n` shares the tests out: a file's stay together, since they share fixtures, and those of whole stacks are one group.
+
+    Two stacks at once starve each other on two cores.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "stacks" if file.split("/")[1] in STACKS else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no core waits long for the last file."""
+    folders = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
+    ranks = [ORDER.index(folder) if folder in ORDER else len(ORDER) for folder in folders]
+    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
 
 
 def parcels(day: int) -> pd.DataFrame:
