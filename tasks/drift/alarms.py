@@ -22,24 +22,18 @@ error, and nothing is: the check is "not calibrated". Imports no Prefect.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import ceil, comb
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from configs.monitoring import Method
+from tasks.drift.deals import choosing, deal, neighbours, playing, sums, together
 from tasks.drift.scores import FEW, score
 from tasks.drift.sketches import Column, Sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
 
 MISSING, NEW, OUTSIDE = "missing", "new categories", "outside range"
-SUPPORT = 256
-"""Points that a distribution function is looked at in under chance; the score that is judged is exact."""
-ENDS = 8
-"""Extreme values at either end that are kept single among them, since they make ranges."""
-ALIKE = 0.9
-"""Middle rows of one side's blocks over the other's, above which they count as equally many."""
 CALIBRATED = 2
 """Deals that must be possible, times alpha."""
 
@@ -108,8 +102,9 @@ def check(
     drawn = max(resamples, ceil(CALIBRATED / alpha))
     deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
+    chosen = choosing(sides, len(pooled.blocks))
     signals = [
-        s for name, method in methods.items() for s in _signals(name, pooled, roles, now, sides, method, effects)
+        s for name, method in methods.items() for s in _signals(name, pooled, roles, now, chosen, method, effects)
     ]
     alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)
     return Check(alarms, len(reference.blocks), count, note)
@@ -128,162 +123,90 @@ def uncalibrated(reference: int, current: int, alpha: float) -> str:
     )
 
 
-def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
-    """Positions of the blocks that play the partition, int64 `(deals, current)`: every deal, or `resamples` drawn ones.
-
-    Where all are dealt, the last one is the partition itself if its blocks come last, as those of a newer one do.
-    """
-    if comb(blocks, current) <= resamples:
-        return np.array(list(combinations(range(blocks), current)), dtype="int64")
-    order = np.random.default_rng(seed).random((resamples, blocks)).argsort(axis=1, kind="stable")
-    return np.sort(order[:, :current], axis=1)
-
-
-def playing(pooled: Sketch, now: np.ndarray, seed: int) -> tuple[Sketch, Sketch]:
-    """The blocks as they play the partition, and as they play the reference: either side's with about the other's rows.
-
-    Few rows are far from anything by themselves. So where the partition's blocks (`now`) have fewer rows than the reference's,
-    those of the reference play the partition thinned to such sizes as its own have; where they have more, they play the reference
-    thinned to such sizes as that has. Rows are drawn without replacement, each column by itself; a block keeps one row at least,
-    since one without any is no block.
-    """
-    own, others = pooled.rows[now], pooled.rows[~now]
-    if not len(own) or not len(others):
-        return pooled, pooled
-    middle, its = float(np.median(own)), float(np.median(others))
-    rng = np.random.default_rng(seed)
-    if middle < ALIKE * its:
-        return _thinned(pooled, ~now, own, rng), pooled
-    if its < ALIKE * middle:
-        return pooled, _thinned(pooled, now, others, rng)
-    return pooled, pooled
-
-
-def _thinned(pooled: Sketch, which: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> Sketch:
-    """The sketch with some blocks thinned to sizes drawn from `sizes`, or to what they have if that is less."""
-    kept = pooled.rows.copy()
-    kept[which] = np.minimum(kept[which], rng.choice(sizes, int(which.sum())))
-    columns = {name: _drawn(c, kept, np.flatnonzero(which), rng) for name, c in pooled.columns.items()}
-    return Sketch(pooled.blocks, kept, columns)
-
-
-def _drawn(column: Column, kept: np.ndarray, blocks: np.ndarray, rng: np.random.Generator) -> Column:
-    """A column of which some blocks keep only so many of their rows."""
-    both = np.concatenate([column.counts, column.other], axis=1)
-    for at in blocks:
-        there = np.flatnonzero(both[at])
-        both[at, there] = rng.multivariate_hypergeometric(both[at, there], kept[at], method="marginals")
-    width = column.counts.shape[1]
-    return Column(column.values, both[:, :width], both[:, width:], column.grid)
-
-
 def _signals(
     name: str,
     pooled: Sketch,
     roles: tuple[Sketch, Sketch],
     now: np.ndarray,
-    sides: np.ndarray,
+    chosen: Any,
     method: Method,
     effects: Mapping[str, float],
 ) -> list[Signal]:
     """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out."""
     player, standing = (role.columns[name] for role in roles)
-    exact, chance = _scored(pooled.columns[name], player, standing, now, sides, method)
+    near = neighbours(pooled.columns[name])
+    dealt = sums(player, standing, near, chosen)
+    exact, chance = _scored(pooled.columns[name], player, standing, near, dealt, now, chosen, method)
     scored = Signal(name, method.method, exact, method.threshold, chance)
-    return [scored, *_shares(name, pooled, roles, sides, effects)]
+    return [scored, *_shares(name, pooled, roles, dealt, chosen, effects)]
 
 
 def _scored(
-    column: Column, player: Column, standing: Column, now: np.ndarray, sides: np.ndarray, method: Method
+    column: Column,
+    player: Column,
+    standing: Column,
+    near: np.ndarray,
+    dealt: tuple[np.ndarray, np.ndarray],
+    now: np.ndarray,
+    chosen: Any,
+    method: Method,
 ) -> tuple[float, np.ndarray]:
     """The exact score, and the scores of the deals, in which blocks play the partition as `player`, the reference as `standing`."""
     reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~now, now))
     if not reference.sum() or not current.sum():
-        return float("nan"), np.zeros(len(sides) - 1)
+        return float("nan"), np.zeros(chosen.shape[0] - 1)
     exact = float(score(method.method, column.values, reference, current))
-    if len(sides) == 1:
+    if chosen.shape[0] == 1:
         return exact, np.empty(0)
     few = bool(not column.numeric or (reference > 0).sum() <= FEW)
-    begins = np.arange(len(column.values)) if method.method in ("jensenshannon", "psi") else neighbours(column)
-    whole = together(column, begins)
-    dealt, left = (_sums(grouped(c, begins), sides[1:]) for c in (player, standing))
-    left = grouped(standing, begins).sum(axis=0) - left
+    if method.method in ("jensenshannon", "psi") and len(near) < len(column.values):
+        near = np.arange(len(column.values))  # bins of equal width are made of single values
+        dealt = sums(player, standing, near, chosen)
+    mine, left = (counts[1:] for counts in dealt)
+    whole = together(column, near)
     with np.errstate(invalid="ignore", divide="ignore"):
-        chance = score(method.method, whole.values, left, dealt, few, whole.total)
+        chance = score(method.method, whole.values, left, mine, few, whole.total)
     return exact, np.nan_to_num(chance)  # a side without a value is no distance
 
 
 def _shares(
-    name: str, pooled: Sketch, roles: tuple[Sketch, Sketch], sides: np.ndarray, effects: Mapping[str, float]
+    name: str,
+    pooled: Sketch,
+    roles: tuple[Sketch, Sketch],
+    dealt: tuple[np.ndarray, np.ndarray],
+    chosen: Any,
+    effects: Mapping[str, float],
 ) -> list[Signal]:
     """Change in the share of rows without a usable value; share of rows with a value that the reference never had."""
     players, standings = roles
     column, player, standing = (sketch.columns[name] for sketch in (pooled, players, standings))
-    unusable, rows = (_left(x, sides) for x in (standing.other.sum(axis=1), standings.rows))
-    mine, every = (_sums(x[:, None], sides)[:, 0] for x in (player.other.sum(axis=1), players.rows))
+    unusable, rows = (_left(x, chosen) for x in (standing.other.sum(axis=1), standings.rows))
+    missing, every = (chosen @ x for x in (player.other.sum(axis=1), players.rows))
     with np.errstate(invalid="ignore", divide="ignore"):
-        moved = np.nan_to_num(np.abs(mine / every - unusable / rows))
+        moved = np.nan_to_num(np.abs(missing / every - unusable / rows))
     kind = OUTSIDE if column.numeric else NEW
-    begins = neighbours(column)
-    dealt, left = _sums(grouped(player, begins), sides), grouped(standing, begins)
-    held = left.sum(axis=0) - _sums(left, sides) > 0
+    mine, left = dealt
+    held = left > 0
     if column.numeric:  # everything between the smallest and the largest is in range
         held = np.maximum.accumulate(held, axis=1) & np.maximum.accumulate(held[:, ::-1], axis=1)[:, ::-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        fresh = np.nan_to_num(np.where(held, 0, dealt).sum(axis=1) / every)
+        fresh = np.nan_to_num(np.where(held, 0, mine).sum(axis=1) / every)
     return [
         Signal(name, which, float(x[0]), effects[which], x[1:])
         for which, x in ((MISSING, moved), (kind, fresh))
-        if len(sides) == 1 or x.min() < x.max() or x[0] >= effects[which]
+        if chosen.shape[0] == 1 or x.min() < x.max() or x[0] >= effects[which]
     ]
 
 
-def _left(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:
+def _left(counts: np.ndarray, chosen: Any) -> np.ndarray:
     """What is left in the reference of some counts by block, in each deal."""
-    return counts.sum() - _sums(counts[:, None], sides)[:, 0]
-
-
-def neighbours(column: Column) -> np.ndarray:
-    """Where groups of neighbouring values begin, at most about `SUPPORT` by their share; the extremes are kept single."""
-    count = len(column.values)
-    if not column.numeric or count <= SUPPORT:
-        return np.arange(count)
-    total = column.total
-    place = np.minimum((np.cumsum(total) - total / 2) / total.sum() * SUPPORT, SUPPORT - 1).astype("int64")
-    single = np.r_[np.arange(ENDS), np.arange(count - ENDS, count)]
-    place[single] = -1
-    return np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
-
-
-def together(column: Column, begins: np.ndarray) -> Column:
-    """The column with neighbouring values as one, told by their mean."""
-    if len(begins) == len(column.values):
-        return column
-    total = column.total
-    weight = np.add.reduceat(total, begins)
-    means = np.add.reduceat(column.values * total, begins) / np.maximum(weight, 1)
-    means = np.where(weight > 0, means, column.values[begins])
-    return Column(means, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
-
-
-def grouped(column: Column, begins: np.ndarray) -> np.ndarray:
-    """Counts by block and group of values."""
-    return column.counts if len(begins) == len(column.values) else np.add.reduceat(column.counts, begins, axis=1)
-
-
-def _sums(counts: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Sums of the blocks that each deal names, float64 `(deals, values)`."""
-    from scipy.sparse import csr_array
-
-    deals, blocks = sides.shape
-    chosen = csr_array((np.ones(sides.size), sides.ravel(), np.arange(deals + 1) * blocks), shape=(deals, len(counts)))
-    return chosen @ counts.astype("float64")
+    return counts.sum() - chosen @ counts
 
 
 def _judged(signals: Sequence[Signal], alpha: float) -> list[Alarm]:
     """Thresholds and corrected p-values of signals that were dealt alike."""
     tails = [Tail(s.chance) for s in signals]
-    beyond_chance = [np.where(s.chance >= s.effect, beyond_the_others(s.chance), 1.0) for s in signals]
+    beyond_chance = [beyond_the_others(s.chance, s.effect) for s in signals]
     least = np.sort(np.min(beyond_chance, axis=0))
     deals = len(least)
     allowed = int(alpha * (deals + 1))

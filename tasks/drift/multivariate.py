@@ -16,7 +16,7 @@ from configs.monitoring import Monitoring, Multivariate
 from configs.schema import ModelConfig
 from tasks.blocks import block_names
 from tasks.contracts import ColumnDrift, PartitionRef, Promotion, Stage
-from tasks.drift.alarms import deal
+from tasks.drift.deals import deal
 from tasks.drift.reference import home, keys_between, spaced
 from tasks.files import replacing
 from tasks.resources import Resources

@@ -37,7 +37,9 @@ def score(
 
 def wasserstein(values: np.ndarray, reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     """First Wasserstein distance over the reference's standard deviation, `values` ascending."""
-    gaps = np.abs(_cumulated(reference) - _cumulated(current))[..., :-1] @ np.diff(values)
+    gaps = _cumulated(reference)
+    gaps -= _cumulated(current)  # in place: with thousands of deals, fresh memory costs more than the arithmetic
+    gaps = np.abs(gaps, out=gaps)[..., :-1] @ np.diff(values)
     weight = _shares(reference)
     mean = weight @ values
     spread = np.sqrt(np.maximum(weight @ (values - mean.mean()) ** 2 - (mean - mean.mean()) ** 2, 0))
@@ -113,4 +115,6 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 def _cumulated(counts: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.cumsum(counts, axis=-1) / counts.sum(axis=-1, keepdims=True)
+        found = np.cumsum(counts, axis=-1, dtype="float64")
+        found /= counts.sum(axis=-1, keepdims=True)
+        return found

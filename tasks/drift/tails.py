@@ -35,8 +35,8 @@ def exceeded(level: float, skewness: float, mean: float, spread: float) -> float
     return float(mean + spread * (inverse(alpha, level) / beta - alpha / beta))
 
 
-def beyond_the_others(scores: np.ndarray) -> np.ndarray:
-    """For each score under chance, the probability of one at least as large by the tail of all the others.
+def beyond_the_others(scores: np.ndarray, least: float = -np.inf) -> np.ndarray:
+    """For each score under chance, the probability of one at least as large by the tail of all the others; 1 for scores below `least`.
 
     The real score is held against a tail that it is no part of; so must each deal's be, or the level would be too easy to pass.
     """
@@ -49,9 +49,10 @@ def beyond_the_others(scores: np.ndarray) -> np.ndarray:
     flat = ~(spread > 1e-12 * max(1.0, abs(float(scores.mean()))))
     with np.errstate(invalid="ignore", divide="ignore"):
         skewness = (third - 3 * mean * second + 2 * mean**3) / spread**3
-    safe = np.where(flat, 1.0, spread)
-    found = exceeding(centred, np.where(flat, 0.0, skewness), mean, safe)
-    return np.where(flat, np.where(centred > mean + 1e-9, 0.0, 1.0), found)
+    found = np.where(centred > mean + 1e-9, 0.0, 1.0)
+    asked = ~flat & (scores >= least)
+    found[asked] = exceeding(*(x[asked] for x in (centred, skewness, mean, spread)))
+    return np.where(scores >= least, found, 1.0)
 
 
 class Tail:

@@ -8,17 +8,8 @@ import pytest
 from scipy.stats import binomtest, permutation_test, wasserstein_distance
 
 from configs.monitoring import Method
-from tasks.drift.alarms import (
-    MISSING,
-    NEW,
-    OUTSIDE,
-    Check,
-    check,
-    deal,
-    neighbours,
-    playing,
-    together,
-)
+from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
+from tasks.drift.deals import DENSE, choosing, deal, neighbours, playing, sums, together
 from tasks.drift.sketches import Sketch, sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
 
@@ -103,6 +94,20 @@ def test_blocks_play_the_other_side_with_its_numbers_of_rows_and_only_rows_that_
     assert playing(held, now, 0) == (held, held), "as many rows: nothing to thin"
 
 
+@pytest.mark.parametrize("played", [3, 12], ids=["few of many blocks", "many of them"])
+def test_what_either_side_counts_in_a_deal_is_counted_block_by_block(played):
+    held = sketched(days(0, 24, 40))
+    player, standing = playing(union([held, sketched(days(1, played, 90, first=24))]), np.arange(24 + played) >= 24, 0)
+    sides = deal(24 + played, played, 50, 0)
+    assert (24 + played > DENSE * played) == (played == 3), "both forms of the matrix are looked at"
+    for name in METHODS:
+        one, other = player.columns[name], standing.columns[name]
+        mine, left = sums(one, other, np.arange(len(one.values)), choosing(sides, 24 + played))
+        rest = [np.setdiff1d(np.arange(24 + played), side) for side in sides]
+        np.testing.assert_array_equal(mine, [one.counts[side].sum(axis=0) for side in sides])
+        np.testing.assert_array_equal(left, [other.counts[side].sum(axis=0) for side in rest])
+
+
 def test_one_row_a_day_leaves_one_row_a_day():
     """A day without a row is no block of a partition, so none may play it without one."""
     one = union([sketched(days(0, 30, 50)), sketched(days(1, 8, 1, first=30))])
@@ -150,6 +155,9 @@ def test_each_deal_is_held_against_the_tail_of_the_others():
     scores = np.random.default_rng(0).gamma(2, 1, 40)
     expected = [float(Tail(np.delete(scores, i)).beyond(scores[i : i + 1])[0]) for i in range(40)]
     np.testing.assert_allclose(beyond_the_others(scores), expected, rtol=1e-9)
+    least = float(np.median(scores))
+    wanted = np.where(scores >= least, expected, 1.0)
+    np.testing.assert_allclose(beyond_the_others(scores, least), wanted, rtol=1e-9)
     assert beyond_the_others(np.zeros(9)).tolist() == [1.0] * 9
 
 
