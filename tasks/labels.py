@@ -72,10 +72,18 @@ def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfi
 def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
     """One row a key: what was told last at or before `as_of`, by default at all. A null outcome is one that never will be.
 
-    Takes labels as `sort_labels` leaves them: of a key, the earlier known-time first.
+    Takes labels as `sort_labels` leaves them, which is how they are kept: by key, and of a key the earlier known-time first.
     """
-    told = labels if as_of is None else labels[labels["known_at"] <= as_of]
-    return told.drop_duplicates(config.key, keep="last")
+    told = labels if as_of is None else only(labels, labels["known_at"] <= as_of)
+    keys = told[config.key].array
+    last: np.ndarray = np.ones(len(told), dtype=bool)
+    last[:-1] = keys[1:] != keys[:-1]
+    return only(told, last)
+
+
+def only(rows: "pd.DataFrame", which: "pd.Series | np.ndarray") -> "pd.DataFrame":
+    """Some of the rows; where that is all of them, as mostly, the frame itself and no copy."""
+    return rows if which.all() else rows[which]
 
 
 def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
@@ -91,8 +99,8 @@ def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfi
     keys = pa.array(rows[config.key])
     there = pa.array(known[config.key]).cast(keys.type)
     at = pc.fill_null(pc.index_in(keys, there), -1).to_numpy()
-    at, found = at[at >= 0], rows[at >= 0].reset_index(drop=True)
-    if len(at) != len(np.unique(at)) or len(there) != pc.count_distinct(there).as_py():
+    at, found = at[at >= 0], only(rows, at >= 0).reset_index(drop=True)
+    if np.bincount(at, minlength=1).max() > 1 or len(there) != pc.count_distinct(there).as_py():
         raise ValueError(f"{config.name}: a {config.key} stands twice among rows or outcomes that are to be joined")
     return found.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
 
@@ -104,8 +112,8 @@ def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":
         MissingPartition: its labels were never collected, or are blocked.
     """
     config = res.config
-    told = newest_of(res.lake.read(Stage.LABELS, key), config, as_of)
-    return told.loc[told[config.target.column].notna(), [config.key, config.target.column]]
+    told = newest_of(res.lake.read(Stage.LABELS, key), config, as_of)[[config.key, config.target.column]]
+    return only(told, told[config.target.column].notna())
 
 
 def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:

@@ -13,7 +13,7 @@ from tasks.budget import allotted, hold_to_budget, sampled
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.features import together
-from tasks.labels import join_outcomes, read_outcomes
+from tasks.labels import join_outcomes, only, read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
 from tasks.served import served_partitions
@@ -169,7 +169,7 @@ def _labelled(
             f"{config.name} {key}: its valid rows have no {', '.join(lacking)}, which model.yaml names as a feature; "
             f"`backfill` the window with mode=stale makes them again"
         )
-    within = rows[(rows[config.time] >= start) & (rows[config.time] < end)]
+    within = only(rows, (rows[config.time] >= start) & (rows[config.time] < end))
     return join_outcomes(within, read_outcomes(res, key, window.as_of), config)
 
 

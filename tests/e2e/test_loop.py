@@ -71,7 +71,7 @@ def test_people_are_told_of_a_promotion_and_of_data_that_were_blocked(living, re
     champion = living.run(
         "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
     )
-    wait_until(lambda: any("evergreen.model.promoted" in one.get("subject", "") for one in received))
+    wait_until(lambda: any(f"version {champion.split()[-1]}: " in one.get("body", "") for one in received))
     promoted = [one for one in received if "evergreen.model.promoted" in one.get("subject", "")]
     assert promoted[0]["subject"] == "tiny: evergreen.model.promoted"
     assert any(f"version {champion.split()[-1]}: " in one["body"] for one in promoted)
@@ -82,10 +82,14 @@ def test_people_are_told_of_a_promotion_and_of_data_that_were_blocked(living, re
     pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
     living.run("prefect", "deployment", "run", "process/tiny", "-p", "partition=2024-03-18")
     wait_until(lambda: any("Failed" in one.get("subject", "") for one in received))
-    (failed,) = [one for one in received if "Failed" in one.get("subject", "")]
-    assert failed["subject"].startswith("process tiny 2024-03-18: Failed")
-    assert "blocked, first 2024-03-18: weight" in failed["body"]
-    assert "/runs/flow-run/" in failed["body"]
+    told = {(one["subject"], one["body"]) for one in received if "Failed" in one.get("subject", "")}
+    assert len(told) == 1, (
+        told
+    )  # the same one may come twice: Prefect sends again where it could not note that it had sent
+    ((subject, body),) = told
+    assert subject.startswith("process tiny 2024-03-18: Failed")
+    assert "blocked, first 2024-03-18: weight" in body
+    assert "/runs/flow-run/" in body
     path.write_bytes(kept)
     assert received[0]["address"] not in (living.folder / ".evergreen" / "logs" / "deploy.log").read_text()
 
