@@ -1,6 +1,5 @@
 """Sketches as rows of a file, and back. Imports no Prefect."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +8,10 @@ from tasks.drift.sketches import KINDS, Column, Sketch
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TYPES = {"block": str, "column": str, "kind": str, "number": "float64", "text": str, "count": "int64"}
+BLANK: dict[str, Any] = {"block": "", "number": np.nan, "text": "", "count": 0}
 
 
 def to_frame(found: Sketch) -> "pd.DataFrame":
@@ -21,10 +24,9 @@ def to_frame(found: Sketch) -> "pd.DataFrame":
     parts = []
     for name, column in found.columns.items():
         origin, scale = column.grid if column.numeric else (np.nan, np.nan)
-        parts.append(_rows(name, "origin", number=[origin]))
-        parts.append(_rows(name, "scale", number=[scale]))
-    parts.append(_rows("", "rows", block=found.blocks, count=found.rows))
+        parts += [_rows(name, "origin", number=[origin]), _rows(name, "scale", number=[scale])]
     names = np.array(found.blocks, dtype=object)
+    parts.append(_rows("", "rows", block=names, count=found.rows))
     for name, column in found.columns.items():
         for at, kind in enumerate(KINDS):
             used = np.flatnonzero(column.other[:, at])
@@ -32,49 +34,46 @@ def to_frame(found: Sketch) -> "pd.DataFrame":
         block, value = np.nonzero(column.counts)
         held = {"number" if column.numeric else "text": column.values[value]}
         parts.append(_rows(name, "value", block=names[block], count=column.counts[block, value], **held))
-    return pd.concat(parts, ignore_index=True)
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in TYPES}).astype(TYPES)
 
 
-def _rows(column: str, kind: str, **held: Any) -> "pd.DataFrame":
-    """Rows of the file; what is not given is empty."""
-    import pandas as pd
-
+def _rows(column: str, kind: str, **held: Any) -> dict[str, np.ndarray]:
+    """Rows of the file, each column by itself; what is not given is blank."""
     count = len(next(iter(held.values())))
-    blank = {
-        "block": [""] * count,
-        "number": np.full(count, np.nan),
-        "text": [""] * count,
-        "count": np.zeros(count, "int64"),
+    blank = BLANK | {"column": column, "kind": kind}
+    rows: dict[str, np.ndarray] = {
+        name: np.full(count, value, object if isinstance(value, str) else None) for name, value in blank.items()
     }
-    frame = pd.DataFrame(blank | {k: np.asarray(v) for k, v in held.items()} | {"column": column, "kind": kind})
-    types = {"block": str, "column": str, "kind": str, "number": "float64", "text": str, "count": "int64"}
-    return frame[list(types)].astype(types)
+    return rows | {name: np.asarray(values) for name, values in held.items()}
 
 
 def from_frame(frame: "pd.DataFrame") -> Sketch:
     """The sketch that `to_frame` was given."""
+    import pandas as pd
+
     counted = frame[frame["kind"] == "rows"]
     blocks = {name: at for at, name in enumerate(counted["block"])}
-    columns = {str(n): _read(part, blocks) for n, part in frame[frame["column"] != ""].groupby("column", sort=False)}
+    at = frame["block"].map(blocks).fillna(-1).to_numpy("int64")
+    kinds, names = frame["kind"].to_numpy(), frame["column"].to_numpy()
+    numbers, texts, counts = (frame[name].to_numpy() for name in ("number", "text", "count"))
+    columns, codes = {}, pd.factorize(names)[0]
+    for which in (np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)):
+        if name := names[which[0]]:
+            columns[str(name)] = _column(len(blocks), *(x[which] for x in (at, kinds, numbers, texts, counts)))
     return Sketch(tuple(blocks), counted["count"].to_numpy("int64"), columns)
 
 
-def _read(part: "pd.DataFrame", blocks: Mapping[str, int]) -> Column:
-    at = part["block"].map(blocks)
-    kind = part["kind"].to_numpy()
-    grid = tuple(float(part["number"].to_numpy()[kind == k][0]) for k in ("origin", "scale"))
-    other: np.ndarray = np.zeros((len(blocks), len(KINDS)), "int64")
-    for position, name in enumerate(KINDS):
-        there = kind == name
-        other[at[there].to_numpy("int64"), position] = part["count"].to_numpy()[there]
-    there = kind == "value"
-    held = part["text" if np.isnan(grid[0]) else "number"].to_numpy()[there]
-    values, position = np.unique(held.astype(str) if np.isnan(grid[0]) else held, return_inverse=True)
-    counts: np.ndarray = np.zeros((len(blocks), len(values)), "int64")
-    counts[at[there].to_numpy("int64"), position] = part["count"].to_numpy()[there]
-    return Column(
-        values.astype(object) if np.isnan(grid[0]) else values,
-        counts,
-        other,
-        (0.0, 1.0) if np.isnan(grid[0]) else (grid[0], grid[1]),
-    )
+def _column(
+    blocks: int, at: np.ndarray, kinds: np.ndarray, numbers: np.ndarray, texts: np.ndarray, counts: np.ndarray
+) -> Column:
+    """One column from its rows, `at` being the position of each one's block; without a grid it is text."""
+    origin, scale = (float(numbers[kinds == kind][0]) for kind in ("origin", "scale"))
+    other: np.ndarray = np.zeros((blocks, len(KINDS)), "int64")
+    for position, kind in enumerate(KINDS):
+        there = kinds == kind
+        other[at[there], position] = counts[there]
+    there, text = kinds == "value", np.isnan(origin)
+    values, position = np.unique(texts[there].astype(str) if text else numbers[there], return_inverse=True)
+    found: np.ndarray = np.zeros((blocks, len(values)), "int64")
+    found[at[there], position] = counts[there]
+    return Column(values.astype(object) if text else values, found, other, (0.0, 1.0) if text else (origin, scale))
