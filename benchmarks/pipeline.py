@@ -7,9 +7,9 @@ another: no tasks, no server, no artifacts; pages, MLflow runs and the model car
 import json
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from benchmarks.harness import Row, Spent, in_turns, row, tree
 from benchmarks.reaction import deploy_empty
@@ -55,8 +55,6 @@ MADE = ("raw", "valid", "quarantine", "sketches", "predictions", "estimates", "m
 def rows() -> list[Row]:
     made = site()
     deploy_empty(made)
-    made.deployment("process/flights", partition=NEXT)
-    made.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
     *process, vendors = in_turns(
         deployed(made, "process/flights", forget, partition=NEXT),
         plain(made, PROCESS, forget),
@@ -64,6 +62,7 @@ def rows() -> list[Row]:
         rounds=LONG,
         warm=False,
     )
+    made.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
     moment, ended = "2013-05-02T00:00:00-04:00", set()
     with restoring(made) as restore:
         train = in_turns(
@@ -163,7 +162,9 @@ def deployed(
         made.deployment(
             name, f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine", **parameters
         )
-        return Spent(**json.loads(Path(file).read_text()))
+        while not file.exists():  # the run ends before its process does
+            time.sleep(0.1)
+        return Spent(**json.loads(file.read_text()))
 
     return measured
 

@@ -24,6 +24,7 @@ score(res.ref("{NEXT}"), res)
 """
 BARE = f"""
 import json, sys, time
+from itertools import islice
 import numpy as np
 from configs.settings import silence_vendors
 silence_vendors()
@@ -33,8 +34,8 @@ from tasks.resources import open_resources
 res = open_resources("flights")
 model = res.load(res.champion().version)
 plan = plan_of(model)
-parts = [plan.matrix(batch.to_pandas()) for batch in res.lake.batches(Stage.VALID, "{NEXT}")]
-matrix = np.concatenate(parts).astype("float32")
+parts = [plan.matrix(batch.to_pandas()) for batch in islice(res.lake.batches(Stage.VALID, "{NEXT}"), 4)]
+matrix = np.concatenate(parts * 5).astype("float32")[:{ROWS}]
 del parts
 booster = getattr(plan.estimator, "estimator", plan.estimator).get_booster()
 booster.set_param({{"nthread": res.settings.threads}})

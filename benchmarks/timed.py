@@ -9,4 +9,6 @@ from benchmarks.harness import tree
 
 if __name__ == "__main__":
     file, *command = sys.argv[1:]
-    Path(file).write_text(json.dumps(asdict(tree(command)())))
+    draft = Path(file).with_suffix(".draft")
+    draft.write_text(json.dumps(asdict(tree(command)())))
+    draft.rename(file)

@@ -63,26 +63,34 @@ def rows() -> list[Row]:
         check(small, asked, config.key)
     subject = f"validation, 25 expectations, 1M x {COLUMNS}"
     all_pass, summary = in_turns(
-        ours(frame, asked, config.key), theirs(frame, asked, "SUMMARY"), rounds=ROUNDS, warm=False
+        evergreen(frame, asked, config.key), vendor(frame, asked, "SUMMARY"), rounds=ROUNDS, warm=False
     )
     some_bad, complete = in_turns(
-        ours(spoilt, asked, config.key), theirs(spoilt, asked, "COMPLETE"), rounds=ROUNDS, warm=False
+        evergreen(spoilt, asked, config.key), vendor(spoilt, asked, "COMPLETE"), rounds=1, warm=False
     )
-    named = [theirs(spoilt, asked, keyed)()]  # once: a quarter of a minute
+    named = [vendor(spoilt, asked, keyed)()]  # once: a quarter of a minute
     hold_to_same_rows(spoilt.head(ROWS // 10), asked)
     gx = "run of Great Expectations"
     return [
         row(f"{subject}, all pass", f"one SUMMARY {gx}", all_pass, summary, 1.1),
         row(f"{subject}, 1 % of rows bad", f"one COMPLETE {gx}", some_bad, complete, 0.4),
-        row(f"{subject}, 1 % of rows bad", f"one COMPLETE {gx} that names rows by their key", some_bad[-1:], named),
+        row(
+            f"{subject}, 1 % of rows bad",
+            f"one COMPLETE {gx} that names rows by their key",
+            some_bad,
+            named,
+            note="ours is that of the row above",
+        ),
     ]
 
 
-def ours(frame: "pd.DataFrame", asked: tuple[Expectation, ...], key: str) -> Callable[[], Spent]:
+def evergreen(frame: "pd.DataFrame", asked: tuple[Expectation, ...], key: str) -> Callable[[], Spent]:
+    """Our check, with the rows that break something and why."""
     return here(lambda: check(frame, asked, key))
 
 
-def theirs(frame: "pd.DataFrame", asked: tuple[Expectation, ...], form: str | dict) -> Callable[[], Spent]:
+def vendor(frame: "pd.DataFrame", asked: tuple[Expectation, ...], form: str | dict) -> Callable[[], Spent]:
+    """One run of Great Expectations with a result format."""
     return here(lambda: _run(_batch(frame), frame, list(_each(asked)), form))
 
 

@@ -4,7 +4,6 @@ Numbers are float64, categories strings, and null is NaN in both: scikit-learn's
 NaN for missing, but None for one more category.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,24 +39,6 @@ def hold_to_features(frame: "pd.DataFrame", features: Features) -> None:
             f"model.yaml, and in `features.retired` so that new versions do without it, until no version in use needs it; "
             f"where it was only just added, `backfill` with mode=stale"
         )
-
-
-def together(frames: "Sequence[pd.DataFrame]", wanted: Iterable[str]) -> "pd.DataFrame":
-    """The rows of several partitions as one frame.
-
-    Raises:
-        MissingFeature: some of them have a column of `wanted` and others do not, which would be nulls in one frame.
-    """
-    import pandas as pd
-
-    held = [frame for frame in frames if len(frame)] or list(frames)
-    for name in wanted:
-        if len({name in frame for frame in held}) > 1:
-            raise MissingFeature(
-                f"some of these partitions have {name} and others do not; `backfill` the older ones with mode=stale, or put "
-                f"it back into model.yaml, in `features.retired`"
-            )
-    return pd.concat(held, ignore_index=True)
 
 
 def inputs_wanted(model: Any, config: ModelConfig) -> Features:

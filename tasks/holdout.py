@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Stage, Version
-from tasks.features import inputs_wanted, predict, together
+from tasks.features import inputs_wanted, predict
+from tasks.frames import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 from tasks.targets import prediction_columns

@@ -10,6 +10,7 @@ from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
 from tasks.files import digest_json
+from tasks.frames import only
 from tasks.resources import Resources
 from tasks.source.extent import is_served, table_fingerprint
 from tasks.source.rows import read_labels
@@ -79,11 +80,6 @@ def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | Non
     last: np.ndarray = np.ones(len(told), dtype=bool)
     last[:-1] = keys[1:] != keys[:-1]
     return only(told, last)
-
-
-def only(rows: "pd.DataFrame", which: "pd.Series | np.ndarray") -> "pd.DataFrame":
-    """Some of the rows; where that is all of them, as mostly, the frame itself and no copy."""
-    return rows if which.all() else rows[which]
 
 
 def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.evaluation import compare
-from tasks.features import together
+from tasks.frames import together
 from tasks.labels import join_outcomes, read_outcomes
 from tasks.resources import Resources
 from tasks.skew import differing

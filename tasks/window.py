@@ -12,8 +12,8 @@ from tasks.blocks import block_numbers
 from tasks.budget import allotted, hold_to_budget, sampled
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
-from tasks.features import together
-from tasks.labels import join_outcomes, only, read_outcomes
+from tasks.frames import only, together
+from tasks.labels import join_outcomes, read_outcomes
 from tasks.partitions import between
 from tasks.resources import Resources
 from tasks.served import served_partitions

@@ -1,4 +1,4 @@
-"""What tests share: a tiny model in a folder of its own, and one Prefect server and MLflow store a session."""
+"""What tests share: a tiny model in a folder of its own, a Prefect server and an MLflow store a session, and the cores."""
 
 import os
 import shutil
@@ -14,8 +14,9 @@ import pytest
 from configs.settings import QUIET
 
 os.environ.update(QUIET)
-STACKS = ("browser", "e2e")
-ORDER = (*STACKS, "flows", "serving", "ops", "tasks")
+STACKS = {"browser", "e2e"}
+"""Folders of tests that start a whole stack."""
+ORDER = ("browser", "e2e", "flows", "serving", "ops", "tasks")
 """Folders by how long their tests take."""
 FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150, 16
 
@@ -70,7 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "stacks" if file.split("/")[1] in STACKS else file
+            return "stacks" if STACKS & set(file.split("/")) else file
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
@@ -78,9 +79,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no core waits long for the last file."""
-    folders = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
-    ranks = [ORDER.index(folder) if folder in ORDER else len(ORDER) for folder in folders]
-    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
+    items.sort(
+        key=lambda item: next((at for at, folder in enumerate(ORDER) if folder in item.nodeid.split("/")), len(ORDER))
+    )
 
 
 def parcels(day: int) -> pd.DataFrame:

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from configs.settings import ROOT
 from tests.conftest import MODEL_YAML, free_port
@@ -65,12 +67,23 @@ class Copy:
         given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
         self.run("prefect", "deployment", "run", name, "--watch", *given)
 
-    def ask(self, path: str, body: dict) -> list[dict]:
+    def ask(self, path: str, body: dict, method: str = "POST") -> Any:
+        """What Prefect's server answers; asked again where it says 503, as it does on SQLite under load."""
         request = urllib.request.Request(
-            f"{self.prefect}/api/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+            f"{self.prefect}/api/{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for wait in (1, 3, 10, 0):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not wait:
+                    raise
+            time.sleep(wait)
+        raise AssertionError
 
     def runs_of(self, flow: str) -> list[dict]:
         return self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})

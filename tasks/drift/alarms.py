@@ -102,7 +102,7 @@ def check(
     drawn = max(resamples, ceil(CALIBRATED / alpha))
     deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
-    chosen = choosing(sides, len(pooled.blocks))
+    chosen = choosing(sides, len(pooled.blocks))  # its first row is the partition itself, the others are deals
     signals = [
         s for name, method in methods.items() for s in _signals(name, pooled, roles, now, chosen, method, effects)
     ]
@@ -132,7 +132,10 @@ def _signals(
     method: Method,
     effects: Mapping[str, float],
 ) -> list[Signal]:
-    """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out."""
+    """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out.
+
+    `now` is bool `(blocks,)`, `chosen` a matrix `(1 + deals, blocks)` whose first row is `now` itself.
+    """
     player, standing = (role.columns[name] for role in roles)
     near = neighbours(pooled.columns[name])
     dealt = sums(player, standing, near, chosen)

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-TYPES = {"block": str, "column": str, "kind": str, "number": "float64", "text": str, "count": "int64"}
+TYPES: dict[str, Any] = {"block": str, "column": str, "kind": str, "number": "float64", "text": str, "count": "int64"}
 BLANK: dict[str, Any] = {"block": "", "number": np.nan, "text": "", "count": 0}
+"""Columns of the file, and what stands in those that a row says nothing in."""
 
 
 def to_frame(found: Sketch) -> "pd.DataFrame":
@@ -48,12 +49,16 @@ def _rows(column: str, kind: str, **held: Any) -> dict[str, np.ndarray]:
 
 
 def from_frame(frame: "pd.DataFrame") -> Sketch:
-    """The sketch that `to_frame` was given."""
+    """The sketch that `to_frame` was given.
+
+    Raises:
+        ValueError: it counts something in a block that it does not have.
+    """
     import pandas as pd
 
     counted = frame[frame["kind"] == "rows"]
     blocks = {name: at for at, name in enumerate(counted["block"])}
-    at = frame["block"].map(blocks).fillna(-1).to_numpy("int64")
+    at = frame["block"].map({"": -1} | blocks).to_numpy("int64")  # grids have no block
     kinds, names = frame["kind"].to_numpy(), frame["column"].to_numpy()
     numbers, texts, counts = (frame[name].to_numpy() for name in ("number", "text", "count"))
     columns, codes = {}, pd.factorize(names)[0]

@@ -24,7 +24,6 @@ from tasks.errors import (
 from tasks.resources import open_resources
 from tests.conftest import DAYS, day_file, parcels
 
-pytestmark = pytest.mark.usefixtures("world")
 DAY = "2024-03-05"
 
 
@@ -155,31 +154,27 @@ def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world
     assert open_resources("tiny").ledger.champion()
 
 
-def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(world, monkeypatch):
-    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
-    train(model="tiny")
+def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(champion, monkeypatch):
     open_resources("tiny").registry.forget_copies()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryUnavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
-        process(model="tiny", partition="2024-03-09")
+        process(model="tiny", partition="2024-03-11")
     lake = open_resources("tiny").lake
-    assert lake.done(Stage.VALID, "2024-03-09")
-    assert lake.record(Stage.PREDICTIONS, "2024-03-09") is None
-    assert "RegistryUnavailable" in lake.failure(Stage.PREDICTIONS, "2024-03-09")
+    assert lake.done(Stage.VALID, "2024-03-11")
+    assert lake.record(Stage.PREDICTIONS, "2024-03-11") is None
+    assert "RegistryUnavailable" in lake.failure(Stage.PREDICTIONS, "2024-03-11")
     monkeypatch.undo()
 
 
-def test_a_category_never_seen_in_training_is_scored_as_missing(world):
-    backfill(model="tiny", start="2024-03-01", end="2024-03-08")
-    train(model="tiny")
-    rewrite(world, parcels(8).assign(city="Atlantis"), 8)
-    assert process(model="tiny", partition="2024-03-09", return_state=True).is_completed()
+def test_a_category_never_seen_in_training_is_scored_as_missing(champion):
+    rewrite(champion, parcels(10).assign(city="Atlantis"), 10)
+    assert process(model="tiny", partition="2024-03-11", return_state=True).is_completed()
     res = open_resources("tiny")
-    pipeline, rows = res.registry.load(res.ledger.champion().version), parcels(8)[["weight", "distance"]]
+    pipeline, rows = res.registry.load(res.ledger.champion().version), parcels(10)[["weight", "distance"]]
     expected = pipeline.predict_proba(rows.assign(city=None))[:, 1]
     np.testing.assert_array_equal(
-        res.lake.read(Stage.PREDICTIONS, "2024-03-09")["prediction"], expected.astype("float64")
+        res.lake.read(Stage.PREDICTIONS, "2024-03-11")["prediction"], expected.astype("float64")
     )
 
 

@@ -24,7 +24,7 @@ from tasks.resources import open_resources
 from tasks.scoring import SCORE
 from tasks.stages import advance
 from tasks.validation import expectations
-from tests.conftest import settle
+from tests.conftest import settle_copy
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 SLOW = """
@@ -68,13 +68,11 @@ def asked(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def champion(tiny_source, tmp_path_factory, mlflow_store, prefect_server):
+def champion(begun, tmp_path_factory):
     """The tiny model with ten days, and a champion that has scored two more. The tests share it, and leave these days as they are."""
     folder = tmp_path_factory.mktemp("champion")
     with pytest.MonkeyPatch.context() as patch:
-        settle(tiny_source, folder, mlflow_store, patch)
-        backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-        train(model="tiny", reason="first champion")
+        settle_copy(begun, folder, patch)
         for key in ("2024-03-11", "2024-03-12"):
             process(model="tiny", partition=key)
             assess(model="tiny", partition=key)

@@ -24,14 +24,6 @@ def change(world, features: str, columns: str = SQL) -> None:
     sql.write_text(sql.read_text().replace(SQL, columns))
 
 
-@pytest.fixture
-def champion(world):
-    """The tiny model with ten days and a champion of weight, distance and city."""
-    backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-    train(model="tiny", reason="first champion")
-    return world
-
-
 def test_a_champion_scores_with_the_features_it_was_fitted_with_and_its_successor_does_without_the_retired(champion):
     before = open_resources("tiny")
     first = before.champion().version

@@ -115,7 +115,12 @@ def flat_rows(every: str, kind: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("kind", "every", "form"),
-    [("binary", "H", "parquet"), ("multiclass", "W", "csv"), ("regression", "M", "parquet"), ("binary", "D", "csv")],
+    [
+        ("multiclass", "W", "csv"),
+        ("regression", "M", "parquet"),
+        pytest.param("binary", "H", "parquet", marks=pytest.mark.slow),
+        pytest.param("binary", "D", "csv", marks=pytest.mark.slow),
+    ],
 )
 def test_one_flat_file_goes_the_whole_way_by_config_alone(world, kind, every, form):
     """Its times are local to the partitions' zone; the last period is scored by what the nine before it taught."""

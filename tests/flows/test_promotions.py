@@ -10,18 +10,16 @@ from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.resources import open_resources
-from tests.conftest import settle
+from tests.conftest import settle_copy
 from tests.flows.conftest import SHIFTED
 
 
 @pytest.fixture(scope="module")
-def history(tiny_source, tmp_path_factory, mlflow_store, prefect_server):
+def history(begun, tmp_path_factory):
     """A champion of before the shift, and one that has learned from it; returns the folder."""
     folder = tmp_path_factory.mktemp("history")
     with pytest.MonkeyPatch.context() as patch:
-        settle(tiny_source, folder, mlflow_store, patch)
-        backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-        train(model="tiny", reason="first champion")
+        settle_copy(begun, folder, patch)
         backfill(model="tiny", start="2024-03-11", end="2024-03-23")
         train(model="tiny", reason="after the shift")
         yield folder

@@ -204,7 +204,7 @@ def test_the_flow_compares_policies_and_leaves_page_run_and_file(again):
     assert open_resources("tiny").ledger.decisions() == decisions, "a replay changes nothing"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_replay_that_was_killed_or_cancelled_goes_on_with_what_is_there(again, monkeypatch, how):
     """SIGTERM is what a worker sends when somebody cancels in the UI."""
     given = {"model": "tiny", "start": START, "end": END, "policies": [EVERY], "oracle": False}
@@ -226,7 +226,9 @@ def test_a_replay_that_was_killed_or_cancelled_goes_on_with_what_is_there(again,
     assert len(fitted) <= len(list(models.glob("*.skops"))) - kept + 1, "one may have been fitted and not yet written"
 
 
-@pytest.mark.parametrize("gone", ["models", "steps", "once"])
+@pytest.mark.parametrize(
+    "gone", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("models", "steps")), "once"]
+)
 def test_a_part_of_what_is_kept_may_be_deleted(again, gone):
     _, first = play_again(EVERY)
     shutil.rmtree(again / "lake" / "tiny" / "replay" / gone)
@@ -276,6 +278,7 @@ def test_side_by_side_is_as_one_after_another(again):
         ]
 
 
+@pytest.mark.slow
 def test_another_config_in_between_leaves_what_the_first_one_made(again):
     """The refit is the same to the byte, whatever the holdout; what is known of it is not."""
     _, first = play_again(EVERY)
@@ -290,6 +293,7 @@ def test_another_config_in_between_leaves_what_the_first_one_made(again):
     assert [d.signals for d in second.decisions] == [d.signals for d in first.decisions]
 
 
+@pytest.mark.slow
 def test_with_late_labels_the_oracle_sees_the_rows_that_the_policies_see(again):
     """Three in ten become known two days later than the delay says: what never retrains is the oracle's first line."""
     path = again / "configs" / "tiny" / "labels.sql"
@@ -304,6 +308,7 @@ def test_with_late_labels_the_oracle_sees_the_rows_that_the_policies_see(again):
     assert find([replace(never, policy="live")], table, "log_loss", 0.0, live.config).standings[0].regret >= 0
 
 
+@pytest.mark.slow
 def test_a_policy_by_another_metric_over_another_config_with_persistence(again):
     """Played on a variant: days of rows that follow one another, and a longer holdout."""
     config = {"replay": {"series": []}, "training": {"window": {"min_partitions": 5}}, "promotion": {"approval": True}}

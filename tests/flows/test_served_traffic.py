@@ -23,7 +23,7 @@ from tasks.health import needs
 from tasks.resources import open_resources
 from tasks.served import CANARY, SHADOW, served_folder, served_rows
 from tasks.source.extent import available
-from tests.conftest import SHIFTED_FROM, parcels, settle, settle_copy
+from tests.conftest import SHIFTED_FROM, parcels, settle_copy
 
 PATH = "/models/tiny/invocations"
 STEADY, SHIFTED = "2024-03-16", "2024-03-17"
@@ -55,13 +55,11 @@ def ask_about(*days: int, share: float = 1.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+def prepared(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A champion of ten days of batches, and five days more; returns the folder, to be copied."""
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
-        settle(tiny_source, folder, f"sqlite:///{folder}/mlflow.db", patch)
-        backfill(model="tiny", start="2024-03-01", end="2024-03-10")
-        train(model="tiny", reason="first champion")
+        settle_copy(begun, folder, patch)
         backfill(model="tiny", start="2024-03-11", end="2024-03-15")
     return folder
 

@@ -31,7 +31,7 @@ from tasks.events import change_id, known_hashes
 from tasks.ledger.chain import broken_links
 from tasks.ledger.promotions import stage_of
 from tasks.resources import open_resources
-from tests.conftest import free_port, point_to, settle, settle_copy
+from tests.conftest import free_port, point_to, settle_copy
 from tests.tasks.test_ledger import POSTGRES, postgres_schema
 
 ENOUGH = "2024-03-23"
@@ -50,13 +50,11 @@ def day(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_source, tmp_path_factory, prefect_server) -> Path:
+def trained(begun, tmp_path_factory) -> Path:
     """A champion of before the shift, and data until long enough after it; returns the folder, to be copied."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        settle(tiny_source, folder, f"sqlite:///{folder}/mlflow.db", patch)
-        backfill(model="tiny", start=day(1), end=day(10))
-        train(model="tiny", reason="first champion")
+        settle_copy(begun, folder, patch)
         backfill(model="tiny", start=day(11), end=ENOUGH)
     return folder
 
@@ -176,6 +174,7 @@ def test_a_person_refuses_what_waits_and_nothing_is_asked_again_about_it(after_s
         promote(model="tiny", by="ann", reason="twice", action="refuse", version=version)
 
 
+@pytest.mark.slow
 def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
     configure(after_shift, approval=True)
     first, second = (train(model="tiny", reason="after the shift").version for _ in range(2))
