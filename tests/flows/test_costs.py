@@ -73,6 +73,7 @@ def champion(begun, tmp_path_factory):
     folder = tmp_path_factory.mktemp("champion")
     with pytest.MonkeyPatch.context() as patch:
         settle_copy(begun, folder, patch)
+        backfill(model="tiny", start="2024-03-01", end="2024-03-10", mode="stale")  # a copy's source lies elsewhere
         for key in ("2024-03-11", "2024-03-12"):
             process(model="tiny", partition=key)
             assess(model="tiny", partition=key)
