@@ -7,7 +7,6 @@ import numpy as np
 
 from configs.load import Model, load_model
 from tasks.partitions import partition
-from tasks.source.rows import read_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +18,8 @@ MONTHS = ("2013-01", "2013-02")
 def months(keys: tuple[str, ...] = MONTHS) -> "pd.DataFrame":
     """The rows of some months as source.sql gives them."""
     import pandas as pd
+
+    from tasks.source.rows import read_source  # not where only the names below are asked for
 
     model = load_model("flights")
     return pd.concat([read_source(model, partition(model.config, key)).to_pandas() for key in keys], ignore_index=True)

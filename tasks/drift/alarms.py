@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.monitoring import Method
-from tasks.drift.deals import choosing, deal, neighbours, playing, sums, together
+from tasks.drift.deals import choosing, deal, neighbours, playing, summed, sums, together
 from tasks.drift.scores import FEW, score
 from tasks.drift.sketches import Column, Sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
@@ -184,7 +184,7 @@ def _shares(
     players, standings = roles
     column, player, standing = (sketch.columns[name] for sketch in (pooled, players, standings))
     unusable, rows = (_left(x, chosen) for x in (standing.other.sum(axis=1), standings.rows))
-    missing, every = (chosen @ x for x in (player.other.sum(axis=1), players.rows))
+    missing, every = (summed(chosen, x) for x in (player.other.sum(axis=1), players.rows))
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = np.nan_to_num(np.abs(missing / every - unusable / rows))
     kind = OUTSIDE if column.numeric else NEW
@@ -203,7 +203,7 @@ def _shares(
 
 def _left(counts: np.ndarray, chosen: Any) -> np.ndarray:
     """What is left in the reference of some counts by block, in each deal."""
-    return counts.sum() - chosen @ counts
+    return counts.sum() - summed(chosen, counts)
 
 
 def _judged(signals: Sequence[Signal], alpha: float) -> list[Alarm]:

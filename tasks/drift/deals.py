@@ -19,6 +19,8 @@ ALIKE = 0.9
 """Middle rows of one side's blocks over the other's, above which they count as equally many."""
 DENSE = 4
 """Blocks for each that plays the partition, up to which deals are a dense matrix."""
+ALONE = 1 << 18
+"""Multiplications of a matrix product up to which OpenBLAS uses no thread but the caller's."""
 
 
 def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
@@ -86,11 +88,24 @@ def choosing(sides: np.ndarray, blocks: int) -> Any:
     return chosen
 
 
+def summed(chosen: Any, counts: np.ndarray) -> np.ndarray:
+    """`chosen` times counts `(blocks,)` or `(blocks, groups)`, which are whole numbers: float64 `(deals,)` or `(deals, groups)`.
+
+    By BLAS, but of a dense matrix so few rows at a time that it works in this thread: its threads would wait longer than they work.
+    """
+    if not isinstance(chosen, np.ndarray):
+        return chosen @ counts
+    if counts.ndim == 1:
+        return np.einsum("db,b->d", chosen, counts)
+    step = max(1, ALONE // max(1, counts.size))
+    return np.concatenate([chosen[at : at + step] @ counts for at in range(0, len(chosen), step)])
+
+
 def sums(player: Column, standing: Column, begins: np.ndarray, chosen: Any) -> tuple[np.ndarray, np.ndarray]:
     """Counts by group of values of the partition and of the reference, as each deal has them: float64 `(deals, groups)` twice."""
     left: np.ndarray = grouped(standing, begins).astype("float64")
-    theirs = chosen @ left
-    mine = theirs if player is standing else chosen @ grouped(player, begins).astype("float64")
+    theirs = summed(chosen, left)
+    mine = theirs if player is standing else summed(chosen, grouped(player, begins).astype("float64"))
     return mine, left.sum(axis=0) - theirs
 
 

@@ -117,7 +117,7 @@ def flat_rows(every: str, kind: str) -> pd.DataFrame:
     ("kind", "every", "form"),
     [
         ("multiclass", "W", "csv"),
-        ("regression", "M", "parquet"),
+        pytest.param("regression", "M", "parquet", marks=pytest.mark.slow),
         pytest.param("binary", "H", "parquet", marks=pytest.mark.slow),
         pytest.param("binary", "D", "csv", marks=pytest.mark.slow),
     ],
