@@ -109,7 +109,7 @@ def binned(
 
 
 def _weighed(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sums of rows `(..., values)` times weights `(values,)`, the same on every machine: not by BLAS, whose threads would mostly wait."""
+    """Sums of rows `(..., values)` times weights `(values,)`, in this thread: not by BLAS, whose others would mostly wait."""
     return np.einsum("...i,i->...", rows, weights)
 
 
