@@ -44,7 +44,8 @@ from tasks.gate import judge, judge_refit
 from tasks.metrics import LEVEL, measure, row_loss
 from tasks.partitions import between
 from tasks.resources import Resources, open_resources
-from tasks.selection import search, time_splits, with_calibration
+from tasks.selection import search, with_calibration
+from tasks.splits import time_splits
 from tasks.targets import outcomes, predict_prior, prior_of
 from tasks.training import fit_recipe, fitted_until
 from tasks.window import labelled_blocks, locate_window, read_rows

@@ -15,7 +15,7 @@ from tasks.digests import frame_digest, model_digest
 from tasks.entries import write
 from tasks.rehearsal import run_log, shown_as
 from tasks.resources import Resources, uncommitted
-from tasks.selection import fit, foresee, time_splits
+from tasks.splits import fit, foresee, time_splits
 from tasks.targets import outcomes, prior_of
 from tasks.window import count_rows, hold_to_rules, learning_inputs, rows_to_fit
 

@@ -21,7 +21,7 @@ from serving.app import Service, make_app
 from tasks.contracts import Promotion, Recipe
 from tasks.digests import model_digest
 from tasks.ledger.store import Ledger
-from tasks.selection import fit
+from tasks.splits import fit
 from tests.conftest import parcels
 
 MOMENT = datetime(2024, 3, 12, tzinfo=UTC)

@@ -19,7 +19,7 @@ from tasks.estimators import TRUSTED
 from tasks.features import inputs_of, predict
 from tasks.query import sorts_of
 from tasks.registry.versions import signature
-from tasks.selection import fit
+from tasks.splits import fit
 from tasks.targets import outcomes
 from tests.tasks.test_learning import WAYS, config, resources, rows
 

@@ -16,7 +16,7 @@ from tasks.errors import MissingFeature
 from tasks.estimators import build_pipeline, read_model
 from tasks.features import inputs_of, predict
 from tasks.query import sorts_of
-from tasks.selection import fit
+from tasks.splits import fit
 from tasks.targets import outcomes
 from tests.tasks.test_learning import WAYS, config, resources, rows
 

@@ -7,7 +7,7 @@ from sklearn.inspection import permutation_importance
 from tasks.contracts import Recipe
 from tasks.features import inputs_of
 from tasks.importance import SAMPLE, importances
-from tasks.selection import fit
+from tasks.splits import fit
 from tests.tasks.test_learning import config, resources, rows
 
 

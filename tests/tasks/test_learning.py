@@ -28,7 +28,8 @@ from tasks.estimators import build_pipeline, read_model
 from tasks.evaluation import measure_gap
 from tasks.features import inputs_of, predict
 from tasks.query import query_version, sorts_of, unsound
-from tasks.selection import Unseen, against_baselines, fit, search, select, time_splits, try_recipe, with_calibration
+from tasks.selection import against_baselines, search, select, try_recipe, with_calibration
+from tasks.splits import Unseen, fit, time_splits
 from tasks.targets import outcomes, prediction_array, prediction_columns
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
