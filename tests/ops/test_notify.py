@@ -1,12 +1,15 @@
 """Notifications: to which addresses, by which block, and that the address is told nowhere."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from prefect.client.orchestration import get_client
 
+from configs.settings import load_settings
 from ops import deploy
 from ops.errors import BadAddress
-from ops.notify import ADDRESS, block_for, changes, failures
+from ops.notify import ADDRESS, BLOCK, block_for, changes, ensure_notifications, failures
 from tests.receiver import receiving
 
 
@@ -35,6 +38,28 @@ def test_the_address_is_a_secret_of_its_block() -> None:
     for address in ("json://user:token@127.0.0.1/hook", "https://127.0.0.1/hook?token=abc"):
         shown = block_for(address).model_dump_json()
         assert "token" not in shown.replace("tokenFromSecrets", ""), shown
+
+
+async def ensured() -> list:
+    async with get_client() as client:
+        return await ensure_notifications(client, load_settings())
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_block_of_the_server_is_taken_by_its_name_and_no_such_block_says_where_to_make_one(monkeypatch) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
+    monkeypatch.delenv(BLOCK, raising=False)
+    assert asyncio.run(ensured()) == [], "nobody is written to by default"
+    block = block_for("https://127.0.0.1/hook")
+    saved = block.save("alerts", overwrite=True)
+    monkeypatch.setenv(BLOCK, f"{block.get_block_type_slug()}/alerts")
+    told = asyncio.run(ensured())
+    assert [action.block_document_id for one in told for action in one.actions] == [saved, saved]
+    monkeypatch.setenv(BLOCK, "slack-webhook/nobody")
+    with pytest.raises(
+        BadAddress, match=f"{BLOCK}=slack-webhook/nobody: the server has no such block; make it in the UI"
+    ):
+        asyncio.run(ensured())
 
 
 def test_another_address_is_deployed_anew_and_is_not_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
