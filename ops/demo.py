@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -20,6 +21,8 @@ from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
 from ops.errors import StackError
+from ops.logs import log_errors, summary
+from ops.programs import home_of
 from ops.terminal import Bar, complain, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
@@ -150,7 +153,17 @@ def show(demo: Demo, started: float) -> None:
     console.print(hindsight_table(res.ledger.hindsights()), estimate_table(rows), never_table(rows, never, first))
     if demo.spent.keys() - {"tables"}:
         console.print(time_table({"starting the servers": started, **demo.spent}))
+    if problems := summary(log_errors(home_of(res.settings))):
+        console.print(
+            "Errors in the logs, which should have none:", *problems, sep="\n  ", style="yellow", markup=False
+        )
     console.print(f"Look around:\n{stack.addresses(res.settings)}")
+
+
+def show_log_errors(home: Path, console: Console) -> None:
+    """Print each program whose log has errors, runs' own among them: in a demo nothing fails."""
+    if found := summary(log_errors(home)):
+        console.print("Errors in the logs, which should have none:", *found, sep="\n  ", style="yellow", markup=False)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from ops.errors import StackError
+from ops.logs import set_aside
 from ops.programs import HOME_MARK, PROGRAM_MARK, Program
 
 TEMPLATE = Path(__file__).with_name("supervisord.conf.j2")
@@ -44,7 +45,7 @@ def start(home: Path, programs: tuple[Program, ...], environment: Mapping[str, s
     Raises:
         StackError: supervisord does not come up; the message holds what it said.
     """
-    (home / "logs").mkdir(parents=True, exist_ok=True)
+    set_aside(home)
     config = home / "supervisord.conf"
     config.write_text(render(home, programs), encoding="utf-8")
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]

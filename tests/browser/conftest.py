@@ -73,7 +73,7 @@ def lived(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         live(made)
         yield made
     finally:
-        made.run("python", "-m", "ops.stack", "down")
+        made.down()
 
 
 PLAYED = f"""
@@ -114,5 +114,5 @@ def live(copy: Copy) -> None:
     )  # fmt: skip
     path = copy.folder / "data" / f"parcels-{BROKEN}.parquet"
     pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
-    copy.run("prefect", "deployment", "run", "process/tiny", "-p", f"partition={BROKEN}")
+    copy.failing.add(copy.begin("process/tiny", partition=BROKEN))
     copy.wait_for("process", {"FAILED"}, 300)

@@ -238,20 +238,20 @@ def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
     path.write_text(yaml.safe_dump(config))
     made = Duty(copy)
     try:
-        copy.run("python", "-m", "ops.stack", "up")
+        copy.up()
         for start, end in (("2013-01", "2013-03"), ("2013-04", "2013-06")):
             copy.deployment("backfill/manual", model="flights", start=start, end=end)
             copy.deployment("train/flights", reason=f"it has come to {end}")
             copy.deployment("promote/manual", model="flights", by="ann", reason="looked at")
         yield made
     finally:
-        copy.run("python", "-m", "ops.stack", "down")
+        copy.down()
 
 
 def type_all(duty: Duty, commands: list[Command]) -> None:
     """Commands in their order, on a stack that is up."""
     if not up(duty.copy):
-        duty.copy.run("python", "-m", "ops.stack", "up")
+        duty.copy.up()
     for command in commands:
         duty.type(command)
 
@@ -290,6 +290,7 @@ def run_program(duty: Duty, block: Block) -> None:
 
 def test_every_command_in_prose_does_what_it_says(duty: Duty) -> None:
     """Those that no block has; at last the one that deletes what the others have made."""
+    duty.copy.check_logs()
     try:
         type_all(duty, sorted(to_run(ONLY_IN_PROSE), key=lambda command: command.begins("make clean")))
     finally:

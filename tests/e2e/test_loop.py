@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -32,10 +33,10 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, received: 
     made.env["EVERGREEN_NOTIFY_URL"] = received[0]["address"]
     made.add_tiny(tiny_source)
     try:
-        made.run("python", "-m", "ops.stack", "up")
+        made.up()
         yield made
     finally:
-        made.run("python", "-m", "ops.stack", "down")
+        made.down()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_people_are_told_of_a_promotion_and_of_data_that_were_blocked(living, re
     path = living.folder / "data" / "parcels-2024-03-18.parquet"
     kept = path.read_bytes()
     pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
-    living.run("prefect", "deployment", "run", "process/tiny", "-p", "partition=2024-03-18")
+    living.failing.add(living.begin("process/tiny", partition="2024-03-18"))
     wait_until(lambda: any("Failed" in one.get("subject", "") for one in received))
     told = {(one["subject"], one["body"]) for one in received if "Failed" in one.get("subject", "")}
     # The same one may come twice: Prefect sends again where it could not note that it had sent.
@@ -119,6 +120,7 @@ print(fact.id)
 
 def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(living):
     """Beside the event that `process` itself sends; the other model's ten start one run of its own, which knows no such fact."""
+    living.deployment("backfill/manual", model="tiny", start="2024-03-19", end="2024-03-19")  # a training needs it
     living.deployment("process/tiny", partition="2024-03-20")
     fact = living.run("python", "-c", BURST).split()[-1]
     before = len(living.runs_of("retrain"))
@@ -128,6 +130,7 @@ def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(living):
     assert sorted(r["parameters"]["model"] for r in found) == ["flights", "tiny"]
     assert len(living.runs_of("retrain")) <= before + 2
     wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(living, fact)))
+    living.failing |= {r["id"] for r in runs_about(living, fact) if r["parameters"]["model"] == "flights"}
     said = living.run("python", "-c", DECISIONS)
     assert said.count(fact) == 1, said
 
@@ -186,9 +189,9 @@ with open_resources("tiny").ledger.engine.begin() as con:
 def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(living):
     """The event is lost with the server and the process; the fact is not, and `remind` sends it again."""
     living.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-23")
-    living.run("python", "-m", "ops.stack", "down")
+    living.down()
     fact = living.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
-    living.run("python", "-m", "ops.stack", "up")
+    living.up()
     assert runs_about(living, fact) == []
     living.run("python", "-c", AGE)  # what waits is sent again after two minutes; they are not waited for here
     living.deployment("remind/all")
@@ -196,6 +199,48 @@ def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_bac
     (run,) = runs_about(living, fact)
     assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
     assert living.run("python", "-c", DECISIONS).count(fact) == 1
+
+
+@pytest.mark.slow
+def test_a_lost_event_delays_the_retraining_until_remind_sends_it_again(living):
+    """The automation is off while the event passes, as if Prefect had lost it. The schedule of `remind/all` sends it again."""
+    before, name = {run["id"] for run in living.runs_of("remind")}, "retrain tiny on facts"
+    (automation,) = [a for a in living.ask("automations/filter", {}) if a["name"] == name]
+    living.ask(f"automations/{automation['id']}", {"enabled": False}, "PATCH")
+    living.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-24")
+    living.deployment("process/tiny", partition="2024-03-25")
+    fact = living.run("python", "-c", NEWEST_FACT).split()[-1]
+    time.sleep(10)  # longer than the automation needs
+    assert runs_about(living, fact) == []
+    living.ask(f"automations/{automation['id']}", {"enabled": True}, "PATCH")
+    living.run("python", "-c", AGE)
+    with scheduled_every(20, "remind/all", living):
+        wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(living, fact)))
+    (run,) = runs_about(living, fact)
+    assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
+    reminders = [r for r in living.runs_of("remind") if r["id"] not in before and r["state_type"] == "COMPLETED"]
+    assert {r["created_by"]["type"] for r in reminders} == {"SCHEDULE"}
+    assert living.run("python", "-c", DECISIONS).count(fact) == 1
+
+
+NEWEST_FACT = """
+from tasks.resources import open_resources
+(fact,) = [f for f in open_resources("tiny").ledger.facts() if f.partition == "2024-03-25" and f.kind == "drift"]
+print(fact.id)
+"""
+
+
+@contextmanager
+def scheduled_every(seconds: int, deployment: str, copy: Copy) -> Iterator[None]:
+    """Give a deployment one more schedule for a while, as a person would from the terminal."""
+    copy.run("prefect", "deployment", "schedule", "create", deployment, "--interval", str(seconds))
+    flow, _, name = deployment.partition("/")
+    (found,) = [d for d in copy.ask("deployments/filter", {"flows": {"name": {"any_": [flow]}}}) if d["name"] == name]
+    (added,) = [s for s in found["schedules"] if "interval" in s["schedule"]]
+    try:
+        yield
+    finally:
+        copy.run("prefect", "deployment", "schedule", "delete", deployment, added["id"], "--accept-yes")
 
 
 @pytest.mark.slow
@@ -253,8 +298,8 @@ def test_a_backfill_whose_worker_is_killed_ends_at_once_and_the_next_one_complet
     found = marked(living.folder / ".evergreen", "worker")
     workers = [process for process in found if process.ppid() not in {p.pid for p in found}]
     assert workers
-    for process in workers:
-        process.kill()
+    living.failing.add(run["id"])
+    living.kill("worker", workers)
     wait_until(lambda: living.newest("backfill")["state_type"] in ENDED, 120)
     ended = living.newest("backfill")
     assert (ended["id"], ended["state_type"]) == (run["id"], "CRASHED"), ended["state"]
@@ -276,8 +321,8 @@ def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
     time.sleep(2)
     victims = marked(living.folder / ".evergreen", "worker")
     assert len(victims) > 1, "the worker and its run"
-    for process in victims:
-        process.kill()
+    living.failing.add(lost["id"])
+    living.kill("worker", victims)
 
     run = living.wait_for("backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
     assert run["id"] == lost["id"]

@@ -29,12 +29,12 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     content["source"]["served_from"] = MONTHS[0]
     path.write_text(yaml.safe_dump(content))
     try:
-        made.run("python", "-m", "ops.stack", "up")
+        made.up()
         made.deployment("backfill/manual", model="flights", start="2013-01", end="2013-03")
         made.deployment("train/flights", reason="first champion")
         yield made
     finally:
-        made.run("python", "-m", "ops.stack", "down")
+        made.down()
 
 
 def ask_about(copy: Copy, month: str) -> str:
