@@ -1,6 +1,5 @@
 """Whether the servers answer, and waiting until they do."""
 
-import json
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from configs.settings import Settings
 from ops import supervision
+from ops.api import post
 from ops.errors import ProgramDied, StackError
 from ops.terminal import Bar
 
@@ -29,13 +29,11 @@ def answers(url: str) -> bool:
 
 def worker_online(settings: Settings) -> bool:
     """Whether Prefect has heard from a worker of our pool lately."""
-    url = f"{settings.prefect_url}/api/work_pools/{settings.pool}/workers/filter"
-    request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return any(worker["status"] == "ONLINE" for worker in json.load(response))
+        workers = post(settings, f"work_pools/{settings.pool}/workers/filter", {}, seconds=5)
     except (OSError, ValueError):
         return False
+    return any(worker["status"] == "ONLINE" for worker in workers)
 
 
 def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: float, console: Console, bar: Bar) -> None:

@@ -3,10 +3,11 @@
 make status
 """
 
-import json
 import os
 import sys
-import urllib.request
+import time
+from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,13 +16,21 @@ from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import Settings, load_settings
 from ops import stack
+from ops.api import post
+from ops.logs import server_errors, summary
+from ops.programs import home_of
 from ops.tables import grid_table
 from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
+from tasks.health import WORDS, Need, needs, schedule_alerts
 from tasks.resources import Resources, open_resources
+from tasks.schedules import active_schedules, read_deployments
 
 EVENTS = 8
 """Events that are shown of a model."""
+AGAIN = 10
+"""Seconds after which a schedule without a planned run is looked at again, before it is an alert."""
+READ_LOG = "read .evergreen/logs/prefect.log; `make down up` starts the server again"
 
 
 def servers(settings: Settings, console: Console) -> bool:
@@ -42,24 +51,41 @@ def servers(settings: Settings, console: Console) -> bool:
 
 
 def deployments(settings: Settings, console: Console) -> None:
-    """The deployments that the server knows, with their schedules."""
-    request = urllib.request.Request(
-        f"{settings.prefect_url}/api/deployments/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
-    flows = urllib.request.Request(
-        f"{settings.prefect_url}/api/flows/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as found, urllib.request.urlopen(flows, timeout=10) as named:
-        names = {flow["id"]: flow["name"] for flow in json.load(named)}
-        for item in sorted(json.load(found), key=lambda d: (d["name"], names[d["flow_id"]])):
-            when = ", ".join(s["schedule"].get("cron", "scheduled") for s in item["schedules"] if s["active"])
-            paused = " (paused)" if item["paused"] else ""
-            console.print(f"  {names[item['flow_id']] + '/' + item['name']:<20} {when or 'by hand or event'}{paused}")
+    """Print the deployments that the server has, each with its next planned run, and an alert for a schedule without one."""
+    ask = partial(post, settings)
+    try:
+        known = read_deployments(ask)
+        schedules = active_schedules(known, ask)
+        if any(s.is_missing() for s in schedules):  # a server that has just started plans its runs only now
+            time.sleep(AGAIN)
+            schedules = active_schedules(known, ask)
+    except (OSError, ValueError) as error:
+        print_alerts([Need(3, f"Prefect does not tell its deployments: {error}", READ_LOG)], console)
+        return
+    for name, deployment in known.items():
+        own = [s for s in schedules if s.deployment == name]
+        when = ", ".join(f"{s.rule}, next run {s.next_run_local}" for s in own) or "by hand or event"
+        paused = " (paused)" if deployment["paused"] else ""
+        console.print(f"  {name:<20} {when}{paused}")
+    print_alerts(schedule_alerts(schedules), console)
+
+
+def logs(settings: Settings, console: Console) -> None:
+    """Print an alert for each log of the stack that has errors since it was started, with the oldest of them."""
+    found = summary(server_errors(home_of(settings)))
+    print_alerts([Need(2, line, "read what comes after it; `make down up` begins new logs") for line in found], console)
+
+
+def print_alerts(found: Sequence[Need], console: Console) -> None:
+    """Print alerts, each with what to do about it."""
+    for need in found:
+        colour = {3: "bold red", 2: "bold yellow", 1: "yellow"}[need.weight]
+        action = f"\n    {escape(need.do)}" if need.do else ""
+        console.print(f"  [{colour}]{WORDS[need.weight]}[/]: {escape(need.told)}{action}")
 
 
 def model(res: Resources, console: Console) -> None:
     """Grid, champion and last events of one model."""
-    from tasks.health import WORDS, needs
     from tasks.source.extent import available
     from tasks.summary import grid
 
@@ -75,12 +101,7 @@ def model(res: Resources, console: Console) -> None:
         console.print(
             f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; see `{name}-train` for its gate"
         )
-    for need in needs(res):
-        colour = {3: "bold red", 2: "bold yellow", 1: "yellow"}[need.weight]
-        console.print(
-            f"  [{colour}]{WORDS[need.weight]}[/]: {escape(need.told)}"
-            + (f"\n    {escape(need.do)}" if need.do else "")
-        )
+    print_alerts(needs(res), console)
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     if keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
@@ -123,6 +144,7 @@ def main() -> int:
         os.environ.update(stack.environment(settings))
         console.print("[bold]Servers[/]")
         up = servers(settings, console)
+        logs(settings, console)
         if stack.running(settings).get("prefect"):
             console.print("[bold]Deployments[/]")
             deployments(settings, console)

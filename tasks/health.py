@@ -1,6 +1,6 @@
 """What a model needs of people, and what they can do about it. Imports no Prefect."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +8,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.decay import decay_at
 from tasks.history import asked
 from tasks.resources import Resources
+from tasks.schedules import Schedule
 from tasks.skew import differing
 from tasks.words import brief
 
@@ -28,10 +29,30 @@ class Need:
     """A command, or what to read; empty where nothing need be done."""
 
 
-def needs(res: Resources) -> list[Need]:
-    """Everything that a model needs, the heaviest first."""
-    found = [*_of_partitions(res), *_of_serving(res), *_of_stages(res), *_of_decisions(res), *_of_performance(res)]
+def needs(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[Need]:
+    """Everything that a model needs, the heaviest first. `schedules` are the active ones of its deployments, None if not known."""
+    found = [
+        *schedule_alerts(schedules or ()),
+        *_of_partitions(res),
+        *_of_serving(res),
+        *_of_stages(res),
+        *_of_decisions(res),
+        *_of_performance(res),
+    ]
     return sorted(found, key=lambda need: -need.weight)
+
+
+def schedule_alerts(schedules: Iterable[Schedule]) -> list[Need]:
+    """Return an alert for each active schedule that will start no run."""
+    return [
+        Need(
+            3,
+            f"{s.deployment} is scheduled ({s.rule} {s.timezone}), but Prefect has planned no run of it",
+            "read the log of Prefect's server, then restart it (`make down up`)",
+        )
+        for s in schedules
+        if s.is_missing()
+    ]
 
 
 def state(found: list[Need]) -> str:

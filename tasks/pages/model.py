@@ -18,6 +18,7 @@ from tasks.ledger.promotions import stage_of
 from tasks.pages.plots import drift_svg, performance_svg
 from tasks.pages.template import card_name, fill
 from tasks.resources import Resources
+from tasks.schedules import Schedule
 from tasks.signals import snapshot_url
 from tasks.summary import PartitionSummary, summarise
 from tasks.words import number, told
@@ -26,9 +27,9 @@ NEWEST, LISTED = 100, 24
 """Partitions in the pictures, and rows in a table."""
 
 
-def describe(res: Resources) -> dict[str, Any]:
+def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any]:
     """Everything that the page says, as plain values."""
-    config, found = res.config, needs(res)
+    config, found = res.config, needs(res, schedules)
     shown = summarise(res, res.lake.keys(Stage.RAW)[-NEWEST:], judged=False)
     champion = res.ledger.champion()
     return {
@@ -37,6 +38,7 @@ def describe(res: Resources) -> dict[str, Any]:
         "state": state(found),
         "headline": headline(champion, shown, config.target.judged_by),
         "needs": [vars(need) for need in found],
+        "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "champion": _champion(champion, shown, res),
         "loss": config.target.judged_by.replace("_", " "),
         "partitions": [_partition(s, res) for s in shown],

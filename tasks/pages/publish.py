@@ -6,6 +6,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,23 @@ from tasks.pages.hub import kept, render_hub
 from tasks.pages.model import describe, render
 from tasks.rehearsal import rehearsing
 from tasks.resources import Resources
+from tasks.schedules import Schedule
 
-LOOK = 1
+LOOK = 2
 """Raised when the same content would look otherwise."""
 
 
-def refresh_pages(res: Resources) -> dict[str, Any] | None:
+def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any] | None:
     """Bring a model's pages and the index up to date; returns what its page says, None when nothing had changed.
 
-    A variant and a replay have none.
+    A variant and a replay have none. `schedules` are the active ones of the model's deployments, None if not known.
     """
     if rehearsing() or res.variant.name:
         return None
     folder, name = res.settings.pages, res.config.name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # so that no older state is written over a newer one
-        page, data = describe(res), describe_data(res)
+        page, data = describe(res, schedules), describe_data(res)
         seen = digest_json([LOOK, page, data])
         if changed := _written(folder, name) != seen:
             _write(folder / f"{name}-data.html", render_data(data))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from tasks.pages.model import describe, render
 from tasks.pages.publish import refresh_pages
 from tasks.partitions import NoPartition
 from tasks.resources import open_resources
+from tasks.schedules import Schedule
 from tests.conftest import day_file
 from tests.flows.conftest import SHIFTED, STEADY
 
@@ -147,7 +149,7 @@ def test_an_ingestion_that_failed_is_told_though_nothing_was_ever_made(world):
 
 
 def test_a_page_that_fails_fails_no_run(world, monkeypatch):
-    def broken(res):
+    def broken(*_):
         raise KeyError("note")
 
     monkeypatch.setattr("tasks.artifacts.model.refresh_pages", broken)
@@ -164,3 +166,24 @@ def test_the_index_is_made_anew_when_a_models_page_has_another_shape(played):
     refresh_pages(res)
     assert json.loads(path.read_text()) == json.loads(kept)
     assert ">tiny</a>" in (path.parent / "index.html").read_text()
+
+
+def test_the_page_shows_the_next_run_of_each_schedule_and_alerts_where_there_is_none(played):
+    res, changed = open_resources("tiny"), datetime(2026, 3, 1, tzinfo=UTC)
+    good = Schedule(
+        "process/tiny", "tiny", "0 6 2 * *", "America/New_York", changed, datetime(2026, 4, 2, 10, tzinfo=UTC)
+    )
+    bad = Schedule("assess/tiny", "tiny", "0 7 2 * *", "America/New_York", changed, None)
+    page = describe(res, [good, bad])
+    assert page["schedules"] == [
+        ["process/tiny", "0 6 2 * *", "2026-04-02 06:00 America/New_York"],
+        ["assess/tiny", "0 7 2 * *", "none planned"],
+    ]
+    assert "2026-04-02 06:00 America/New_York" in render(page)
+    first = page["needs"][0]
+    assert first["weight"] == 3
+    assert (
+        first["told"] == "assess/tiny is scheduled (0 7 2 * * America/New_York), but Prefect has planned no run of it"
+    )
+    assert "Not known: Prefect did not answer" in render(describe(res, None))
+    assert "No schedule is active" in render(describe(res, []))

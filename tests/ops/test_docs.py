@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import TypeAdapter
 
-from configs.settings import ROOT, Settings
+from configs.settings import ROOT, Settings, load_env
 from ops.check import flow_of, read_deployments
 from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, OTHERWISE, PAGES, Block
 from tests.e2e.test_commands import AFTER, BEFORE, LASTING
@@ -155,3 +155,9 @@ def test_the_adapter_reads_what_prefect_reads() -> None:
     assert TypeAdapter(int).validate_python(read("3")) == 3
     assert read("2013-05") == "2013-05"
     assert read('{"a": 1}') == {"a": 1}
+
+
+def test_every_variable_of_the_env_files_is_described_in_operate() -> None:
+    described = (ROOT / "docs" / "operate.md").read_text()
+    names = {name for env in ("dev", "prod") for name in load_env(env)}
+    assert {name for name in names if f"`{name}`" not in described} == set()

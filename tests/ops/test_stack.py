@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-import json
+import lzma
 import os
 import re
 import signal
@@ -12,19 +12,27 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from configparser import RawConfigParser
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
 from rich.console import Console
 
-from configs.settings import Settings
-from ops import databases, stack, supervision
+from configs.settings import ROOT, Settings
+from ops import databases, stack, status, supervision
+from ops.api import post
+from ops.check import flow_of, read_deployments
 from ops.deploy import LOST
 from ops.errors import PortTaken, ProgramDied, StackError
 from ops.health import check_lives, tail
 from ops.ports import check_ports, is_free
 from ops.programs import HOME_MARK, child_environment, environment, programs
+from tasks.schedules import active_schedules
+from tasks.schedules import read_deployments as read_deployments_of
+from tests.copies import check_logs, length
 
 
 def free_ports(count: int) -> list[int]:
@@ -171,26 +179,29 @@ def test_a_home_gets_whole_databases_and_keeps_those_it_has(tmp_path: Path, monk
         assert kept.execute("SELECT name FROM runs").fetchall() == [("mine",)]
 
 
-# One real stack for what follows.
+# One real stack for what follows. Its Prefect has the database of v0.1, of Prefect 3.8.8, and migrates it.
+
+PREFECT_DATABASE = ROOT / "tests" / "states" / "v0.1-prefect.db.xz"
+killed: dict[str, int] = {}
+"""Programs that a test has killed, each with the length of its log then."""
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     settings = settings_in(tmp_path_factory.mktemp("stack"), start_timeout=1800)  # a machine may be very busy
+    (settings.home / "prefect").mkdir(parents=True)
+    (settings.home / "prefect" / "prefect.db").write_bytes(lzma.decompress(PREFECT_DATABASE.read_bytes()))
     try:
         stack.up(settings, Console(file=io.StringIO()))
         yield settings
     finally:
         stack.down(settings, Console(file=io.StringIO()))
         assert supervision.marked(settings.home) == []
+        check_logs(settings.home, killed=killed)
 
 
 def ask(settings: Settings, path: str) -> list[dict]:
-    request = urllib.request.Request(
-        f"{settings.prefect_url}/api/{path}/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+    return post(settings, f"{path}/filter", {}, seconds=30)
 
 
 @pytest.mark.servers
@@ -228,6 +239,107 @@ def _deployed(settings: Settings) -> tuple[list[tuple[str, str, int]], list[str]
     )
 
 
+def field_matches(field: str, value: int) -> bool:
+    return field == "*" or int(field) == value  # our crons have nothing else
+
+
+def cron_times(cron: str, timezone: str, begin: datetime, end: datetime) -> list[datetime]:
+    """Every minute at which a cron line is due, by looking at each of them: not how Prefect does it."""
+    minute, hour, day, month, weekday = cron.split()
+    assert "*" in (day, weekday), "cron's rule for two days at once is not needed here"
+    zone, found = ZoneInfo(timezone), []
+    moment = begin.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    while moment < end:
+        local = moment.astimezone(zone)
+        given = (
+            (minute, local.minute),
+            (hour, local.hour),
+            (day, local.day),
+            (month, local.month),
+            (weekday, local.isoweekday() % 7),
+        )
+        if all(field_matches(*pair) for pair in given):
+            found.append(moment)
+        moment += timedelta(minutes=1)
+    return found
+
+
+@pytest.mark.servers
+def test_every_schedule_of_prefect_yaml_has_a_planned_run_at_the_time_that_its_cron_and_zone_say(
+    real: Settings,
+) -> None:
+    wanted = {
+        (f"{flow_of(d)}/{d['name']}", s["cron"], s["timezone"])
+        for d in read_deployments()
+        for s in d.get("schedules", ())
+    }
+    assert wanted
+    deadline, ask_api = time.monotonic() + 180, partial(post, real)
+    while any(s.next_run is None for s in active_schedules(read_deployments_of(ask_api), ask_api)):
+        assert time.monotonic() < deadline, "Prefect's scheduler has planned no run of an active schedule"
+        time.sleep(2)
+    before, found = datetime.now(UTC), active_schedules(read_deployments_of(ask_api), ask_api)
+    moments = before, datetime.now(UTC)  # at a minute that a cron names, the answer may be of either side
+    assert {(s.deployment, s.rule, s.timezone) for s in found} == wanted
+    for s in found:
+        expected = {cron_times(s.rule, s.timezone, moment, moment + timedelta(days=32))[0] for moment in moments}
+        assert s.next_run in expected, s.deployment
+        assert not s.is_missing()
+
+
+@pytest.mark.servers
+def test_status_shows_the_next_run_of_each_schedule(real: Settings) -> None:
+    printed = io.StringIO()
+    status.deployments(real, Console(file=printed, soft_wrap=True))
+    lines = {line.split()[0]: line for line in printed.getvalue().splitlines()}
+    assert re.search(r"0 6 2 \* \*, next run \d{4}-\d\d-02 06:00 America/New_York", lines["process/flights"])
+    assert re.search(r"17 \* \* \* \*, next run \d{4}-\d\d-\d\d \d\d:17 UTC", lines["remind/all"])
+    assert lines["backfill/manual"].endswith("by hand or event")
+
+
+@pytest.mark.servers
+def test_a_schedule_in_new_york_keeps_its_hour_when_clocks_change(real: Settings) -> None:
+    """The server is asked to plan runs of next spring: 6:00 is 11:00 UTC before the second Sunday of March, and 10:00 UTC after it."""
+    year = datetime.now(UTC).year + 1
+    flights = read_deployments_of(partial(post, real))["process/flights"]["id"]
+    between = {
+        "start_time": f"{year}-02-20T00:00:00Z",
+        "end_time": f"{year}-04-20T00:00:00Z",
+        "max_runs": 10,
+        "min_runs": 2,
+    }
+    post(real, f"deployments/{flights}/schedule", between)
+    planned = {
+        "deployment_id": {"any_": [flights]},
+        "expected_start_time": {"after_": between["start_time"], "before_": between["end_time"]},
+    }
+    runs = post(real, "flow_runs/filter", {"flow_runs": planned, "sort": "EXPECTED_START_TIME_ASC"})
+    times = [datetime.fromisoformat(run["expected_start_time"]) for run in runs]
+    assert times == [datetime(year, 3, 2, 11, tzinfo=UTC), datetime(year, 4, 2, 10, tzinfo=UTC)]
+
+
+@pytest.mark.servers
+def test_a_schedule_starts_a_run_that_the_worker_completes(real: Settings) -> None:
+    """Nobody starts anything: the scheduler plans a run every ten seconds, and the worker takes it."""
+    remind = read_deployments_of(partial(post, real))["remind/all"]["id"]
+    added = {"active": True, "schedule": {"interval": 10, "timezone": "UTC"}}
+    (schedule,) = post(real, f"deployments/{remind}/schedules", [added])
+    mine = {"deployment_id": {"any_": [remind]}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+    deadline, runs = time.monotonic() + 300, list[dict]()
+    try:
+        while not runs:
+            assert time.monotonic() < deadline, "no run of the schedule has ended"
+            time.sleep(1)
+            ended = post(real, "flow_runs/filter", {"flow_runs": mine})
+            runs = [run for run in ended if (run["created_by"] or {}).get("id") == schedule["id"]]
+    finally:
+        url = f"{real.prefect_url}/api/deployments/{remind}/schedules/{schedule['id']}"
+        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30).close()
+    assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
+    assert runs[0]["created_by"]["type"] == "SCHEDULE"
+    assert runs[0]["auto_scheduled"]
+
+
 @pytest.mark.servers
 def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: Path) -> None:
     with pytest.raises(PortTaken, match="EVERGREEN_PREFECT_PORT"):
@@ -239,6 +351,8 @@ def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: P
 def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
     victim = supervision.states(real.home)["mlflow"]["pid"]
     orphans = psutil.Process(victim).children(recursive=True)
+    check_logs(real.home)
+    killed["mlflow"] = length(real.home / "logs" / "mlflow.log")
     os.kill(victim, signal.SIGKILL)
     assert orphans, "mlflow has a web process of its own, which outlives its parent"
     began = time.monotonic()

@@ -1,0 +1,117 @@
+"""Schedules of deployments, and the next run that Prefect has planned for each.
+
+Prefect's server plans runs ahead of time. A schedule that is switched on but has no planned run will never start anything,
+which no health check and no switch in the UI shows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+Post = Callable[[str, dict[str, Any]], Any]
+"""Sends a body to a path of Prefect's API, such as `deployments/filter`, and returns the answer's JSON."""
+PAGE = 200
+"""Most items that Prefect returns at once."""
+PLANNING = timedelta(minutes=3)
+"""Prefect's scheduler looks at each deployment once a minute, so a new schedule has no planned run yet."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One schedule of a deployment.
+
+    Attributes:
+        deployment: Flow and deployment, as in `process/flights`.
+        model: The model that the deployment is for, empty if it is for all of them.
+        rule: When it starts runs: a cron line, or `every 3600 s`.
+        timezone: Name of the zone in which the rule counts.
+        changed: When it was last changed, UTC.
+        next_run: When its next planned run is due, UTC. None if there is no planned run.
+    """
+
+    deployment: str
+    model: str
+    rule: str
+    timezone: str
+    changed: datetime
+    next_run: datetime | None
+
+    @property
+    def next_run_local(self) -> str:
+        """Its next run in its own time zone, as in `2026-12-02 06:00 America/New_York`; `none planned` without one."""
+        if self.next_run is None:
+            return "none planned"
+        return f"{self.next_run.astimezone(ZoneInfo(self.timezone)):%Y-%m-%d %H:%M} {self.timezone}"
+
+    def is_missing(self, now: datetime | None = None) -> bool:
+        """Return whether the next run is missing: Prefect's scheduler has had the time to plan one and has planned none."""
+        return self.next_run is None and (now or datetime.now(UTC)) - self.changed > PLANNING
+
+
+def read_deployments(post: Post) -> dict[str, dict[str, Any]]:
+    """Return all deployments as Prefect's API describes them, by flow and name: `process/flights`."""
+    flows = {flow["id"]: flow["name"] for flow in all_items(post, "flows/filter", {})}
+    named = {f"{flows[d['flow_id']]}/{d['name']}": d for d in all_items(post, "deployments/filter", {})}
+    return dict(sorted(named.items(), key=lambda item: (item[1]["name"], item[0])))
+
+
+def active_schedules(deployments: dict[str, dict[str, Any]], post: Post, model: str | None = None) -> list[Schedule]:
+    """Return the schedules that are switched on, each with its next planned run.
+
+    Args:
+        deployments: What `read_deployments` returned.
+        post: Asks Prefect's API.
+        model: Only the schedules of this model's deployments; by default all.
+    """
+    wanted = {
+        name: deployment
+        for name, deployment in deployments.items()
+        if not deployment["paused"] and (model is None or deployment["parameters"].get("model") == model)
+    }
+    active = [(name, d, s) for name, d in wanted.items() for s in d["schedules"] if s["active"]]
+    planned = _next_runs([s["id"] for _, _, s in active], [d["id"] for _, d, _ in active], post)
+    return [_schedule(name, d, s, planned.get(s["id"])) for name, d, s in active]
+
+
+def _schedule(name: str, deployment: dict[str, Any], found: dict[str, Any], next_run: datetime | None) -> Schedule:
+    rule = found["schedule"]
+    return Schedule(
+        deployment=name,
+        model=str(deployment["parameters"].get("model", "")),
+        rule=rule.get("cron") or rule.get("rrule") or f"every {rule['interval']:.0f} s",
+        timezone=rule.get("timezone") or "UTC",
+        changed=datetime.fromisoformat(found["updated"] or found["created"]),
+        next_run=next_run,
+    )
+
+
+def _next_runs(schedules: Sequence[str], deployments: Sequence[str], post: Post) -> dict[str, datetime]:
+    """The earliest planned run after now of each schedule, by the schedule's id."""
+    if not schedules:
+        return {}
+    planned = {
+        "deployment_id": {"any_": sorted(set(deployments))},
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"after_": datetime.now(UTC).isoformat()},
+    }
+    found: dict[str, datetime] = {}
+    for run in all_items(post, "flow_runs/filter", {"flow_runs": planned, "sort": "EXPECTED_START_TIME_ASC"}):
+        by = run["created_by"] or {}
+        if by.get("type") == "SCHEDULE":
+            found.setdefault(by["id"], datetime.fromisoformat(run["expected_start_time"]))
+        if found.keys() >= set(schedules):
+            break
+    return found
+
+
+def all_items(post: Post, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every item that a filter matches, page by page."""
+    offset = 0
+    while True:
+        items = post(path, {**body, "limit": PAGE, "offset": offset})
+        yield from items
+        if len(items) < PAGE:
+            return
+        offset += PAGE
