@@ -1,0 +1,84 @@
+"""What v0.1 has written is read, trusted and continued by today's code."""
+
+import contextlib
+import json
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tasks.audit import audit
+from tasks.catalogue import load
+from tasks.resources import open_resources
+from tasks.summary import grid
+from tests.conftest import parcels, point_to
+
+KEPT = Path(__file__).parent
+ORIGIN = "/srv/evergreen"
+"""Where the state was played; its paths begin with that."""
+FOUND = json.loads((KEPT / "v0.1.json").read_text())
+"""What v0.1 read from it."""
+
+
+def moved(folder: Path) -> None:
+    """Let every path of the state lead to where it is now."""
+    for path in [*folder.rglob("*.json"), *folder.rglob("*.yaml")]:
+        path.write_text(path.read_text().replace(ORIGIN, str(folder)))
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as con, con:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("model_versions", "source"),
+                              ("model_versions", "storage_location"), ("logged_models", "artifact_location")):  # fmt: skip
+            con.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (ORIGIN, str(folder)))
+
+
+@pytest.fixture
+def v01(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state in a folder of its own, every setting pointed there."""
+    with tarfile.open(KEPT / "v0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    moved(tmp_path)
+    point_to(tmp_path, tmp_path / "configs", f"sqlite:///{tmp_path}/mlflow.db", monkeypatch)
+    return tmp_path
+
+
+def test_ledger_lake_and_catalogue_are_read_as_v01_read_them(v01: Path) -> None:
+    res = open_resources("tiny")
+    assert [[p.sequence, p.version, p.action, p.to_stage, p.hash] for p in res.ledger.promotions()] == FOUND[
+        "promotions"
+    ]
+    assert [[f.id, f.kind, f.partition] for f in res.ledger.facts()] == FOUND["facts"]
+    assert [[d.fact_id, d.action, d.rule, d.outcome] for d in res.ledger.decisions()] == FOUND["decisions"]
+    assert res.ledger.champion().version == FOUND["champion"]
+    days = grid(res, [res.ref(key) for key in res.lake.keys("raw")])
+    assert {day.pop("partition"): day for day in days} == FOUND["grid"], (
+        "nothing is stale, nothing has to be done again"
+    )
+    assert {key: res.lake.record("predictions", key).digest for key in FOUND["digests"]} == FOUND["digests"]
+    frame = load("tiny", stage="predictions")
+    assert list(frame.columns) == FOUND["predictions"]["columns"]
+    assert (len(frame), frame["prediction"].sum()) == (FOUND["predictions"]["rows"], FOUND["predictions"]["sum"])
+
+
+def test_its_records_hold_and_its_champion_predicts_to_the_bit(v01: Path) -> None:
+    res = open_resources("tiny")
+    assert audit(res, None, None).problems == ()
+    champion = res.registry.load(FOUND["champion"])
+    again = champion.predict_proba(parcels(17)[["weight", "distance", "city"]])[:, 1]
+    kept = res.lake.read("predictions", "2024-03-18")["prediction"].to_numpy()
+    assert again.astype("float64").tobytes() == kept.tobytes()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_flows_continue_its_history(v01: Path) -> None:
+    from flows.assess import assess
+    from flows.process import process
+    from flows.train import train
+
+    process(model="tiny", partition="2024-03-20")
+    assess(model="tiny", partition="2024-03-20")
+    train(model="tiny", as_of="2024-03-17T00:00:00+00:00", reason="goes on from v0.1")  # later days have another rule
+    res = open_resources("tiny")
+    rows = res.ledger.promotions()
+    assert [row.hash for row in rows][: len(FOUND["promotions"])] == [row[-1] for row in FOUND["promotions"]]
+    assert len(rows) > len(FOUND["promotions"])
+    assert audit(res, None, None).problems == ()
