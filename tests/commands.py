@@ -120,7 +120,7 @@ class Left(NamedTuple):
 
 
 NOT_RUN = {
-    "make demo": Left("plays a year, in nine minutes", "tests/flows/test_flights_year.py"),
+    "make demo": Left("plays a year, in seven minutes", "tests/flows/test_flights_year.py"),
     "make test": Left("is what runs the tests"),
     "make test-all": Left("is what runs this test"),
     "make ci": Left("is what runs the tests"),
