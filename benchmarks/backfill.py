@@ -42,9 +42,9 @@ print(json.dumps({{"wall": wall, "cpu": cpu, "mb": resource.getrusage(resource.R
 """
 PLAIN = """
 from tasks.resources import open_resources
-from tasks.partitions import between
-from tasks.stages import advance
-from tasks.steps import ALONE
+from tasks.storage.partitions import between
+from tasks.steps.step import advance
+from tasks.steps.order import ALONE
 res = open_resources("tiny")
 for ref in between(res.config, {start!r}, {end!r}):
     with res.claims.hold(ref.key):
@@ -57,10 +57,10 @@ state = backfill(model="tiny", start={start!r}, end={end!r}, return_state=True, 
 assert state.is_completed(), state.message
 """
 DAILY_PLAIN = """
-from tasks.partitions import between
+from tasks.storage.partitions import between
 from tasks.resources import Variant, open_resources
-from tasks.stages import NotDue, advance
-from tasks.steps import ALONE, steps_of
+from tasks.steps.step import NotDue, advance
+from tasks.steps.order import ALONE, steps_of
 res = open_resources("flights", variant=Variant({override!r}))
 refs = list(between(res.config, {start!r}, {end!r}))
 for alone in (True, False):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.harness import Row, here, in_turns, row
-from tasks.bootstrap import draw_blocks, paired_gain
+from tasks.models.bootstrap import draw_blocks, paired_gain
 
 ROWS, DAYS, RESAMPLES, CALLS = 30_000, 30, 2_000, 20
 

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from benchmarks.generated import features, model
-from tasks.blocks import block_categories
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
 from tasks.drift.columns import methods
 from tasks.drift.sketches import Sketch, sketch
+from tasks.storage.blocks import block_categories
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -36,12 +36,12 @@ from benchmarks.gate import shown
 from benchmarks.preset import preset
 from configs.monitoring import Method
 from configs.schema import ModelConfig
-from tasks.blocks import block_names
 from tasks.contracts import Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
 from tasks.drift.columns import tidy
 from tasks.drift.sketches import KINDS, Column, Sketch, grid_of, sketch
 from tasks.resources import Resources, open_resources
+from tasks.storage.blocks import block_names
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -62,11 +62,11 @@ def play_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float,
     """Accuracy and retrainings of each policy over all batches but the first, that of every training ungated, and persistence's."""
     import numpy as np
 
-    from tasks.replay.course import lay_out, open_past
     from tasks.replay.oracle import measure_all
-    from tasks.replay.persistence import persistence
-    from tasks.replay.play import play
+    from tasks.replay.persistence_baseline import persistence
     from tasks.replay.policies import BUILT_IN
+    from tasks.replay.setup import lay_out, open_past
+    from tasks.replay.simulate import play
     from tasks.replay.standings import mean_of, serving
 
     live = open_past("electricity", override(file, newest))

@@ -25,10 +25,10 @@ from scipy.stats import binomtest
 from configs.gate import Calibration, Gain, Gate, Segments
 from configs.load import load_model
 from configs.schema import ModelConfig
-from tasks.bootstrap import mean_bounds, paired_gain
 from tasks.contracts import Comparison, Query, Scorecard, Segment
-from tasks.gate import judge
-from tasks.metrics import measure, row_loss
+from tasks.lifecycle.gate import judge
+from tasks.models.bootstrap import mean_bounds, paired_gain
+from tasks.models.metrics import measure, row_loss
 
 STATED = 0.1
 """One minus the gate's confidence."""

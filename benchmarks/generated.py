@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from configs.load import Model, load_model
-from tasks.partitions import partition
+from tasks.storage.partitions import partition
 
 if TYPE_CHECKING:
     import pandas as pd

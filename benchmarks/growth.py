@@ -16,10 +16,10 @@ from benchmarks.site import site
 
 ROWS, DAYS, ROUNDS = (5_000, 20_000, 80_000), (12, 100, 1_000), 1
 STEPS = """
-from tasks.partitions import between
+from tasks.storage.partitions import between
 from tasks.resources import open_resources
-from tasks.stages import advance
-from tasks.steps import ALONE
+from tasks.steps.step import advance
+from tasks.steps.order import ALONE
 res = open_resources("tiny")
 for ref in between(res.config, {first!r}, {last!r}):
     for step in ALONE:

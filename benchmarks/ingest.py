@@ -9,9 +9,9 @@ from benchmarks.generated import model
 from benchmarks.harness import Row, here, in_turns, row
 from configs.settings import load_settings
 from tasks.contracts import Stage
-from tasks.ingestion import ingest
 from tasks.resources import Resources
 from tasks.source.files import source_files
+from tasks.steps.ingest import ingest
 
 MONTH = "2013-05"
 

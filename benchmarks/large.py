@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.contracts import Stage
-from tasks.lake import BATCH
 from tasks.resources import Resources
 from tasks.source.rows import read_labels, read_source
+from tasks.storage.lake import BATCH
 
 if TYPE_CHECKING:
     import pandas as pd

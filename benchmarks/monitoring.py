@@ -16,7 +16,7 @@ from benchmarks.checked import COLUMNS, checked, counted
 from benchmarks.generated import features, flights, model
 from benchmarks.harness import Row, apart, here, in_turns, row
 from benchmarks.preset import preset
-from tasks.drift.kept import to_frame
+from tasks.drift.sketch_file import to_frame
 from tasks.drift.sketches import Sketch
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def small() -> Row:
 
 OURS = """
 import pandas as pd
-from tasks.drift.kept import from_frame
+from tasks.drift.sketch_file import from_frame
 from benchmarks.checked import checked
 checked(from_frame(pd.read_parquet({stored!r})), pd.read_parquet({current!r}))
 """

@@ -22,10 +22,10 @@ from configs.settings import silence_vendors
 silence_vendors()
 """
 PROCESS = f"""{QUIET}
-from tasks.pages.publish import refresh_pages
-from tasks.passing import pass_through
+from tasks.reports.pages.publish import refresh_pages
+from tasks.steps.run import pass_through
 from tasks.resources import open_resources
-from tasks.steps import PROCESS
+from tasks.steps.order import PROCESS
 res = open_resources("flights")
 ref = res.ref("{NEXT}")
 with res.claims.hold(ref.key):
@@ -33,10 +33,10 @@ with res.claims.hold(ref.key):
 refresh_pages(res)
 """
 TRAIN = f"""{QUIET}
-from tasks.card.page import publish_card
-from tasks.pages.publish import refresh_pages
-from tasks.rehearsal import rehearsal
-from tasks.replay.play import train
+from tasks.reports.card.page import publish_card
+from tasks.reports.pages.publish import refresh_pages
+from tasks.orchestration.prefect_tasks import rehearsal
+from tasks.replay.simulate import train
 from tasks.resources import open_resources
 res = open_resources("flights")
 with rehearsal():

@@ -34,21 +34,21 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.schema import ModelConfig
-from tasks.bootstrap import block_sums, mean_bounds, paired_gain
 from tasks.contracts import Comparison, GateDecision, Interval, Query, Recipe, Scorecard, Stage, Window
 from tasks.errors import EvergreenError, GateRefused, MissingPartition
-from tasks.evaluation import NO_CHAMPION, measure_gap, measure_segments
-from tasks.features import predict
-from tasks.files import digest_json, replacing
-from tasks.gate import judge, judge_refit
-from tasks.metrics import LEVEL, measure, row_loss
-from tasks.partitions import between
+from tasks.lifecycle.gate import judge, judge_refit
+from tasks.models.bootstrap import block_sums, mean_bounds, paired_gain
+from tasks.models.features import predict
+from tasks.models.metrics import LEVEL, measure, row_loss
+from tasks.models.targets import outcomes, predict_prior, prior_of
 from tasks.resources import Resources, open_resources
-from tasks.selection import search, with_calibration
-from tasks.splits import time_splits
-from tasks.targets import outcomes, predict_prior, prior_of
-from tasks.training import fit_recipe, fitted_until
-from tasks.window import labelled_blocks, locate_window, read_rows
+from tasks.storage.files import digest_json, replacing
+from tasks.storage.partitions import between
+from tasks.training.evaluation import NO_CHAMPION, measure_gap, measure_segments
+from tasks.training.fit import fit_recipe, fitted_until
+from tasks.training.selection import search, with_calibration
+from tasks.training.splits import time_splits
+from tasks.training.window import labelled_blocks, locate_window, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,8 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from configs.settings import silence_vendors
 silence_vendors()
 began = time.perf_counter()
-from tasks.replay.course import lay_out, open_past
-from tasks.replay.play import play
+from tasks.replay.setup import lay_out, open_past
+from tasks.replay.simulate import play
 from tasks.replay.policies import policies
 live = open_past({model!r}, {{}})
 course = lay_out({start!r}, {end!r}, live)

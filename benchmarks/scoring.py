@@ -18,7 +18,7 @@ SCORE = f"""
 from configs.settings import silence_vendors
 silence_vendors()
 from tasks.resources import open_resources
-from tasks.scoring import score
+from tasks.steps.score import score
 res = open_resources("flights")
 score(res.ref("{NEXT}"), res)
 """
@@ -28,7 +28,7 @@ from itertools import islice
 import numpy as np
 from configs.settings import silence_vendors
 silence_vendors()
-from tasks.compiled import plan_of
+from tasks.models.fast_predict import plan_of
 from tasks.contracts import Stage
 from tasks.resources import open_resources
 res = open_resources("flights")

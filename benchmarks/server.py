@@ -28,7 +28,7 @@ from ops.api import post
 from ops.health import answers
 from ops.logs import log_errors
 from ops.programs import child_environment
-from tasks.schedules import all_items
+from tasks.orchestration.schedules import all_items
 from tests.conftest import free_port
 
 POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")

@@ -43,9 +43,9 @@ import json, sys, time
 import numpy as np
 from configs.settings import silence_vendors
 silence_vendors()
-from tasks.compiled import plan_of
+from tasks.models.fast_predict import plan_of
 from tasks.contracts import Stage
-from tasks.features import inputs_of
+from tasks.models.features import inputs_of
 from tasks.resources import open_resources
 res = open_resources("flights")
 plan = plan_of(res.load(res.champion().version))

@@ -12,22 +12,22 @@ from benchmarks.large import fill
 from benchmarks.site import site
 from configs.load import load_model
 from configs.settings import load_settings
-from tasks.budget import memory_of, rows_of
 from tasks.contracts import Recipe
-from tasks.estimators import build_pipeline
-from tasks.features import inputs_of
+from tasks.models.estimators import build_pipeline
+from tasks.models.features import inputs_of
+from tasks.models.targets import outcomes
 from tasks.resources import Resources
-from tasks.targets import outcomes
-from tasks.training import fitted_until, make_version
-from tasks.window import locate_window, rows_to_fit
+from tasks.training.fit import fitted_until, make_version
+from tasks.training.memory import memory_of, rows_of
+from tasks.training.window import locate_window, rows_to_fit
 
 ALONE = """
 from configs.settings import silence_vendors
 silence_vendors()
 from tasks.contracts import Recipe
 from tasks.resources import open_resources
-from tasks.training import fitted_until, make_version
-from tasks.window import locate_window
+from tasks.training.fit import fitted_until, make_version
+from tasks.training.window import locate_window
 res = open_resources("flights")
 window = locate_window(res)
 ((name, candidate),) = res.config.training.candidates.items()
@@ -73,7 +73,7 @@ def rows() -> list[Row]:
         row(subject, "bare XGBoost fit on the matrix", *found, what="wall"),
         row("of that, reading the window and joining its outcomes", "bare XGBoost fit on the matrix", reading, found[1]),
         Row(
-            "training: peak memory", "what tasks/budget.py foretells", "MB", alone.mb, foretold, alone.mb / foretold,
+            "training: peak memory", "what tasks/training/memory.py foretells", "MB", alone.mb, foretold, alone.mb / foretold,
             (alone.mb / foretold,) * 2, 1.0, "one run, the libraries' own 300 MB in it",
         ),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from configs.load import load_model
 from configs.schema import ModelConfig
-from tasks.partitions import partition
+from tasks.storage.partitions import partition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +56,8 @@ def validated(rows: "pd.DataFrame", config: ModelConfig) -> None:
 def predicted(rows: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
     from skops.io import load
 
-    from tasks.estimators import TRUSTED
-    from tasks.features import inputs_of
+    from tasks.models.estimators import TRUSTED
+    from tasks.models.features import inputs_of
 
     (file, *_) = sorted(Path(".evergreen/models").rglob("model.skops"))
     model = load(file, trusted=list(TRUSTED))

@@ -16,17 +16,17 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_assess, publish_hindsights, publish_model
-from tasks.delivery import deliver
-from tasks.events import tell_new
-from tasks.hindsight import judge_promotions
-from tasks.names import name_by_partition
-from tasks.promotion import advance_challenger
+from tasks.lifecycle.facts import seen_by_assess
+from tasks.lifecycle.hindsight import judge_promotions
+from tasks.lifecycle.outbox import deliver
+from tasks.lifecycle.promotion import advance_challenger
+from tasks.lifecycle.retraining import follow_up, tell_due
+from tasks.orchestration.events import tell_new
+from tasks.orchestration.run_names import name_by_partition
+from tasks.reports.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.resources import open_resources
-from tasks.retraining import follow_up, tell_due
-from tasks.signals import seen_by_assess
-from tasks.steps import OUTCOMES
-from tasks.walk import maturing, walk
+from tasks.steps.order import OUTCOMES
+from tasks.steps.run_tasks import maturing, walk
 
 
 @flow(name="assess", flow_run_name=name_by_partition)

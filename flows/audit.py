@@ -14,10 +14,10 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_audit
-from tasks.audit import audit as look_up
-from tasks.events import known_hashes
-from tasks.names import name_by_time
+from tasks.lifecycle.audit import audit as look_up
+from tasks.orchestration.events import known_hashes
+from tasks.orchestration.run_names import name_by_time
+from tasks.reports.artifacts import publish_audit
 from tasks.resources import open_resources
 
 

@@ -17,14 +17,14 @@ from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.artifacts import ended_as, publish_backfill, publish_model, publish_plan
-from tasks.backfilling import carry_out
+from tasks.backfill.execute import carry_out
+from tasks.backfill.plan import make_plan, open_request
+from tasks.backfill.plan_files import hold_to, keep_plan, request_of
+from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
-from tasks.names import name_by_range
-from tasks.planning import make_plan, open_request
-from tasks.plans import hold_to, keep_plan, request_of
-from tasks.steps import OF
-from tasks.workers import Workers
+from tasks.orchestration.run_names import name_by_range
+from tasks.reports.artifacts import ended_as, publish_backfill, publish_model, publish_plan
+from tasks.steps.order import OF
 
 STAGES: list[StageChoice] = list(OF)
 NOTHING: dict[str, Any] = {}

@@ -15,15 +15,15 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_model, publish_process
-from tasks.delivery import deliver, watch_alias
-from tasks.events import tell_new
-from tasks.names import name_by_partition
+from tasks.lifecycle.facts import seen_by_process
+from tasks.lifecycle.outbox import deliver, watch_alias
+from tasks.lifecycle.retraining import follow_up
+from tasks.orchestration.events import tell_new
+from tasks.orchestration.run_names import name_by_partition
+from tasks.reports.artifacts import publish_model, publish_process
 from tasks.resources import open_resources
-from tasks.retraining import follow_up
-from tasks.signals import seen_by_process
-from tasks.steps import PROCESS
-from tasks.walk import due, walk
+from tasks.steps.order import PROCESS
+from tasks.steps.run_tasks import due, walk
 
 
 @flow(name="process", flow_run_name=name_by_partition)

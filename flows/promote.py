@@ -17,11 +17,11 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty, VersionNumber
-from tasks.approval import judge_anew, version_meant
-from tasks.artifacts import publish_promotion
-from tasks.delivery import deliver
-from tasks.history import stale_look
-from tasks.promotion import promote_version, refuse_challenger, restore_alias
+from tasks.ledger.history import stale_look
+from tasks.lifecycle.manual_approval import judge_anew, version_meant
+from tasks.lifecycle.outbox import deliver
+from tasks.lifecycle.promotion import promote_version, refuse_challenger, restore_alias
+from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 

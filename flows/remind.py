@@ -11,11 +11,11 @@ from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.load import model_names
-from tasks.artifacts import publish_model
-from tasks.delivery import deliver
 from tasks.errors import EvergreenError
+from tasks.lifecycle.outbox import deliver
+from tasks.lifecycle.retraining import follow_up
+from tasks.reports.artifacts import publish_model
 from tasks.resources import open_resources
-from tasks.retraining import follow_up
 
 
 @flow(name="remind")

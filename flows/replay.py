@@ -16,16 +16,16 @@ from prefect.states import Completed, State
 from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.artifacts.replays import publish_replay
+from tasks.backfill.workers import Workers
 from tasks.contracts import Runner
-from tasks.names import name_by_range
-from tasks.replay.account import Replay
-from tasks.replay.course import lay_out, metric_of, open_past
-from tasks.replay.persistence import persistence
+from tasks.orchestration.run_names import name_by_range
+from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
+from tasks.replay.result import Replay
+from tasks.replay.setup import lay_out, metric_of, open_past
 from tasks.replay.standings import find
-from tasks.replaying import Scene, play_all
-from tasks.workers import Workers
+from tasks.replay.tasks import Scene, play_all
+from tasks.reports.artifacts.replays import publish_replay
 
 NOTHING: dict[str, Any] = {}
 ALL: list[str] = []

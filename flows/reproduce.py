@@ -11,10 +11,10 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName, VersionNumber
-from tasks.artifacts import publish_reproduction
-from tasks.names import name_by_version
-from tasks.reproduction import reproduce_version
+from tasks.orchestration.run_names import name_by_version
+from tasks.reports.artifacts import publish_reproduction
 from tasks.resources import open_resources
+from tasks.training.reproduction import reproduce_version
 
 
 @flow(name="reproduce", flow_run_name=name_by_version)

@@ -15,10 +15,10 @@ from prefect.states import Completed, State
 
 from configs.choices import ModelName
 from flows.train import train
-from tasks.artifacts import publish_decision, publish_model
-from tasks.names import name_by_fact
+from tasks.lifecycle.retraining import close, closing, decide_retraining, record_wish
+from tasks.orchestration.run_names import name_by_fact
+from tasks.reports.artifacts import publish_decision, publish_model
 from tasks.resources import open_resources
-from tasks.retraining import close, closing, decide_retraining, record_wish
 
 
 @flow(name="retrain", flow_run_name=name_by_fact)

@@ -13,9 +13,9 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty, VersionNumber
-from tasks.artifacts import publish_promotion
-from tasks.delivery import deliver
-from tasks.promotion import roll_back
+from tasks.lifecycle.outbox import deliver
+from tasks.lifecycle.promotion import roll_back
+from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 

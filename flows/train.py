@@ -14,20 +14,20 @@ from datetime import datetime
 from prefect import flow, runtime
 
 from configs.choices import ModelName
-from tasks.artifacts import publish_training
-from tasks.card.page import publish_card
 from tasks.contracts import Training
-from tasks.delivery import deliver
-from tasks.evaluation import compare_versions
-from tasks.gate import judge_nothing
-from tasks.judging import judge_challenger, pass_on_to_refit
-from tasks.names import name_by_moment
-from tasks.promotion import advance_challenger, settle_training
+from tasks.lifecycle.gate import judge_nothing
+from tasks.lifecycle.gate_tasks import judge_challenger, pass_on_to_refit
+from tasks.lifecycle.outbox import deliver
+from tasks.lifecycle.promotion import advance_challenger, settle_training
+from tasks.orchestration.run_names import name_by_moment
+from tasks.reports.artifacts import publish_training
+from tasks.reports.card.page import publish_card
 from tasks.resources import open_resources
-from tasks.selection import select_candidate
-from tasks.training import fit_challenger
-from tasks.walk import collect_window
-from tasks.window import locate_window
+from tasks.steps.run_tasks import collect_window
+from tasks.training.evaluation import compare_versions
+from tasks.training.fit import fit_challenger
+from tasks.training.selection import select_candidate
+from tasks.training.window import locate_window
 
 
 @flow(name="train", flow_run_name=name_by_moment)

@@ -51,9 +51,9 @@ def main() -> int:
         home_of(settings).mkdir(
             parents=True, exist_ok=True
         )  # Prefect makes its own folder there, as soon as it is imported
-        from tasks.artifacts import audit_headline, audit_lines
-        from tasks.audit import audit
-        from tasks.events import known_hashes
+        from tasks.lifecycle.audit import audit
+        from tasks.orchestration.events import known_hashes
+        from tasks.reports.artifacts import audit_headline, audit_lines
 
         events = known_hashes(asked.model) if stack.running(settings).get("prefect") else None
         found = audit(res, at, events)

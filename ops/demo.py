@@ -70,7 +70,7 @@ class Demo:
     def month(self, key: str) -> None:
         """Process and assess one month, and wait for what its event triggers."""
         from ops.runs import wait_for_decision
-        from tasks.words import told
+        from tasks.contracts.words import told
 
         self.run("process", f"process/{MODEL}", model=MODEL, partition=key)
         self.run("assess", f"assess/{MODEL}", model=MODEL, partition=key)
@@ -83,9 +83,9 @@ class Demo:
 
 def settled(res: Resources, key: str) -> bool:
     """Whether a month is fresh in every stage and each of its facts has been decided."""
-    from tasks.signals import seen_by_assess, seen_by_process
-    from tasks.stages import freshness
-    from tasks.steps import IN_SHADOW, steps_of
+    from tasks.lifecycle.facts import seen_by_assess, seen_by_process
+    from tasks.steps.order import IN_SHADOW, steps_of
+    from tasks.steps.step import freshness
 
     ref = res.ref(key)
     states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}
@@ -98,7 +98,7 @@ def settled(res: Resources, key: str) -> bool:
 
 def play(res: Resources, console: Console) -> Demo:
     """Everything that is not settled yet, month by month."""
-    from tasks.partitions import between
+    from tasks.storage.partitions import between
 
     demo = Demo(res, console)
     months = [r.key for r in between(res.config, FIRST, LAST)]
@@ -140,8 +140,8 @@ def show(demo: Demo, started: float) -> None:
         time_table,
         year_table,
     )
-    from tasks.performance import measure_version
-    from tasks.summary import summarise
+    from tasks.reports.summary import summarise
+    from tasks.steps.assess import measure_version
 
     res, console = demo.res, demo.console
     rows = [s for s in summarise(res) if s.key > LAST_OF_START]

@@ -14,8 +14,8 @@ from configs.settings import Settings
 from ops.errors import StackError
 from ops.terminal import Bar
 from tasks.contracts import Decision, Fact
+from tasks.contracts.words import brief
 from tasks.resources import Resources
-from tasks.words import brief
 
 POLL = 0.5
 """Seconds between two looks at a run."""

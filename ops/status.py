@@ -22,9 +22,9 @@ from ops.programs import home_of
 from ops.tables import grid_table
 from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
-from tasks.health import WORDS, Need, needs, schedule_alerts
+from tasks.orchestration.schedules import active_schedules, read_deployments
+from tasks.reports.health import WORDS, Need, needs, schedule_alerts
 from tasks.resources import Resources, open_resources
-from tasks.schedules import active_schedules, read_deployments
 
 EVENTS = 8
 """Events that are shown of a model."""
@@ -86,8 +86,8 @@ def print_alerts(found: Sequence[Need], console: Console) -> None:
 
 def model(res: Resources, console: Console) -> None:
     """Grid, champion and last events of one model."""
+    from tasks.reports.summary import grid
     from tasks.source.extent import available
-    from tasks.summary import grid
 
     name, ledger = res.config.name, res.ledger
     champion = ledger.champion()
@@ -111,8 +111,8 @@ def model(res: Resources, console: Console) -> None:
 
 def events(res: Resources) -> list[str]:
     """Facts, decisions, promotions and whether they helped, of a model in as-of order, a line each."""
-    from tasks.hindsight import told as in_hindsight
-    from tasks.words import told
+    from tasks.contracts.words import told
+    from tasks.lifecycle.hindsight import told as in_hindsight
 
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     found = [

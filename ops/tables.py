@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 
 from tasks.contracts import Decision, Hindsight, Promotion
-from tasks.summary import PartitionSummary
-from tasks.words import number, told
+from tasks.contracts.words import number, told
+from tasks.reports.summary import PartitionSummary
 
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:

@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from configs.errors import ConfigError
-from tasks.words import span
+from tasks.contracts.words import span
 
 
 def terminal() -> Console:

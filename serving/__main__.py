@@ -22,7 +22,7 @@ from serving.follower import Follower
 from serving.reading import Bodies, Limits
 from serving.shadow import Shadow
 from serving.sink import Sink
-from tasks.files import open_root
+from tasks.storage.files import open_root
 
 TOKEN = "EVERGREEN_SERVING_TOKEN"  # noqa: S105  (a name, not a secret)
 CONNECTIONS = 2_000

@@ -16,7 +16,7 @@ from serving.problems import Problem
 from serving.shadow import Asked, Shadow
 from serving.sink import Sink
 from serving.versions import NoNumber, Served
-from tasks.served import CANARY, CHAMPION
+from tasks.storage.answer_log import CANARY, CHAMPION
 
 log = logging.getLogger("serving")
 

@@ -26,10 +26,10 @@ from serving.fetching import BeingFetched, Fetcher
 from serving.notes import read_note, write_note
 from serving.versions import NotSound, Pick, Served, take
 from tasks.contracts import Promotion
+from tasks.contracts.words import without_credentials
 from tasks.errors import EvergreenError, ForgedVersion
 from tasks.ledger.promotions import newest_sequences
 from tasks.resources import Resources, open_resources
-from tasks.words import without_credentials
 
 log = logging.getLogger("serving")
 

@@ -18,10 +18,10 @@ import orjson
 from configs.schema import ModelConfig
 from serving.contract import Given
 from serving.rules import Values
-from tasks import partitions
 from tasks.contracts import PartitionRef
-from tasks.served import SHADOW
-from tasks.targets import prediction_columns
+from tasks.models.targets import prediction_columns
+from tasks.storage import partitions
+from tasks.storage.answer_log import SHADOW
 
 log = logging.getLogger("serving")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from serving.versions import Pick
-from tasks.files import replacing
+from tasks.storage.files import replacing
 
 log = logging.getLogger("serving")
 

@@ -13,7 +13,7 @@ from serving.contract import Given
 from serving.journal import Call
 from serving.sink import Sink
 from serving.versions import Served
-from tasks.served import SHADOW
+from tasks.storage.answer_log import SHADOW
 
 log = logging.getLogger("serving")
 

@@ -24,7 +24,7 @@ from upath import UPath
 from configs.schema import ModelConfig
 from serving.journal import SIZE, Answered, Journal, by_partition, in_use, line
 from serving.problems import unavailable
-from tasks.served import segment_table, segments, served_folder, write_segment
+from tasks.storage.answer_log import segment_table, segments, served_folder, write_segment
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,11 +12,11 @@ from configs.features import Features
 from configs.schema import ModelConfig
 from serving.contract import Contract, Given, contract_of
 from serving.journal import Answered, Call
-from tasks.compiled import NoPlan, Plan, plan_of
 from tasks.contracts import Stage
 from tasks.errors import CorruptPartition, EvergreenError, MissingPartition
-from tasks.features import inputs_of, inputs_wanted
-from tasks.query import sorts_of, unsound
+from tasks.models.fast_predict import NoPlan, Plan, plan_of
+from tasks.models.features import inputs_of, inputs_wanted
+from tasks.models.smoke_test import sorts_of, unsound
 from tasks.resources import Resources
 
 if TYPE_CHECKING:

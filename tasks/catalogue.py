@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts import Stage
 from tasks.errors import MissingFeature, MissingPartition, UnknownStage
-from tasks.lake import FILED
-from tasks.partitions import between
 from tasks.resources import open_resources
+from tasks.storage.lake import FILED
+from tasks.storage.partitions import between
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,12 +14,12 @@ from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
 from tasks.contracts import PartitionRef, Promotion, Record, RunInfo, Stage
 from tasks.errors import NoChampion
-from tasks.files import digest_json, open_root
-from tasks.lake import Lake
 from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
-from tasks.partitions import partition
 from tasks.registry import Registry
+from tasks.storage.files import digest_json, open_root
+from tasks.storage.lake import Lake
+from tasks.storage.partitions import partition
 
 
 @dataclass(frozen=True)

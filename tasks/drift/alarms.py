@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.monitoring import Method
-from tasks.drift.deals import choosing, deal, neighbours, playing, summed, sums, together
+from tasks.drift.permutations import choosing, deal, neighbours, playing, summed, sums, together
 from tasks.drift.scores import FEW, score
 from tasks.drift.sketches import Column, Sketch, union
 from tasks.drift.tails import Tail, beyond_the_others

@@ -14,12 +14,12 @@ import numpy as np
 
 from configs.monitoring import Monitoring, Multivariate
 from configs.schema import ModelConfig
-from tasks.blocks import block_names
 from tasks.contracts import ColumnDrift, PartitionRef, Promotion, Stage
-from tasks.drift.deals import deal
-from tasks.drift.reference import home, keys_between, spaced
-from tasks.files import replacing
+from tasks.drift.permutations import deal
 from tasks.resources import Resources
+from tasks.steps.drift_reference import home, keys_between, spaced
+from tasks.storage.blocks import block_names
+from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.contracts import Promotion
-from tasks.files import digest_json
+from tasks.storage.files import digest_json
 
 
 def plain(value: Any) -> Any:

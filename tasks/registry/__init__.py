@@ -1,5 +1,5 @@
 """MLflow's owner: runs, registered versions, and the alias that follows the ledger. Imports no Prefect."""
 
-from tasks.registry.aliases import CHALLENGER, CHAMPION, Registry
+from tasks.registry.registry import CHALLENGER, CHAMPION, Registry
 
 __all__ = ["CHALLENGER", "CHAMPION", "Registry"]

@@ -18,12 +18,12 @@ import numpy as np
 from configs.schema import ModelConfig
 from configs.settings import silence_vendors
 from tasks.contracts import Learned, Query, Recipe, Version
-from tasks.digests import model_digest
 from tasks.errors import ForgedVersion, UnknownVersion
-from tasks.estimators import TRUSTED, read_model
-from tasks.files import replacing
-from tasks.query import query_version
+from tasks.models.estimators import TRUSTED, read_model
+from tasks.models.fingerprint import model_digest
+from tasks.models.smoke_test import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
+from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

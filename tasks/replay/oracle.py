@@ -12,21 +12,21 @@ from datetime import datetime
 import numpy as np
 
 from tasks.contracts import PartitionRef, Recipe, Stage, Version
-from tasks.decay import by_block
 from tasks.errors import EvergreenError
-from tasks.features import predict
-from tasks.labels import COLLECT, join_outcomes, read_outcomes
-from tasks.metrics import finite, measure, row_loss
-from tasks.passing import with_labels
-from tasks.rehearsal import rehearsal, run_log
+from tasks.models.features import predict
+from tasks.models.metrics import finite, measure, row_loss
+from tasks.models.targets import outcomes
+from tasks.orchestration.prefect_tasks import rehearsal, run_log
+from tasks.replay.past_resources import Rehearsed
 from tasks.replay.policies import BUILT_IN, NEVER
-from tasks.replay.world import Rehearsed
 from tasks.resources import Resources
-from tasks.selection import select_candidate
-from tasks.stages import NotDue, advance
-from tasks.targets import outcomes
-from tasks.training import fitted
-from tasks.window import labelled_blocks, locate_window
+from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
+from tasks.steps.decay import by_block
+from tasks.steps.run import with_labels
+from tasks.steps.step import NotDue, advance
+from tasks.training.fit import fitted
+from tasks.training.selection import select_candidate
+from tasks.training.window import labelled_blocks, locate_window
 
 Measured = tuple[dict[str, float | None], int, list[list[float]]]
 """Metrics on a partition, its labelled rows, and the judged loss by block, as in a performance record."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from configs.kinds import HIGHER_IS_BETTER
 from configs.schema import ModelConfig
-from tasks.bootstrap import mean_bounds
 from tasks.contracts import Decision, Interval, Played
-from tasks.metrics import LEVEL
+from tasks.models.bootstrap import mean_bounds
+from tasks.models.metrics import LEVEL
 from tasks.replay.oracle import Schedule, Table, best_schedules
 from tasks.replay.policies import LIVE, NEVER
 

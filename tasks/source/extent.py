@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 from configs.flat import moment, quoted
 from configs.load import Model
 from configs.source import FLAT, Table
-from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
-from tasks.files import digest_file, digest_json
-from tasks.served import served_fingerprint, served_partitions
 from tasks.source.files import anchor, listing, locate, source_files
 from tasks.source.session import bare, connect
+from tasks.storage import partitions
+from tasks.storage.answer_log import served_fingerprint, served_partitions
+from tasks.storage.files import digest_file, digest_json
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
 _PRINTS: dict[tuple[Any, ...], dict[datetime, str]] = {}

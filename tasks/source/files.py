@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 from configs.load import Model
 from configs.settings import ROOT
 from configs.source import Table
-from tasks import partitions
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
+from tasks.storage import partitions
 
 
 def locate(table: Table, zone: str, start: datetime, end: datetime) -> list[Path]:

@@ -12,10 +12,10 @@ from configs.errors import ConfigError
 from configs.load import Model
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
-from tasks.served import newest_rows
 from tasks.source.extent import is_served
 from tasks.source.files import source_files
 from tasks.source.session import bare, connect, refuse_undated
+from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tasks.pages.hub import ORDER, render_hub
+from tasks.reports.pages.hub import ORDER, render_hub
 from tests.browser.conftest import BROKEN, PATIENCE, keep
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY

@@ -107,7 +107,7 @@ print(res.registry.alias(), res.registry._alias_by_client("champion"), res.ledge
 
 BURST = """
 from dataclasses import replace
-from tasks.events import emit, flush
+from tasks.orchestration.events import emit, flush
 from tasks.resources import open_resources
 fact = next(f for f in open_resources("tiny").ledger.facts() if f.partition == "2024-03-20")
 for _ in range(10):
@@ -157,11 +157,11 @@ def wait_until(said, seconds: float = 300) -> None:
 
 FOUND_WHILE_DOWN = """
 import os
-from tasks.events import emit
+from tasks.orchestration.events import emit
 from tasks.resources import open_resources
-from tasks.signals import seen_by_process
-from tasks.stages import NotDue, advance
-from tasks.steps import PROCESS
+from tasks.lifecycle.facts import seen_by_process
+from tasks.steps.step import NotDue, advance
+from tasks.steps.order import PROCESS
 res = open_resources("tiny")
 ref = res.ref("2024-03-24")
 for step in PROCESS:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from configs.load import load_model
-from tasks.partitions import partition
 from tasks.source.rows import read_source
+from tasks.storage.partitions import partition
 from tests.copies import Copy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]

@@ -20,11 +20,11 @@ from typing import Any
 from prefect import flow
 
 from flows.train import train
-from tasks import delivery
 from tasks.contracts import Comparison, GateDecision, Scorecard, Verdict
 from tasks.errors import StaleDecision
 from tasks.ledger.promotions import Promotions
-from tasks.promotion import advance_challenger, promote_version
+from tasks.lifecycle import outbox as delivery
+from tasks.lifecycle.promotion import advance_challenger, promote_version
 from tasks.registry import Registry
 from tasks.resources import open_resources
 

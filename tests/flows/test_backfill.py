@@ -20,11 +20,13 @@ from prefect.states import Cancelling
 from configs.settings import ROOT
 from flows.backfill import backfill
 from flows.train import train
-from tasks import backfilling, ingestion, workers
+from tasks.backfill import execute as backfilling
+from tasks.backfill import workers
 from tasks.contracts import Stage
 from tasks.errors import ClusterUnreachable, PlanChanged, SourceUnavailable
-from tasks.lake import Lake
 from tasks.resources import Variant, open_resources
+from tasks.steps.order import ingest as ingestion
+from tasks.storage.lake import Lake
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_pages import latest
 

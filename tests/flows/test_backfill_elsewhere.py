@@ -21,8 +21,8 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import ClusterMismatch
-from tasks.lake import Lake
 from tasks.resources import open_resources
+from tasks.storage.lake import Lake
 from tests.conftest import free_port
 from tests.flows.test_backfill import contents, start, told, wait_until
 

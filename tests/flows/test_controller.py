@@ -13,11 +13,11 @@ from flows.remind import remind
 from flows.retrain import retrain
 from flows.train import train
 from tasks.contracts import Decision, Stage
-from tasks.events import flush
-from tasks.policy import decide
+from tasks.lifecycle.facts import distrust, past_errors
+from tasks.lifecycle.policy import decide
+from tasks.lifecycle.retraining import situation
+from tasks.orchestration.events import flush
 from tasks.resources import Resources, open_resources
-from tasks.retraining import situation
-from tasks.signals import distrust, past_errors
 from tests.conftest import SHIFTED_FROM, day_file, parcels
 from tests.flows.conftest import parcels_of
 

@@ -18,11 +18,11 @@ from flows.backfill import backfill
 from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
-from tasks.drift import watch
-from tasks.lake import Lake
 from tasks.resources import open_resources
-from tasks.scoring import SCORE
-from tasks.stages import advance
+from tasks.steps.order import watch
+from tasks.steps.score import SCORE
+from tasks.steps.step import advance
+from tasks.storage.lake import Lake
 from tasks.validation import expectations
 from tests.conftest import settle_copy
 
@@ -183,7 +183,7 @@ def test_a_partition_that_is_scored_in_batches_gets_the_predictions_of_one(champ
     ref = res.ref("2024-03-12")
     whole = res.lake.read(Stage.PREDICTIONS, ref.key)
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.lake.BATCH", 40)
+        patch.setattr("tasks.storage.lake.BATCH", 40)
         assert advance(SCORE, ref, res, again=True).rows == 150
         pd.testing.assert_frame_equal(res.lake.read(Stage.PREDICTIONS, ref.key), whole)
     digest = advance(SCORE, ref, res, again=True).digest

@@ -5,12 +5,12 @@ import pytest
 from flows.backfill import backfill
 from flows.process import process
 from flows.train import train
-from tasks.compiled import features_of
 from tasks.contracts import Stage
-from tasks.drift.reference import TOO_YOUNG
 from tasks.errors import MissingFeature
-from tasks.features import predict
+from tasks.models.fast_predict import features_of
+from tasks.models.features import predict
 from tasks.resources import open_resources
+from tasks.steps.drift_reference import TOO_YOUNG
 
 FEATURES = "features: {numeric: [weight, distance], categorical: [city]}"
 SQL = "SELECT parcel, sent, weight, distance, city"

@@ -13,13 +13,13 @@ from flows.train import train
 from tasks.catalogue import load
 from tasks.contracts import Stage
 from tasks.errors import MissingPartition, UnknownStage
-from tasks.health import needs, state
-from tasks.pages.catalogue import describe_data
-from tasks.pages.model import describe, render
-from tasks.pages.publish import refresh_pages
-from tasks.partitions import NoPartition
+from tasks.orchestration.schedules import Schedule
+from tasks.reports.health import needs, state
+from tasks.reports.pages.catalogue import describe_data
+from tasks.reports.pages.model import describe, render
+from tasks.reports.pages.publish import refresh_pages
 from tasks.resources import open_resources
-from tasks.schedules import Schedule
+from tasks.storage.partitions import NoPartition
 from tests.conftest import day_file
 from tests.flows.conftest import SHIFTED, STEADY
 
@@ -152,7 +152,7 @@ def test_a_page_that_fails_fails_no_run(world, monkeypatch):
     def broken(*_):
         raise KeyError("note")
 
-    monkeypatch.setattr("tasks.artifacts.model.refresh_pages", broken)
+    monkeypatch.setattr("tasks.reports.artifacts.model.refresh_pages", broken)
     state = backfill(model="tiny", start="2024-03-01", end="2024-03-02", return_state=True)
     assert state.is_completed(), state.message
 

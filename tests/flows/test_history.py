@@ -11,13 +11,13 @@ from flows.process import process
 from flows.retrain import retrain
 from tasks.contracts import Stage
 from tasks.drift.report import NEVER
-from tasks.drift.watch import WATCH
-from tasks.estimation import ESTIMATE
+from tasks.lifecycle.facts import seen_by_process
 from tasks.resources import open_resources
-from tasks.scoring import SCORE
-from tasks.signals import seen_by_process
-from tasks.stages import freshness
-from tasks.steps import steps_of
+from tasks.steps.estimate import ESTIMATE
+from tasks.steps.order import steps_of
+from tasks.steps.score import SCORE
+from tasks.steps.step import freshness
+from tasks.steps.watch import WATCH
 from tests.conftest import parcels
 from tests.flows.conftest import SHIFTED, STEADY
 

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from flows.process import process
 from ops.status import model, model_or_error
-from tasks.artifacts import step_table
 from tasks.contracts import Passage
-from tasks.events import PATIENCE, resend_undecided
+from tasks.orchestration.events import PATIENCE, resend_undecided
+from tasks.reports.artifacts import step_table
 from tasks.resources import open_resources
 from tests.flows.conftest import SHIFTED, STEADY
 

@@ -21,18 +21,18 @@ from flows.process import process
 from flows.replay import replay
 from flows.retrain import retrain
 from flows.train import train
-from tasks import training
 from tasks.contracts import Played, Stage
 from tasks.errors import CorruptPartition, FutureRead, MissingPartition, NoChampion, NotEnoughData
-from tasks.partitions import between
-from tasks.replay.course import lay_out
 from tasks.replay.oracle import measure_all
-from tasks.replay.play import play
+from tasks.replay.past_registry import measured_live
+from tasks.replay.past_resources import Rehearsed
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
+from tasks.replay.setup import lay_out
+from tasks.replay.simulate import play
 from tasks.replay.standings import find, mean_of
-from tasks.replay.versions import measured_live
-from tasks.replay.world import Rehearsed
 from tasks.resources import Resources, Variant, open_resources
+from tasks.storage.partitions import between
+from tasks.training.fit import fit as training
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_backfill_elsewhere import cluster
 from tests.flows.test_pages import latest
@@ -404,7 +404,7 @@ def test_a_blocked_partition_and_one_without_outcomes_are_passed_over_and_shown(
 
 def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
     """Planted where rows are scored: the day after is looked at."""
-    from tasks import scoring
+    from tasks.steps.order import score as scoring
 
     real = scoring.predict
 
@@ -416,7 +416,7 @@ def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
     live = open_resources("tiny")
     course = lay_out(START, END, live)
     world = {}
-    from tasks.replay import play as module
+    from tasks.replay import simulate as module
 
     made = module.Rehearsed
     monkeypatch.setattr(module, "Rehearsed", lambda *given: world.setdefault("res", made(*given)))
@@ -427,7 +427,7 @@ def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
 
 def test_an_outcome_before_it_matured_is_refused(again, monkeypatch):
     """Planted where labels are collected: all that the source has, though every second becomes known a week later."""
-    from tasks import labels
+    from tasks.steps.order import collect as labels
 
     path = again / "configs" / "tiny" / "labels.sql"
     late = "CASE WHEN right(parcel, 1) IN ('1', '3', '5') THEN INTERVAL 7 DAY ELSE INTERVAL 1 DAY END"

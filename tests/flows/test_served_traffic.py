@@ -19,10 +19,10 @@ from flows.train import train
 from serving.__main__ import make_service
 from serving.app import make_app
 from tasks.contracts import Stage
-from tasks.health import needs
+from tasks.reports.health import needs
 from tasks.resources import open_resources
-from tasks.served import CANARY, SHADOW, served_folder, served_rows
 from tasks.source.extent import available
+from tasks.storage.answer_log import CANARY, SHADOW, served_folder, served_rows
 from tests.conftest import SHIFTED_FROM, parcels, settle_copy
 
 PATH = "/models/tiny/invocations"

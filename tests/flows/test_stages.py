@@ -24,15 +24,15 @@ from flows.promote import promote
 from flows.reproduce import reproduce
 from flows.rollback import rollback
 from flows.train import train
-from tasks import delivery
 from tasks.contracts import Promotion, Stage
 from tasks.errors import ForgedVersion, GateRefused, StaleDecision, UnknownVersion
-from tasks.events import change_id, known_hashes
 from tasks.ledger.chain import broken_links
 from tasks.ledger.promotions import stage_of
+from tasks.lifecycle import outbox as delivery
+from tasks.orchestration.events import change_id, known_hashes
 from tasks.resources import open_resources
 from tests.conftest import free_port, point_to, settle_copy
-from tests.tasks.test_ledger import POSTGRES, postgres_schema
+from tests.tasks.ledger.test_store import POSTGRES, postgres_schema
 
 ENOUGH = "2024-03-23"
 """From here on the validation split before the holdout has a day of the shift before it."""
@@ -266,8 +266,8 @@ def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(afte
     """Whoever can write the database can also write new hashes; the copies elsewhere then disagree."""
     from dataclasses import replace
 
-    from tasks.audit import audit as look_up
     from tasks.ledger.chain import row_hash
+    from tasks.lifecycle.audit import audit as look_up
 
     res = open_resources("tiny")
     row = res.ledger.promotions()[-1]
@@ -282,7 +282,7 @@ def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(afte
 
 
 def test_rows_that_were_taken_out_at_the_end_are_missed_though_nothing_of_their_version_is_left(after_shift):
-    from tasks.audit import audit as look_up
+    from tasks.lifecycle.audit import audit as look_up
 
     version = train(model="tiny", reason="after the shift").version
     res = open_resources("tiny")

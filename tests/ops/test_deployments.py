@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
 from ops.check import SHARED, complaints, flow_of, read_deployments
-from tasks.events import EVENT
+from tasks.orchestration.events import EVENT
 
 LONGEST_BLOCK = 20
 

@@ -12,8 +12,8 @@ SERVING = (
     "configs.load",
     "tasks.contracts",
     "tasks.errors",
-    "tasks.features",
-    "tasks.lake",
+    "tasks.models.features",
+    "tasks.storage.lake",
     "tasks.ledger",
     "tasks.registry",
 )

@@ -30,8 +30,8 @@ from ops.errors import PortTaken, ProgramDied, StackError
 from ops.health import check_lives, tail
 from ops.ports import check_ports, is_free
 from ops.programs import HOME_MARK, child_environment, environment, programs
-from tasks.schedules import active_schedules
-from tasks.schedules import read_deployments as read_deployments_of
+from tasks.orchestration.schedules import active_schedules
+from tasks.orchestration.schedules import read_deployments as read_deployments_of
 from tests.copies import check_logs, length
 
 

@@ -16,8 +16,8 @@ from ops.tables import (
     year_table,
 )
 from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
-from tasks.steps import ALL
-from tasks.summary import PartitionSummary
+from tasks.reports.summary import PartitionSummary
+from tasks.steps.order import ALL
 
 AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
 

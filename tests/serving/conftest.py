@@ -19,9 +19,9 @@ from configs.settings import load_settings
 from serving.__main__ import make_service
 from serving.app import Service, make_app
 from tasks.contracts import Promotion, Recipe
-from tasks.digests import model_digest
 from tasks.ledger.store import Ledger
-from tasks.splits import fit
+from tasks.models.fingerprint import model_digest
+from tasks.training.splits import fit
 from tests.conftest import parcels
 
 MOMENT = datetime(2024, 3, 12, tzinfo=UTC)

@@ -12,16 +12,16 @@ import pytest
 from serving.contract import contract_of
 from serving.envelope import Table
 from serving.versions import Pick, Served, _listed, _odd, made_up
-from tasks.calibration import calibrated, response
-from tasks.compiled import plan_of
 from tasks.contracts import Recipe
-from tasks.estimators import TRUSTED
-from tasks.features import inputs_of, predict
-from tasks.query import sorts_of
+from tasks.models.calibration import calibrated, response
+from tasks.models.estimators import TRUSTED
+from tasks.models.fast_predict import plan_of
+from tasks.models.features import inputs_of, predict
+from tasks.models.smoke_test import sorts_of
+from tasks.models.targets import outcomes
 from tasks.registry.versions import signature
-from tasks.splits import fit
-from tasks.targets import outcomes
-from tests.tasks.test_learning import WAYS, config, resources, rows
+from tasks.training.splits import fit
+from tests.tasks.models.test_estimators import WAYS, config, resources, rows
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

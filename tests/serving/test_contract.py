@@ -14,7 +14,7 @@ from serving.contract import contract_of
 from serving.envelope import Table
 from serving.problems import Problem
 from tasks.validation.expectations import check
-from tests.tasks.test_learning import config
+from tests.tasks.models.test_estimators import config
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 CHECKS = [

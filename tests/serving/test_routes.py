@@ -15,8 +15,8 @@ from serving import app
 from serving.journal import Journal
 from serving.problems import Problem
 from serving.reading import Bodies, Limits
-from tasks.features import predict
-from tasks.served import served_rows
+from tasks.models.features import predict
+from tasks.storage.answer_log import served_rows
 from tests.conftest import parcels
 from tests.serving.conftest import rows_of, served
 from tests.serving.test_following import until

@@ -22,8 +22,8 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 from configs.load import load_model
 from configs.settings import ROOT
-from tasks.features import predict
-from tasks.served import segments, served_folder, served_rows
+from tasks.models.features import predict
+from tasks.storage.answer_log import segments, served_folder, served_rows
 from tests.conftest import free_port, parcels
 from tests.serving.conftest import World, rows_of
 from tests.serving.test_following import until

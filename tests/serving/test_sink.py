@@ -16,8 +16,17 @@ from serving.journal import Answered, Call, Journal, by_partition, line
 from serving.problems import Problem
 from serving.sink import Sink
 from tasks.errors import MissingSource
-from tasks.files import open_root
-from tasks.served import CANARY, CHAMPION, SHADOW, newest_rows, segments, served_folder, served_partitions, served_rows
+from tasks.storage.answer_log import (
+    CANARY,
+    CHAMPION,
+    SHADOW,
+    newest_rows,
+    segments,
+    served_folder,
+    served_partitions,
+    served_rows,
+)
+from tasks.storage.files import open_root
 from tests.serving.conftest import rows_of, served
 from tests.serving.test_following import until
 

@@ -11,7 +11,7 @@ from serving.canary import Trial, chosen
 from serving.versions import Served
 from tasks.contracts import SERVING
 from tasks.errors import MissingSource
-from tasks.served import CANARY, CHAMPION, SHADOW, served_rows
+from tasks.storage.answer_log import CANARY, CHAMPION, SHADOW, served_rows
 from tests.serving.conftest import rows_of, served
 from tests.serving.test_following import until
 
@@ -33,7 +33,7 @@ def test_the_challenger_answers_in_the_shadow_what_the_champion_was_asked(world)
     rows = served_rows(load_model("tiny"), "2024-03-10", (SHADOW,)).to_pandas()
     assert set(rows["model_version"]) == {"2"}
     assert len(rows) == 20
-    from tasks.features import predict
+    from tasks.models.features import predict
     from tests.conftest import parcels
 
     wanted = predict(world.models["2"], parcels(9).head(20), world.config)

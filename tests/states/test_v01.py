@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.audit import audit
 from tasks.catalogue import load
+from tasks.lifecycle.audit import audit
+from tasks.reports.summary import grid
 from tasks.resources import open_resources
-from tasks.summary import grid
 from tests.conftest import parcels, point_to
 
 KEPT = Path(__file__).parent

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, permutation_test, wasserstein_distance
 
 from configs.monitoring import Method
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
-from tasks.drift.deals import DENSE, choosing, deal, neighbours, playing, sums, together
+from tasks.drift.permutations import DENSE, choosing, deal, neighbours, playing, sums, together
 from tasks.drift.sketches import Sketch, sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
 

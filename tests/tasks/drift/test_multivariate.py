@@ -5,8 +5,8 @@ import pytest
 
 from configs.load import load_model
 from configs.monitoring import Monitoring, Multivariate
-from tasks.blocks import block_names
 from tasks.drift.multivariate import auc_by_blocks, encoded, judged
+from tasks.storage.blocks import block_names
 from tests.tasks.drift.test_sketches import flights
 
 RULES, WATCH = Multivariate(resamples=99), Monitoring()

@@ -12,14 +12,14 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from configs.load import load_model
-from tasks.blocks import block_names
 from tasks.drift import sketches
 from tasks.drift.columns import tidy
-from tasks.drift.kept import from_frame, to_frame
 from tasks.drift.scores import ks_p_value, score
+from tasks.drift.sketch_file import from_frame, to_frame
 from tasks.drift.sketches import KINDS, sketch, union
-from tasks.partitions import partition
 from tasks.source.rows import read_source
+from tasks.storage.blocks import block_names
+from tasks.storage.partitions import partition
 
 NUMBERS, WORDS = ("x", "few"), ("word",)
 

@@ -1,0 +1,65 @@
+"""Judge a version anew for a person, on the newest evidence there is."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tasks.contracts import Comparison, GateDecision, Promotion, Version
+from tasks.errors import UnknownVersion
+from tasks.ledger.history import looks
+from tasks.lifecycle.gate import judge, judge_shadow
+from tasks.lifecycle.gate_tasks import log_verdicts
+from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
+from tasks.orchestration.prefect_tasks import shown_as
+from tasks.resources import Resources
+from tasks.steps.run_tasks import collect_window
+from tasks.training.evaluation import compare_versions
+from tasks.training.window import locate_window
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A decision of now, what it stands on, and the moment it is for."""
+
+    decision: GateDecision
+    comparison: Comparison
+    as_of: datetime
+
+
+def version_meant(number: str | None, action: str, res: Resources) -> Version:
+    """The version that a person names, or means without naming it.
+
+    Raises:
+        UnknownVersion: there is none, or it is champion already.
+    """
+    staged, champion = res.ledger.challenger(), res.ledger.champion()
+    if action == "adopt":
+        number = number or res.registry.alias()
+    found = number or (staged.version if staged else None)
+    if found is None:
+        raise UnknownVersion(f"{res.config.name}: no challenger waits; name a version")
+    if champion and found == champion.version:
+        raise UnknownVersion(f"{res.config.name}: version {found} is champion already; there is nothing to {action}")
+    return res.registry.version(found)
+
+
+@shown_as("judge v{version.version} anew")
+def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
+    """Judge a challenger by its matured shadow partitions, any other version by the newest holdout."""
+    staged, look = res.ledger.challenger(), looks(champion, res.ledger.promotions())
+    refs = matured_shadow(staged, champion, res) if staged and champion and staged.version == version.version else []
+    if refs and champion:
+        comparison = compare_in_shadow(version, champion, refs, res)
+        judgement = Judgement(
+            judge_shadow(comparison, len(refs), res.config, look, differing_in_shadow(refs, res)),
+            comparison,
+            as_of or refs[-1].as_of,
+        )
+    else:
+        window = collect_window(locate_window(res, as_of), res)
+        judged = res.registry.version(version.judged_as) if version.judged_as else version
+        comparison = compare_versions(judged, champion, window, res)
+        judgement = Judgement(judge(comparison, res.config, look), comparison, window.as_of)
+    log_verdicts(judgement.decision.verdicts)
+    if champion and judgement.as_of < champion.as_of:
+        judgement = replace(judgement, as_of=champion.as_of)
+    return judgement

@@ -1,0 +1,172 @@
+"""How good predictions are: the loss of each row, metrics by kind of target, and their confidence intervals.
+
+Arrays are as in `tasks/models/targets.py`. Imports no Prefect.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from configs.kinds import METRICS
+from configs.schema import Target
+from tasks.contracts import Interval
+from tasks.models.bootstrap import block_sums, draw_blocks, mean_bounds
+
+BINS = 10
+LEVEL = 0.975
+"""One-sided level of each bound: the two together hold 95 %."""
+
+MOST = {"brier": 1.0, "accuracy": 1.0}
+"""The greatest value of what cannot be any number from 0 on."""
+
+
+def row_loss(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> np.ndarray:
+    """The loss that models of this target are judged by, of each row.
+
+    Log loss has the natural logarithm, and clips probabilities at the smallest float64 step as
+    scikit-learn does.
+    """
+    if target.judged_by == "squared_error":
+        return (outcome - prediction) ** 2
+    if target.judged_by == "absolute_error":
+        return np.abs(outcome - prediction)
+    step = np.finfo(np.float64).eps
+    if target.kind == "binary":
+        p = np.clip(prediction, step, 1 - step)
+        return -np.where(outcome == 1, np.log(p), np.log1p(-p))
+    return -np.log(np.clip(prediction[np.arange(len(outcome)), outcome], step, 1))
+
+
+def measure(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> dict[str, float]:
+    """Every metric of the target's kind; NaN where one is not defined, as ROC AUC of one class.
+
+    ROC AUC of several classes is one-vs-rest, weighing classes alike.
+    """
+    if not len(outcome) or not np.isfinite(prediction).all():
+        return dict.fromkeys(METRICS[target.kind], float("nan"))
+    found = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[target.kind](outcome, prediction)
+    found |= {target.judged_by: float(row_loss(outcome, prediction, target).mean())}
+    found |= {"calibration_error": calibration_error(outcome, prediction, target)}
+    return {name: found[name] for name in METRICS[target.kind]}
+
+
+def _binary(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score
+
+    both = 0 < outcome.sum() < len(outcome)
+    return {
+        "roc_auc": float(roc_auc_score(outcome, prediction)) if both else float("nan"),
+        "accuracy": float(accuracy_score(outcome, prediction >= 0.5)),
+        "average_precision": float(average_precision_score(outcome, prediction)) if both else float("nan"),
+        "brier": float(brier_score_loss(outcome, prediction)),
+        "base_rate": float(outcome.mean()),
+        "mean_prediction": float(prediction.mean()),
+    }
+
+
+def _multiclass(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+    classes = np.arange(prediction.shape[1])
+    said = prediction.argmax(axis=1)
+    every = len(np.unique(outcome)) == len(classes)
+    auc = [roc_auc_score(outcome == c, prediction[:, c]) for c in classes] if every else [float("nan")]
+    return {
+        "accuracy": float(accuracy_score(outcome, said)),
+        "macro_f1": float(f1_score(outcome, said, labels=classes, average="macro", zero_division=0)),
+        "roc_auc": float(np.mean(auc)),
+    }
+
+
+def _regression(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    squares = float(((outcome - prediction) ** 2).mean())
+    spread = float(outcome.var())
+    return {
+        "squared_error": squares,
+        "absolute_error": float(np.abs(outcome - prediction).mean()),
+        "rmse": squares**0.5,
+        "r2": 1 - squares / spread if spread > 0 else float("nan"),
+        "mean_outcome": float(outcome.mean()),
+        "mean_prediction": float(prediction.mean()),
+    }
+
+
+def calibration_error(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> float:
+    """How far what is said is from what happens.
+
+    For probabilities the expected calibration error (Naeini, Cooper and Hauskrecht 2015; Guo et al.
+    2017) over ten bins with equal numbers of rows, for several classes of the likeliest one. For
+    regression the size of the mean error, in standard deviations of the outcome.
+    """
+    if target.kind == "regression":
+        spread = float(outcome.std())
+        return float(abs((outcome - prediction).mean()) / spread) if spread > 0 else float("nan")
+    said, happened = prediction, outcome
+    if target.kind == "multiclass":
+        said, happened = prediction.max(axis=1), prediction.argmax(axis=1) == outcome
+    edges = np.unique(np.quantile(said, np.linspace(0, 1, BINS + 1)[1:-1]))
+    bins = np.digitize(said, edges)
+    gaps = np.bincount(bins, weights=said - happened)
+    return float(np.abs(gaps).sum() / len(said))
+
+
+def intervals(
+    outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, target: Target, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """95 % confidence intervals of the metrics that have one, from bootstraps that draw whole blocks.
+
+    Means over rows have studentised bounds (`mean_bounds`), cut off where no such mean can be; ROC AUC of two classes has percentiles
+    of the resampled AUC. Other metrics are told without an interval.
+    """
+    if not len(outcome) or not np.isfinite(prediction).all():
+        return {}
+    values: dict[str, np.ndarray] = {target.judged_by: row_loss(outcome, prediction, target)}
+    if target.kind == "binary":
+        values["brier"] = (outcome - prediction) ** 2
+    elif target.kind == "multiclass":
+        values["accuracy"] = (prediction.argmax(axis=1) == outcome).astype("float64")
+    else:
+        values |= {"squared_error": (outcome - prediction) ** 2, "absolute_error": np.abs(outcome - prediction)}
+    found = {
+        name: _within(mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed), MOST.get(name, np.inf))
+        for name, v in values.items()
+    }
+    if target.kind == "binary" and 0 < outcome.sum() < len(outcome):
+        found["roc_auc"] = _auc_interval(outcome, prediction, blocks, min(resamples, 400), seed)
+    return found
+
+
+def _within(interval: Interval, most: float) -> Interval:
+    """Without what a mean of values from 0 to `most` cannot be: with few blocks, studentised bounds may lie beyond."""
+    lower, upper = (float(np.clip(bound, 0, most)) for bound in (interval.lower, interval.upper))  # NaN stays NaN
+    return replace(interval, lower=lower, upper=upper)
+
+
+def _auc_interval(
+    outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, resamples: int, seed: int
+) -> Interval:
+    """ROC AUC with percentile bounds over resampled blocks; ties count half (Mann and Whitney 1947)."""
+    order = np.argsort(prediction, kind="stable")
+    _, index = np.unique(blocks, return_inverse=True)
+    firsts = np.flatnonzero(np.r_[True, np.diff(prediction[order]) > 0])
+    positive, block = outcome[order] == 1, index[order]
+
+    def auc(weight: np.ndarray) -> float:
+        rows = weight[block]
+        up, down = (np.add.reduceat(np.where(side, rows, 0.0), firsts) for side in (positive, ~positive))
+        below = np.cumsum(down) - down
+        both = up.sum() * down.sum()
+        return float((up * (below + down / 2)).sum() / both) if both else float("nan")
+
+    count = int(index.max()) + 1
+    if count < 2:
+        return Interval(auc(np.ones(count)), float("nan"), float("nan"))
+    drawn = np.array([auc(weight) for weight in draw_blocks(count, resamples, seed)])
+    lower, upper = np.nanquantile(drawn, [1 - LEVEL, LEVEL])
+    return Interval(auc(np.ones(count)), float(lower), float(upper))
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics for JSON, which has no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}

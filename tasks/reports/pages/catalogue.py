@@ -1,0 +1,111 @@
+"""The page of one model's data: what each column means, which rules it keeps, and each partition's quality and digest."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.schema import ModelConfig
+from tasks.contracts import Record, Stage
+from tasks.reports.pages.template import fill
+from tasks.resources import Resources
+
+LISTED = 400
+"""Partitions that the page lists, the newest."""
+
+
+def describe_data(res: Resources) -> dict[str, Any]:
+    """Everything that the page says, as plain values."""
+    config = res.config
+    keys = sorted({key for stage in (Stage.RAW, Stage.VALID) for key in res.lake.keys(stage)})[-LISTED:]
+    done = [key for key in keys if (r := res.lake.record(Stage.VALID, key)) and r.status == "done"]
+    types = {key: schema_of(key, res) for key in done}
+    newest = types[done[-1]] if done else {}
+    return {
+        "model": config.name,
+        "description": config.description.strip(),
+        "every": {"M": "month", "W": "week", "D": "day", "H": "hour"}[config.partition.every],
+        "timezone": config.partition.timezone,
+        "span": [done[0], done[-1]] if done else None,
+        "columns": [_column(name, newest, config) for name in (*config.columns, config.target.column)],
+        "partitions": [_partition(key, types, newest, res) for key in reversed(keys)],
+        "lake": str(res.lake.root),
+    }
+
+
+def render_data(page: Mapping[str, Any]) -> str:
+    """The page as HTML that needs no server; `page` is what `describe_data` says."""
+    return fill(Path(__file__).parent / "catalogue.html.j2", page=page)
+
+
+def schema_of(key: str, res: Resources) -> dict[str, str]:
+    """The type of each column of a partition's valid rows, by Arrow's names; empty where the file is gone or is none."""
+    import pyarrow.parquet as pq
+
+    try:
+        with res.lake.file(Stage.VALID, key).open("rb") as file:
+            schema = pq.read_schema(file)
+    except (OSError, ValueError):
+        return {}
+    return {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+
+
+def _column(name: str, types: Mapping[str, str], config: ModelConfig) -> list[str]:
+    """Name, type, role, meaning and rules of one column."""
+    roles = {config.key: "key", config.time: "time", config.target.column: "outcome, in the stage labels"}
+    roles |= dict.fromkeys(config.features.numeric, "feature, a number") | dict.fromkeys(
+        config.features.categorical, "feature, a category"
+    )
+    meaning = config.dictionary.get(name, "")
+    rules = "; ".join(rules_of(name, config))
+    return [name, types.get(name, ""), roles.get(name, "group, not seen by the model"), meaning, rules]
+
+
+def rules_of(name: str, config: ModelConfig) -> Iterator[str]:
+    """What the data contract says of a column, in words."""
+    for expectation in config.expectations:
+        for given in expectation.each():
+            if given.get("column") == name:
+                rule = (
+                    expectation.type.removeprefix("expect_column_values_to_")
+                    .removeprefix("expect_column_")
+                    .replace("_", " ")
+                )
+                told = ", ".join(f"{k.replace('_value', '')} {v}" for k, v in given.items() if k != "column")
+                yield f"{rule}{' (' + told + ')' if told else ''}, {expectation.severity}"
+
+
+def _partition(
+    key: str, types: Mapping[str, Mapping[str, str]], newest: Mapping[str, str], res: Resources
+) -> list[str]:
+    """Rows, quality, schema and digest of one partition."""
+    valid, raw = res.lake.record(Stage.VALID, key), res.lake.record(Stage.RAW, key)
+    blocked = next((r.reason for r in (raw, valid) if r and r.status == "blocked"), "")
+    if valid is None or blocked:
+        return [key, "", "", f"blocked: {blocked}" if blocked else "not validated yet", "", ""]
+    quarantined = int(valid.data.get("quarantined", 0))
+    return [
+        key,
+        f"{valid.rows:,}",
+        str(quarantined),
+        quality(valid),
+        changes(types.get(key, {}), newest),
+        valid.digest[:16],
+    ]
+
+
+def quality(record: Record) -> str:
+    """How a partition fared with its rules, in words."""
+    findings = record.data.get("findings", [])
+    broken = [f for f in findings if not f["passed"]]
+    if not broken:
+        return f"{len(findings)} checks passed"
+    names = ", ".join(dict.fromkeys(f["column"] or "the table" for f in broken))
+    return f"{len(broken)} of {len(findings)} checks failed: {names}"
+
+
+def changes(types: Mapping[str, str], newest: Mapping[str, str]) -> str:
+    """How a partition's columns differ from the newest one's."""
+    if not types:
+        return "the file is gone, or is no parquet"
+    names = [n for n in {**types, **newest} if types.get(n) != newest.get(n)]
+    return "as the newest" if not names else "; ".join(f"{n}: {types.get(n, 'none')}" for n in names)

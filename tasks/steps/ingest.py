@@ -1,0 +1,69 @@
+"""Read one partition from the source and keep it as it came: the first copy, which nothing changes."""
+
+from configs.load import Model
+from tasks.contracts import PartitionRef, Stage
+from tasks.errors import SourceMismatch
+from tasks.resources import Resources
+from tasks.source.extent import fingerprint, is_served
+from tasks.source.leaks import check_leaks
+from tasks.source.rows import read_source
+from tasks.steps.step import Made, Step
+from tasks.storage.files import digest_json, replacing
+
+VERSION = 1
+
+
+def ingest(ref: PartitionRef, res: Resources) -> Made:
+    """Copy key, time and features of the partition's rows into the lake, sorted by time and key.
+
+    The first partition that a version of the SQL makes is also checked for leaks.
+
+    Raises:
+        MissingSource, SourceMismatch: the source has no or other data; the partition is blocked.
+        ConfigError, LeakFound: the SQL is wrong; nothing is written.
+    """
+    import pyarrow.compute as pc
+
+    if not is_served(res.model, ref.key):
+        guard_against_leaks(ref, res)
+    table = read_source(res.model, ref, res.threads)
+    times = table.column(res.config.time)
+    outside = pc.sum(pc.or_(pc.less(times, ref.start), pc.greater_equal(times, ref.end))).as_py()
+    if outside:
+        raise SourceMismatch(
+            f"{ref}: {res.config.source.sql} yields {outside} rows outside [{ref.start.isoformat()}, "
+            f"{ref.end.isoformat()}); restrict {res.config.time!r} to [$start, $end)"
+        )
+    digest = res.lake.write_table(Stage.RAW, ref.key, table)
+    return Made(rows=table.num_rows, digest=digest)
+
+
+def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:
+    """Check the SQL for leaks once for each version of it; the proof is kept beside the partitions."""
+    proof = res.lake.root / "leak_checks" / f"{source_digest(res.model)[:16]}.txt"
+    if proof.is_file():
+        return
+    check_leaks(res.model, ref, res.threads)
+    with replacing(proof) as draft:
+        draft.write_text(f"no leak found in {ref}\n", encoding="utf-8")
+
+
+def source_digest(model: Model) -> str:
+    """Digest of the config that decides what a partition's rows are."""
+    config = model.config
+    return digest_json(
+        [
+            config.source.queried(),
+            model.source_sql,
+            config.key,
+            config.time,
+            config.features.columns,
+        ]
+    )
+
+
+def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
+
+
+INGEST = Step("ingest", Stage.RAW, VERSION, inputs, ingest)

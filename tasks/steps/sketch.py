@@ -1,0 +1,60 @@
+"""The step that sketches a valid partition's features, and reading sketches of several partitions as one."""
+
+from collections.abc import Sequence
+
+from configs.schema import ModelConfig
+from tasks.contracts import PartitionRef, Stage
+from tasks.drift.sketch_file import from_frame, to_frame
+from tasks.drift.sketches import Sketch, sketch, union
+from tasks.resources import Resources
+from tasks.steps.step import Made, Step, advance, made_from
+from tasks.storage.blocks import block_categories
+from tasks.storage.files import digest_json
+
+VERSION = 2
+
+
+def sketch_partition(ref: PartitionRef, res: Resources) -> Made:
+    """Count every feature that the partition has, by block of time."""
+    config = res.config
+    frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
+    blocks = block_categories(frame[config.time], config.monitoring.block, config.partition.timezone)
+    names = [name for name in config.features.all if name in frame]
+    found = sketch(frame, blocks, names, config.features.categorical)
+    digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(found))
+    return Made(len(frame), digest, {"blocks": len(found.blocks)})
+
+
+def read_sketches(keys: Sequence[str], res: Resources) -> Sketch:
+    """The features that some validated partitions all have, each sketched first where that was not done, as one sketch.
+
+    Raises:
+        MissingPartition: one was never validated; run `backfill`.
+    """
+    parts = []
+    for key in keys:
+        advance(SKETCH, res.ref(key), res)
+        parts.append(from_frame(res.lake.read(Stage.SKETCHES, key)))
+    return union(parts) if parts else empty(res.config)
+
+
+def empty(config: ModelConfig) -> Sketch:
+    """A sketch of no rows."""
+    import pandas as pd
+
+    frame = pd.DataFrame({name: [] for name in config.features.all})
+    return sketch(frame, frame.index.to_numpy(), config.features.all, config.features.categorical)
+
+
+def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    config = res.config
+    rules = [
+        config.features.columns,
+        config.monitoring.block,
+        config.partition.timezone,
+        config.time,
+    ]
+    return {"valid": made_from(ref, res, Stage.VALID).digest, "config": digest_json(rules)}
+
+
+SKETCH = Step("sketch", Stage.SKETCHES, VERSION, inputs, sketch_partition)

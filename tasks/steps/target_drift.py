@@ -1,0 +1,99 @@
+"""Drift of the outcomes themselves, once a partition's labels have matured."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from configs.schema import ModelConfig
+from tasks.contracts import ColumnDrift, Promotion, Stage
+from tasks.drift.alarms import check
+from tasks.drift.sketches import Sketch, sketch
+from tasks.errors import UnknownVersion
+from tasks.resources import Resources
+from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.drift_reference import home, kept, keys_between, made_of, without
+from tasks.storage.blocks import block_categories
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGET = "target"
+
+
+def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) -> dict[str, Any]:
+    """One signal: the matured outcomes of a partition against those of its champion's window, by blocks of time.
+
+    `labelled` has time and outcome. A check of its own: its error rate is `monitoring.alpha` beside the features' check.
+    Returns the fields of a `ColumnDrift`; empty where the champion's window is not known here.
+    """
+    config, rules = res.config, res.config.monitoring
+    try:
+        keys = labelled_keys(champion, res)
+        window = kept(
+            home(champion, res, f"{TARGET}-{made_of(keys, Stage.LABELS, res)}"), partial(_window, keys, champion, res)
+        )
+    except UnknownVersion:
+        return {}
+    current = sketch_outcomes(labelled, config)
+    method = rules.numeric if config.target.kind == "regression" else rules.categorical
+    effects = dict.fromkeys(("missing", "new categories", "outside range"), 1.1)  # its score says it all
+    found = check(
+        without(window, current),
+        current,
+        {TARGET: method},
+        effects,
+        alpha=rules.alpha,
+        resamples=rules.resamples,
+        seed=config.training.seed,
+    )
+    alarm = next(a for a in found.alarms if a.kind == method.method)
+    score, threshold, p_value = (None if x != x else x for x in (alarm.score, alarm.threshold, alarm.p_value))
+    against = f"the outcomes of version {champion.version}'s window"
+    return asdict(
+        ColumnDrift(
+            config.target.column,
+            alarm.kind,
+            score,
+            threshold,
+            alarm.drifted,
+            alarm.effect,
+            p_value,
+            None,
+            against,
+            found.note,
+        )
+    )
+
+
+def sketch_outcomes(labelled: "pd.DataFrame", config: ModelConfig) -> Sketch:
+    """Outcomes by block; classes as text, which counts them."""
+    import pandas as pd
+
+    values = labelled[config.target.column]
+    text = config.target.kind != "regression"
+    if config.target.kind == "binary":
+        values = values.astype("float64").map("{:g}".format)
+    blocks = block_categories(labelled[config.time], config.monitoring.block, config.partition.timezone)
+    return sketch(pd.DataFrame({TARGET: values}), blocks, (TARGET,), (TARGET,) if text else ())
+
+
+def labelled_keys(champion: Promotion, res: Resources) -> list[str]:
+    """The partitions of the champion's window whose labels are there."""
+    version = res.registry.recall(champion.version)
+    keys = keys_between(version.window_start, version.window_end, res)
+    return [key for key in keys if (r := res.lake.record(Stage.LABELS, key)) and r.status == "done"]
+
+
+def _window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
+    """The outcomes that the champion learned from, as they were known when it was made."""
+    import pandas as pd
+
+    config, version = res.config, res.registry.recall(champion.version)
+    frames = []
+    for key in keys:
+        rows = res.lake.read(Stage.VALID, key, [config.key, config.time])
+        joined = join_outcomes(rows, read_outcomes(res, key, champion.as_of), config)
+        frames.append(joined[joined[config.time] < version.window_end])
+    nothing = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
+    return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else nothing, config)

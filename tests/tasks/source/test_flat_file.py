@@ -1,0 +1,127 @@
+"""A source that is one flat file: read without SQL, and only the partitions whose rows have changed are read again."""
+
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from configs.errors import ConfigError
+from configs.load import load_model
+from tasks.contracts import Stage
+from tasks.errors import MissingSource, SourceMismatch
+from tasks.resources import Resources, open_resources
+from tasks.source.extent import available, fingerprint
+from tasks.source.rows import read_source
+from tasks.steps.collect import COLLECT
+from tasks.steps.ingest import INGEST
+from tasks.steps.step import advance, freshness
+from tests.conftest import parcels
+
+FIRST, SECOND, LAST = "2024-03-01", "2024-03-02", "2024-03-04"
+
+
+@pytest.fixture
+def file(tiny):
+    path = tiny / "data" / "flat.parquet"
+    pd.concat([parcels(day) for day in (0, 1, 3)]).to_parquet(path, index=False)  # none on the third day
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(model.read_text())
+    config["source"] = {"file": {"path": str(path)}}
+    model.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture
+def res(file) -> Resources:
+    return open_resources("tiny")
+
+
+def test_rows_and_outcomes_are_read_as_they_are_and_a_null_outcome_is_not_known_yet(res):
+    assert available(res.model) == [FIRST, SECOND, "2024-03-03", LAST]
+    ref = res.ref(FIRST)
+    assert advance(INGEST, ref, res).rows == 150
+    labels = advance(COLLECT, ref, res)
+    assert (labels.data["mature"], labels.data["never"], labels.data["pending"]) == (147, 0, 3)
+    assert advance(INGEST, res.ref("2024-03-03"), res).rows == 0
+    with pytest.raises(MissingSource, match=r"flat\.parquet has no rows for it"):
+        fingerprint(res.model, res.ref("2024-03-05"))
+
+
+def test_rows_that_are_added_or_corrected_leave_the_other_partitions_fresh(file, res):
+    for key in (FIRST, SECOND):
+        advance(INGEST, res.ref(key), res)
+    rows = pd.concat([pd.read_parquet(file), parcels(4)])
+    rows.loc[rows["parcel"] == "01-007", "weight"] = 99.0
+    rows.to_parquet(file, index=False)
+    assert [freshness(INGEST, res.ref(key), res).state for key in (FIRST, SECOND)] == ["fresh", "stale"]
+    assert available(res.model)[-1] == "2024-03-05"
+    assert advance(INGEST, res.ref(SECOND), res).rows == 150
+    changed = res.lake.read(Stage.RAW, SECOND).set_index("parcel")["weight"]
+    assert changed["01-007"] == 99.0
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2024-03-01T10:00:00+05:00", "2024-03-01T05:00:00Z"),
+        ("2024-03-01T10:00:00Z", "2024-03-01T10:00:00Z"),
+        ("2024-03-01 10:00:00", "2024-03-01T09:00:00Z"),
+        ("2024-03-01", "2024-02-29T23:00:00Z"),
+    ],
+)
+def test_a_time_that_is_text_keeps_its_offset_and_without_one_is_local(file, form, said, meant):
+    model = file.parents[1] / "configs" / "tiny" / "model.yaml"
+    path = file.with_suffix(f".{form}")
+    config = yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}
+    model.write_text(yaml.safe_dump(config | {"partition": {"every": "D", "timezone": "Europe/Berlin"}}))
+    rows = parcels(0).head(1).assign(sent=said)
+    rows.to_parquet(path, index=False) if form == "parquet" else rows.to_csv(path, index=False)
+    res = open_resources("tiny")
+    assert list(read_source(res.model, res.ref(FIRST)).to_pandas()["sent"]) == [pd.Timestamp(meant)]
+
+
+def test_a_row_that_is_added_to_a_csv_makes_no_other_type_of_a_category(file):
+    model = file.parents[1] / "configs" / "tiny" / "model.yaml"
+    path = file.with_suffix(".csv")
+    model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}))
+    rows = parcels(0).assign(city=1)
+    rows.to_csv(path, index=False)
+    res = open_resources("tiny")
+    before = fingerprint(res.model, res.ref(FIRST))
+    pd.concat([rows, parcels(1).head(1).assign(city=1.5)]).astype({"city": str}).replace("1.0", "1").to_csv(
+        path, index=False
+    )
+    assert fingerprint(res.model, res.ref(FIRST)) == before
+    assert set(read_source(res.model, res.ref(FIRST)).to_pandas()["city"]) == {"1"}
+
+
+def test_rows_without_a_time_are_refused_and_not_lost(file, res):
+    rows = pd.read_parquet(file)
+    rows.loc[rows["parcel"].isin(["01-007", "03-004"]), "sent"] = pd.NaT
+    rows.to_parquet(file, index=False)
+    record = advance(INGEST, res.ref(FIRST), res)
+    assert record.status == "blocked"
+    assert re.search(r"2 rows of .*flat\.parquet have no 'sent', such as .* parcel '01-007'", record.reason)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(file, res):
+    pd.read_parquet(file).drop(columns="distance").to_parquet(file, index=False)
+    with pytest.raises(SourceMismatch, match=r"distance.*flat\.parquet, which now hold rows\(parcel VARCHAR"):
+        fingerprint(res.model, res.ref(FIRST))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"file": {"path": "x.csv"}, "tables": {"a": {"path": "b.csv"}}}, "name a `file`, or `tables`"),
+        ({}, "name a `file`, or `tables`"),
+        ({"file": {"path": "x.csv"}, "sql": "mine.sql"}, "`sql`, `labels` and `lookback` go with `tables`"),
+    ],
+)
+def test_a_file_and_tables_do_not_mix(tiny, source, told):
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": source}))
+    with pytest.raises(ConfigError, match=told):
+        load_model("tiny")
