@@ -42,13 +42,14 @@ from tasks.models.features import predict
 from tasks.models.metrics import LEVEL, measure, row_loss
 from tasks.models.targets import outcomes, predict_prior, prior_of
 from tasks.resources import Resources, open_resources
+from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json, replacing
 from tasks.storage.partitions import between
 from tasks.training.evaluation import NO_CHAMPION, measure_gap, measure_segments
 from tasks.training.fit import fit_recipe, fitted_until
 from tasks.training.selection import search, with_calibration
 from tasks.training.splits import time_splits
-from tasks.training.window import labelled_blocks, locate_window, read_rows
+from tasks.training.window import locate_window, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,13 +19,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from configs.load import load_model
 from configs.settings import load_settings
 from tasks.backfill.plan import inputs_digest, last_moment, world
+from tasks.backfill.progress import Board
 from tasks.backfill.scheduler import Agenda, Todo, Work
 from tasks.backfill.threads import limited
 from tasks.backfill.workers import Workers, opened
 from tasks.contracts import Outcome, PartitionRef, Plan, Record
 from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.orchestration.flow_runs import is_cancelled
-from tasks.reports.artifacts.backfills import Board
 from tasks.resources import Resources, Variant
 from tasks.steps.order import ALL
 from tasks.steps.run import pass_through

@@ -5,29 +5,13 @@ The same observation is the same fact, whoever looks and however often.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid5
 
-from tasks.contracts import Decision, Fact, FactKind, PartitionRef, Promotion, Record, Stage
+from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Stage
+from tasks.ledger.fact_ids import fact
 from tasks.lifecycle.policy import days
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
-from tasks.storage.files import digest_json
-
-NAMESPACE = UUID("5d0c8b52-1d1c-4f7e-9f3e-2a9a8f7c1e10")
-
-
-def fact(kind: FactKind, model: str, partition: str, as_of: datetime, seen: Any, payload: dict[str, Any]) -> Fact:
-    """A fact whose id is made from what was seen."""
-    number = str(uuid5(NAMESPACE, digest_json([model, kind, partition, seen])))
-    return Fact(
-        number,
-        model,
-        kind,
-        partition,
-        as_of,
-        {"model": model, "partition": partition, "as_of": as_of.isoformat()} | payload,
-    )
+from tasks.steps.step import done
 
 
 def seen_by_process(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
@@ -176,9 +160,3 @@ def snapshot_url(record: Record, res: Resources) -> str:
     """Where the Evidently UI shows a partition's report."""
     project, snapshot = record.data.get("project"), record.data.get("snapshot")
     return f"{res.settings.evidently_ui}/projects/{project}/reports/{snapshot}" if project and snapshot else ""
-
-
-def done(stage: Stage, ref: PartitionRef, res: Resources) -> Record | None:
-    """A stage's record, if it is done."""
-    record = res.lake.record(stage, ref.key)
-    return record if record and record.status == "done" else None

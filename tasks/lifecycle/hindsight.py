@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promotion, Stage
 from tasks.errors import EvergreenError
 from tasks.ledger.history import reigns
-from tasks.lifecycle.facts import done
 from tasks.lifecycle.promotion import roll_back
 from tasks.models.bootstrap import paired_gain
 from tasks.models.metrics import row_loss
@@ -15,7 +14,8 @@ from tasks.orchestration.events import emit_hindsight
 from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.training.window import labelled_blocks
+from tasks.steps.step import done
+from tasks.storage.blocks import labelled_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

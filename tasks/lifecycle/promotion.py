@@ -19,8 +19,8 @@ from tasks.models.features import predict
 from tasks.orchestration.ledger_rows import write
 from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
+from tasks.steps.order import newest_ref
 from tasks.training.evaluation import query
-from tasks.training.window import newest_ref
 
 
 @shown_as("stage or refuse v{training.version}")

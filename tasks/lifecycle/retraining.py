@@ -11,7 +11,7 @@ from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Sit
 from tasks.errors import EvergreenError
 from tasks.ledger.history import asked, trained_at
 from tasks.ledger.store import Ledger, RetrainingInFlight
-from tasks.lifecycle.facts import done, due_fact, person_fact, retry_fact
+from tasks.lifecycle.facts import due_fact, person_fact, retry_fact
 from tasks.lifecycle.policy import decide
 from tasks.orchestration.events import emit_decision, resend_undecided, tell
 from tasks.orchestration.flow_runs import ended_after
@@ -19,8 +19,8 @@ from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, read_outcomes
 from tasks.steps.decay import decay_at
-from tasks.steps.step import NotDue, advance
-from tasks.training.window import newest_ref
+from tasks.steps.order import newest_ref
+from tasks.steps.step import NotDue, advance, done
 
 Outcome = Literal["promoted", "staged", "refused"]
 OUTCOME: dict[str, Outcome] = {"promote": "promoted", "stage": "staged", "request": "staged", "refuse": "refused"}

@@ -13,7 +13,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.events.worker import EventsWorker
 
 from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, Promotion
-from tasks.lifecycle.facts import NAMESPACE
+from tasks.ledger.fact_ids import NAMESPACE
 from tasks.orchestration.prefect_tasks import rehearsing, run_log, shown_as
 from tasks.resources import Resources
 

@@ -42,3 +42,8 @@ def name_by_range() -> str:
     if given.get("plan") and not given.get("start"):
         return f"{given['model']} plan {given['plan']}"
     return f"{given['model']} {given['start']} to {given['end']}" + (" (dry run)" if given.get("dry_run") else "")
+
+
+def page_key(model: str, page: str) -> str:
+    """Prefect allows lower case letters, digits and dashes in a key."""
+    return f"{model}-{page}".replace("_", "-")

@@ -24,9 +24,10 @@ from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
 from tasks.steps.decay import by_block
 from tasks.steps.run import with_labels
 from tasks.steps.step import NotDue, advance
+from tasks.storage.blocks import labelled_blocks
 from tasks.training.fit import fitted
 from tasks.training.selection import select_candidate
-from tasks.training.window import labelled_blocks, locate_window
+from tasks.training.window import locate_window
 
 Measured = tuple[dict[str, float | None], int, list[list[float]]]
 """Metrics on a partition, its labelled rows, and the judged loss by block, as in a performance record."""

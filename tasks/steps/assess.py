@@ -14,8 +14,8 @@ from tasks.steps.decay import by_block
 from tasks.steps.score import scored_by
 from tasks.steps.step import Made, Step, made_from
 from tasks.steps.target_drift import target_drift
+from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
-from tasks.training.window import labelled_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

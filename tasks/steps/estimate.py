@@ -25,8 +25,8 @@ from tasks.steps.decay import by_block
 from tasks.steps.holdout import labelled_holdout
 from tasks.steps.score import champion_of, model_input
 from tasks.steps.step import Made, Step, made_from
+from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
-from tasks.training.window import labelled_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

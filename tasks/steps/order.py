@@ -8,7 +8,9 @@ ingest ─ validate ─ sketch ────────────┐
 from collections.abc import Mapping
 
 from configs.schema import ModelConfig
-from tasks.contracts import Stage, StageChoice
+from tasks.contracts import PartitionRef, Stage, StageChoice
+from tasks.errors import MissingPartition
+from tasks.resources import Resources
 from tasks.steps.assess import ASSESS
 from tasks.steps.collect import COLLECT
 from tasks.steps.estimate import ESTIMATE
@@ -62,3 +64,16 @@ def steps_of(config: ModelConfig) -> tuple[Step, ...]:
         if not count
     ]
     return tuple(step for step in ALL if step not in left_out)
+
+
+def newest_ref(res: Resources) -> PartitionRef:
+    """The newest partition that was validated: its as-of is the default of a training.
+
+    Raises:
+        MissingPartition: there is none.
+    """
+    for key in reversed(res.lake.keys(Stage.VALID)):
+        record = res.lake.record(Stage.VALID, key)
+        if record and record.status == "done":
+            return res.ref(key)
+    raise MissingPartition(f"{res.config.name}: no partition was validated yet; run `backfill` first")

@@ -7,9 +7,9 @@ from tasks.errors import SourceUnavailable
 from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
 from tasks.source.extent import available, fingerprint
+from tasks.steps.order import newest_ref
 from tasks.steps.run import pass_through, with_labels
 from tasks.steps.step import Step, advance, freshness
-from tasks.training.window import newest_ref
 
 
 def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:

@@ -133,3 +133,9 @@ def made_from(ref: PartitionRef, res: Resources, stage: Stage) -> Record:
     if record.status == "blocked":
         raise NotMade(f"{stage} of {ref} is blocked", stage)
     return record
+
+
+def done(stage: Stage, ref: PartitionRef, res: Resources) -> Record | None:
+    """A stage's record, if it is done."""
+    record = res.lake.record(stage, ref.key)
+    return record if record and record.status == "done" else None

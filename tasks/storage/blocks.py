@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from configs.base import Every
+from configs.schema import ModelConfig
 from tasks.storage.partitions import floor, format_key
 
 if TYPE_CHECKING:
@@ -34,3 +35,8 @@ def block_categories(times: "pd.Series", every: Every, zone: str) -> "pd.Categor
 def block_names(times: "pd.Series", every: Every, zone: str) -> np.ndarray:
     """The same as text, `(rows,)`."""
     return np.asarray(block_categories(times, every, zone), dtype=str)
+
+
+def labelled_blocks(rows: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """The block of time of each row, by `gate.gain.block` in the model's time zone, as a number that grows with time."""
+    return block_numbers(rows[config.time], config.gate.gain.block, config.partition.timezone)

@@ -16,7 +16,8 @@ from tasks.models.metrics import intervals, measure, row_loss
 from tasks.models.targets import outcomes, predict_prior
 from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
-from tasks.training.window import labelled_blocks, learning_inputs, read_rows
+from tasks.storage.blocks import labelled_blocks
+from tasks.training.window import learning_inputs, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

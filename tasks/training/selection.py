@@ -19,8 +19,9 @@ from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes, predict_prior, prior_of
 from tasks.orchestration.prefect_tasks import run_log, shown_as
 from tasks.resources import Resources
+from tasks.storage.blocks import labelled_blocks
 from tasks.training.splits import Split, Unseen, foresee, time_splits
-from tasks.training.window import hold_to_rules, labelled_blocks, learning_inputs, rows_to_fit
+from tasks.training.window import hold_to_rules, learning_inputs, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from configs.schema import ModelConfig
 from configs.training import TrainingWindow
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.order import newest_ref
 from tasks.storage.answer_log import served_partitions
-from tasks.storage.blocks import block_numbers
 from tasks.storage.frames import only, together
 from tasks.storage.partitions import between
 from tasks.training.memory import allotted, hold_to_budget, sampled
@@ -24,19 +22,6 @@ if TYPE_CHECKING:
 
 LEARNING = 1
 """Raised when the same window would make another model, or the gate see other numbers of it."""
-
-
-def newest_ref(res: Resources) -> PartitionRef:
-    """The newest partition that was validated: its as-of is the default of a training.
-
-    Raises:
-        MissingPartition: there is none.
-    """
-    for key in reversed(res.lake.keys(Stage.VALID)):
-        record = res.lake.record(Stage.VALID, key)
-        if record and record.status == "done":
-            return res.ref(key)
-    raise MissingPartition(f"{res.config.name}: no partition was validated yet; run `backfill` first")
 
 
 def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetime, rules: TrainingWindow) -> Window:
@@ -171,11 +156,6 @@ def _labelled(
         )
     within = only(rows, (rows[config.time] >= start) & (rows[config.time] < end))
     return join_outcomes(within, read_outcomes(res, key, window.as_of), config)
-
-
-def labelled_blocks(rows: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
-    """The block of time of each row, by `gate.gain.block` in the model's time zone, as a number that grows with time."""
-    return block_numbers(rows[config.time], config.gate.gain.block, config.partition.timezone)
 
 
 def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:

@@ -9,8 +9,9 @@ from tasks.contracts import Decision, Fact, Hindsight, Promotion
 from tasks.contracts.words import number, told
 from tasks.lifecycle.audit import Audit
 from tasks.lifecycle.hindsight import told as in_hindsight
+from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.model import publish_model
-from tasks.reports.artifacts.page import page_key, publish_page, version_link
+from tasks.reports.artifacts.page import publish_page, version_link
 from tasks.resources import Resources
 from tasks.training.reproduction import Reproduction
 

@@ -5,12 +5,8 @@ from collections.abc import Sequence
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.errors import EvergreenError
+from tasks.orchestration.run_names import page_key
 from tasks.resources import Resources
-
-
-def page_key(model: str, page: str) -> str:
-    """Prefect allows lower case letters, digits and dashes in a key."""
-    return f"{model}-{page}".replace("_", "-")
 
 
 def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> str:

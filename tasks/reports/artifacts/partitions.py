@@ -9,7 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.contracts import Passage, Stage
 from tasks.contracts.words import number, told
 from tasks.lifecycle.facts import snapshot_url
-from tasks.reports.artifacts.page import page_key, publish_page
+from tasks.orchestration.run_names import page_key
+from tasks.reports.artifacts.page import publish_page
 from tasks.reports.card.plots import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources

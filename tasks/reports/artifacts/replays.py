@@ -8,8 +8,9 @@ from typing import Any
 
 from tasks.contracts import Played
 from tasks.contracts.words import told
+from tasks.orchestration.run_names import page_key
 from tasks.replay.result import COLUMNS, Replay, advice_of, cells, notes, table
-from tasks.reports.artifacts.page import page_key, publish_page
+from tasks.reports.artifacts.page import publish_page
 from tasks.reports.pages.template import fill
 from tasks.reports.replay.plots import replay_plots
 from tasks.storage.files import digest_json, replacing

@@ -6,8 +6,9 @@ from dataclasses import replace
 from prefect.artifacts import create_table_artifact
 
 from tasks.contracts import GateDecision, Training, Trial
+from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.model import publish_model
-from tasks.reports.artifacts.page import page_key, publish_page, version_link
+from tasks.reports.artifacts.page import publish_page, version_link
 from tasks.resources import Resources
 
 
