@@ -1,4 +1,4 @@
-"""What other teams read: a model's rows over some partitions, held to their records. Imports no Prefect."""
+"""What other teams read: a model's rows over some partitions, held to their records."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -1,4 +1,4 @@
-"""What a backfill will do to each stage of each partition, and why. Imports no Prefect.
+"""What a backfill will do to each stage of each partition, and why.
 
 The digest is of what was asked for, of the actions, and of everything that they would be made from. The same digest means
 the same work; `tasks/backfill/plan_files.py` keeps plans and holds a run to one.

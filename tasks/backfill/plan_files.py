@@ -1,4 +1,4 @@
-"""Plans on disk: kept under their digest, read again, and held to when they are submitted. Imports no Prefect."""
+"""Plans on disk: kept under their digest, read again, and held to when they are submitted."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

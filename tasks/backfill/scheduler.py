@@ -1,4 +1,4 @@
-"""In which order a backfill's partitions are taken up, and which must wait for which. Imports no Prefect.
+"""In which order a backfill's partitions are taken up, and which must wait for which.
 
 A partition has two parts: what it is by itself (ingest, validate, sketch, collect), and what looks at others (score, estimate, watch,
 shadow, former, assess). The second may begin when every partition of the plan that was over by then has its first part, so that no

@@ -1,6 +1,6 @@
 """How many cores the libraries of this process use. One setting is for all of them, also where partitions run side by side.
 
-DuckDB and XGBoost are told where they are called; BLAS, OpenMP and Arrow have pools of the whole process. Imports no Prefect.
+DuckDB and XGBoost are told where they are called; BLAS, OpenMP and Arrow have pools of the whole process.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Numbers and decisions as people read them, the same on every page and in the terminal. Imports no Prefect."""
+"""Numbers and decisions as people read them, the same on every page and in the terminal."""
 
 import re
 

@@ -17,7 +17,7 @@ it must where each column counts a p-value of its own. A signal's threshold is i
 size of model.yaml if that is larger.
 
 With few blocks there are few deals. Where there are fewer than 2 / alpha, nothing can be said with the stated
-error, and nothing is: the check is "not calibrated". Imports no Prefect.
+error, and nothing is: the check is "not calibrated".
 """
 
 from collections.abc import Mapping, Sequence

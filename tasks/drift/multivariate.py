@@ -3,7 +3,7 @@
 The ROC AUC of a domain classifier (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"), out of fold.
 Folds are made of whole blocks of time: split by rows, the weather of an hour names the day, and even odd against
 even days of one month score 1.00. Under chance blocks change sides, in the same folds, and the classifier learns
-anew each time: a permutation test, exact where blocks are exchangeable. Imports no Prefect.
+anew each time: a permutation test, exact where blocks are exchangeable.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,9 @@ import numpy as np
 
 from configs.monitoring import Monitoring, Multivariate
 from configs.schema import ModelConfig
-from tasks.contracts import ColumnDrift, PartitionRef, Promotion, Stage
+from tasks.contracts import ColumnDrift
 from tasks.drift.permutations import deal
-from tasks.resources import Resources
-from tasks.steps.drift_reference import home, keys_between, spaced
 from tasks.storage.blocks import block_names
-from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +27,18 @@ LEAST = 4
 """Blocks of either side below which folds would lack one side."""
 
 
-def multivariate_drift(ref: PartitionRef, champion: Promotion, rules: Multivariate, res: Resources) -> ColumnDrift:
-    """The signal for one partition. Columns that are declared seasonal are left out: they tell the time of the year."""
-    config = res.config
-    reference = reference_sample(champion, rules.rows, res)
-    current = spaced(res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all]), rules.rows)
+def multivariate_drift(
+    reference: "pd.DataFrame", current: "pd.DataFrame", version: str, rules: Multivariate, config: ModelConfig
+) -> ColumnDrift:
+    """The signal for one partition. Columns that are declared seasonal are left out: they tell the time of the year.
+
+    Args:
+        reference: Rows of the champion's window: the time column and features.
+        current: Rows of the partition, with the same columns.
+        version: The champion, for the text of the result.
+        rules: `monitoring.multivariate` of model.yaml.
+        config: The model's config.
+    """
     frames = [reference, current]
     blocks = [block_names(f[config.time], config.monitoring.block, config.partition.timezone) for f in frames]
     other = ~np.isin(blocks[0], blocks[1])
@@ -42,7 +46,7 @@ def multivariate_drift(ref: PartitionRef, champion: Promotion, rules: Multivaria
     names = [c for c in both if c not in config.monitoring.seasonal]
     x = encoded([reference[other], current], names, config)
     sides = np.r_[np.zeros(int(other.sum()), bool), np.ones(len(current), bool)]
-    told = f"{int(other.sum()):,} rows of version {champion.version}'s window"
+    told = f"{int(other.sum()):,} rows of version {version}'s window"
     return judged(x, np.r_[blocks[0][other], blocks[1]], sides, rules, config.monitoring, config.training.seed, told)
 
 
@@ -112,18 +116,3 @@ def encoded(frames: "Sequence[pd.DataFrame]", names: Sequence[str], config: Mode
             columns.append(rows[name].to_numpy(dtype="float64"))
     found = np.column_stack(columns)
     return np.where(np.isfinite(found), found, np.nan)[:, np.isfinite(found).any(axis=0)]
-
-
-def reference_sample(champion: Promotion, most: int, res: Resources) -> "pd.DataFrame":
-    """About `most` evenly spaced rows of the champion's window, kept once a champion."""
-    import pandas as pd
-
-    path = home(champion, res, f"sample-{most}")
-    if not path.is_file():
-        config, version = res.config, res.registry.recall(champion.version)
-        keys = keys_between(version.window_start, version.window_end, res)
-        frames = [res.lake.read(Stage.VALID, key, [config.time, *config.features.all]) for key in keys]
-        rows = pd.concat([f[f[config.time] < version.window_end] for f in frames], ignore_index=True)
-        with replacing(path) as draft:
-            spaced(rows, most).to_parquet(draft, compression="zstd", index=False)
-    return pd.read_parquet(path)

@@ -1,6 +1,6 @@
 """Deals: which blocks of time play the partition and which the reference, and what either side counts in each deal.
 
-`tasks/drift/alarms.py` says why. Imports no Prefect.
+`tasks/drift/alarms.py` says why.
 """
 
 from itertools import combinations

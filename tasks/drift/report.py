@@ -14,10 +14,10 @@ import numpy as np
 from configs.settings import silence_vendors
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Promotion, Stage
 from tasks.drift.columns import methods, texts, tidy
+from tasks.drift.reference import Reference
 from tasks.drift.scores import ks_p_value
 from tasks.drift.workspace import ESTIMATED, FIGURES, MARK, REALISED, publish, task_label
 from tasks.resources import Resources
-from tasks.steps.drift_reference import Reference
 from tasks.storage.files import replacing
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Distances between two distributions, from counts: Evidently's definitions of its own four statistics.
 
 Every function takes the values that occur, and how often on either side; the counts may have leading
-dimensions, `(..., values)`, and then there is a score for each. Imports no Prefect.
+dimensions, `(..., values)`, and then there is a score for each.
 """
 
 from collections.abc import Callable

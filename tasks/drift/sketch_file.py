@@ -1,4 +1,4 @@
-"""Sketches as rows of a file, and back. Imports no Prefect."""
+"""Sketches as rows of a file, and back."""
 
 from typing import TYPE_CHECKING, Any
 

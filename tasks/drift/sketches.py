@@ -7,7 +7,7 @@ the scale wide near the origin, grows in proportion far from it, and has no ends
 median and a median distance of the first rows that were seen, so all bins that are ever used are some ten thousand.
 
 Sketches add up: blocks of several partitions are one sketch (`union`), blocks of one are one count (`Column.total`).
-Nulls, infinities (`LARGEST`) and what is no number are counted beside the values. Imports no Prefect.
+Nulls, infinities (`LARGEST`) and what is no number are counted beside the values.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who is at work on a partition: one process at a time, and a killed one's work is taken over. Imports no Prefect.
+"""Who is at work on a partition: one process at a time, and a killed one's work is taken over.
 
 A claim is a row; its primary key keeps others off. Its holder is a process that says every few seconds that it lives.
 On its own machine a dead process is known at once, elsewhere when it has been silent for `LEASE`.

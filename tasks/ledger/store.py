@@ -1,4 +1,4 @@
-"""The ledger: who is champion and why, what was seen, and what was decided. Imports no Prefect."""
+"""The ledger: who is champion and why, what was seen, and what was decided."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace

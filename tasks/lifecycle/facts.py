@@ -1,4 +1,4 @@
-"""What was seen of a model, as facts: from the records of its partitions to rows with ids. Imports no Prefect.
+"""What was seen of a model, as facts: from the records of its partitions to rows with ids.
 
 The same observation is the same fact, whoever looks and however often.
 """

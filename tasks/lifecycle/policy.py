@@ -1,4 +1,4 @@
-"""The retraining policy: decides whether a fact leads to a retraining, and touches nothing. Imports no Prefect.
+"""The retraining policy: decides whether a fact leads to a retraining, and touches nothing.
 
 Every moment in it is as-of time, so a demo that plays a year in minutes, a backfill and a replay decide as production would have.
 """

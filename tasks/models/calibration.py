@@ -1,4 +1,4 @@
-"""Calibrate probabilities on predictions of rows that the model had not seen. Imports no Prefect."""
+"""Calibrate probabilities on predictions of rows that the model had not seen."""
 
 from typing import TYPE_CHECKING, Any, Literal
 

@@ -1,4 +1,4 @@
-"""The estimators that model.yaml may name, each with the preprocessing it needs, as one scikit-learn pipeline. Imports no Prefect.
+"""The estimators that model.yaml may name, each with the preprocessing it needs, as one scikit-learn pipeline.
 
 The preprocessing is part of the fitted pipeline: what it learned at fit time it uses at every
 prediction. A category that training did not see counts as missing.

@@ -1,4 +1,4 @@
-"""Fit a pipeline of `tasks/models/estimators.py`: the same model as scikit-learn's own `fit`, in less time. Imports no Prefect."""
+"""Fit a pipeline of `tasks/models/estimators.py`: the same model as scikit-learn's own `fit`, in less time."""
 
 import threading
 from typing import TYPE_CHECKING, Any

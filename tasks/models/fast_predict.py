@@ -2,7 +2,7 @@
 
 What a pipeline of `tasks/models/estimators.py` does with a row is little: numbers stay or are imputed and scaled, categories become codes
 or a column each, and the estimator gets a matrix. scikit-learn's ColumnTransformer takes ten milliseconds a call for it. The plan
-asks the fitted encoder once what each category is, and keeps that as a table. Imports no Prefect.
+asks the fitted encoder once what each category is, and keeps that as a table.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

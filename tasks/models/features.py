@@ -1,4 +1,4 @@
-"""Inputs of a model, and what a fitted model predicts from them. Imports no Prefect.
+"""Inputs of a model, and what a fitted model predicts from them.
 
 Numbers are float64, categories strings, and null is NaN in both: scikit-learn's encoders take
 NaN for missing, but None for one more category.

@@ -1,4 +1,4 @@
-"""The digest of a fitted model: equal for equal models, whatever file they are kept in. Imports no Prefect.
+"""The digest of a fitted model: equal for equal models, whatever file they are kept in.
 
 A skops file carries clock times and XGBoost's JSON its library's version, so files of the same model differ.
 """

@@ -1,4 +1,4 @@
-"""What a model makes of each feature. Imports no Prefect."""
+"""What a model makes of each feature."""
 
 from typing import TYPE_CHECKING, Any
 

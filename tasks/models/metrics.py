@@ -1,6 +1,6 @@
 """How good predictions are: the loss of each row, metrics by kind of target, and their confidence intervals.
 
-Arrays are as in `tasks/models/targets.py`. Imports no Prefect.
+Arrays are as in `tasks/models/targets.py`.
 """
 
 from collections.abc import Mapping

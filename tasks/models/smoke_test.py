@@ -1,4 +1,4 @@
-"""Load a registered version in a fresh process and ask it: real rows, null-ridden, unseen and single ones. Imports no Prefect.
+"""Load a registered version in a fresh process and ask it: real rows, null-ridden, unseen and single ones.
 
     python -m tasks.models.smoke_test <model> <folder of the version> <rows.parquet> <predictions.npy>
 

@@ -1,4 +1,4 @@
-"""Outcomes and predictions of each kind of target as arrays, and as columns of a file. Imports no Prefect.
+"""Outcomes and predictions of each kind of target as arrays, and as columns of a file.
 
 kind         outcome           prediction
 binary       int64, 0 or 1     float64 `(rows,)`, probability of 1

@@ -1,4 +1,4 @@
-"""MLflow's owner: runs, registered versions, and the alias that follows the ledger. Imports no Prefect."""
+"""MLflow's owner: runs, registered versions, and the alias that follows the ledger."""
 
 from tasks.registry.registry import CHALLENGER, CHAMPION, Registry
 

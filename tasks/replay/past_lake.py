@@ -1,4 +1,4 @@
-"""A lake that shows only what was known at the moment that is played. Imports no Prefect."""
+"""A lake that shows only what was known at the moment that is played."""
 
 import functools
 from collections.abc import Callable, Iterator

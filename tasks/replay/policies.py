@@ -1,4 +1,4 @@
-"""The policies that a replay tries: those that every model has, those of model.yaml, and those that a person gives. Imports no Prefect."""
+"""The policies that a replay tries: those that every model has, those of model.yaml, and those that a person gives."""
 
 import difflib
 import re

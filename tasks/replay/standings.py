@@ -1,4 +1,4 @@
-"""What a replay found: how good each policy was, what it cost, and how sure that is. Imports no Prefect."""
+"""What a replay found: how good each policy was, what it cost, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

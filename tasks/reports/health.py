@@ -1,4 +1,4 @@
-"""What a model needs of people, and what they can do about it. Imports no Prefect."""
+"""What a model needs of people, and what they can do about it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far a champion's loss has risen above what the gate saw on its holdout. Imports no Prefect."""
+"""How far a champion's loss has risen above what the gate saw on its holdout."""
 
 from collections.abc import Sequence
 from typing import Any

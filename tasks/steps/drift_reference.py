@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from upath import UPath
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Promotion, Stage, Version
 from tasks.drift.columns import PREDICTION, methods, texts
+from tasks.drift.reference import Reference, spaced
 from tasks.drift.sketch_file import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
@@ -40,18 +41,6 @@ PAD = timedelta(days=15)
 """What the same season a year earlier takes on either side."""
 NO_YEAR = "no partition of a year earlier to compare with"
 TOO_YOUNG = "what it would be compared with does not have this column yet"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Some columns and what they are compared with. `told` says it to people, `gap` why there is nothing."""
-
-    columns: tuple[str, ...]
-    told: str
-    sketch: Sketch
-    rows: Callable[[], "pd.DataFrame"]
-    """A sample of its rows, for the page."""
-    gap: str = ""
 
 
 def references(ref: PartitionRef, current: Sketch, champion: Promotion, res: Resources) -> list[Reference]:
@@ -261,6 +250,22 @@ def sample_of(keys: Sequence[str], end: datetime, res: Resources) -> "pd.DataFra
     return spaced(pd.concat(frames, ignore_index=True), config.monitoring.sample_rows) if frames else pd.DataFrame()
 
 
-def spaced(rows: "pd.DataFrame", most: int) -> "pd.DataFrame":
-    """About `most` of the rows, evenly spaced in their order."""
-    return rows.iloc[:: max(1, len(rows) // most)].reset_index(drop=True)
+def reference_sample(champion: Promotion, most: int, res: Resources) -> "pd.DataFrame":
+    """About `most` evenly spaced rows of the champion's window, kept once a champion."""
+    import pandas as pd
+
+    path = home(champion, res, f"sample-{most}")
+    if not path.is_file():
+        config, version = res.config, res.registry.recall(champion.version)
+        keys = keys_between(version.window_start, version.window_end, res)
+        frames = [res.lake.read(Stage.VALID, key, [config.time, *config.features.all]) for key in keys]
+        rows = pd.concat([f[f[config.time] < version.window_end] for f in frames], ignore_index=True)
+        with replacing(path) as draft:
+            spaced(rows, most).to_parquet(draft, compression="zstd", index=False)
+    return pd.read_parquet(path)
+
+
+def partition_sample(ref: PartitionRef, most: int, res: Resources) -> "pd.DataFrame":
+    """About `most` evenly spaced valid rows of a partition: its time column and features."""
+    config = res.config
+    return spaced(res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all]), most)

@@ -1,4 +1,4 @@
-"""The rows that judged a champion: what is known of how it does on rows that it had not learned from. Imports no Prefect."""
+"""The rows that judged a champion: what is known of how it does on rows that it had not learned from."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING

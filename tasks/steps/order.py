@@ -1,4 +1,4 @@
-"""The steps of a partition in order, what each comes after, and which of them a model needs. Imports no Prefect.
+"""The steps of a partition in order, what each comes after, and which of them a model needs.
 
 ingest ─ validate ─ sketch ────────────┐
    │        ├───── score ─ estimate ─ watch, and in the shadow: shadow, former

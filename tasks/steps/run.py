@@ -1,4 +1,4 @@
-"""Take one partition through some steps: what is not fresh is made, up to where the partition is blocked. Imports no Prefect."""
+"""Take one partition through some steps: what is not fresh is made, up to where the partition is blocked."""
 
 import logging
 from collections.abc import Callable

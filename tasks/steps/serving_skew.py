@@ -1,7 +1,4 @@
-"""Whether serving and batch say the same of a served partition's rows, but for rounding. Else training does not fit serving.
-
-Imports no Prefect.
-"""
+"""Whether serving and batch say the same of a served partition's rows, but for rounding. Else training does not fit serving."""
 
 import io
 from collections.abc import Iterable, Sequence

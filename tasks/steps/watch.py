@@ -7,10 +7,19 @@ from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated
 from tasks.drift.columns import PREDICTION, methods, texts
 from tasks.drift.multivariate import multivariate_drift
+from tasks.drift.reference import Reference
 from tasks.drift.report import show
 from tasks.drift.sketches import Sketch, sketch
 from tasks.resources import Resources
-from tasks.steps.drift_reference import Reference, a_year_before, before, feature_importances, keys_between, references
+from tasks.steps.drift_reference import (
+    a_year_before,
+    before,
+    feature_importances,
+    keys_between,
+    partition_sample,
+    reference_sample,
+    references,
+)
 from tasks.steps.score import champion_of, model_input
 from tasks.steps.sketch import read_sketches
 from tasks.steps.step import Made, Step, made_from
@@ -31,7 +40,8 @@ def watch(ref: PartitionRef, res: Resources) -> Made:
     against = references(ref, current, champion, res)
     drift = judge(current, against, feature_importances(champion, res), res)
     if rules := res.config.monitoring.multivariate:
-        drift = with_all_features(drift, multivariate_drift(ref, champion, rules, res))
+        rows = reference_sample(champion, rules.rows, res), partition_sample(ref, rules.rows, res)
+        drift = with_all_features(drift, multivariate_drift(*rows, champion.version, rules, res.config))
     if res.pages:
         drift = show(ref, drift, against, champion, res)
     return Made(rows=drift.rows, data={"version": champion.version, **asdict(drift)})

@@ -1,4 +1,4 @@
-"""Rows that serving has answered, as files of the lake: `<model>/served/<partition>/<segment>.parquet`. Imports no Prefect.
+"""Rows that serving has answered, as files of the lake: `<model>/served/<partition>/<segment>.parquet`.
 
 A partition's segments are added while requests come in. A row stands in them once for each time that it was asked about, with its
 features as they were sent, what was said, by which version, and in which role. `process` reads them where model.yaml has

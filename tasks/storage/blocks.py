@@ -1,4 +1,4 @@
-"""Blocks of time: rows of one are taken as dependent, another is what a further sample would bring. Imports no Prefect."""
+"""Blocks of time: rows of one are taken as dependent, another is what a further sample would bring."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Rows of partitions as frames: some of them, and several together. Imports no Prefect."""
+"""Rows of partitions as frames: some of them, and several together."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Whether this machine can hold a training's window, said before anything is read, and the sample where it cannot. Imports no Prefect."""
+"""Whether this machine can hold a training's window, said before anything is read, and the sample where it cannot."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Time-ordered validation splits before the holdout, and what a recipe says of rows that it has not seen. Imports no Prefect.
+"""Time-ordered validation splits before the holdout, and what a recipe says of rows that it has not seen.
 
     |------------------ fitted on ------------------| gap |- validation 1 -|
     |-------------------------- fitted on --------------------------| gap |- validation 2 -|   ... | gap | holdout

@@ -1,4 +1,4 @@
-"""Every page for people has one look: a template of its own that extends `base.html.j2`. Imports no Prefect."""
+"""Every page for people has one look: a template of its own that extends `base.html.j2`."""
 
 from pathlib import Path
 from typing import Any
