@@ -44,11 +44,11 @@ PLAIN = """
 from tasks.resources import open_resources
 from tasks.storage.partitions import between
 from tasks.steps.step import advance
-from tasks.steps.order import ALONE
+from tasks.steps.order import INDEPENDENT
 res = open_resources("tiny")
 for ref in between(res.config, {start!r}, {end!r}):
     with res.claims.hold(ref.key):
-        for step in ALONE:
+        for step in INDEPENDENT:
             advance(step, ref, res)
 """
 FLOW = """
@@ -60,14 +60,14 @@ DAILY_PLAIN = """
 from tasks.storage.partitions import between
 from tasks.resources import Variant, open_resources
 from tasks.steps.step import NotDue, advance
-from tasks.steps.order import ALONE, steps_of
+from tasks.steps.order import INDEPENDENT, steps_of
 res = open_resources("flights", variant=Variant({override!r}))
 refs = list(between(res.config, {start!r}, {end!r}))
 for alone in (True, False):
     for ref in refs:
         with res.claims.hold(ref.key):
             for step in steps_of(res.config):
-                if (step in ALONE) == alone:
+                if (step in INDEPENDENT) == alone:
                     try:
                         advance(step, ref, res)
                     except NotDue:

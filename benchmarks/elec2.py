@@ -66,7 +66,7 @@ def play_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float,
     from tasks.replay.persistence_baseline import persistence
     from tasks.replay.policies import BUILT_IN
     from tasks.replay.setup import lay_out, open_past
-    from tasks.replay.simulate import play
+    from tasks.replay.simulate import simulate_policy
     from tasks.replay.standings import mean_of, serving
 
     live = open_past("electricity", override(file, newest))
@@ -74,7 +74,7 @@ def play_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float,
     table = measure_all(course.begin, course.refs, live)
     found: dict[str, tuple[float, int]] = {}
     for name in SHOWN:
-        one = play(name, BUILT_IN[name], course.begin, course.refs, live)
+        one = simulate_policy(name, BUILT_IN[name], course.begin, course.refs, live)
         found[name] = 1 - mean_of(one, "accuracy"), len(serving(one))
     last = persistence(course.refs, live)
     ungated = float(np.nanmean(np.diag(table.values("accuracy"))))

@@ -19,10 +19,10 @@ STEPS = """
 from tasks.storage.partitions import between
 from tasks.resources import open_resources
 from tasks.steps.step import advance
-from tasks.steps.order import ALONE
+from tasks.steps.order import INDEPENDENT
 res = open_resources("tiny")
 for ref in between(res.config, {first!r}, {last!r}):
-    for step in ALONE:
+    for step in INDEPENDENT:
         advance(step, ref, res)
 """
 BACKFILL = """

@@ -23,23 +23,23 @@ silence_vendors()
 """
 PROCESS = f"""{QUIET}
 from tasks.reports.pages.publish import refresh_pages
-from tasks.steps.run import pass_through
+from tasks.steps.run import run_steps
 from tasks.resources import open_resources
 from tasks.steps.order import PROCESS
 res = open_resources("flights")
 ref = res.ref("{NEXT}")
 with res.claims.hold(ref.key):
-    print(pass_through(ref, PROCESS, res))
+    print(run_steps(ref, PROCESS, res))
 refresh_pages(res)
 """
 TRAIN = f"""{QUIET}
 from tasks.reports.card.page import publish_card
 from tasks.reports.pages.publish import refresh_pages
-from tasks.orchestration.prefect_tasks import rehearsal
+from tasks.orchestration.prefect_tasks import simulation
 from tasks.replay.simulate import train
 from tasks.resources import open_resources
 res = open_resources("flights")
-with rehearsal():
+with simulation():
     training = train(res.ref("{NEXT}").as_of, "benchmark", res)
     publish_card(training, res)
 refresh_pages(res)

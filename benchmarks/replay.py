@@ -29,14 +29,14 @@ from configs.settings import silence_vendors
 silence_vendors()
 began = time.perf_counter()
 from tasks.replay.setup import lay_out, open_past
-from tasks.replay.simulate import play
+from tasks.replay.simulate import simulate_policy
 from tasks.replay.policies import policies
 live = open_past({model!r}, {{}})
 course = lay_out({start!r}, {end!r}, live)
 chosen = policies(live.config, [], {given!r})
 names = {names!r} or list(chosen)
 for name in names:
-    play(name, chosen[name], course.begin, course.refs, live)
+    simulate_policy(name, chosen[name], course.begin, course.refs, live)
 print(json.dumps({{"cpu": time.process_time(), "wall": time.perf_counter() - began, "policies": len(names)}}))
 """
 

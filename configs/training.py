@@ -77,12 +77,12 @@ class Candidate(Strict):
 
     @model_validator(mode="after")
     def _parameters_exist(self) -> Self:
-        _hold_to(self.estimator, "params", self.params)
-        _hold_to(self.estimator, "search.space", self.search.space if self.search else ())
+        _require_declared(self.estimator, "params", self.params)
+        _require_declared(self.estimator, "search.space", self.search.space if self.search else ())
         return self
 
 
-def _hold_to(estimator: Estimator, where: str, names: Iterable[str]) -> None:
+def _require_declared(estimator: Estimator, where: str, names: Iterable[str]) -> None:
     """Refuse a parameter that the estimator does not have, or that is not ours to set."""
     for name in names:
         if name not in PARAMETERS[estimator]:

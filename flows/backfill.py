@@ -19,14 +19,14 @@ from pydantic import Field
 from configs.choices import ModelName
 from tasks.backfill.execute import carry_out
 from tasks.backfill.plan import make_plan, open_request
-from tasks.backfill.plan_files import hold_to, keep_plan, request_of
+from tasks.backfill.plan_files import request_of, require_plan, save_plan
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
 from tasks.reports.artifacts import ended_as, publish_backfill, publish_model, publish_plan
-from tasks.steps.order import OF
+from tasks.steps.order import STEPS_BY_CHOICE
 
-STAGES: list[StageChoice] = list(OF)
+STAGES: list[StageChoice] = list(STEPS_BY_CHOICE)
 NOTHING: dict[str, Any] = {}
 
 
@@ -78,9 +78,9 @@ def backfill(
     res = open_request(asked, runtime.flow_run.get_id() or "")
     drawn = make_plan(asked, res)
     line = publish_plan(res, drawn, dry_run)
-    since = hold_to(plan, drawn, res) if plan else None
+    since = require_plan(plan, drawn, res) if plan else None
     if dry_run:
-        return Completed(message=f"{line} Kept as {keep_plan(drawn, res)}.")
+        return Completed(message=f"{line} Kept as {save_plan(drawn, res)}.")
 
     outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask), since, strict=bool(plan))
     line, ends = publish_backfill(res, drawn, outcomes), set(map(ended_as, outcomes))

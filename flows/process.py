@@ -15,15 +15,15 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.lifecycle.facts import seen_by_process
+from tasks.lifecycle.facts import process_facts
 from tasks.lifecycle.outbox import deliver, watch_alias
 from tasks.lifecycle.retraining import follow_up
-from tasks.orchestration.events import tell_new
+from tasks.orchestration.events import emit_new
 from tasks.orchestration.run_names import name_by_partition
 from tasks.reports.artifacts import publish_model, publish_process
 from tasks.resources import open_resources
 from tasks.steps.order import PROCESS
-from tasks.steps.run_tasks import due, walk
+from tasks.steps.run_tasks import due_partitions, run_partition
 
 
 @flow(name="process", flow_run_name=name_by_partition)
@@ -47,9 +47,9 @@ def process(
     watch_alias(res)
     follow_up(res)
     passages = []
-    for ref in due(res, partition, as_of):
-        passages.append(walk(ref, PROCESS, res))
-        tell_new(seen_by_process(ref, res), res)
+    for ref in due_partitions(res, partition, as_of):
+        passages.append(run_partition(ref, PROCESS, res))
+        emit_new(process_facts(ref, res), res)
     line = publish_process(res, passages)
     if any(p.made or p.newly_blocked for p in passages):
         publish_model(res)

@@ -17,8 +17,8 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty, VersionNumber
-from tasks.ledger.history import stale_look
-from tasks.lifecycle.manual_approval import judge_anew, version_meant
+from tasks.ledger.history import refuse_stale_approval
+from tasks.lifecycle.manual_approval import judge_again, version_meant
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import promote_version, refuse_challenger, restore_alias
 from tasks.reports.artifacts import publish_promotion
@@ -58,13 +58,13 @@ def promote(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     champion = res.ledger.champion()
-    stale_look(against, champion, model)
+    refuse_stale_approval(against, champion, model)
     if action == "restore":
         return Completed(message=publish_promotion(res, restore_alias(by, reason, res)))
     meant = version_meant(version, action, res)
     if action == "refuse":
         return Completed(message=publish_promotion(res, refuse_challenger(meant, by, reason, res)))
-    judgement = judge_anew(meant, champion, as_of, res)
+    judgement = judge_again(meant, champion, as_of, res)
     promotion = promote_version(
         meant, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action
     )

@@ -15,7 +15,7 @@ from prefect.states import Completed, State
 
 from configs.choices import ModelName
 from flows.train import train
-from tasks.lifecycle.retraining import close, closing, decide_retraining, record_wish
+from tasks.lifecycle.retraining import close, closing, decide_retraining, record_manual_request
 from tasks.orchestration.run_names import name_by_fact
 from tasks.reports.artifacts import publish_decision, publish_model
 from tasks.resources import open_resources
@@ -44,7 +44,7 @@ def retrain(
         UnknownFact: the ledger has no such fact.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
-    decision = decide_retraining(fact or record_wish(by, reason, as_of, res).id, res)
+    decision = decide_retraining(fact or record_manual_request(by, reason, as_of, res).id, res)
     if decision.action == "retrain" and not decision.outcome and decision.flow_run == res.flow_run:
         with closing(decision, res.ledger) as clock:
             training = train(model, as_of=decision.as_of, reason=f"{decision.rule}: {decision.reason}")

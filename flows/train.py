@@ -16,9 +16,9 @@ from prefect import flow, runtime
 from configs.choices import ModelName
 from tasks.contracts import Training
 from tasks.lifecycle.gate import judge_nothing
-from tasks.lifecycle.gate_tasks import judge_challenger, pass_on_to_refit
+from tasks.lifecycle.gate_tasks import judge_challenger, refit_and_check
 from tasks.lifecycle.outbox import deliver
-from tasks.lifecycle.promotion import advance_challenger, settle_training
+from tasks.lifecycle.promotion import advance_challenger, apply_gate_decision
 from tasks.orchestration.run_names import name_by_moment
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
@@ -65,8 +65,8 @@ def train(
     comparison = compare_versions(challenger, champion, window, res)
     decision = judge_challenger(comparison, champion, res)
 
-    training = pass_on_to_refit(Training(window, selection, decision, challenger, comparison), res)
-    settle_training(training, champion, reason, res)
+    training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
+    apply_gate_decision(training, champion, reason, res)
     advance_challenger(res)
     publish_card(training, res)
     return publish_training(res, training)

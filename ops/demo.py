@@ -70,7 +70,7 @@ class Demo:
     def month(self, key: str) -> None:
         """Process and assess one month, and wait for what its event triggers."""
         from ops.runs import wait_for_decision
-        from tasks.contracts.words import told
+        from tasks.contracts.words import decision_text
 
         self.run("process", f"process/{MODEL}", model=MODEL, partition=key)
         self.run("assess", f"assess/{MODEL}", model=MODEL, partition=key)
@@ -78,19 +78,19 @@ class Demo:
         for fact in facts:
             with self.timed("waiting for retraining"):
                 decision = wait_for_decision(fact, self.res, self.console)
-            self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {told(decision)} ({decision.reason})")
+            self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {decision_text(decision)} ({decision.reason})")
 
 
 def settled(res: Resources, key: str) -> bool:
     """Whether a month is fresh in every stage and each of its facts has been decided."""
-    from tasks.lifecycle.facts import seen_by_assess, seen_by_process
+    from tasks.lifecycle.facts import assess_facts, process_facts
     from tasks.steps.order import IN_SHADOW, steps_of
     from tasks.steps.step import freshness
 
     ref = res.ref(key)
     states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}
     needed = {state for step, state in states.items() if step not in IN_SHADOW or state != "waiting"}
-    facts = [*seen_by_process(ref, res), *seen_by_assess(ref, res)]
+    facts = [*process_facts(ref, res), *assess_facts(ref, res)]
     if needed != {"fresh"} or not all(res.ledger.has_fact(f.id) for f in facts):
         return False
     return not any(f.partition == key for f in res.ledger.undecided())

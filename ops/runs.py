@@ -14,7 +14,7 @@ from configs.settings import Settings
 from ops.errors import StackError
 from ops.terminal import Bar
 from tasks.contracts import Decision, Fact
-from tasks.contracts.words import brief
+from tasks.contracts.words import first_line
 from tasks.resources import Resources
 
 POLL = 0.5
@@ -46,7 +46,7 @@ def run(
         ) from error
     except (httpx.HTTPError, PrefectException) as error:
         raise StackError(
-            f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({brief(str(error))}); "
+            f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({first_line(str(error))}); "
             f"`make status` shows what runs, `make up` starts what is down"
         ) from error
 

@@ -23,7 +23,7 @@ from ops.tables import grid_table
 from ops.terminal import complain, terminal
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import active_schedules, read_deployments
-from tasks.reports.health import WORDS, Need, needs, schedule_alerts
+from tasks.reports.health import WORDS, Alert, alerts, schedule_alerts
 from tasks.resources import Resources, open_resources
 
 EVENTS = 8
@@ -60,7 +60,7 @@ def deployments(settings: Settings, console: Console) -> None:
             time.sleep(AGAIN)
             schedules = active_schedules(known, ask)
     except (OSError, ValueError) as error:
-        print_alerts([Need(3, f"Prefect does not tell its deployments: {error}", READ_LOG)], console)
+        print_alerts([Alert(3, f"Prefect does not tell its deployments: {error}", READ_LOG)], console)
         return
     for name, deployment in known.items():
         own = [s for s in schedules if s.deployment == name]
@@ -73,10 +73,12 @@ def deployments(settings: Settings, console: Console) -> None:
 def logs(settings: Settings, console: Console) -> None:
     """Print an alert for each log of the stack that has errors since it was started, with the oldest of them."""
     found = summary(server_errors(home_of(settings)))
-    print_alerts([Need(2, line, "read what comes after it; `make down up` begins new logs") for line in found], console)
+    print_alerts(
+        [Alert(2, line, "read what comes after it; `make down up` begins new logs") for line in found], console
+    )
 
 
-def print_alerts(found: Sequence[Need], console: Console) -> None:
+def print_alerts(found: Sequence[Alert], console: Console) -> None:
     """Print alerts, each with what to do about it."""
     for need in found:
         colour = {3: "bold red", 2: "bold yellow", 1: "yellow"}[need.weight]
@@ -101,7 +103,7 @@ def model(res: Resources, console: Console) -> None:
         console.print(
             f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; see `{name}-train` for its gate"
         )
-    print_alerts(needs(res), console)
+    print_alerts(alerts(res), console)
     keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     if keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
@@ -111,15 +113,15 @@ def model(res: Resources, console: Console) -> None:
 
 def events(res: Resources) -> list[str]:
     """Facts, decisions, promotions and whether they helped, of a model in as-of order, a line each."""
-    from tasks.contracts.words import told
-    from tasks.lifecycle.hindsight import told as in_hindsight
+    from tasks.contracts.words import decision_text
+    from tasks.lifecycle.hindsight import verdict_text
 
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     found = [
-        (f.as_of, 0, f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {told(decisions.get(f.id))}")
+        (f.as_of, 0, f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {decision_text(decisions.get(f.id))}")
         for f in res.ledger.facts()
     ]
-    found += [(h.as_of, h.sequence, in_hindsight(h)) for h in res.ledger.hindsights()]
+    found += [(h.as_of, h.sequence, verdict_text(h)) for h in res.ledger.hindsights()]
     found += [
         (p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in res.ledger.promotions()
     ]

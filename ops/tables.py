@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from tasks.contracts import Decision, Hindsight, Promotion
-from tasks.contracts.words import number, told
+from tasks.contracts.words import decision_text, number
 from tasks.reports.summary import PartitionSummary
 
 
@@ -36,7 +36,7 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
             number(r.log_loss),
             "" if r.drift_share is None else f"{r.drift_share:.0%}",
             ", ".join(dict.fromkeys(f.kind for f in r.facts)),
-            told(r.decision) if r.facts else "",
+            decision_text(r.decision) if r.facts else "",
         )
     return table
 
@@ -73,7 +73,7 @@ def decision_table(rows: Sequence[PartitionSummary], decisions: Mapping[str, Dec
     for r in rows:
         for f in r.facts:
             decision = decisions.get(f.id)
-            why = f"{told(decision)}: {decision.reason}" if decision else told(None)
+            why = f"{decision_text(decision)}: {decision.reason}" if decision else decision_text(None)
             table.add_row(r.key, f"{f.kind}: {f.payload.get('told', '')}", why)
     return table
 

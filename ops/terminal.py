@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from configs.errors import ConfigError
-from tasks.contracts.words import span
+from tasks.contracts.words import duration_text
 
 
 def terminal() -> Console:
@@ -31,7 +31,7 @@ class TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = (task.fields["expected"] or 0.0) - (task.elapsed or 0.0)
-        return Text(f"{span(left)} left" if left > 0 else "", style="progress.remaining")
+        return Text(f"{duration_text(left)} left" if left > 0 else "", style="progress.remaining")
 
 
 class Bar:

@@ -10,7 +10,7 @@ from serving import metrics
 from serving.canary import Trial, chosen
 from serving.contract import Given
 from serving.envelope import Table
-from serving.follower import Reign
+from serving.follower import ChampionState
 from serving.journal import Call
 from serving.problems import Problem
 from serving.shadow import Asked, Shadow
@@ -21,7 +21,7 @@ from tasks.storage.answer_log import CANARY, CHAMPION
 log = logging.getLogger("serving")
 
 
-def answer(table: Table, reign: Reign, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
+def answer(table: Table, reign: ChampionState, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
     """The predictions of a request's rows, with who made them; every row of it by the versions of one moment.
 
     Raises:

@@ -25,7 +25,7 @@ from configs.schema import ModelConfig
 from serving import metrics
 from serving.answering import answer
 from serving.envelope import Table, read_table
-from serving.follower import Follower, Reign
+from serving.follower import ChampionState, Follower
 from serving.journal import Call
 from serving.openapi import document
 from serving.problems import Problem, unavailable
@@ -59,7 +59,7 @@ class Service:
     def config(self, model: str) -> ModelConfig:
         return self.follower.resources[model].config
 
-    def reign(self, model: str) -> Reign:
+    def reign(self, model: str) -> ChampionState:
         """Who answers for a model.
 
         Raises:
@@ -237,7 +237,7 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
     app.router.routes.insert(0, Route("/models/{model}/invocations", invocations, methods=["POST"]))
 
 
-async def _invoke(body: bytes, request: Request, reign: Reign, call: Call, service: Service) -> Response:
+async def _invoke(body: bytes, request: Request, reign: ChampionState, call: Call, service: Service) -> Response:
     """Answer on the spot what takes no time, and the rest in a thread: nobody waits for another's challenger or thousand rows."""
     kind, limits = request.headers.get("content-type", ""), service.bodies.limits
     if len(body) > INLINE_BYTES:
@@ -249,13 +249,13 @@ async def _invoke(body: bytes, request: Request, reign: Reign, call: Call, servi
     return _answered(table, reign, call, service)
 
 
-def _answered(table: Table, reign: Reign, call: Call, service: Service) -> Response:
+def _answered(table: Table, reign: ChampionState, call: Call, service: Service) -> Response:
     content = answer(table, reign, call, service.sink, service.shadow)
     versions = ",".join(sorted({content["version"], *content.get("versions", ())}))
     return Response(orjson.dumps(content), media_type="application/json", headers={"X-Model-Version": versions})
 
 
-def _about(name: str, reign: Reign, service: Service) -> dict[str, Any]:
+def _about(name: str, reign: ChampionState, service: Service) -> dict[str, Any]:
     """What is served of a model, for people and programs."""
     found: dict[str, Any] = {"model": name, "problem": service.follower.problems.get(name), "champion": None}
     if name not in service.follower.resources:

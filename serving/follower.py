@@ -42,7 +42,7 @@ AGAIN = 10.0
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionState:
     """Who answers for one model now. Replaced as a whole, so that a request sees one state of it."""
 
     champion: Served | None = None
@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(self, note: Path, database: str) -> None:
         self.note, self.database = note, database
-        self.reigns: dict[str, Reign] = {}
+        self.reigns: dict[str, ChampionState] = {}
         """By model. Its keys change in this thread: who goes through them takes a copy."""
         self.resources: dict[str, Resources] = {}
         self.configs: dict[str, ModelConfig] = {}
@@ -163,7 +163,7 @@ class Follower:
             if stamp == self._stamps.get(name) and not self._unread_is_due(name):
                 continue
             self._stamps[name] = stamp
-            self.reigns.setdefault(name, Reign())
+            self.reigns.setdefault(name, ChampionState())
             try:
                 res = open_resources(name)
             except Exception as error:  # noqa: BLE001  (whatever a file is, the other models are served)
@@ -296,7 +296,7 @@ class Follower:
         """Go on with what was served last."""
         if wanted := read_note(self.note, name):
             served, problem = self._take(name, wanted, None, res)
-            self.reigns[name] = Reign(champion=served, problem=problem, settled=served is not None)
+            self.reigns[name] = ChampionState(champion=served, problem=problem, settled=served is not None)
 
 
 def warm() -> None:

@@ -28,10 +28,10 @@ from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, Sou
 from tasks.orchestration.flow_runs import is_cancelled
 from tasks.resources import Resources, Variant
 from tasks.steps.order import ALL
-from tasks.steps.run import pass_through
-from tasks.steps.step import Step, advance, freshness, look
+from tasks.steps.run import run_steps
+from tasks.steps.step import Step, advance, freshness, inspect_step
 
-PASSING = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
+TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
 """Errors that may be gone in a moment. A failed contract, a wrong config or a full disk is none."""
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
 """How often a partition is tried, and the seconds between: doubled each time."""
@@ -40,7 +40,7 @@ TICK = 0.5
 
 
 @dataclass(frozen=True)
-class Errand:
+class PartitionJob:
     """What a task needs to know beside its partitions; plain values, since it may go to another machine."""
 
     model: str
@@ -72,7 +72,9 @@ def carry_out(
         until, away = last_moment(plan, res), workers.runner == "dask"
         res.threads = workers.threads_each(res.settings.threads)
         moment = since or datetime.now(UTC)
-        errand = Errand(res.config.name, res.variant, world(res, until), until, res.flow_run, moment, strict, away)
+        errand = PartitionJob(
+            res.config.name, res.variant, world(res, until), until, res.flow_run, moment, strict, away
+        )
         _OPEN.update({errand.flow_run: res})
         agenda = Agenda(plan, res)
         board = Board(len(plan.todo), agenda.parts, res)
@@ -95,7 +97,7 @@ def _joined(one: Outcome | None, two: Outcome) -> Outcome:
 
 
 def run_all(
-    runner: TaskRunner[Any], errand: Errand, agenda: Agenda, concurrency: int, size: int, board: Board
+    runner: TaskRunner[Any], errand: PartitionJob, agenda: Agenda, concurrency: int, size: int, board: Board
 ) -> Iterator[tuple[Outcome, bool]]:
     """Keep the workers busy until every partition has its outcome; yields each part's, and whether it is the partition's last."""
     ended: queue.SimpleQueue[PrefectFuture[list[Outcome]]] = queue.SimpleQueue()
@@ -154,7 +156,7 @@ def _name(chunk: Sequence[Work]) -> str:
 
 
 @task(name="advance partitions", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def advance_partitions(name: str, errand: Errand, work: tuple[tuple[str, Todo, str], ...]) -> list[Outcome]:
+def advance_partitions(name: str, errand: PartitionJob, work: tuple[tuple[str, Todo, str], ...]) -> list[Outcome]:
     """Take some partitions through what the plan says of them. One's failure does not stop the others."""
     res, log = _opened(errand), get_run_logger()
     outcomes = []
@@ -171,7 +173,7 @@ def advance_partitions(name: str, errand: Errand, work: tuple[tuple[str, Todo, s
     return outcomes
 
 
-def _opened(errand: Errand) -> Resources:
+def _opened(errand: PartitionJob) -> Resources:
     """The model as the flow sees it: the flow's own where that runs here, else opened once a process and backfill.
 
     Raises:
@@ -194,12 +196,12 @@ _OPENING = threading.Lock()
 _OPEN: dict[str, Resources] = {}
 
 
-def take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
+def take(key: str, todo: Todo, res: Resources, errand: PartitionJob) -> Outcome:
     """Take one partition through the steps in `todo`; an error that may pass is tried again."""
     if errand.away and is_cancelled(errand.flow_run):
         return Outcome(key, untouched=True)
     tries = Retrying(
-        retry=retry_if_exception_type(PASSING),
+        retry=retry_if_exception_type(TRANSIENT),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         stop=stop_after_attempt(ATTEMPTS),
         before_sleep=_tell,
@@ -211,7 +213,7 @@ def take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
         return Outcome(key, failed=_note(key, todo, res, error))
 
 
-def _take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
+def _take(key: str, todo: Todo, res: Resources, errand: PartitionJob) -> Outcome:
     """One try, under the partition's claim."""
     if other := res.claims.take(key):
         return Outcome(key, occupied=str(other))
@@ -225,12 +227,12 @@ def _take(key: str, todo: Todo, res: Resources, errand: Errand) -> Outcome:
 
     def run(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
         inputs = planned[step.verb][1]
-        if errand.strict and inputs and inputs != inputs_digest(step, look(step, ref, res)[1]):
+        if errand.strict and inputs and inputs != inputs_digest(step, inspect_step(step, ref, res)[1]):
             raise PlanChanged(f"{ref}: {step.verb} would be made from other data than the plan says; make a new plan")
         return advance(step, ref, res, again)
 
     try:
-        passage = pass_through(ref, steps, res, run, again)
+        passage = run_steps(ref, steps, res, run, again)
     finally:
         res.claims.leave(key)
     return Outcome(key, passage.steps, blocked=passage.newly_blocked)

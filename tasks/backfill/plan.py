@@ -22,8 +22,8 @@ from tasks.contracts import (
 from tasks.errors import MissingSource
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
 from tasks.source.extent import available
-from tasks.steps.order import AFTER, ALL, IN_SHADOW, OF, steps_of
-from tasks.steps.step import Step, look
+from tasks.steps.order import ALL, IN_SHADOW, PREREQUISITES, STEPS_BY_CHOICE, steps_of
+from tasks.steps.step import Step, inspect_step
 from tasks.storage.files import digest_json
 from tasks.storage.partitions import NoPartition, between, parse_key
 
@@ -67,7 +67,7 @@ def make_plan(asked: Request, res: Resources) -> Plan:
         MissingSource: the source has nothing in the whole range.
     """
     refs = list(between(res.config, asked.start, asked.end))
-    _hold_to_source(refs, res)
+    _require_source(refs, res)
     wanted = tuple(step for step in steps_of(res.config) if step in steps_asked(asked.stages))
     ordered = refs if asked.order == "oldest first" else refs[::-1]
     cells = _shown({ref.key: tuple(plan_partition(ref, wanted, asked.mode, res)) for ref in ordered})
@@ -78,10 +78,10 @@ def make_plan(asked: Request, res: Resources) -> Plan:
 
 def steps_asked(stages: tuple[StageChoice, ...]) -> tuple[Step, ...]:
     """The steps behind the stages that a person chose."""
-    return tuple(step for stage in stages for step in OF[stage])
+    return tuple(step for stage in stages for step in STEPS_BY_CHOICE[stage])
 
 
-def _hold_to_source(refs: list[PartitionRef], res: Resources) -> None:
+def _require_source(refs: list[PartitionRef], res: Resources) -> None:
     """Refuse a range of which the source has nothing."""
     known = sorted({*available(res.model), *res.lake.keys(Stage.RAW)})
     if known and not any(ref.key in known for ref in refs):
@@ -101,7 +101,7 @@ def plan_partition(ref: PartitionRef, steps: tuple[Step, ...], mode: str, res: R
         action, why = decide(step, found, made, mode, trouble)
         if action in RUNS:
             made.add(step.stage)
-            if from_old := [VERB[stage] for stage in AFTER[step.stage] if stage in old]:
+            if from_old := [VERB[stage] for stage in PREREQUISITES[step.stage] if stage in old]:
                 why += f"; from what {' and '.join(from_old)} made, which is stale and left"
         elif found.state == "stale":
             old.add(step.stage)
@@ -142,7 +142,7 @@ def _look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dic
     What production has, and a variant would make otherwise, is missing in the variant.
     """
     try:
-        found, inputs = look(step, ref, res)
+        found, inputs = inspect_step(step, ref, res)
     except Exception as error:  # noqa: BLE001
         return Freshness("failed", f"{type(error).__name__}: {error}"), {}
     if found.state == "stale" and not res.lake.owns(step.stage, ref.key):
@@ -152,7 +152,7 @@ def _look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dic
 
 def decide(step: Step, found: Freshness, made: set[Stage], mode: str, trouble: str) -> tuple[str, str]:
     """The action on one stage and why; `made` are the stages of the partition that are to be made before it."""
-    first = [VERB[stage] for stage in AFTER[step.stage] if stage in made]
+    first = [VERB[stage] for stage in PREREQUISITES[step.stage] if stage in made]
     if found.state == "waiting":
         return ("make", f"after {VERB[found.needs]}") if found.needs in made else ("wait", found.why)
     state = standing(found, trouble)

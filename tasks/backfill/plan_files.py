@@ -14,7 +14,7 @@ from tasks.backfill.plan import RUNS, last_moment, world
 from tasks.contracts import Cell, ChampionChoice, Mode, Order, Plan, Request, StageChoice
 from tasks.errors import PlanChanged, UnknownPlan
 from tasks.resources import Resources
-from tasks.steps.order import OF
+from tasks.steps.order import STEPS_BY_CHOICE
 from tasks.storage.files import replacing
 from tasks.storage.partitions import NoPartition
 
@@ -40,7 +40,7 @@ def request_of(
         PlanChanged: something is asked for that is not what the plan was made for.
         NoPartition: neither a range nor a plan is given.
     """
-    chosen = tuple(name for name in OF if name in stages)
+    chosen = tuple(name for name in STEPS_BY_CHOICE if name in stages)
     if plan and not (start or end):
         path = plan_file(plan, model)
         if not path.is_file():
@@ -48,7 +48,7 @@ def request_of(
                 f"there is no plan {plan!r} of {model} here ({path}); give start and end too, or run with dry_run"
             )
         kept = _PLAN.validate_python(_kept(path)[0]).request
-        _hold_to_request(
+        _require_request(
             plan, kept, replace(kept, stages=chosen, mode=mode, order=order, champion=champion, override=override)
         )
         return kept
@@ -57,9 +57,9 @@ def request_of(
     return Request(model, start, end, chosen, mode, order, champion, dict(override))
 
 
-def _hold_to_request(digest: str, kept: Request, said: Request) -> None:
+def _require_request(digest: str, kept: Request, said: Request) -> None:
     """Refuse what is asked for beside a plan and is not the plan's. What is left as the form has it says nothing."""
-    plain = asdict(Request(kept.model, kept.start, kept.end, tuple(OF)))
+    plain = asdict(Request(kept.model, kept.start, kept.end, tuple(STEPS_BY_CHOICE)))
     of_plan = asdict(kept)
     for name, value in asdict(said).items():
         if value not in (plain[name], of_plan[name]):
@@ -83,7 +83,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def keep_plan(plan: Plan, res: Resources) -> Path:
+def save_plan(plan: Plan, res: Resources) -> Path:
     """Write a plan to its file, so that it can be submitted by its digest; returns the file."""
     path = plan_file(plan.digest, res.config.name)
     told = _PLAN.dump_python(plan, mode="json") | {"world": world(res, last_moment(plan, res)), "made_at": _now()}
@@ -92,7 +92,7 @@ def keep_plan(plan: Plan, res: Resources) -> Path:
     return path
 
 
-def hold_to(digest: str, plan: Plan, res: Resources) -> datetime | None:
+def require_plan(digest: str, plan: Plan, res: Resources) -> datetime | None:
     """Refuse to go on when today's plan would do anything that the one with this digest does not say.
 
     What that plan has done already, before it was killed or cancelled, is no change. Returns when the plan was made by the

@@ -11,7 +11,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
 from tasks.contracts import Outcome
-from tasks.contracts.words import span
+from tasks.contracts.words import duration_text
 from tasks.orchestration.flow_runs import is_cancelled
 from tasks.orchestration.run_names import page_key
 from tasks.resources import Resources
@@ -78,7 +78,7 @@ class Board:
         if not self._passed:
             return text
         left = (time.monotonic() - self.began) * (self.parts - self._passed) / self._passed
-        return f"{text}, about {span(left)} left"
+        return f"{text}, about {duration_text(left)} left"
 
     def _show(self) -> None:
         share = 100.0 * self._passed / max(self.parts, 1)

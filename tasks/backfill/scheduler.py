@@ -13,8 +13,8 @@ from datetime import datetime
 from tasks.backfill.plan import RUNS
 from tasks.contracts import Outcome, Plan
 from tasks.resources import Resources
-from tasks.steps.drift_reference import leans_on
-from tasks.steps.order import ALL, ALONE
+from tasks.steps.drift_reference import reference_ranges
+from tasks.steps.order import ALL, INDEPENDENT
 
 Todo = tuple[tuple[str, bool, str], ...]
 """The verb of each step, whether it is run though it is fresh, and the digest of what the plan says it is made from."""
@@ -26,7 +26,7 @@ PATIENCE = 1.0
 
 def work_of(plan: Plan, alone: bool) -> list[Work]:
     """The partitions with something to do in their first part, or in their second, and what."""
-    verbs = {step.verb for step in ALL if (step in ALONE) == alone}
+    verbs = {step.verb for step in ALL if (step in INDEPENDENT) == alone}
     found = []
     for key, cells in plan.cells.items():
         todo = tuple((c.verb, c.action == "again", c.inputs) for c in cells if c.action in RUNS and c.verb in verbs)
@@ -116,7 +116,7 @@ class Agenda:
 
     def held(self, key: str) -> str:
         """Why the second part of a partition must not be done: what it leans on has failed. Empty when nothing has."""
-        spans: list[tuple[datetime, datetime]] = leans_on(self.res.ref(key), self.res) if self._failed else []
+        spans: list[tuple[datetime, datetime]] = reference_ranges(self.res.ref(key), self.res) if self._failed else []
         found = [
             f
             for f in sorted(self._failed)
@@ -137,5 +137,5 @@ class Agenda:
     @staticmethod
     def is_first(todo: Todo) -> bool:
         """Whether it is the first part of a partition."""
-        alone = {step.verb for step in ALONE}
+        alone = {step.verb for step in INDEPENDENT}
         return todo[0][0] in alone

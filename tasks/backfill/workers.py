@@ -68,7 +68,7 @@ def opened(workers: Workers) -> Iterator[TaskRunner[Any]]:
             ) from None
         if not seen:
             raise ClusterUnreachable(f"the scheduler at {workers.dask} has no worker; start some with `dask worker`")
-        hold_to_surroundings(seen)
+        require_same_environment(seen)
         yield dask
 
 
@@ -84,7 +84,7 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def hold_to_surroundings(seen: dict[str, dict[str, str]]) -> None:
+def require_same_environment(seen: dict[str, dict[str, str]]) -> None:
     """Refuse workers that would read or write elsewhere."""
     mine = surroundings()
     for address, theirs in seen.items():

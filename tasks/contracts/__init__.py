@@ -31,8 +31,8 @@ from tasks.contracts.decisions import (
 )
 from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
 from tasks.contracts.learning import BASELINE, Learned, Recipe, Selection, Trial, Version, Window
-from tasks.contracts.partitions import Freshness, PartitionRef, Passage, Record, RunInfo, Stage
-from tasks.contracts.replays import Played, PlayedStep
+from tasks.contracts.partitions import Freshness, PartitionRef, PartitionRun, Record, RunInfo, Stage
+from tasks.contracts.replays import PartitionResult, PolicyRun
 
 __all__ = [
     "AFTER",
@@ -60,10 +60,10 @@ __all__ = [
     "Order",
     "Outcome",
     "PartitionRef",
-    "Passage",
+    "PartitionResult",
+    "PartitionRun",
     "Plan",
-    "Played",
-    "PlayedStep",
+    "PolicyRun",
     "Promotion",
     "Query",
     "Recipe",

@@ -67,7 +67,7 @@ class Outcome:
 
     partition: str
     passed: tuple[tuple[str, str, str], ...] = ()
-    """Verb, state and why of each step, as in a `Passage`."""
+    """Verb, state and why of each step, as in a `PartitionRun`."""
     blocked: str = ""
     failed: str = ""
     occupied: str = ""

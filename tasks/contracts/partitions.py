@@ -89,7 +89,7 @@ class Freshness:
 
 
 @dataclass(frozen=True)
-class Passage:
+class PartitionRun:
     """How one partition went through some steps: for each step made, fresh, blocked or waiting, and why."""
 
     partition: str

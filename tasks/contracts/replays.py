@@ -9,7 +9,7 @@ from tasks.contracts.decisions import Decision, Fact, Hindsight, Promotion
 
 
 @dataclass(frozen=True)
-class PlayedStep:
+class PartitionResult:
     """One partition of a replay. `blocks` is as in a performance record: block, labelled rows, sum of their losses."""
 
     partition: str
@@ -26,11 +26,11 @@ class PlayedStep:
 
 
 @dataclass(frozen=True)
-class Played:
+class PolicyRun:
     """What a policy came to. `retrainings` are the decisions to train, refused ones too."""
 
     policy: str
-    steps: tuple[PlayedStep, ...]
+    steps: tuple[PartitionResult, ...]
     facts: tuple[Fact, ...]
     decisions: tuple[Decision, ...]
     promotions: tuple[Promotion, ...]

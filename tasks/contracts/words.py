@@ -10,7 +10,7 @@ def without_credentials(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//", text)
 
 
-def brief(text: str) -> str:
+def first_line(text: str) -> str:
     """The beginning of what an error said, without credentials."""
     return without_credentials(text.strip().partition("\n")[0])[:300]
 
@@ -19,14 +19,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def span(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A time: 8 s, 3 min, 2.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def told(decision: Decision | None) -> str:
+def decision_text(decision: Decision | None) -> str:
     """A decision in a few words."""
     if decision is None:
         return "no decision yet"

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.monitoring import Method
-from tasks.drift.permutations import choosing, deal, neighbours, playing, summed, sums, together
+from tasks.drift.permutations import choosing, neighbours, permute_blocks, playing, pooled_sketch, summed, sums
 from tasks.drift.scores import FEW, score
 from tasks.drift.sketches import Column, Sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
@@ -100,7 +100,7 @@ def check(
     roles = playing(pooled, now, seed)
     note = uncalibrated(len(pooled.blocks) - count, count, alpha)
     drawn = max(resamples, ceil(CALIBRATED / alpha))
-    deals = np.empty((0, count), "int64") if note else deal(len(pooled.blocks), count, drawn, seed)
+    deals = np.empty((0, count), "int64") if note else permute_blocks(len(pooled.blocks), count, drawn, seed)
     sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
     chosen = choosing(sides, len(pooled.blocks))  # its first row is the partition itself, the others are deals
     signals = [
@@ -166,7 +166,7 @@ def _scored(
         near = np.arange(len(column.values))  # bins of equal width are made of single values
         dealt = sums(player, standing, near, chosen)
     mine, left = (counts[1:] for counts in dealt)
-    whole = together(column, near)
+    whole = pooled_sketch(column, near)
     with np.errstate(invalid="ignore", divide="ignore"):
         chance = score(method.method, whole.values, left, mine, few, whole.total)
     return exact, np.nan_to_num(chance)  # a side without a value is no distance

@@ -15,7 +15,7 @@ import numpy as np
 from configs.monitoring import Monitoring, Multivariate
 from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift
-from tasks.drift.permutations import deal
+from tasks.drift.permutations import permute_blocks
 from tasks.storage.blocks import block_names
 
 if TYPE_CHECKING:
@@ -62,17 +62,17 @@ def judged(
         return ColumnDrift(NAME, METHOD, None, None, drifted=False, effect=rules.auc, reference=told, note=note)
     score = auc_by_blocks(x, at, now, seed)
     drawn = max(rules.resamples, ceil(1 / watch.alpha))
-    chance = np.sort([auc_by_blocks(x, at, side, seed) for side in _deals(now, drawn, seed)])
+    chance = np.sort([auc_by_blocks(x, at, side, seed) for side in _permutations(now, drawn, seed)])
     p_value = (1 + int((chance >= score).sum())) / (len(chance) + 1)
     bound = chance[len(chance) - int(watch.alpha * (len(chance) + 1))]
     threshold = max(rules.auc, float(np.nextafter(bound, 1)))
     return ColumnDrift(NAME, METHOD, score, threshold, score >= threshold, rules.auc, p_value, reference=told)
 
 
-def _deals(now: np.ndarray, resamples: int, seed: int) -> Sequence[np.ndarray]:
+def _permutations(now: np.ndarray, resamples: int, seed: int) -> Sequence[np.ndarray]:
     """Which blocks play the partition in each deal."""
     found = []
-    for chosen in deal(len(now), int(now.sum()), resamples, seed)[:resamples]:
+    for chosen in permute_blocks(len(now), int(now.sum()), resamples, seed)[:resamples]:
         side: np.ndarray = np.zeros(len(now), bool)
         side[chosen] = True
         found.append(side)

@@ -23,7 +23,7 @@ ALONE = 1 << 18
 """Multiplications of a matrix product up to which OpenBLAS uses no thread but the caller's."""
 
 
-def deal(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
+def permute_blocks(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
     """Positions of the blocks that play the partition, int64 `(deals, current)`: every deal, or `resamples` drawn ones.
 
     Where all are dealt, the last one is the partition itself if its blocks come last, as those of a newer one do.
@@ -121,7 +121,7 @@ def neighbours(column: Column) -> np.ndarray:
     return np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
 
 
-def together(column: Column, begins: np.ndarray) -> Column:
+def pooled_sketch(column: Column, begins: np.ndarray) -> Column:
     """The column with neighbouring values as one, told by their mean."""
     if len(begins) == len(column.values):
         return column

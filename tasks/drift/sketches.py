@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FINENESS = 4096
 """Bins a scale."""
-LOOK = 20_000
+LAYOUT_VERSION = 20_000
 """Rows, evenly spaced, from which a grid is chosen."""
 REPEATED = 4
 """Rows for each different number, above which numbers are counted before they are binned."""
@@ -134,8 +134,8 @@ def _numbers(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Colu
 
 def repeats(x: np.ndarray) -> bool:
     """Whether a long column has so few different numbers that counting those first is faster; a look at some rows tells."""
-    seen = x[:: max(1, len(x) // LOOK)]
-    return len(x) > LOOK and len(np.unique(seen)) <= len(seen) / REPEATED
+    seen = x[:: max(1, len(x) // LAYOUT_VERSION)]
+    return len(x) > LAYOUT_VERSION and len(np.unique(seen)) <= len(seen) / REPEATED
 
 
 def _repeated(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column | None:
@@ -162,7 +162,7 @@ def grid_of(x: np.ndarray) -> tuple[float, float]:
     """Origin and scale for some finite numbers: their median, and the median distance of those that differ from it."""
     if not len(x):
         return 0.0, 1.0
-    seen = x[:: max(1, len(x) // LOOK)]
+    seen = x[:: max(1, len(x) // LAYOUT_VERSION)]
     origin = float(np.median(seen))
     away = np.abs(seen - origin)
     away = away[away > 0]

@@ -10,7 +10,7 @@ from tasks.contracts import AUTOMATION, Promotion, Version
 from tasks.errors import StaleDecision
 
 
-def looks(champion: Promotion | None, rows: Sequence[Promotion]) -> int:
+def count_tests(champion: Promotion | None, rows: Sequence[Promotion]) -> int:
     """Which judgement against this champion the next one is. A re-judgement counts as another look."""
     if champion is None:
         return 1
@@ -18,7 +18,7 @@ def looks(champion: Promotion | None, rows: Sequence[Promotion]) -> int:
     return 1 + len({str(r.evidence["verdicts"]) for r in judged})
 
 
-def asked(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -> bool:
+def was_requested(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -> bool:
     """Whether a person has been asked about a version while this champion was in force."""
     against = champion.sequence if champion else 0
     return any(r.action == "request" and r.version == version and r.against == against for r in rows)
@@ -35,7 +35,7 @@ def trained_at(rows: Sequence[Promotion]) -> datetime | None:
     return max((row.as_of for row in made), default=None)
 
 
-def reigns(rows: Sequence[Promotion]) -> list[Promotion]:
+def champion_periods(rows: Sequence[Promotion]) -> list[Promotion]:
     """The rows that began a champion's reign, oldest first: an alias that was put back began none."""
     return [row for row in rows if row.to_stage == "champion" and row.action != "restore"]
 
@@ -50,7 +50,7 @@ def predecessor(history: Sequence[Promotion]) -> str | None:
     return promoted[-1].previous if promoted else None
 
 
-def barred(version: Version, rows: Sequence[Promotion]) -> str:
+def promotion_exclusion(version: Version, rows: Sequence[Promotion]) -> str:
     """Why automation may not promote a version: a person rolled back from it, or from its twin by digest.
 
     A later promotion by a person lifts the bar. Empty when there is none.
@@ -67,7 +67,7 @@ def barred(version: Version, rows: Sequence[Promotion]) -> str:
     return why
 
 
-def stale_look(against: str | None, champion: Promotion | None, model: str) -> None:
+def refuse_stale_approval(against: str | None, champion: Promotion | None, model: str) -> None:
     """Refuse an approval that was given while another version was champion.
 
     Raises:

@@ -11,20 +11,20 @@ from tasks.ledger.fact_ids import fact
 from tasks.lifecycle.policy import days
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
-from tasks.steps.step import done
+from tasks.steps.step import done_record
 
 
-def seen_by_process(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
+def process_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """The facts that a processed partition states: drift, and a decay that is estimated."""
-    if watched := done(Stage.MONITORING, ref, res):
+    if watched := done_record(Stage.MONITORING, ref, res):
         yield from drift_fact(watched, res)
-    if estimated := done(Stage.ESTIMATES, ref, res):
+    if estimated := done_record(Stage.ESTIMATES, ref, res):
         yield from estimate_fact(ref, estimated, res)
 
 
-def seen_by_assess(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
+def assess_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """The facts that an assessed partition states: decay, outcomes that drifted."""
-    if (assessed := done(Stage.PERFORMANCE, ref, res)) is None:
+    if (assessed := done_record(Stage.PERFORMANCE, ref, res)) is None:
         return
     data, champion = assessed.data, assessed.data["version"]
     decay, target = decay_at(ref, Stage.PERFORMANCE, res), data["target"]
@@ -85,7 +85,7 @@ def past_errors(ref: PartitionRef, res: Resources) -> list[float]:
     """Realised minus estimated loss of every other partition that was assessed by the ref's moment, oldest first."""
     found = []
     for key in res.lake.keys(Stage.PERFORMANCE):
-        record = done(Stage.PERFORMANCE, res.ref(key), res)
+        record = done_record(Stage.PERFORMANCE, res.ref(key), res)
         error = record.data["estimate"]["error"] if record and key != ref.key and record.as_of <= ref.as_of else None
         if error is not None:
             found.append(float(error))

@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promotion, Stage
 from tasks.errors import EvergreenError
-from tasks.ledger.history import reigns
+from tasks.ledger.history import champion_periods
 from tasks.lifecycle.promotion import roll_back
 from tasks.models.bootstrap import paired_gain
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes, prediction_array
 from tasks.orchestration.events import emit_hindsight
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.steps.step import done
+from tasks.steps.step import done_record
 from tasks.storage.blocks import labelled_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@shown_as("see whether promotions helped")
+@as_task("see whether promotions helped")
 def judge_promotions(res: Resources) -> list[Hindsight]:
     """Judge every promotion whose time has come, write it down, tell of it; roll back from one that hurt where model.yaml allows.
 
@@ -30,7 +30,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
     """
     if not res.config.retraining.hindsight.partitions:
         return []
-    made = reigns(res.ledger.promotions())
+    made = champion_periods(res.ledger.promotions())
     known = {h.sequence for h in res.ledger.hindsights()}
     found = []
     for at, row in enumerate(made):
@@ -38,7 +38,7 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
             following = made[at + 1] if at + 1 < len(made) else None
             if (judged := _judge(row, following, res)) and res.ledger.record_hindsight(judged):
                 emit_hindsight(judged)
-                run_log().info("%s: %s", res.config.name, told(judged))
+                run_log().info("%s: %s", res.config.name, verdict_text(judged))
                 found.append(judged)
     roll_back_hurt(res)
     return found
@@ -54,7 +54,7 @@ def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hinds
         return None
     note = "" if complete else f"replaced after {len(matured)} of {rules.partitions} partitions"
     moment = max([ref.as_of for ref in matured], default=following.as_of if following else row.as_of)
-    gain, rows = compare_with_former(row, matured, res) if matured else (None, 0)
+    gain, rows = compare_with_previous(row, matured, res) if matured else (None, 0)
     if gain is not None and not all(map(isfinite, (gain.value, gain.lower, gain.upper))):
         gain, note = None, "; ".join(n for n in (note, "too few blocks of time to judge the gain") if n)
     return Hindsight(
@@ -84,14 +84,16 @@ def scored_partitions(row: Promotion, following: Promotion | None, res: Resource
     refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
     until = following.as_of if following else None
     return [
-        r for r in refs if r.as_of > row.as_of and (until is None or r.as_of <= until) and done(Stage.VALID, r, res)
+        r
+        for r in refs
+        if r.as_of > row.as_of and (until is None or r.as_of <= until) and done_record(Stage.VALID, r, res)
     ]
 
 
 def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
     """Whether both versions scored a partition, and it was assessed on the predictions and labels that are there."""
     stages = (Stage.PREDICTIONS, Stage.FORMER, Stage.LABELS, Stage.PERFORMANCE)
-    scored, former, labels, assessed = (done(stage, ref, res) for stage in stages)
+    scored, former, labels, assessed = (done_record(stage, ref, res) for stage in stages)
     return bool(
         scored
         and former
@@ -111,7 +113,7 @@ def is_lost(ref: PartitionRef, res: Resources) -> bool:
     return bool(labels and labels.status == "blocked") or bool(res.lake.failure(Stage.FORMER, ref.key))
 
 
-def compare_with_former(row: Promotion, refs: list[PartitionRef], res: Resources) -> tuple[Interval, int]:
+def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resources) -> tuple[Interval, int]:
     """The gain in loss over the version before on the labelled rows of some partitions, and how many rows that are.
 
     Rows that the champion had learned from do not count.
@@ -146,18 +148,18 @@ def roll_back_hurt(res: Resources) -> None:
 
     What cannot be done now is logged, and tried again by the next run.
     """
-    made = reigns(res.ledger.promotions())
+    made = champion_periods(res.ledger.promotions())
     champion = made[-1] if made else None
     judged = res.ledger.hindsight(champion.sequence) if champion else None
     if champion is None or judged is None or judged.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
         return
     try:
-        roll_back(judged.previous, AUTOMATION, told(judged), max(judged.as_of, champion.as_of), res)
+        roll_back(judged.previous, AUTOMATION, verdict_text(judged), max(judged.as_of, champion.as_of), res)
     except EvergreenError as error:
         run_log().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
 
 
-def told(judged: Hindsight) -> str:
+def verdict_text(judged: Hindsight) -> str:
     """A judgement in a sentence."""
     text = f"version {judged.version} {judged.verdict if judged.verdict != 'neutral' else 'made no clear difference'}"
     if judged.gain is not None:

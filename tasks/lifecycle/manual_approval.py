@@ -5,11 +5,11 @@ from datetime import datetime
 
 from tasks.contracts import Comparison, GateDecision, Promotion, Version
 from tasks.errors import UnknownVersion
-from tasks.ledger.history import looks
+from tasks.ledger.history import count_tests
 from tasks.lifecycle.gate import judge, judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
-from tasks.orchestration.prefect_tasks import shown_as
+from tasks.orchestration.prefect_tasks import as_task
 from tasks.resources import Resources
 from tasks.steps.run_tasks import collect_window
 from tasks.training.evaluation import compare_versions
@@ -42,10 +42,10 @@ def version_meant(number: str | None, action: str, res: Resources) -> Version:
     return res.registry.version(found)
 
 
-@shown_as("judge v{version.version} anew")
-def judge_anew(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
+@as_task("judge v{version.version} anew")
+def judge_again(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
     """Judge a challenger by its matured shadow partitions, any other version by the newest holdout."""
-    staged, look = res.ledger.challenger(), looks(champion, res.ledger.promotions())
+    staged, look = res.ledger.challenger(), count_tests(champion, res.ledger.promotions())
     refs = matured_shadow(staged, champion, res) if staged and champion and staged.version == version.version else []
     if refs and champion:
         comparison = compare_in_shadow(version, champion, refs, res)

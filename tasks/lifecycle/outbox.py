@@ -11,13 +11,13 @@ from tasks.contracts import Fact, Promotion
 from tasks.errors import RegistryUnavailable, UnknownVersion
 from tasks.lifecycle.facts import alias_fact
 from tasks.orchestration.events import emit, emit_change, flush
-from tasks.orchestration.prefect_tasks import rehearsing, run_log
+from tasks.orchestration.prefect_tasks import is_simulation, run_log
 from tasks.resources import Resources
 
 
 def deliver(res: Resources) -> list[Promotion]:
     """Deliver every row that was not; returns those that now are. Never fails: what cannot be done now is done later."""
-    rows = [] if rehearsing() else res.ledger.undelivered()
+    rows = [] if is_simulation() else res.ledger.undelivered()
     if not rows:
         return []
     log = run_log()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
 from tasks.errors import GateRefused, UnknownVersion
-from tasks.ledger.history import asked, barred, looks, predecessor
+from tasks.ledger.history import count_tests, predecessor, promotion_exclusion, was_requested
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.gate import evidence, judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
@@ -17,14 +17,14 @@ from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.models.features import predict
 from tasks.orchestration.ledger_rows import write
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.order import newest_ref
 from tasks.training.evaluation import query
 
 
-@shown_as("stage or refuse v{training.version}")
-def settle_training(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
+@as_task("stage or refuse v{training.version}")
+def apply_gate_decision(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
     """Write down what the gate said: the version becomes challenger, or is refused. An earlier challenger retires."""
     challenger, comparison = training.challenger, training.comparison
     assert challenger
@@ -75,7 +75,7 @@ def refuse(
     return row
 
 
-@shown_as("advance the challenger")
+@as_task("advance the challenger")
 def advance_challenger(res: Resources) -> Promotion | None:
     """Take the challenger as far as model.yaml lets it go now; returns the ledger's row if there is a new one.
 
@@ -86,32 +86,34 @@ def advance_challenger(res: Resources) -> Promotion | None:
     if staged is None:
         return None
     version = res.registry.version(staged.version)
-    if bar := barred(version, res.ledger.promotions()):
+    if bar := promotion_exclusion(version, res.ledger.promotions()):
         return refuse(version, champion, staged.as_of, bar, {}, res)
-    if res.config.promotion.approval and asked(version.version, champion, res.ledger.promotions()):
+    if res.config.promotion.approval and was_requested(version.version, champion, res.ledger.promotions()):
         return None  # it is the person's turn, and `promote` judges anew
     needed = res.config.promotion.shadow.partitions if champion else 0
     if needed == 0:
         if staged.against != (champion.sequence if champion else 0):
             why = f"it was judged against version {staged.previous or 'none'}, which is champion no longer; train or `promote` anew"
             return refuse(version, champion, staged.as_of, why, {}, res)
-        return _promote_or_ask(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
+        return _promote_or_request(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
     assert champion
     matured = matured_shadow(staged, champion, res)
     if len(matured) < needed:
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
     comparison = compare_in_shadow(version, champion, matured, res)
-    look = looks(champion, res.ledger.promotions())
+    look = count_tests(champion, res.ledger.promotions())
     decision = judge_shadow(comparison, len(matured), res.config, look, differing_in_shadow(matured, res))
     found, moment = evidence(decision, comparison), matured[-1].as_of
     log_verdicts(decision.verdicts)
     if not decision.passed:
         return refuse(version, champion, moment, "; ".join(decision.reasons), found, res)
-    return _promote_or_ask(version, champion, moment, f"{staged.reason}; held up in the champion's shadow", found, res)
+    return _promote_or_request(
+        version, champion, moment, f"{staged.reason}; held up in the champion's shadow", found, res
+    )
 
 
-def _promote_or_ask(
+def _promote_or_request(
     version: Version, champion: Promotion | None, as_of: datetime, reason: str, found: dict[str, Any], res: Resources
 ) -> Promotion:
     """Promote, or ask for a person's approval."""
@@ -123,7 +125,7 @@ def _promote_or_ask(
     return row
 
 
-@shown_as("promote v{version.version}")
+@as_task("promote v{version.version}")
 def promote_version(
     version: Version,
     decision: GateDecision,
@@ -153,7 +155,7 @@ def promote_version(
     return row
 
 
-@shown_as("refuse v{version.version}")
+@as_task("refuse v{version.version}")
 def refuse_challenger(version: Version, by: str, reason: str, res: Resources) -> Promotion:
     """Refuse the challenger in the name of a person; the champion stays.
 
@@ -167,7 +169,7 @@ def refuse_challenger(version: Version, by: str, reason: str, res: Resources) ->
     return refuse(version, res.ledger.champion(), staged.as_of, reason, {}, res, by)
 
 
-@shown_as("put the alias back")
+@as_task("put the alias back")
 def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
     """Point the alias at the ledger's champion again, and write down who did and why.
 
@@ -183,7 +185,7 @@ def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
     return row
 
 
-@shown_as("roll back")
+@as_task("roll back")
 def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, res: Resources) -> Promotion:
     """Make an earlier champion the champion again, once a fresh process has loaded and queried it.
 

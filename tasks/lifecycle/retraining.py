@@ -9,18 +9,18 @@ from typing import Any, Literal, Protocol
 
 from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Situation, Stage, Training
 from tasks.errors import EvergreenError
-from tasks.ledger.history import asked, trained_at
+from tasks.ledger.history import trained_at, was_requested
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.lifecycle.facts import due_fact, person_fact, retry_fact
 from tasks.lifecycle.policy import decide
-from tasks.orchestration.events import emit_decision, resend_undecided, tell
+from tasks.orchestration.events import emit_decision, record_and_emit, resend_undecided
 from tasks.orchestration.flow_runs import ended_after
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, read_outcomes
 from tasks.steps.decay import decay_at
 from tasks.steps.order import newest_ref
-from tasks.steps.step import NotDue, advance, done
+from tasks.steps.step import NotDue, advance, done_record
 
 Outcome = Literal["promoted", "staged", "refused"]
 OUTCOME: dict[str, Outcome] = {"promote": "promoted", "stage": "staged", "request": "staged", "refuse": "refused"}
@@ -29,7 +29,7 @@ JUDGED = ("promoted", "staged", "refused")
 """Outcomes of a training that came as far as the gate."""
 
 
-@shown_as("decide about {fact_id}")
+@as_task("decide about {fact_id}")
 def decide_retraining(fact_id: str, res: Resources) -> Decision:
     """Ask the policy about a fact and write its decision down. A fact that has one keeps it.
 
@@ -40,7 +40,7 @@ def decide_retraining(fact_id: str, res: Resources) -> Decision:
     fact = ledger.fact(fact_id)
     decision = ledger.decision(fact_id)
     while decision is None:
-        settle_dead_retraining(ledger)
+        close_dead_retraining(ledger)
         asked_for = replace(decide(fact, situation(fact, res), res.config.retraining), flow_run=res.flow_run)
         try:
             decision, fresh = ledger.record_decision(asked_for), True
@@ -54,8 +54,8 @@ def decide_retraining(fact_id: str, res: Resources) -> Decision:
     return decision
 
 
-@shown_as("write down who asks")
-def record_wish(by: str, reason: str, as_of: datetime | None, res: Resources) -> Fact:
+@as_task("write down who asks")
+def record_manual_request(by: str, reason: str, as_of: datetime | None, res: Resources) -> Fact:
     """Write down that a person asks for a retraining, as a fact like any other.
 
     Raises:
@@ -72,7 +72,7 @@ def situation(fact: Fact, res: Resources) -> Situation:
     ledger, budget = res.ledger, res.config.retraining.budget
     decisions, champion, staged = ledger.decisions(), ledger.champion(), ledger.challenger()
     judged = [d for d in decisions if d.outcome in JUDGED]
-    waits = staged and asked(staged.version, champion, ledger.promotions())
+    waits = staged and was_requested(staged.version, champion, ledger.promotions())
     own = earlier_attempts(fact, res)
     spent = [d for d in decisions if d.action == "retrain" and fact.as_of - budget.period < d.as_of <= fact.as_of]
     spent = [d for d in spent if d.fact_id not in own]
@@ -105,7 +105,7 @@ def drifted_before(fact: Fact, res: Resources) -> tuple[bool, ...]:
     Only partitions that the same champion scored count: drift from what an earlier one knew may be what the present one learned from.
     """
     rule = res.config.retraining.signals.drift
-    records = [r for ref in over(fact, res) if (r := done(Stage.MONITORING, ref, res))]
+    records = [r for ref in over(fact, res) if (r := done_record(Stage.MONITORING, ref, res))]
     found = [bool(r.data["detected"]) for r in records if r.data["version"] == records[-1].data["version"]]
     return tuple(found[-(rule.of if rule else 1) :])
 
@@ -138,7 +138,7 @@ def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bo
 
 
 def _count(ref: PartitionRef, champion: Promotion, res: Resources) -> int:
-    raw, valid, labels = (done(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.LABELS))
+    raw, valid, labels = (done_record(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.LABELS))
     if not (raw and valid and labels):
         return 0
     if ref.start >= champion.window_end and labels.as_of <= ref.as_of and valid.rows == raw.rows:
@@ -166,10 +166,10 @@ def newest_values(fact: Fact, res: Resources) -> dict[str, Any]:
 
 def _newest(stage: Stage, refs: list[PartitionRef], res: Resources) -> Record | None:
     """The first record of a stage, from the newest partition on."""
-    return next((record for ref in refs if (record := done(stage, ref, res))), None)
+    return next((record for ref in refs if (record := done_record(stage, ref, res))), None)
 
 
-def tell_due(res: Resources) -> Fact | None:
+def emit_due_fact(res: Resources) -> Fact | None:
     """Tell that a training is due by time or by new labels, where model.yaml asks for it; once a partition, and after the cool-down."""
     rules, champion = res.config.retraining.signals, res.ledger.champion()
     by_labels = rules.new_labels or rules.growth
@@ -184,13 +184,13 @@ def tell_due(res: Resources) -> Fact | None:
     passed = sum(since < moment <= ref.as_of for moment in moments)
     found = due_fact(ref, champion, since, labels, passed, res)
     if found and not res.ledger.has_fact(found.id):
-        tell(found, res)
+        record_and_emit(found, res)
     return found
 
 
 def follow_up(res: Resources) -> list[Fact]:
     """Forget nothing: close retrainings whose run died, try failed ones again, and send facts again that wait for a decision."""
-    settle_dead_retraining(res.ledger)
+    close_dead_retraining(res.ledger)
     for decision in res.ledger.decisions():
         again = decision.outcome == "failed" and retry_fact(
             decision, res.ledger.fact(decision.fact_id), res.config.retraining.attempts
@@ -199,11 +199,11 @@ def follow_up(res: Resources) -> list[Fact]:
             run_log().warning(
                 "a retraining failed (%s); attempt %d is asked for", decision.detail, again.payload["attempt"]
             )
-            tell(again, res)
+            record_and_emit(again, res)
     return resend_undecided(res)
 
 
-def settle_dead_retraining(ledger: Ledger) -> None:
+def close_dead_retraining(ledger: Ledger) -> None:
     """Close a retraining whose flow run ended without saying how: it crashed or was killed.
 
     What it had already written into the ledger is its outcome.

@@ -6,7 +6,7 @@ from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
 from tasks.steps.serving_skew import differing
-from tasks.storage.frames import together
+from tasks.storage.frames import concatenate
 from tasks.training.evaluation import compare
 
 if TYPE_CHECKING:
@@ -58,4 +58,4 @@ def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
     for ref in refs:
         known = read_outcomes(res, ref.key, refs[-1].as_of)
         frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), known, res.config))
-    return together(frames, res.config.features.all)
+    return concatenate(frames, res.config.features.all)

@@ -25,13 +25,13 @@ def inputs_of(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    hold_to_features(frame, features)
+    require_features(frame, features)
     numbers = frame[list(features.numeric)].astype("float64")
     texts = frame[list(features.categorical)].astype(object)
     return pd.concat([numbers, texts.where(texts.notna(), np.nan)], axis=1)
 
 
-def hold_to_features(frame: "pd.DataFrame", features: Features) -> None:
+def require_features(frame: "pd.DataFrame", features: Features) -> None:
     """Raises MissingFeature where one is not among the columns."""
     if missing := [name for name in features.all if name not in frame.columns]:
         raise MissingFeature(
@@ -62,7 +62,7 @@ def predict(model: Any, frame: "pd.DataFrame", config: ModelConfig) -> np.ndarra
     if frame.empty:
         return np.empty((0, len(config.target.classes)) if kind == "multiclass" else 0)
     features = inputs_wanted(model, config)
-    hold_to_features(frame, features)
+    require_features(frame, features)
     try:
         plan = plan_of(model)
         estimator, inputs = plan.estimator, plan.matrix(frame)

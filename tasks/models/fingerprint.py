@@ -14,7 +14,7 @@ from tasks.storage.files import digest_bytes, digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-PASSING = ("n_jobs", "verbose", "_sklearn_version")
+TRANSIENT = ("n_jobs", "verbose", "_sklearn_version")
 """Attributes that do not decide a prediction."""
 NULL = np.uint64(2**64 - 1)
 """What pandas makes of a null text among others."""
@@ -96,4 +96,4 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _lasting(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in state.items() if name not in PASSING)
+    return ((name, value) for name, value in state.items() if name not in TRANSIENT)

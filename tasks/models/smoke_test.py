@@ -60,7 +60,7 @@ def _broken(why: str) -> Query:
     return Query(why, nan, nan, 0, nan, 0)
 
 
-def ask(folder: Path, rows: "pd.DataFrame", config: ModelConfig) -> tuple[Query, np.ndarray]:
+def query_model(folder: Path, rows: "pd.DataFrame", config: ModelConfig) -> tuple[Query, np.ndarray]:
     """Load, predict every sort of rows, and time it."""
     began = time.monotonic()
     model = read_model(folder / "model.skops")
@@ -132,7 +132,7 @@ def main() -> int:
     import pandas as pd
 
     name, folder, given, answers = sys.argv[1:]
-    found, said = ask(Path(folder), pd.read_parquet(given), load_model(name).config)
+    found, said = query_model(Path(folder), pd.read_parquet(given), load_model(name).config)
     np.save(answers, said, allow_pickle=False)
     print(json.dumps(asdict(found)))  # the one place that prints: its reader is the process that started it
     return 0

@@ -14,7 +14,7 @@ from prefect.events.worker import EventsWorker
 
 from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, Promotion
 from tasks.ledger.fact_ids import NAMESPACE
-from tasks.orchestration.prefect_tasks import rehearsing, run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
 from tasks.resources import Resources
 
 EVENT: dict[FactKind, str] = {
@@ -51,7 +51,7 @@ def resource(model: str, **more: str) -> dict[str, str]:
 
 def _send(**event: Any) -> None:
     """Emit an event, unless this is a rehearsal."""
-    if not rehearsing():
+    if not is_simulation():
         emit_event(**event)
 
 
@@ -145,16 +145,16 @@ def flush(seconds: float = 30) -> bool:
     return not waiting.is_alive()
 
 
-def tell_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
+def emit_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
     """Tell of the facts that the ledger does not have yet, and return them."""
     new = [fact for fact in facts if not res.ledger.has_fact(fact.id)]
     for fact in new:
-        tell(fact, res)
+        record_and_emit(fact, res)
     return new
 
 
-@shown_as("tell of {fact.kind} in {fact.partition}")
-def tell(fact: Fact, res: Resources) -> None:
+@as_task("tell of {fact.kind} in {fact.partition}")
+def record_and_emit(fact: Fact, res: Resources) -> None:
     """Write a fact down, then send its event; one that was written already is not sent here again."""
     if res.ledger.record_fact(fact):
         emit(fact)

@@ -17,25 +17,25 @@ from prefect.exceptions import MissingContextError
 P = ParamSpec("P")
 T = TypeVar("T")
 _LOG = logging.getLogger("evergreen.rehearsal")
-_REHEARSING: ContextVar[bool] = ContextVar("rehearsing", default=False)
+_SIMULATION: ContextVar[bool] = ContextVar("is_simulation", default=False)
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def simulation() -> Iterator[None]:
     """Within it, this thread only rehearses. What a live run would say of each decision is kept in the play, not said."""
     _LOG.setLevel(logging.ERROR)
-    token = _REHEARSING.set(True)
+    token = _SIMULATION.set(True)
     try:
         yield
     finally:
-        _REHEARSING.reset(token)
+        _SIMULATION.reset(token)
 
 
-def rehearsing() -> bool:
-    return _REHEARSING.get()
+def is_simulation() -> bool:
+    return _SIMULATION.get()
 
 
-def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def as_task(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Make a function a task of the flow run that calls it, under a name that may use its arguments."""
 
     def wrap(function: Callable[P, T]) -> Callable[P, T]:
@@ -43,7 +43,7 @@ def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            return function(*args, **kwargs) if rehearsing() else made(*args, **kwargs)
+            return function(*args, **kwargs) if is_simulation() else made(*args, **kwargs)
 
         return call
 
@@ -52,7 +52,7 @@ def shown_as(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
     """The log of the run that is under way; Python's in a rehearsal, or where there is no run."""
-    if rehearsing():
+    if is_simulation():
         return _LOG
     try:
         return get_run_logger()

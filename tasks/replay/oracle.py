@@ -16,8 +16,8 @@ from tasks.errors import EvergreenError
 from tasks.models.features import predict
 from tasks.models.metrics import finite, measure, row_loss
 from tasks.models.targets import outcomes
-from tasks.orchestration.prefect_tasks import rehearsal, run_log
-from tasks.replay.past_resources import Rehearsed
+from tasks.orchestration.prefect_tasks import run_log, simulation
+from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
@@ -68,10 +68,10 @@ def measure_all(
     told: Callable[[PartitionRef], None] = lambda _: None,
 ) -> Table:
     """Train as of every moment of the range but the last, and measure each model on every later partition."""
-    res = Rehearsed(live, BUILT_IN[NEVER], begin)
+    res = ReplayResources(live, BUILT_IN[NEVER], begin)
     moments = [begin, *(ref.as_of for ref in refs[:-1])]
     made: list[Version | None] = []
-    with rehearsal():
+    with simulation():
         for moment, ref in zip(moments, refs, strict=True):
             made.append(_train(moment, res))
             res.lake.now = ref.as_of
@@ -82,7 +82,7 @@ def measure_all(
     return Table(tuple(moments), tuple(ref.key for ref in refs), tuple(lines))
 
 
-def _train(moment: datetime, res: Rehearsed) -> Version | None:
+def _train(moment: datetime, res: ReplayResources) -> Version | None:
     """The version that a retraining would have served, had the gate let it through; None where nothing can be fitted."""
     try:
         window = with_labels(locate_window(res, moment), res, lambda step, ref: advance(step, ref, res))
@@ -98,7 +98,7 @@ def _train(moment: datetime, res: Rehearsed) -> Version | None:
         return None
 
 
-def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: Rehearsed) -> list[Measured | None]:
+def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayResources) -> list[Measured | None]:
     """What each version comes to on a partition's outcomes, as they are known at the ref's moment."""
     valid = res.lake.record(Stage.VALID, ref.key)
     try:

@@ -56,7 +56,7 @@ class ReplayLedger(Ledger):
         return list(self._answers[key])
 
 
-class Alone:
+class NoClaims:
     """Claims where nobody else is."""
 
     def mine(self, partition: str) -> bool:
@@ -67,7 +67,7 @@ class Alone:
         yield
 
 
-class Rehearsed(Resources):
+class ReplayResources(Resources):
     """A model in a replay: the live one's config with another policy, and a world of its own."""
 
     pages = False
@@ -88,7 +88,7 @@ class Rehearsed(Resources):
         self._rules = model.config.model_dump(
             mode="json", exclude={"retraining", "replay", "description", "dictionary"}
         )
-        self.claims = Alone()  # type: ignore[assignment]
+        self.claims = NoClaims()  # type: ignore[assignment]
         self.locks = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
         self.spent = 0.0
         """Seconds that went into what `once` gave, when it was made."""

@@ -14,8 +14,8 @@ import numpy as np
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import EvergreenError
-from tasks.orchestration.prefect_tasks import rehearsal
-from tasks.replay.past_resources import Rehearsed
+from tasks.orchestration.prefect_tasks import simulation
+from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, newest_of
@@ -43,8 +43,8 @@ def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | 
         return None
     import pandas as pd
 
-    res = Rehearsed(live, BUILT_IN[NEVER], refs[-1].as_of)
-    with rehearsal():
+    res = ReplayResources(live, BUILT_IN[NEVER], refs[-1].as_of)
+    with simulation():
         frames = [
             found
             for key in res.lake.keys(Stage.VALID)
@@ -54,7 +54,7 @@ def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | 
     return repeat_last(rows, refs, live.config)
 
 
-def _told(ref: PartitionRef, res: Rehearsed) -> "pd.DataFrame | None":
+def _told(ref: PartitionRef, res: ReplayResources) -> "pd.DataFrame | None":
     """Time, series and outcome of a partition's rows, with when each became known."""
     config = res.config
     try:

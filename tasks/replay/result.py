@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.contracts import Interval, Played
+from tasks.contracts import Interval, PolicyRun
 from tasks.replay.persistence_baseline import Persistence, kappa
-from tasks.replay.setup import Course
-from tasks.replay.standings import UNCLEAR, Findings, Standing
+from tasks.replay.setup import ReplaySetup
+from tasks.replay.standings import UNCLEAR, Findings, PolicyResult
 from tasks.resources import Resources
 
 COLUMNS = (
@@ -30,8 +30,8 @@ class Replay:
     """One replay: what was played on which range, and what came of it."""
 
     res: Resources
-    course: Course
-    played: Sequence[Played]
+    course: ReplaySetup
+    played: Sequence[PolicyRun]
     found: Findings
     last: Persistence | None
     """None where rows do not follow one another."""
@@ -82,7 +82,7 @@ def notes(replay: Replay) -> list[str]:
     return lines
 
 
-def persistence_line(last: Persistence, played: Sequence[Played]) -> str:
+def persistence_line(last: Persistence, played: Sequence[PolicyRun]) -> str:
     """Both reference lines, and how much better than the published one each policy is."""
     text = (
         f"Persistence: {last.measure} {last.before:.4f} by repeating the row before (the published protocol), "
@@ -94,7 +94,7 @@ def persistence_line(last: Persistence, played: Sequence[Played]) -> str:
     return f"{text} Kappa against the first: {', '.join(kappas)}."
 
 
-def accuracy_of(played: Played) -> float:
+def accuracy_of(played: PolicyRun) -> float:
     pairs = [(s.metrics["accuracy"] or 0.0, s.rows) for s in played.steps if s.metrics.get("accuracy") is not None]
     return sum(value * rows for value, rows in pairs) / max(sum(rows for _, rows in pairs), 1)
 
@@ -106,7 +106,7 @@ def table(found: Findings) -> list[str]:
     return lines + [f"| {' | '.join(cells(s))} |" for s in found.standings]
 
 
-def cells(s: Standing) -> list[str]:
+def cells(s: PolicyResult) -> list[str]:
     """One policy's figures as text."""
     return [
         s.policy,

@@ -14,7 +14,7 @@ from tasks.orchestration.prefect_tasks import run_log
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
 from tasks.source.extent import available
 from tasks.steps.ingest import INGEST
-from tasks.steps.run import pass_through
+from tasks.steps.run import run_steps
 from tasks.steps.sketch import SKETCH
 from tasks.steps.step import freshness
 from tasks.steps.validate import VALIDATE
@@ -23,7 +23,7 @@ from tasks.training.window import choose_window, validity
 
 
 @dataclass(frozen=True)
-class Course:
+class ReplaySetup:
     """Partitions in order, and when the first champion is trained: at the moment of the one before them."""
 
     refs: tuple[PartitionRef, ...]
@@ -55,7 +55,7 @@ def metric_of(config: ModelConfig, name: str) -> str:
     return name or config.target.judged_by
 
 
-def lay_out(start: str, end: str, live: Resources) -> Course:
+def lay_out(start: str, end: str, live: Resources) -> ReplaySetup:
     """The course of a replay, with its partitions made where they are a variant's own.
 
     Raises:
@@ -74,11 +74,11 @@ def lay_out(start: str, end: str, live: Resources) -> Course:
             f"{live.title}: {_some(missing)} never validated; run `backfill` for {missing[0]} to {missing[-1]} first"
         )
     choose_window(live.config, states, begin, live.config.training.window)
-    hold_to_config(sorted(states), live)
-    return Course(refs, begin)
+    require_same_config(sorted(states), live)
+    return ReplaySetup(refs, begin)
 
 
-def hold_to_config(keys: Sequence[str], live: Resources) -> None:
+def require_same_config(keys: Sequence[str], live: Resources) -> None:
     """Refuse partitions that model.yaml would validate or sketch otherwise by now: production would make them again first.
 
     Raises:
@@ -99,7 +99,7 @@ def prepare(until: datetime, live: Resources) -> None:
     for at, key in enumerate(keys, start=1):
         ref = live.ref(key)
         with live.claims.hold(key):
-            passage = pass_through(ref, (INGEST, VALIDATE, SKETCH), live)
+            passage = run_steps(ref, (INGEST, VALIDATE, SKETCH), live)
         if any(state == "made" for _, state, _ in passage.steps):
             run_log().info("%s: %d of %d partitions prepared, %s", live.title, at, len(keys), key)
 

@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from configs.retraining import Retraining
-from tasks.contracts import Decision, Fact, PartitionRef, Played, PlayedStep, Stage, Training
+from tasks.contracts import Decision, Fact, PartitionRef, PartitionResult, PolicyRun, Stage, Training
 from tasks.errors import EvergreenError, NoChampion
-from tasks.lifecycle.facts import seen_by_assess, seen_by_process
+from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.gate import judge_nothing
-from tasks.lifecycle.gate_tasks import judge_challenger, pass_on_to_refit
+from tasks.lifecycle.gate_tasks import judge_challenger, refit_and_check
 from tasks.lifecycle.hindsight import judge_promotions
-from tasks.lifecycle.promotion import advance_challenger, settle_training
-from tasks.lifecycle.retraining import JUDGED, close, closing, decide_retraining, follow_up, tell_due
-from tasks.orchestration.prefect_tasks import rehearsal, run_log
+from tasks.lifecycle.promotion import advance_challenger, apply_gate_decision
+from tasks.lifecycle.retraining import JUDGED, close, closing, decide_retraining, emit_due_fact, follow_up
+from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_lake import PAST
-from tasks.replay.past_resources import Rehearsed
+from tasks.replay.past_resources import ReplayResources
 from tasks.resources import Resources
 from tasks.steps.order import OUTCOMES, PROCESS, steps_of
-from tasks.steps.run import pass_through, with_labels
-from tasks.steps.run_tasks import maturing
+from tasks.steps.run import run_steps, with_labels
+from tasks.steps.run_tasks import maturing_partitions
 from tasks.steps.step import advance
 from tasks.training.evaluation import compare_versions
 from tasks.training.fit import fit_challenger
@@ -33,14 +33,14 @@ from tasks.training.selection import select_candidate
 from tasks.training.window import locate_window
 
 
-def play(
+def simulate_policy(
     name: str,
     policy: Retraining,
     begin: datetime,
     refs: Sequence[PartitionRef],
     live: Resources,
     told: Callable[[PartitionRef], None] = lambda _: None,
-) -> Played:
+) -> PolicyRun:
     """What a policy would have made of some partitions, oldest first, with a first champion trained as of `begin`.
 
     Raises:
@@ -48,8 +48,8 @@ def play(
         NoChampion: the gate lets no first champion through.
         FutureRead: something leaks.
     """
-    res = Rehearsed(live, policy, begin)
-    with rehearsal():
+    res = ReplayResources(live, policy, begin)
+    with simulation():
         start_with_champion(begin, res)
         for ref in refs:
             res.lake.now = ref.as_of
@@ -58,7 +58,7 @@ def play(
             decide(res)
             told(ref)
         ledger = res.ledger
-        return Played(
+        return PolicyRun(
             policy=name,
             steps=tuple(step_of(ref, res) for ref in refs),
             facts=tuple(ledger.facts()),
@@ -69,7 +69,7 @@ def play(
         )
 
 
-def start_with_champion(begin: datetime, res: Rehearsed) -> None:
+def start_with_champion(begin: datetime, res: ReplayResources) -> None:
     """Train the first champion; what no gate lets through cannot be played."""
     training = train(begin, "first champion", res)
     if res.ledger.champion() is None:
@@ -77,7 +77,7 @@ def start_with_champion(begin: datetime, res: Rehearsed) -> None:
         raise NoChampion(f"{res.title}: no first champion as of {begin:%Y-%m-%d}: {reasons}; begin the range later")
 
 
-def train(as_of: datetime, reason: str, res: Rehearsed) -> Training:
+def train(as_of: datetime, reason: str, res: ReplayResources) -> Training:
     """As `flows/train.py`, without what is shown."""
     window = with_labels(locate_window(res, as_of), res, lambda step, ref: advance(step, ref, res))
     champion = res.ledger.champion()
@@ -87,48 +87,48 @@ def train(as_of: datetime, reason: str, res: Rehearsed) -> Training:
     challenger = fit_challenger(selection, window, res)
     comparison = compare_versions(challenger, champion, window, res)
     decision = judge_challenger(comparison, champion, res)
-    training = pass_on_to_refit(Training(window, selection, decision, challenger, comparison), res)
-    settle_training(training, champion, reason, res)
+    training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
+    apply_gate_decision(training, champion, reason, res)
     advance_challenger(res)
     return training
 
 
-def process(ref: PartitionRef, res: Rehearsed) -> None:
+def process(ref: PartitionRef, res: ReplayResources) -> None:
     """As `flows/process.py`: score and watch what was validated."""
     follow_up(res)
     steps = [step for step in steps_of(res.config) if step in PROCESS and step.stage not in PAST]
     try:
-        pass_through(ref, tuple(steps), res)
+        run_steps(ref, tuple(steps), res)
     except EvergreenError as error:
         run_log().error("%s: %s", ref, error)
-    record_facts(seen_by_process(ref, res), res)
+    record_facts(process_facts(ref, res), res)
 
 
-def assess(moment: datetime, res: Rehearsed) -> None:
+def assess(moment: datetime, res: ReplayResources) -> None:
     """As `flows/assess.py`: outcomes that were known by now, decay, verdicts, and trainings that are due."""
     follow_up(res)
     changed = False
-    for ref in maturing(res, None, moment):  # oldest first; what a partition states depends on none after it
+    for ref in maturing_partitions(res, None, moment):  # oldest first; what a partition states depends on none after it
         try:
-            passage = pass_through(ref, OUTCOMES, res)
+            passage = run_steps(ref, OUTCOMES, res)
         except EvergreenError as error:
             run_log().error("%s: %s", ref, error)
             changed = True
         else:
             changed = changed or any(state not in ("fresh", "waiting") for _, state, _ in passage.steps)
         if changed:
-            record_facts(seen_by_assess(ref, res), res)
+            record_facts(assess_facts(ref, res), res)
     judge_promotions(res)
     advance_challenger(res)
-    tell_due(res)
+    emit_due_fact(res)
 
 
-def record_facts(facts: Iterable[Fact], res: Rehearsed) -> None:
+def record_facts(facts: Iterable[Fact], res: ReplayResources) -> None:
     for fact in facts:
         res.ledger.record_fact(fact)
 
 
-def decide(res: Rehearsed) -> None:
+def decide(res: ReplayResources) -> None:
     """Decide about every fact that waits, in order, and retrain where the policy says so; as `flows/retrain.py`."""
     while waiting := res.ledger.undecided():
         decision = decide_retraining(waiting[0].id, res)
@@ -136,7 +136,7 @@ def decide(res: Rehearsed) -> None:
             retrain(decision, res)
 
 
-def retrain(decision: Decision, res: Rehearsed) -> None:
+def retrain(decision: Decision, res: ReplayResources) -> None:
     """Carry a decision out. A training that fails is noted with its error, and tried again as model.yaml says."""
     clock = Spent(decision.as_of, res)
     try:
@@ -151,7 +151,7 @@ def retrain(decision: Decision, res: Rehearsed) -> None:
 class Spent:
     """What a retraining costs: what the live one took, else what its models took when they were made."""
 
-    def __init__(self, as_of: datetime, res: Rehearsed) -> None:
+    def __init__(self, as_of: datetime, res: ReplayResources) -> None:
         self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.spent, res
 
     @property
@@ -159,7 +159,7 @@ class Spent:
         return self.recorded or round(self.res.spent - self.before, 3)
 
 
-def recorded_seconds(as_of: datetime, res: Rehearsed) -> float:
+def recorded_seconds(as_of: datetime, res: ReplayResources) -> float:
     """What the live retraining as of a moment took; nought where there was none, or this is a variant's past."""
     if res.variant.name:
         return 0.0
@@ -167,7 +167,7 @@ def recorded_seconds(as_of: datetime, res: Rehearsed) -> float:
     return found[-1] if found else 0.0
 
 
-def step_of(ref: PartitionRef, res: Rehearsed) -> PlayedStep:
+def step_of(ref: PartitionRef, res: ReplayResources) -> PartitionResult:
     """What came of one partition."""
     valid, scored, assessed = (
         res.lake.record(stage, ref.key) for stage in (Stage.VALID, Stage.PREDICTIONS, Stage.PERFORMANCE)
@@ -175,16 +175,16 @@ def step_of(ref: PartitionRef, res: Rehearsed) -> PlayedStep:
     if valid is None or valid.status == "blocked":
         raw = res.lake.record(Stage.RAW, ref.key)
         blocked = valid or (raw if raw and raw.status == "blocked" else None)
-        return PlayedStep(ref.key, ref.as_of, note=f"blocked: {blocked.reason}" if blocked else "never validated")
+        return PartitionResult(ref.key, ref.as_of, note=f"blocked: {blocked.reason}" if blocked else "never validated")
     if scored is None:
-        return PlayedStep(ref.key, ref.as_of, note=res.lake.failure(Stage.PREDICTIONS, ref.key) or "not scored")
+        return PartitionResult(ref.key, ref.as_of, note=res.lake.failure(Stage.PREDICTIONS, ref.key) or "not scored")
     version = str(scored.data["version"])
     if assessed is None or assessed.status == "blocked":
         labels = res.lake.record(Stage.LABELS, ref.key)
         why = labels.reason if labels and labels.status == "blocked" else res.lake.failure(Stage.PERFORMANCE, ref.key)
-        return PlayedStep(ref.key, ref.as_of, version, note=why or "no outcomes")
+        return PartitionResult(ref.key, ref.as_of, version, note=why or "no outcomes")
     data = assessed.data
-    return PlayedStep(
+    return PartitionResult(
         partition=ref.key,
         as_of=ref.as_of,
         version=version,

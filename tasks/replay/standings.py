@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.kinds import HIGHER_IS_BETTER
 from configs.schema import ModelConfig
-from tasks.contracts import Decision, Interval, Played
+from tasks.contracts import Decision, Interval, PolicyRun
 from tasks.models.bootstrap import mean_bounds
 from tasks.models.metrics import LEVEL
 from tasks.replay.oracle import Schedule, Table, best_schedules
@@ -18,7 +18,7 @@ UNCLEAR = "no clear difference"
 
 
 @dataclass(frozen=True)
-class Standing:
+class PolicyResult:
     """One policy over the whole range. `mean` is of the metric, partitions weighing by their labelled rows.
 
     `cost` is the combined cost a partition: the metric as a loss, and what the retrainings cost. `area` is its mean over the range of
@@ -67,7 +67,7 @@ class Findings:
     cost: float
     costs: tuple[float, float]
     """The range of costs that `area` is over."""
-    standings: tuple[Standing, ...]
+    standings: tuple[PolicyResult, ...]
     schedules: tuple[Schedule, ...]
     """The oracle's best for each number of retrainings; means as of a loss."""
     oracle: Schedule | None
@@ -82,7 +82,7 @@ def as_loss(metric: str, value: float | None) -> float:
     return 1.0 - value if metric in HIGHER_IS_BETTER else value
 
 
-def mean_of(played: Played, metric: str, partitions: Sequence[str] | None = None) -> float:
+def mean_of(played: PolicyRun, metric: str, partitions: Sequence[str] | None = None) -> float:
     """The metric as a loss, partitions weighing by their labelled rows; NaN where none has any."""
     steps = [s for s in played.steps if partitions is None or s.partition in partitions]
     pairs = [(as_loss(metric, s.metrics.get(metric)), s.rows) for s in steps if s.metrics.get(metric) is not None]
@@ -90,7 +90,7 @@ def mean_of(played: Played, metric: str, partitions: Sequence[str] | None = None
     return sum(value * rows for value, rows in pairs) / total if total else float("nan")
 
 
-def serving(played: Played) -> list[Decision]:
+def serving(played: PolicyRun) -> list[Decision]:
     """The retrainings that could still serve a partition of the range: one after the last comes to nothing in it."""
     return [d for d in played.retrainings if d.as_of < played.steps[-1].as_of]
 
@@ -101,7 +101,7 @@ def shown(metric: str, loss: float) -> float:
 
 
 def compare(
-    one: Played, other: Played, config: ModelConfig, partitions: Sequence[str] | None = None
+    one: PolicyRun, other: PolicyRun, config: ModelConfig, partitions: Sequence[str] | None = None
 ) -> Interval | None:
     """The mean of the judged loss that `other` has more than `one`, on the blocks of time that both were assessed on."""
     mine, theirs = (_blocks(p, partitions) for p in (one, other))
@@ -113,7 +113,7 @@ def compare(
     return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
 
 
-def _blocks(played: Played, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
+def _blocks(played: PolicyRun, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
     """Labelled rows and sum of losses by block; one that spans partitions is one."""
     found: dict[float, tuple[float, float]] = {}
     for step in played.steps:
@@ -124,7 +124,7 @@ def _blocks(played: Played, partitions: Sequence[str] | None) -> dict[float, tup
     return found
 
 
-def interval_of(played: Played, config: ModelConfig) -> Interval | None:
+def interval_of(played: PolicyRun, config: ModelConfig) -> Interval | None:
     """The mean of the judged loss with its 95 % interval."""
     blocks = _blocks(played, None)
     if not blocks:
@@ -133,7 +133,7 @@ def interval_of(played: Played, config: ModelConfig) -> Interval | None:
     return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
 
 
-def find(played: Sequence[Played], table: Table | None, metric: str, cost: float, config: ModelConfig) -> Findings:
+def find(played: Sequence[PolicyRun], table: Table | None, metric: str, cost: float, config: ModelConfig) -> Findings:
     """Hold the policies against each other, against the live one and against the oracle."""
     by_name = {p.policy: p for p in played}
     schedules = tuple(best_schedules(_losses(table, metric), table.rows())) if table else ()
@@ -147,7 +147,7 @@ def find(played: Sequence[Played], table: Table | None, metric: str, cost: float
         combined = mean + cost * n / count
         gained = mean_of(by_name[NEVER], metric) - mean if NEVER in by_name and n else None
         standings.append(
-            Standing(
+            PolicyResult(
                 policy=one.policy,
                 mean=shown(metric, mean),
                 interval=interval_of(one, config) if metric == config.target.judged_by else None,
@@ -170,7 +170,7 @@ def _losses(table: Table, metric: str) -> np.ndarray:
     return 1.0 - values if metric in HIGHER_IS_BETTER else values
 
 
-def worth_each(played: Sequence[Played], metric: str) -> float:
+def worth_each(played: Sequence[PolicyRun], metric: str) -> float:
     """The most that a policy's retrainings gained each over never, over one partition: beyond such a cost no policy pays."""
     never = next((mean_of(p, metric) for p in played if p.policy == NEVER), float("nan"))
     gains = [(never - mean_of(p, metric)) * len(p.steps) / len(serving(p)) for p in played if serving(p)]
@@ -183,7 +183,7 @@ def worth_of_one(schedules: Sequence[Schedule], partitions: int) -> float:
     return max(0.0, (by_count[0] - by_count[1]) * partitions) if {0, 1} <= by_count.keys() else 0.0
 
 
-def advise(by_name: Mapping[str, Played], metric: str, cost: float, config: ModelConfig) -> Advice:
+def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: ModelConfig) -> Advice:
     """Choose by the combined cost on the first half of the partitions, and see on the rest whether that holds.
 
     What was chosen is held against the live policy; the live policy itself against never retraining.
@@ -193,11 +193,11 @@ def advise(by_name: Mapping[str, Played], metric: str, cost: float, config: Mode
     half = (len(keys) + 1) // 2
     first, rest = keys[:half], keys[half:]
 
-    def count(one: Played, part: list[str]) -> int:
+    def count(one: PolicyRun, part: list[str]) -> int:
         began = moments[part[0]] if part is rest else datetime.min.replace(tzinfo=UTC)
         return sum(began <= d.as_of < moments[part[-1]] for d in one.retrainings)
 
-    def combined(one: Played) -> tuple[float, int, str]:
+    def combined(one: PolicyRun) -> tuple[float, int, str]:
         n = count(one, first)
         return mean_of(one, metric, first) + cost * n / len(first), n, one.policy
 

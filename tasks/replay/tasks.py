@@ -9,12 +9,12 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.retraining import Retraining
 from tasks.backfill.workers import Workers, opened
-from tasks.contracts import Played
+from tasks.contracts import PolicyRun
 from tasks.orchestration.prefect_tasks import run_log
 from tasks.replay.oracle import Table, measure_all
 from tasks.replay.policies import EVERY
-from tasks.replay.setup import Course, open_past
-from tasks.replay.simulate import play
+from tasks.replay.setup import ReplaySetup, open_past
+from tasks.replay.simulate import simulate_policy
 from tasks.resources import Resources
 
 
@@ -25,14 +25,14 @@ class Scene:
     model: str
     override: Mapping[str, Any]
     flow_run: str
-    course: Course
+    course: ReplaySetup
 
     def open(self) -> Resources:
         return open_past(self.model, self.override, self.flow_run)
 
 
 @task(name="play a policy", task_run_name="play {name}", cache_policy=NO_CACHE, persist_result=False)
-def play_policy(name: str, policy: Retraining, scene: Scene) -> Played:
+def play_policy(name: str, policy: Retraining, scene: Scene) -> PolicyRun:
     """What one policy would have made of the range."""
     log, count = run_log(), len(scene.course.refs)
     done: list[str] = []
@@ -42,7 +42,7 @@ def play_policy(name: str, policy: Retraining, scene: Scene) -> Played:
         if len(done) % max(1, count // 10) == 0:
             log.info("%s: %s played, %d of %d", name, ref.key, len(done), count)
 
-    return play(name, policy, scene.course.begin, scene.course.refs, scene.open(), told)
+    return simulate_policy(name, policy, scene.course.begin, scene.course.refs, scene.open(), told)
 
 
 @task(
@@ -55,7 +55,7 @@ def measure_trainings(scene: Scene) -> Table:
 
 def play_all(
     chosen: Mapping[str, Retraining], scene: Scene, workers: Workers, oracle: bool
-) -> tuple[list[Played], Table | None]:
+) -> tuple[list[PolicyRun], Table | None]:
     """Every policy's play in the order given, and the oracle's table.
 
     Those that train most begin first: the others then find the models made. Models and checks are kept, so a replay that was killed
@@ -67,9 +67,9 @@ def play_all(
         running = {
             name: runner.submit(play_policy, {"name": name, "policy": chosen[name], "scene": scene}) for name in first
         }
-        played: dict[str, Played] = {}
+        played: dict[str, PolicyRun] = {}
         for name, future in running.items():
-            one: Played = future.result(raise_on_failure=True)
+            one: PolicyRun = future.result(raise_on_failure=True)
             played[name] = one
             run_log().info(
                 "%s: %d retrainings (%d of %d policies)", name, len(one.retrainings), len(played), len(running)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.contracts import Promotion, Stage
-from tasks.contracts.words import brief
-from tasks.ledger.history import asked
+from tasks.contracts.words import first_line
+from tasks.ledger.history import was_requested
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
@@ -20,7 +20,7 @@ RECENT = 3
 
 
 @dataclass(frozen=True)
-class Need:
+class Alert:
     """Something that a person should know of: 3 keeps the model from its work, 2 waits for a person, 1 is worth a look."""
 
     weight: Weight
@@ -29,7 +29,7 @@ class Need:
     """A command, or what to read; empty where nothing need be done."""
 
 
-def needs(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[Need]:
+def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[Alert]:
     """Everything that a model needs, the heaviest first. `schedules` are the active ones of its deployments, None if not known."""
     found = [
         *schedule_alerts(schedules or ()),
@@ -42,10 +42,10 @@ def needs(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[N
     return sorted(found, key=lambda need: -need.weight)
 
 
-def schedule_alerts(schedules: Iterable[Schedule]) -> list[Need]:
+def schedule_alerts(schedules: Iterable[Schedule]) -> list[Alert]:
     """Return an alert for each active schedule that will start no run."""
     return [
-        Need(
+        Alert(
             3,
             f"{s.deployment} is scheduled ({s.rule} {s.timezone}), but Prefect has planned no run of it",
             "read the log of Prefect's server, then restart it (`make down up`)",
@@ -55,56 +55,56 @@ def schedule_alerts(schedules: Iterable[Schedule]) -> list[Need]:
     ]
 
 
-def state(found: list[Need]) -> str:
+def state(found: list[Alert]) -> str:
     """One of `WORDS`."""
     return WORDS[max((need.weight for need in found), default=0)]
 
 
-def _of_partitions(res: Resources) -> Iterator[Need]:
+def _of_partitions(res: Resources) -> Iterator[Alert]:
     """Blocked data and failed steps among the newest partitions."""
     name = res.config.name
     stages = (Stage.RAW, Stage.VALID)
     known = sorted({key for stage in stages for key in (*res.lake.keys(stage), *res.lake.failed(stage))})
     if not known:
-        yield Need(2, "no partition was processed yet", f"prefect deployment run process/{name}")
+        yield Alert(2, "no partition was processed yet", f"prefect deployment run process/{name}")
     for key in known[-RECENT:]:
         for stage in Stage:
             record = res.lake.record(stage, key)
             if record and record.status == "blocked":
-                told = f"{key} is blocked at {stage}: {brief(record.reason)}"
-                yield Need(3, told, "mend the source: the next run tries again")
+                told = f"{key} is blocked at {stage}: {first_line(record.reason)}"
+                yield Alert(3, told, "mend the source: the next run tries again")
             if failure := res.lake.failure(stage, key):
                 again = (
                     f"prefect deployment run backfill/manual -p model={name} -p start={key} -p end={key} -p mode=failed"
                 )
-                yield Need(3, f"{stage} of {key} failed: {brief(failure)}", again)
+                yield Alert(3, f"{stage} of {key} failed: {first_line(failure)}", again)
 
 
-def _of_serving(res: Resources) -> Iterator[Need]:
+def _of_serving(res: Resources) -> Iterator[Alert]:
     """Answers of serving that batch does not give."""
     for key in res.lake.keys(Stage.PREDICTIONS)[-RECENT:]:
         if odd := differing([res.lake.record(Stage.PREDICTIONS, key)]):
             told = f"serving said something else than batch about {odd} rows of {key}"
-            yield Need(2, told, "compare `load(stage='predictions')` with the served rows, see docs/serving.md")
+            yield Alert(2, told, "compare `load(stage='predictions')` with the served rows, see docs/serving.md")
 
 
-def _of_stages(res: Resources) -> Iterator[Need]:
+def _of_stages(res: Resources) -> Iterator[Alert]:
     """A champion that is missing, a challenger that waits, a promotion that made it worse, an alias that was moved."""
     name, ledger = res.config.name, res.ledger
     champion, challenger, rows = ledger.champion(), ledger.challenger(), ledger.promotions()
     if champion is None and res.lake.keys(Stage.VALID):
-        yield Need(2, "it has no champion yet", f"prefect deployment run train/{name}")
-    if challenger and asked(challenger.version, champion, rows):
+        yield Alert(2, "it has no champion yet", f"prefect deployment run train/{name}")
+    if challenger and was_requested(challenger.version, champion, rows):
         approve = f'prefect deployment run promote/manual -p model={name} -p by=YOU -p reason="..."'
-        yield Need(2, f"version {challenger.version} passed the gate and waits for your approval", approve)
+        yield Alert(2, f"version {challenger.version} passed the gate and waits for your approval", approve)
     judged = ledger.hindsight(champion.sequence) if champion else None
     if champion and judged and judged.verdict == "hurt":
         back = f'prefect deployment run rollback/manual -p model={name} -p by=YOU -p reason="..."'
-        yield Need(2, f"version {champion.version} is worse than version {judged.previous}, which it replaced", back)
+        yield Alert(2, f"version {champion.version} is worse than version {judged.previous}, which it replaced", back)
     if moved := _moved_alias(champion, res):
-        yield Need(2, moved, f"prefect deployment run promote/manual -p model={name} -p action=restore (or adopt) ...")
+        yield Alert(2, moved, f"prefect deployment run promote/manual -p model={name} -p action=restore (or adopt) ...")
     if ledger.undelivered():
-        yield Need(
+        yield Alert(
             1, "alias or events do not follow the ledger yet", "the next `process`, `assess` or `remind` sees to it"
         )
 
@@ -123,20 +123,20 @@ def _moved_alias(champion: Promotion | None, res: Resources) -> str:
     )
 
 
-def _of_decisions(res: Resources) -> Iterator[Need]:
+def _of_decisions(res: Resources) -> Iterator[Alert]:
     """Retrainings that failed, and facts that nobody has decided about."""
     tried = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
     if tried and tried[-1].outcome == "failed":
-        yield Need(
+        yield Alert(
             3,
-            f"the last retraining failed: {brief(tried[-1].detail)}",
+            f"the last retraining failed: {first_line(tried[-1].detail)}",
             f"prefect deployment run train/{res.config.name}",
         )
     for fact in res.ledger.undecided():
-        yield Need(1, f"{fact.kind} in {fact.partition} has no decision yet", "`remind/all` sends it again every hour")
+        yield Alert(1, f"{fact.kind} in {fact.partition} has no decision yet", "`remind/all` sends it again every hour")
 
 
-def _of_performance(res: Resources) -> Iterator[Need]:
+def _of_performance(res: Resources) -> Iterator[Alert]:
     """Decay and drift in the newest partition that tells of them."""
     champion = res.ledger.champion()
     for stage in (Stage.PERFORMANCE, Stage.MONITORING):
@@ -145,8 +145,8 @@ def _of_performance(res: Resources) -> Iterator[Need]:
             continue  # another version is champion now
         key = done[0].partition
         if stage is Stage.MONITORING and done[0].data["detected"]:
-            yield Need(1, f"{key} has drifted from what version {champion.version} knows")
+            yield Alert(1, f"{key} has drifted from what version {champion.version} knows")
         loss = res.config.target.judged_by.replace("_", " ")
         if stage is Stage.PERFORMANCE and (decay := decay_at(res.ref(key), stage, res))["detected"]:
             told = f"{loss} was {decay['value']:.3f} in {key}, where the gate saw {decay['expected']:.3f}"
-            yield Need(1, told)
+            yield Alert(1, told)

@@ -12,7 +12,7 @@ from configs.source import FLAT, Table
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
 from tasks.source.files import anchor, listing, locate, source_files
-from tasks.source.session import bare, connect
+from tasks.source.session import connect, raw_sql
 from tasks.storage import partitions
 from tasks.storage.answer_log import served_fingerprint, served_partitions
 from tasks.storage.files import digest_file, digest_json
@@ -70,7 +70,7 @@ def _extent(model: Model) -> tuple[datetime, datetime] | None:
     if not all(files.values()):
         return None
     with connect(model, files) as con:
-        query = f'SELECT min("{time}"), max("{time}") FROM ({bare(model.source_sql)})'  # noqa: S608  (the SQL is the model's own)
+        query = f'SELECT min("{time}"), max("{time}") FROM ({raw_sql(model.source_sql)})'  # noqa: S608  (the SQL is the model's own)
         found = con.execute(query, {"start": _LONG_AGO, "end": _FAR_AWAY}).fetchone()
     return (found[0], found[1] + timedelta(microseconds=1)) if found and found[0] is not None else None
 

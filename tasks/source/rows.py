@@ -14,7 +14,7 @@ from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.extent import is_served
 from tasks.source.files import source_files
-from tasks.source.session import bare, connect, refuse_undated
+from tasks.source.session import connect, raw_sql, refuse_undated
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def _query(
 ) -> "pa.Table":
     """Run one of the model's queries, hold its columns to `wanted`, and return them sorted by their first two."""
     with connect(model, files, cut, threads) as con:
-        relation = con.sql(bare(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
+        relation = con.sql(raw_sql(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
         found = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-        _hold_to(model.folder / file, found, wanted)
+        _require_declared(model.folder / file, found, wanted)
         columns = ", ".join(f'CAST("{c}" AS {casts.get(c, "VARCHAR")}) AS "{c}"' for c in wanted)
         first, second = list(wanted)[:2]
         order = f'"{second}", "{first}"' if second != model.config.target.column else f'"{first}"'
@@ -93,7 +93,7 @@ def _used(sql: str, params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if f"${name}" in sql}
 
 
-def _hold_to(file: Path, found: dict[str, str], wanted: dict[str, tuple[str, ...]]) -> None:
+def _require_declared(file: Path, found: dict[str, str], wanted: dict[str, tuple[str, ...]]) -> None:
     """Refuse other columns than declared, or columns of another kind."""
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:

@@ -91,7 +91,7 @@ def refuse_undated(model: Model, files: dict[str, list[Path]]) -> None:
         )
 
 
-def bare(sql: str) -> str:
+def raw_sql(sql: str) -> str:
     """A query that can stand in brackets."""
     return f"\n{sql.strip().rstrip(';')}\n"
 

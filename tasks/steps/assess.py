@@ -12,7 +12,7 @@ from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, newest_of
 from tasks.steps.decay import by_block
 from tasks.steps.score import scored_by
-from tasks.steps.step import Made, Step, made_from
+from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.steps.target_drift import target_drift
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VERSION = 5
 
 
-def assess(ref: PartitionRef, res: Resources) -> Made:
+def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     """Measure a partition's predictions against its mature labels; says how many rows that leaves out and why.
 
     Beside the metrics with their intervals: the loss by block of time, what had been estimated before the labels came, and
@@ -49,7 +49,7 @@ def assess(ref: PartitionRef, res: Resources) -> Made:
     if res.pages:
         data = show_performance(ref, data, res)
     collected = res.lake.done(Stage.LABELS, ref.key).as_of
-    return Made(rows=len(joined), data=data, as_of=max(collected, ref.as_of))
+    return StepOutput(rows=len(joined), data=data, as_of=max(collected, ref.as_of))
 
 
 def _counts(
@@ -84,7 +84,7 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    made = {str(stage): made_from(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
+    made = {str(stage): upstream_record(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
     watch = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})
     rules = [watch, config.gate.gain.model_dump(), config.training.seed]

@@ -12,9 +12,9 @@ from tasks.errors import BadData
 from tasks.resources import Resources
 from tasks.source.extent import is_served, table_fingerprint
 from tasks.source.rows import read_labels
-from tasks.steps.step import Made, Step, made_from
+from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
-from tasks.storage.frames import only
+from tasks.storage.frames import filter_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,11 +75,11 @@ def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | Non
 
     Takes labels as `sort_labels` leaves them, which is how they are kept: by key, and of a key the earlier known-time first.
     """
-    told = labels if as_of is None else only(labels, labels["known_at"] <= as_of)
+    told = labels if as_of is None else filter_rows(labels, labels["known_at"] <= as_of)
     keys = told[config.key].array
     last: np.ndarray = np.ones(len(told), dtype=bool)
     last[:-1] = keys[1:] != keys[:-1]
-    return only(told, last)
+    return filter_rows(told, last)
 
 
 def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
@@ -95,7 +95,7 @@ def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfi
     keys = pa.array(rows[config.key])
     there = pa.array(known[config.key]).cast(keys.type)
     at = pc.fill_null(pc.index_in(keys, there), -1).to_numpy()
-    at, found = at[at >= 0], only(rows, at >= 0).reset_index(drop=True)
+    at, found = at[at >= 0], filter_rows(rows, at >= 0).reset_index(drop=True)
     if np.bincount(at, minlength=1).max() > 1 or len(there) != pc.count_distinct(there).as_py():
         raise ValueError(f"{config.name}: a {config.key} stands twice among rows or outcomes that are to be joined")
     return found.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
@@ -109,7 +109,7 @@ def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":
     """
     config = res.config
     told = newest_of(res.lake.read(Stage.LABELS, key), config, as_of)[[config.key, config.target.column]]
-    return only(told, told[config.target.column].notna())
+    return filter_rows(told, told[config.target.column].notna())
 
 
 def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
@@ -121,7 +121,7 @@ def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
     return value.abs() < float("inf"), "no finite number"
 
 
-def collect(ref: PartitionRef, res: Resources) -> Made:
+def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     """Write key, outcome and known-time of every row whose outcome is known as of the ref's moment.
 
     Raises:
@@ -144,7 +144,7 @@ def collect(ref: PartitionRef, res: Resources) -> Made:
         )
     digest = res.lake.write_frame(Stage.LABELS, ref.key, found.known)
     counts = {"mature": found.mature, "never": found.never, "pending": found.pending, "later": found.later}
-    return Made(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons}, as_of=moment)
+    return StepOutput(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons}, as_of=moment)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
@@ -155,7 +155,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     config = res.config
     wanted = {
         "source": table_fingerprint(res.model, ref),
-        "raw": made_from(ref, res, Stage.RAW).digest,
+        "raw": upstream_record(ref, res, Stage.RAW).digest,
         "config": digest_json(
             [
                 config.source.queried(),

@@ -61,11 +61,11 @@ def references(ref: PartitionRef, current: Sketch, champion: Promotion, res: Res
             yearly = replace(usual(seasonal, ref, version, champion, res), gap=NO_YEAR)
         found.append(yearly)
     found.append(_predictions(ref, version, champion, res))
-    known = [part for reference in found for part in _by_what_is_known(reference, res.config)]
+    known = [part for reference in found for part in _split_by_available(reference, res.config)]
     return [replace(r, sketch=without(r.sketch.of(r.columns), current)) for r in known]
 
 
-def _by_what_is_known(reference: Reference, config: ModelConfig) -> list[Reference]:
+def _split_by_available(reference: Reference, config: ModelConfig) -> list[Reference]:
     """A reference, and apart from it the columns that its rows do not have: a feature may be younger than they are."""
     lacking = tuple(c for c in reference.columns if c not in reference.sketch.columns)
     if not lacking:
@@ -99,7 +99,7 @@ def _training(
         if keys
         else "no partition"
     )
-    found = kept(home(champion, res, f"window-{made_of(keys, Stage.VALID, res)}"), make)
+    found = cached_sketch(home(champion, res, f"window-{rows_digest(keys, Stage.VALID, res)}"), make)
     return Reference(columns, told, found, partial(sample_of, keys, version.window_end, res))
 
 
@@ -134,7 +134,7 @@ def _predictions(ref: PartitionRef, version: Version, champion: Promotion, res: 
         nothing = _sketch_predictions(no_rows(res.config), res.config)
         return Reference((PREDICTION,), str(error), nothing, partial(no_rows, res.config), str(error))
     make = partial(holdout_rows, champion, res)
-    found = kept(home(champion, res, "holdout"), lambda: _sketch_predictions(make(), res.config))
+    found = cached_sketch(home(champion, res, "holdout"), lambda: _sketch_predictions(make(), res.config))
     told = f"what version {judged.version} said of its holdout"
     return Reference((PREDICTION,), told, found, lambda: spaced(make(), res.config.monitoring.sample_rows))
 
@@ -167,7 +167,7 @@ def feature_importances(champion: Promotion, res: Resources) -> dict[str, float]
     return shares
 
 
-def kept(path: UPath, make: Callable[[], Sketch]) -> Sketch:
+def cached_sketch(path: UPath, make: Callable[[], Sketch]) -> Sketch:
     """The sketch in a file, made when it is not there. A file that cannot be read is made again."""
     import pandas as pd
 
@@ -195,12 +195,12 @@ def home(champion: Promotion, res: Resources, what: str) -> UPath:
     return res.lake.root / "reference" / f"{name}.parquet"
 
 
-def made_of(keys: Sequence[str], stage: Stage, res: Resources) -> str:
+def rows_digest(keys: Sequence[str], stage: Stage, res: Resources) -> str:
     """Digest of the rows of some partitions, to know a sketch of them by: one that was missing for a while makes another."""
     return digest_json([[key, res.lake.done(stage, key).digest] for key in keys])[:12]
 
 
-def leans_on(ref: PartitionRef, res: Resources) -> list[tuple[datetime, datetime]]:
+def reference_ranges(ref: PartitionRef, res: Resources) -> list[tuple[datetime, datetime]]:
     """The ranges of time whose partitions a check of this one looks at, beside its own."""
     found, rules = [], res.config.monitoring
     with suppress(NotDue, UnknownVersion):

@@ -24,7 +24,7 @@ from tasks.resources import Resources
 from tasks.steps.decay import by_block
 from tasks.steps.holdout import labelled_holdout
 from tasks.steps.score import champion_of, model_input
-from tasks.steps.step import Made, Step, made_from
+from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
 
@@ -36,7 +36,7 @@ LEAST = 100
 """Labelled rows of the holdout below which nothing is estimated."""
 
 
-def estimate(ref: PartitionRef, res: Resources) -> Made:
+def estimate(ref: PartitionRef, res: Resources) -> StepOutput:
     """Write the estimated metrics of a scored partition, or why there are none."""
     config, champion = res.config, champion_of(ref, res)
     rows = res.lake.read(Stage.VALID, ref.key)
@@ -52,7 +52,7 @@ def estimate(ref: PartitionRef, res: Resources) -> Made:
     data = {"version": champion.version, "note": note, "metrics": {}, "intervals": {}, "blocks": []}
     if not note:
         data |= _estimated(rows, known, config)
-    return Made(rows=len(rows), data=data)
+    return StepOutput(rows=len(rows), data=data)
 
 
 def _estimated(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         config.training.seed,
     ]
     return {
-        "predictions": made_from(ref, res, Stage.PREDICTIONS).digest,
+        "predictions": upstream_record(ref, res, Stage.PREDICTIONS).digest,
         "model": model_input(champion_of(ref, res)),
         "config": digest_json(rules),
     }

@@ -9,7 +9,7 @@ from tasks.models.features import inputs_wanted, predict
 from tasks.models.targets import prediction_columns
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.storage.frames import together
+from tasks.storage.frames import concatenate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def holdout_rows(champion: Promotion, res: Resources) -> "pd.DataFrame":
     if not any(map(len, frames)):
         return no_rows(config)
     model = res.load(judged.version)
-    rows = together(frames, inputs_wanted(model, config).all)
+    rows = concatenate(frames, inputs_wanted(model, config).all)
     return rows.assign(**prediction_columns(predict(model, rows, config), config.target))
 
 

@@ -7,13 +7,13 @@ from tasks.resources import Resources
 from tasks.source.extent import fingerprint, is_served
 from tasks.source.leaks import check_leaks
 from tasks.source.rows import read_source
-from tasks.steps.step import Made, Step
+from tasks.steps.step import Step, StepOutput
 from tasks.storage.files import digest_json, replacing
 
 VERSION = 1
 
 
-def ingest(ref: PartitionRef, res: Resources) -> Made:
+def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
     """Copy key, time and features of the partition's rows into the lake, sorted by time and key.
 
     The first partition that a version of the SQL makes is also checked for leaks.
@@ -35,7 +35,7 @@ def ingest(ref: PartitionRef, res: Resources) -> Made:
             f"{ref.end.isoformat()}); restrict {res.config.time!r} to [$start, $end)"
         )
     digest = res.lake.write_table(Stage.RAW, ref.key, table)
-    return Made(rows=table.num_rows, digest=digest)
+    return StepOutput(rows=table.num_rows, digest=digest)
 
 
 def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:

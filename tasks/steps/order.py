@@ -26,11 +26,11 @@ OUTCOMES = (COLLECT, ASSESS)
 ALL = PROCESS + OUTCOMES
 IN_SHADOW = (SHADOW, FORMER)
 """Steps that most partitions do not need."""
-ASIDE = (ESTIMATE, *IN_SHADOW)
+OPTIONAL = (ESTIMATE, *IN_SHADOW)
 """Steps that nothing waits for: where one fails, the partition goes on."""
-ALONE = (INGEST, VALIDATE, SKETCH, COLLECT)
+INDEPENDENT = (INGEST, VALIDATE, SKETCH, COLLECT)
 """Steps that look at their own partition only. The others also look at earlier partitions, or at the champion's window."""
-OF: Mapping[StageChoice, tuple[Step, ...]] = {
+STEPS_BY_CHOICE: Mapping[StageChoice, tuple[Step, ...]] = {
     "ingest": (INGEST,),
     "validate": (VALIDATE, SKETCH),
     "score": (SCORE, ESTIMATE, *IN_SHADOW),
@@ -38,7 +38,7 @@ OF: Mapping[StageChoice, tuple[Step, ...]] = {
     "assess": OUTCOMES,
 }
 """What people choose, and the steps behind it."""
-AFTER: Mapping[Stage, tuple[Stage, ...]] = {
+PREREQUISITES: Mapping[Stage, tuple[Stage, ...]] = {
     Stage.RAW: (),
     Stage.VALID: (Stage.RAW,),
     Stage.SKETCHES: (Stage.VALID,),

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
+from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import EvergreenError
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT
-from tasks.steps.order import ASIDE, IN_SHADOW
+from tasks.steps.order import IN_SHADOW, OPTIONAL
 from tasks.steps.step import NotDue, Step, advance, freshness
 
 log = logging.getLogger(__name__)
@@ -21,13 +21,13 @@ class Advance(Protocol):
     def __call__(self, step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record: ...
 
 
-def pass_through(
+def run_steps(
     ref: PartitionRef,
     steps: tuple[Step, ...],
     res: Resources,
     run: Advance = advance,
     again: Callable[[Step], bool] = lambda _: False,
-) -> Passage:
+) -> PartitionRun:
     """How a partition passed through some steps. A step that `again` names is run though it is fresh or blocked.
 
     A step that must wait, or is blocked, holds up only what is made from it.
@@ -57,7 +57,7 @@ def pass_through(
             passed.append((step.verb, "waiting", str(reason)))
             continue
         except EvergreenError as error:
-            if step not in ASIDE:
+            if step not in OPTIONAL:
                 raise
             log.error("%s %s failed, and nothing waits for it: %s", step.verb, ref, error)
             passed.append((step.verb, "failed", str(error)))
@@ -68,7 +68,7 @@ def pass_through(
             newly = newly or record.reason
             continue
         passed.append((step.verb, "made", found.why))
-    return Passage(ref.key, tuple(passed), newly_blocked=newly)
+    return PartitionRun(ref.key, tuple(passed), newly_blocked=newly)
 
 
 def with_labels(window: Window, res: Resources, run: Callable[[Step, PartitionRef], Record]) -> Window:

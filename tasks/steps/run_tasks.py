@@ -2,17 +2,17 @@
 
 from datetime import UTC, datetime
 
-from tasks.contracts import PartitionRef, Passage, Record, Stage, Window
+from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import SourceUnavailable
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.source.extent import available, fingerprint
 from tasks.steps.order import newest_ref
-from tasks.steps.run import pass_through, with_labels
+from tasks.steps.run import run_steps, with_labels
 from tasks.steps.step import Step, advance, freshness
 
 
-def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
+def due_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
     """The partition that was named, or every one of the source whose as-of is over, oldest first.
 
     Raises:
@@ -27,7 +27,7 @@ def due(res: Resources, partition: str | None, as_of: datetime | None) -> list[P
     return [ref for key in available(res.model) if (ref := res.ref(key)).as_of <= until]
 
 
-@shown_as("{step.verb} {ref.key}")
+@as_task("{step.verb} {ref.key}")
 def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
     """Run one step of one partition, and say in the log what came of it."""
     record = advance(step, ref, res, again)
@@ -39,7 +39,7 @@ def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool
     return record
 
 
-def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> Passage:
+def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> PartitionRun:
     """Take one partition through some steps, up to where it is blocked; each that has something to do is a task of its own.
 
     A step that must wait holds up only what is made from it: labels are collected before there is a champion. Waits
@@ -47,16 +47,16 @@ def walk(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> Passage:
     """
     log = run_log()
     if all(freshness(step, ref, res).state in ("fresh", "waiting") for step in steps):
-        return pass_through(ref, steps, res)
+        return run_steps(ref, steps, res)
     with res.claims.hold(ref.key, lambda other: log.info("%s; waiting for it", other)):
         try:
-            return pass_through(ref, steps, res, advance_partition)
+            return run_steps(ref, steps, res, advance_partition)
         except SourceUnavailable as error:
             log.error("%s: %s", ref, error)
-            return Passage(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
+            return PartitionRun(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
 
 
-def maturing(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
+def maturing_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
     """The partition that was named, or every ingested one, as of the newest one's moment: labels come late.
 
     Raises:

@@ -4,13 +4,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import PartitionRef, Promotion, Stage
-from tasks.ledger.history import reigns
+from tasks.ledger.history import champion_periods
 from tasks.models.fast_predict import NoPlan, plan_of
 from tasks.models.features import inputs_wanted, predict
 from tasks.models.targets import prediction_columns
 from tasks.resources import Resources
 from tasks.steps.serving_skew import with_served
-from tasks.steps.step import Made, NotDue, Step, made_from
+from tasks.steps.step import NotDue, Step, StepOutput, upstream_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def score(ref: PartitionRef, res: Resources) -> Made:
+def score(ref: PartitionRef, res: Resources) -> StepOutput:
     """Write key, time, prediction, model version and as-of of every valid row. `tasks/models/targets.py` tells what a prediction is.
 
     Raises:
@@ -27,17 +27,17 @@ def score(ref: PartitionRef, res: Resources) -> Made:
     return _score(Stage.PREDICTIONS, champion_of(ref, res), ref, res)
 
 
-def score_shadow(ref: PartitionRef, res: Resources) -> Made:
+def score_shadow(ref: PartitionRef, res: Resources) -> StepOutput:
     """The same by the challenger, kept apart: nobody acts on these, they are evidence for its promotion."""
     return _score(Stage.SHADOW, challenger_of(ref, res), ref, res)
 
 
-def score_former(ref: PartitionRef, res: Resources) -> Made:
+def score_previous(ref: PartitionRef, res: Resources) -> StepOutput:
     """The same by the version that the champion replaced, until it is known whether that helped."""
-    return _score(Stage.FORMER, former_of(ref, res), ref, res)
+    return _score(Stage.FORMER, previous_champion_of(ref, res), ref, res)
 
 
-def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Made:
+def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> StepOutput:
     model = res.load(by.version)
     if not res.shares_models:  # a booster that is being set cannot predict
         with suppress(NoPlan):
@@ -46,7 +46,7 @@ def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> Ma
     tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
     rows, digest = res.lake.write_batches(stage, ref.key, tables)
     told = with_served(stage, by, ref, res)
-    return Made(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start, **told})
+    return StepOutput(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start, **told})
 
 
 def scored(batch: "pa.Table", model: Any, by: Promotion, ref: PartitionRef, res: Resources) -> "pa.Table":
@@ -81,7 +81,7 @@ def scored_by(ref: PartitionRef, res: Resources) -> Promotion:
     Raises:
         NotDue: it was not scored.
     """
-    return champion_of(res.ref(ref.key, made_from(ref, res, Stage.PREDICTIONS).as_of), res)
+    return champion_of(res.ref(ref.key, upstream_record(ref, res, Stage.PREDICTIONS).as_of), res)
 
 
 def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
@@ -97,7 +97,7 @@ def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
     return challenger
 
 
-def former_of(ref: PartitionRef, res: Resources) -> Promotion:
+def previous_champion_of(ref: PartitionRef, res: Resources) -> Promotion:
     """The row that had made the champion before the one in force at the partition's as-of.
 
     Raises:
@@ -105,7 +105,7 @@ def former_of(ref: PartitionRef, res: Resources) -> Promotion:
     """
     if res.variant.champion:
         raise NotDue("no version was replaced")
-    made = [row for row in reigns(res.ledger.promotions()) if row.as_of < ref.as_of]
+    made = [row for row in champion_periods(res.ledger.promotions()) if row.as_of < ref.as_of]
     champion = made[-1] if made else None
     promoted = champion is not None and champion.action in ("promote", "adopt") and champion.against
     if champion is None or not promoted or not res.config.retraining.hindsight.partitions:
@@ -129,14 +129,14 @@ def shadow_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return _inputs(challenger_of(ref, res), ref, res)
 
 
-def former_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return _inputs(former_of(ref, res), ref, res)
+def previous_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return _inputs(previous_champion_of(ref, res), ref, res)
 
 
 def _inputs(by: Promotion, ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {"valid": made_from(ref, res, Stage.VALID).digest, "model": model_input(by)}
+    return {"valid": upstream_record(ref, res, Stage.VALID).digest, "model": model_input(by)}
 
 
 SCORE = Step("score", Stage.PREDICTIONS, VERSION, inputs, score)
 SHADOW = Step("shadow", Stage.SHADOW, VERSION, shadow_inputs, score_shadow)
-FORMER = Step("former", Stage.FORMER, VERSION, former_inputs, score_former)
+FORMER = Step("former", Stage.FORMER, VERSION, previous_inputs, score_previous)

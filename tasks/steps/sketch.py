@@ -7,14 +7,14 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.drift.sketch_file import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch, union
 from tasks.resources import Resources
-from tasks.steps.step import Made, Step, advance, made_from
+from tasks.steps.step import Step, StepOutput, advance, upstream_record
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
 
 VERSION = 2
 
 
-def sketch_partition(ref: PartitionRef, res: Resources) -> Made:
+def sketch_partition(ref: PartitionRef, res: Resources) -> StepOutput:
     """Count every feature that the partition has, by block of time."""
     config = res.config
     frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
@@ -22,7 +22,7 @@ def sketch_partition(ref: PartitionRef, res: Resources) -> Made:
     names = [name for name in config.features.all if name in frame]
     found = sketch(frame, blocks, names, config.features.categorical)
     digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(found))
-    return Made(len(frame), digest, {"blocks": len(found.blocks)})
+    return StepOutput(len(frame), digest, {"blocks": len(found.blocks)})
 
 
 def read_sketches(keys: Sequence[str], res: Resources) -> Sketch:
@@ -54,7 +54,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         config.partition.timezone,
         config.time,
     ]
-    return {"valid": made_from(ref, res, Stage.VALID).digest, "config": digest_json(rules)}
+    return {"valid": upstream_record(ref, res, Stage.VALID).digest, "config": digest_json(rules)}
 
 
 SKETCH = Step("sketch", Stage.SKETCHES, VERSION, inputs, sketch_partition)

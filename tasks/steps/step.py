@@ -18,7 +18,7 @@ class NotDue(Exception):
     """A step has nothing to do yet: what it is made from is not there. No error; the message says what it waits for."""
 
 
-class NotMade(NotDue):
+class UpstreamMissing(NotDue):
     """A step waits for another one's stage of the same partition."""
 
     def __init__(self, message: str, stage: Stage) -> None:
@@ -27,7 +27,7 @@ class NotMade(NotDue):
 
 
 @dataclass(frozen=True)
-class Made:
+class StepOutput:
     """What a step made: the rows and digest of its file, and what it found. The runner writes the record."""
 
     rows: int = 0
@@ -51,19 +51,19 @@ class Step:
     stage: Stage
     version: int
     inputs: Callable[[PartitionRef, Resources], dict[str, str]]
-    run: Callable[[PartitionRef, Resources], Made]
+    run: Callable[[PartitionRef, Resources], StepOutput]
 
 
 def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
     """Whether a step needs to run for a partition, and why."""
-    return look(step, ref, res)[0]
+    return inspect_step(step, ref, res)[0]
 
 
-def look(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
+def inspect_step(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
     """Whether a step needs to run for a partition, and what it would be made from; empty where that is not there."""
     try:
         wanted = step.inputs(ref, res)
-    except NotMade as reason:
+    except UpstreamMissing as reason:
         return Freshness("waiting", str(reason), needs=reason.stage), {}
     except (NotDue, MissingSource) as reason:
         return Freshness("waiting", str(reason)), {}
@@ -98,7 +98,7 @@ def _make(step: Step, ref: PartitionRef, wanted: Mapping[str, str], res: Resourc
     try:
         made = step.run(ref, res)
     except BadData as error:
-        made = Made(data={"reason": str(error)}, blocked=str(error))
+        made = StepOutput(data={"reason": str(error)}, blocked=str(error))
     except Exception as error:
         res.lake.write_failure(ref, step.stage, error)
         raise
@@ -121,21 +121,21 @@ def _settled(step: Step, ref: PartitionRef, res: Resources) -> Record | None:
     return res.lake.record(step.stage, ref.key) if state in ("fresh", "blocked") else None
 
 
-def made_from(ref: PartitionRef, res: Resources, stage: Stage) -> Record:
+def upstream_record(ref: PartitionRef, res: Resources, stage: Stage) -> Record:
     """The record of the stage before.
 
     Raises:
-        NotMade: it was not made, or is blocked.
+        UpstreamMissing: it was not made, or is blocked.
     """
     record = res.lake.record(stage, ref.key)
     if record is None:
-        raise NotMade(f"no {stage} data of {ref} yet", stage)
+        raise UpstreamMissing(f"no {stage} data of {ref} yet", stage)
     if record.status == "blocked":
-        raise NotMade(f"{stage} of {ref} is blocked", stage)
+        raise UpstreamMissing(f"{stage} of {ref} is blocked", stage)
     return record
 
 
-def done(stage: Stage, ref: PartitionRef, res: Resources) -> Record | None:
+def done_record(stage: Stage, ref: PartitionRef, res: Resources) -> Record | None:
     """A stage's record, if it is done."""
     record = res.lake.record(stage, ref.key)
     return record if record and record.status == "done" else None

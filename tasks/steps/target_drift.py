@@ -12,7 +12,7 @@ from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.steps.drift_reference import home, kept, keys_between, made_of, without
+from tasks.steps.drift_reference import cached_sketch, home, keys_between, rows_digest, without
 from tasks.storage.blocks import block_categories
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) 
     config, rules = res.config, res.config.monitoring
     try:
         keys = labelled_keys(champion, res)
-        window = kept(
-            home(champion, res, f"{TARGET}-{made_of(keys, Stage.LABELS, res)}"), partial(_window, keys, champion, res)
+        window = cached_sketch(
+            home(champion, res, f"{TARGET}-{rows_digest(keys, Stage.LABELS, res)}"),
+            partial(_window, keys, champion, res),
         )
     except UnknownVersion:
         return {}

@@ -4,14 +4,14 @@ from dataclasses import asdict
 
 from tasks.contracts import PartitionRef, Stage
 from tasks.resources import Resources
-from tasks.steps.step import Made, Step, made_from
+from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
 from tasks.validation.expectations import check, structural
 
 VERSION = 1
 
 
-def validate(ref: PartitionRef, res: Resources) -> Made:
+def validate(ref: PartitionRef, res: Resources) -> StepOutput:
     """Split raw rows into valid and quarantined ones by the model's expectations.
 
     The partition is blocked when a critical expectation fails as a whole or a check could not
@@ -30,14 +30,14 @@ def validate(ref: PartitionRef, res: Resources) -> Made:
         "findings": [asdict(f) for f in found.findings],
     }
     if found.blocking:
-        return Made(data=data, blocked="; ".join(f.complaint for f in found.blocking))
+        return StepOutput(data=data, blocked="; ".join(f.complaint for f in found.blocking))
     good = frame.drop(index=frame.index[sorted(found.bad)])
-    return Made(rows=len(good), digest=res.lake.write_frame(Stage.VALID, ref.key, good), data=data)
+    return StepOutput(rows=len(good), digest=res.lake.write_frame(Stage.VALID, ref.key, good), data=data)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     rules = [e.model_dump() for e in res.config.expectations]
-    return {"raw": made_from(ref, res, Stage.RAW).digest, "expectations": digest_json(rules)}
+    return {"raw": upstream_record(ref, res, Stage.RAW).digest, "expectations": digest_json(rules)}
 
 
 VALIDATE = Step("validate", Stage.VALID, VERSION, inputs, validate)

@@ -22,14 +22,14 @@ from tasks.steps.drift_reference import (
 )
 from tasks.steps.score import champion_of, model_input
 from tasks.steps.sketch import read_sketches
-from tasks.steps.step import Made, Step, made_from
+from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
 
 VERSION = 4
 
 
-def watch(ref: PartitionRef, res: Resources) -> Made:
+def watch(ref: PartitionRef, res: Resources) -> StepOutput:
     """Judge every column of a partition, and show the same on Evidently's page.
 
     Raises:
@@ -44,7 +44,7 @@ def watch(ref: PartitionRef, res: Resources) -> Made:
         drift = with_all_features(drift, multivariate_drift(*rows, champion.version, rules, res.config))
     if res.pages:
         drift = show(ref, drift, against, champion, res)
-    return Made(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
+    return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
 
 
 def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:
@@ -73,10 +73,10 @@ def judge(current: Sketch, against: list[Reference], importance: dict[str, float
             resamples=rules.resamples,
             seed=config.training.seed,
         )
-        columns += [told(alarm, reference, found, importance, rules) for alarm in found.alarms]
+        columns += [column_drift(alarm, reference, found, importance, rules) for alarm in found.alarms]
         if why := reference.gap or found.note:
             notes.append(f"{', '.join(reference.columns[:3])}{' ...' if len(reference.columns) > 3 else ''}: {why}")
-    shown = tuple(sorted((c for c in columns if worth_telling(c)), key=rank))
+    shown = tuple(sorted((c for c in columns if is_reportable(c)), key=rank))
     share = len({c.column for c in columns if c.drifted}) / len(methods(config))
     return Drift(
         columns=shown,
@@ -114,7 +114,7 @@ def with_all_features(drift: Drift, found: ColumnDrift) -> Drift:
     return replace(drift, columns=columns, detected=drift.detected or found.drifted, note=note)
 
 
-def told(
+def column_drift(
     alarm: Alarm, reference: Reference, found: Check, importance: dict[str, float], rules: Monitoring
 ) -> ColumnDrift:
     """An alarm for the record, which has no NaN."""
@@ -134,7 +134,7 @@ def told(
     )
 
 
-def worth_telling(c: ColumnDrift) -> bool:
+def is_reportable(c: ColumnDrift) -> bool:
     """Every score, and of the other signals those that moved by half of what matters."""
     return c.drifted or c.method not in (MISSING, NEW, OUTSIDE) or (c.score or 0.0) >= c.effect / 2
 
@@ -147,10 +147,10 @@ def rank(c: ColumnDrift) -> tuple[bool, float, str]:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    scored, rules = made_from(ref, res, Stage.PREDICTIONS), res.config.monitoring
+    scored, rules = upstream_record(ref, res, Stage.PREDICTIONS), res.config.monitoring
     wanted = {
         "predictions": scored.digest,
-        "sketches": made_from(ref, res, Stage.SKETCHES).digest,
+        "sketches": upstream_record(ref, res, Stage.SKETCHES).digest,
         "model": model_input(champion_of(ref, res)),
         "config": digest_json(rules.model_dump(exclude={"decay"})),
     }

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def only(rows: "pd.DataFrame", which: "pd.Series | np.ndarray") -> "pd.DataFrame":
+def filter_rows(rows: "pd.DataFrame", which: "pd.Series | np.ndarray") -> "pd.DataFrame":
     """The rows that a mask without NA names; where that is all of them, as mostly, the frame itself and no copy."""
     return rows if which.all() else rows[which]
 
 
-def together(frames: "Sequence[pd.DataFrame]", wanted: Iterable[str]) -> "pd.DataFrame":
+def concatenate(frames: "Sequence[pd.DataFrame]", wanted: Iterable[str]) -> "pd.DataFrame":
     """The rows of several partitions as one frame.
 
     Raises:

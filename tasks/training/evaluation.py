@@ -14,7 +14,7 @@ from tasks.models.bootstrap import paired_gain
 from tasks.models.features import predict
 from tasks.models.metrics import intervals, measure, row_loss
 from tasks.models.targets import outcomes, predict_prior
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
 from tasks.training.window import learning_inputs, read_rows
@@ -189,7 +189,7 @@ def _compare_on_holdout(challenger: Version, champion: Promotion | None, window:
     return comparison
 
 
-@shown_as("compare v{challenger.version} with the champion")
+@as_task("compare v{challenger.version} with the champion")
 def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
     """Run the comparison on the holdout, and leave the scorecards in the run log."""
 

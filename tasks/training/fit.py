@@ -14,10 +14,10 @@ from tasks.models.calibration import calibrated
 from tasks.models.fingerprint import frame_digest, model_digest
 from tasks.models.targets import outcomes, prior_of
 from tasks.orchestration.ledger_rows import write
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources, uncommitted
-from tasks.training.splits import fit, foresee, time_splits
-from tasks.training.window import count_rows, hold_to_rules, learning_inputs, rows_to_fit
+from tasks.training.splits import fit, predict_out_of_fold, time_splits
+from tasks.training.window import count_rows, learning_inputs, require_enough_rows, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def fit_recipe(recipe: Recipe, rows: "pd.DataFrame", end: datetime, res: Resourc
     pipeline = fit(recipe, rows, res)
     if recipe.calibration == "none":
         return pipeline
-    seen = foresee(recipe, time_splits(rows, end, res.config), res)
+    seen = predict_out_of_fold(recipe, time_splits(rows, end, res.config), res)
     return calibrated(pipeline, seen.responses, outcomes(seen.rows, res.config.target), recipe.calibration)
 
 
@@ -61,14 +61,14 @@ def fitted_until(role: str, window: Window, res: Resources) -> tuple[datetime, d
     return window.holdout_start - res.config.target.delay, window.holdout_start
 
 
-@shown_as("fit a challenger on {window.span}")
+@as_task("fit a challenger on {window.span}")
 def fit_challenger(selection: Selection, window: Window, res: Resources) -> Version:
     """Fit the chosen recipe on the window without its holdout, and register it as a candidate."""
     assert selection.recipe
     return _make("challenger", selection.recipe, selection.run_id, window, res)
 
 
-@shown_as("refit v{challenger.version} on the whole window")
+@as_task("refit v{challenger.version} on the whole window")
 def refit_on_window(challenger: Version, window: Window, res: Resources) -> Version:
     """Fit the judged recipe on window and holdout, so that freshness is not paid for with ignorance of the last weeks."""
     return _make("refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version)
@@ -83,12 +83,12 @@ def _make(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources
 
 def fitted(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
     """The version that a fit makes; a replay makes each once."""
-    made_of = partial(_made_of, role, recipe, judged_as, window, res)
+    made_of = partial(_fit_inputs, role, recipe, judged_as, window, res)
     version: Version = res.once(Version, made_of, lambda: make_version(role, recipe, run_id, window, res, judged_as))
     return version
 
 
-def _made_of(role: str, recipe: Recipe, judged_as: str, window: Window, res: Resources) -> list[Any]:
+def _fit_inputs(role: str, recipe: Recipe, judged_as: str, window: Window, res: Resources) -> list[Any]:
     return [role, asdict(recipe), judged_as, *learning_inputs(window, res)]
 
 
@@ -103,7 +103,7 @@ def make_version(
     config, started = res.config, time.monotonic()
     until, seen = fitted_until(role, window, res)
     rows = rows_to_fit(res, window, until)
-    hold_to_rules(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
+    require_enough_rows(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
     model = fit_recipe(recipe, rows, until, res)
     seconds = time.monotonic() - started
     draft = Version(

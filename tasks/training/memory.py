@@ -21,7 +21,7 @@ NUMBER, TEXT, COPIES = 8, 60, 5
 outcomes, put together, as the model's inputs, and as its matrix. `benchmarks/training.py` holds the estimate to the measured peak."""
 
 
-def hold_to_budget(window: Window, res: Resources) -> None:
+def require_memory(window: Window, res: Resources) -> None:
     """Refuse a window that is too large for this machine. Its records tell its rows, so nothing is read.
 
     Raises:

@@ -9,7 +9,7 @@ from tasks.contracts import Learned, Version, Window
 from tasks.errors import EvergreenError, MissingPartition
 from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.training.fit import fit_recipe, fitted_until, learned_from, sql_of
 from tasks.training.window import rows_to_fit, window_from
@@ -38,7 +38,7 @@ class Reproduction:
         return self.same_digest and self.same_predictions
 
 
-@shown_as("train v{version.version} again")
+@as_task("train v{version.version} again")
 def reproduce_version(version: Version, res: Resources) -> Reproduction:
     """Fetch what a version's record names, fit its recipe again, and compare digest and predictions.
 

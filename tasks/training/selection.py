@@ -17,11 +17,11 @@ from tasks.models.bootstrap import paired_gain
 from tasks.models.calibration import calibrated
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes, predict_prior, prior_of
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
-from tasks.training.splits import Split, Unseen, foresee, time_splits
-from tasks.training.window import hold_to_rules, learning_inputs, rows_to_fit
+from tasks.training.splits import Split, Unseen, predict_out_of_fold, time_splits
+from tasks.training.window import learning_inputs, require_enough_rows, rows_to_fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def _prior_trial(splits: Sequence[Split], config: ModelConfig) -> Trial:
 
 def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> tuple[Trial, Unseen]:
     """One recipe with fixed parameters on the splits, and what it said there."""
-    seen = foresee(recipe, splits, res)
+    seen = predict_out_of_fold(recipe, splits, res)
     return Trial(name, recipe, seen.loss, seen.losses), seen
 
 
@@ -66,7 +66,7 @@ def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resour
         return replace(start, params=dict(candidate.params) | chosen)
 
     def objective(trial: Any) -> float:
-        found = foresee(recipe_of(trial), splits, res).loss
+        found = predict_out_of_fold(recipe_of(trial), splits, res).loss
         tried.append({"number": trial.number, "params": dict(trial.params), "loss": found})
         spent = time.monotonic() - began
         run_log().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, found)
@@ -181,7 +181,7 @@ def select(
     return (*baselines, *candidates.values()), chosen.recipe
 
 
-@shown_as("select a candidate on {window.span}")
+@as_task("select a candidate on {window.span}")
 def select_candidate(window: Window, res: Resources) -> Selection:
     """Open the MLflow run of a training, and find what to fit; every candidate and baseline is a child run.
 
@@ -199,7 +199,7 @@ def _select(window: Window, res: Resources) -> Selection:
     log = run_log()
     end = window.holdout_start - res.config.target.delay
     rows = rows_to_fit(res, window, end)
-    hold_to_rules(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
+    require_enough_rows(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
     run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
 
     def told(trial: Trial) -> None:

@@ -24,7 +24,7 @@ from tasks.models.features import inputs_of, predict
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes
 from tasks.resources import Resources
-from tasks.training.window import hold_to_rules
+from tasks.training.window import require_enough_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> lis
         before = rows[rows[config.time] < border - config.target.delay]
         after = rows[(rows[config.time] >= border) & (rows[config.time] < border + length)]
         try:
-            hold_to_rules(config, before, f"before {border.isoformat()}")
+            require_enough_rows(config, before, f"before {border.isoformat()}")
         except NotEnoughData as why:
             if not found:
                 raise NotEnoughData(
@@ -90,7 +90,7 @@ def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
     return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features.learned)
 
 
-def foresee(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
+def predict_out_of_fold(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
     """Predict every validation part from what lies before it."""
     import pandas as pd
 

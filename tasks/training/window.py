@@ -12,9 +12,9 @@ from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
 from tasks.steps.order import newest_ref
 from tasks.storage.answer_log import served_partitions
-from tasks.storage.frames import only, together
+from tasks.storage.frames import concatenate, filter_rows
 from tasks.storage.partitions import between
-from tasks.training.memory import allotted, hold_to_budget, sampled
+from tasks.training.memory import allotted, require_memory, sampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
     """
     moment = as_of or newest_ref(res).as_of
     window = choose_window(res.config, validity(res), moment, res.config.training.window)
-    hold_to_budget(window, res)
+    require_memory(window, res)
     return window
 
 
@@ -125,7 +125,7 @@ def read_rows(
         raise NotEnoughData(
             f"{config.name}: no partition of the window lies in [{start.isoformat()}, {end.isoformat()})"
         )
-    return together(frames, {name for frame in frames for name in frame.columns} - {config.target.column})
+    return concatenate(frames, {name for frame in frames for name in frame.columns} - {config.target.column})
 
 
 def refs_within(res: Resources, window: Window, start: datetime, end: datetime) -> list[PartitionRef]:
@@ -154,11 +154,11 @@ def _labelled(
             f"{config.name} {key}: its valid rows have no {', '.join(lacking)}, which model.yaml names as a feature; "
             f"`backfill` the window with mode=stale makes them again"
         )
-    within = only(rows, (rows[config.time] >= start) & (rows[config.time] < end))
+    within = filter_rows(rows, (rows[config.time] >= start) & (rows[config.time] < end))
     return join_outcomes(within, read_outcomes(res, key, window.as_of), config)
 
 
-def hold_to_rules(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
+def require_enough_rows(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
     """Refuse to learn from too few rows, or from rows that lack a class.
 
     Raises:

@@ -25,7 +25,7 @@ from tasks.backfill import workers
 from tasks.contracts import Stage
 from tasks.errors import ClusterUnreachable, PlanChanged, SourceUnavailable
 from tasks.resources import Variant, open_resources
-from tasks.steps.order import ingest as ingestion
+from tasks.steps import ingest as ingestion
 from tasks.storage.lake import Lake
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_pages import latest

@@ -19,7 +19,7 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.resources import open_resources
-from tasks.steps.order import watch
+from tasks.steps import watch
 from tasks.steps.score import SCORE
 from tasks.steps.step import advance
 from tasks.storage.lake import Lake

@@ -14,7 +14,7 @@ from tasks.catalogue import load
 from tasks.contracts import Stage
 from tasks.errors import MissingPartition, UnknownStage
 from tasks.orchestration.schedules import Schedule
-from tasks.reports.health import needs, state
+from tasks.reports.health import alerts, state
 from tasks.reports.pages.catalogue import describe_data
 from tasks.reports.pages.model import describe, render
 from tasks.reports.pages.publish import refresh_pages
@@ -25,7 +25,7 @@ from tests.flows.conftest import SHIFTED, STEADY
 
 
 def told(res) -> list[tuple[int, str]]:
-    return [(need.weight, need.told) for need in needs(res)]
+    return [(need.weight, need.told) for need in alerts(res)]
 
 
 def test_a_new_model_asks_for_data_then_for_a_champion_and_then_for_nothing(world):
@@ -35,7 +35,7 @@ def test_a_new_model_asks_for_data_then_for_a_champion_and_then_for_nothing(worl
     assert told(res) == [(2, "it has no champion yet")]
     train(model="tiny", reason="first champion")
     process(model="tiny", partition=STEADY)
-    assert needs(res) == []
+    assert alerts(res) == []
     assert state([]) == "good"
 
 
@@ -59,7 +59,7 @@ def test_a_failure_is_told_with_the_command_that_tries_again(world):
     backfill(model="tiny", start="2024-03-01", end="2024-03-02")
     res = open_resources("tiny")
     res.lake.write_failure(res.ref("2024-03-02"), Stage.SKETCHES, OSError("No space left on device"))
-    (first, *_) = needs(res)
+    (first, *_) = alerts(res)
     assert first.told == "sketches of 2024-03-02 failed: OSError: No space left on device"
     assert first.do.endswith("-p model=tiny -p start=2024-03-02 -p end=2024-03-02 -p mode=failed")
 
@@ -144,7 +144,7 @@ def test_an_ingestion_that_failed_is_told_though_nothing_was_ever_made(world):
     res.lake.write_failure(
         res.ref("2024-03-01"), Stage.RAW, OSError("s3://key:secret@host/bucket does not answer\nat all")
     )
-    (first, *_) = needs(res)
+    (first, *_) = alerts(res)
     assert (first.weight, first.told) == (3, "raw of 2024-03-01 failed: OSError: s3://host/bucket does not answer")
 
 

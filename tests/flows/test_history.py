@@ -11,7 +11,7 @@ from flows.process import process
 from flows.retrain import retrain
 from tasks.contracts import Stage
 from tasks.drift.report import NEVER
-from tasks.lifecycle.facts import seen_by_process
+from tasks.lifecycle.facts import process_facts
 from tasks.resources import open_resources
 from tasks.steps.estimate import ESTIMATE
 from tasks.steps.order import steps_of
@@ -73,7 +73,7 @@ def test_the_shifted_day_is_a_fact_that_names_the_column_and_the_steady_one_is_n
     assert [f.partition for f in facts] == [SHIFTED]
     assert "weight" in {signal["column"] for signal in facts[0].payload["signals"]}
     assert facts[0].as_of == res.ref(SHIFTED).as_of
-    assert [f.id for f in seen_by_process(res.ref(SHIFTED), res)] == [facts[0].id], "seen again it is the same fact"
+    assert [f.id for f in process_facts(res.ref(SHIFTED), res)] == [facts[0].id], "seen again it is the same fact"
 
 
 def test_the_report_and_its_snapshot_are_there_and_say_what_the_record_says(played):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flows.process import process
 from ops.status import model, model_or_error
-from tasks.contracts import Passage
+from tasks.contracts import PartitionRun
 from tasks.orchestration.events import PATIENCE, resend_undecided
 from tasks.reports.artifacts import step_table
 from tasks.resources import open_resources
@@ -105,7 +105,7 @@ def test_runs_are_named_after_what_they_are_about():
 
 
 def test_a_page_tells_why_a_step_waits_and_shows_the_steps_as_columns():
-    passage = Passage("2024-03-01", (("ingest", "made", ""), ("score", "waiting", "no champion")))
+    passage = PartitionRun("2024-03-01", (("ingest", "made", ""), ("score", "waiting", "no champion")))
     assert step_table([passage]) == [
         "| partition | ingest | score |",
         "|---|---|---|",

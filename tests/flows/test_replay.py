@@ -21,18 +21,18 @@ from flows.process import process
 from flows.replay import replay
 from flows.retrain import retrain
 from flows.train import train
-from tasks.contracts import Played, Stage
+from tasks.contracts import PolicyRun, Stage
 from tasks.errors import CorruptPartition, FutureRead, MissingPartition, NoChampion, NotEnoughData
 from tasks.replay.oracle import measure_all
 from tasks.replay.past_registry import measured_live
-from tasks.replay.past_resources import Rehearsed
+from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
 from tasks.replay.setup import lay_out
-from tasks.replay.simulate import play
+from tasks.replay.simulate import simulate_policy
 from tasks.replay.standings import find, mean_of
 from tasks.resources import Resources, Variant, open_resources
 from tasks.storage.partitions import between
-from tasks.training.fit import fit as training
+from tasks.training import fit as training
 from tests.conftest import day_file, parcels, point_to, settle
 from tests.flows.test_backfill_elsewhere import cluster
 from tests.flows.test_pages import latest
@@ -74,11 +74,13 @@ def again(lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_s
     return tmp_path
 
 
-def play_again(name: str = "live", model: str = "tiny", start: str = START, end: str = END) -> tuple[Resources, Played]:
+def play_again(
+    name: str = "live", model: str = "tiny", start: str = START, end: str = END
+) -> tuple[Resources, PolicyRun]:
     live = open_resources(model)
     course = lay_out(start, end, live)
     policy = live.config.retraining if name == "live" else BUILT_IN[name]
-    return live, play(name, policy, course.begin, course.refs, live)
+    return live, simulate_policy(name, policy, course.begin, course.refs, live)
 
 
 MEASURED = ("latency", "size", "load and query")
@@ -89,7 +91,7 @@ def statistics(gate: tuple[str, ...]) -> list[str]:
     return [line for line in gate if not any(word in line for word in MEASURED)]
 
 
-def hold_to_life(live: Resources, played: Played) -> None:
+def hold_to_life(live: Resources, played: PolicyRun) -> None:
     """Facts, the policy's rules, what the gate's statistics said, the champions by content, and whether they helped are the same."""
     assert [(f.partition, f.kind, f.as_of) for f in played.facts] == [
         (f.partition, f.kind, f.as_of) for f in live.ledger.facts()
@@ -238,7 +240,7 @@ def test_a_part_of_what_is_kept_may_be_deleted(again, gone):
 
 def test_a_partition_that_is_made_again_beside_a_replay_is_named_as_that(again):
     live = open_resources("tiny")
-    res = Rehearsed(live, BUILT_IN[NEVER], live.ref(END).as_of)
+    res = ReplayResources(live, BUILT_IN[NEVER], live.ref(END).as_of)
     res.lake.record(Stage.VALID, START)
     source = day_file(again, 13)
     pd.read_parquet(source).head(100).to_parquet(source, index=False)
@@ -404,7 +406,7 @@ def test_a_blocked_partition_and_one_without_outcomes_are_passed_over_and_shown(
 
 def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
     """Planted where rows are scored: the day after is looked at."""
-    from tasks.steps.order import score as scoring
+    from tasks.steps import score as scoring
 
     real = scoring.predict
 
@@ -419,24 +421,24 @@ def test_a_feature_from_the_next_partition_is_refused(again, monkeypatch):
     from tasks.replay import simulate as module
 
     made = module.Rehearsed
-    monkeypatch.setattr(module, "Rehearsed", lambda *given: world.setdefault("res", made(*given)))
+    monkeypatch.setattr(module, "ReplayResources", lambda *given: world.setdefault("res", made(*given)))
     monkeypatch.setattr(scoring, "predict", lambda *given: (world.update(lake=world["res"].lake), peek(*given))[1])
     with pytest.raises(FutureRead, match="asked for 2024-03-15"):
-        play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)
+        simulate_policy(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)
 
 
 def test_an_outcome_before_it_matured_is_refused(again, monkeypatch):
     """Planted where labels are collected: all that the source has, though every second becomes known a week later."""
-    from tasks.steps.order import collect as labels
+    from tasks.steps import collect as labels
 
     path = again / "configs" / "tiny" / "labels.sql"
     late = "CASE WHEN right(parcel, 1) IN ('1', '3', '5') THEN INTERVAL 7 DAY ELSE INTERVAL 1 DAY END"
     path.write_text(path.read_text().replace("INTERVAL 1 DAY", late))
     live = open_resources("tiny")
     course = lay_out(START, END, live)
-    assert any(0 < s.rows < 120 for s in play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live).steps)
+    assert any(0 < s.rows < 120 for s in simulate_policy(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live).steps)
     real, later = labels.sort_labels, pd.Timestamp("2030-01-01", tz="UTC")
     shutil.rmtree(again / "lake" / "tiny" / "replay")
     monkeypatch.setattr(labels, "sort_labels", lambda found, rows, config, as_of: real(found, rows, config, later))
     with pytest.raises(FutureRead, match="was given an outcome that became known at"):
-        play(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)
+        simulate_policy(NEVER, BUILT_IN[NEVER], course.begin, course.refs, live)

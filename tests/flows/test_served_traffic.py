@@ -19,7 +19,7 @@ from flows.train import train
 from serving.__main__ import make_service
 from serving.app import make_app
 from tasks.contracts import Stage
-from tasks.reports.health import needs
+from tasks.reports.health import alerts
 from tasks.resources import open_resources
 from tasks.source.extent import available
 from tasks.storage.answer_log import CANARY, SHADOW, served_folder, served_rows
@@ -135,7 +135,7 @@ def test_an_answer_that_batch_does_not_give_is_told_to_people(online):
     process(model="tiny", partition=STEADY)
     res = open_resources("tiny")
     assert res.lake.record(Stage.PREDICTIONS, STEADY).data["served"]["differ"] == 3
-    assert f"serving said something else than batch about 3 rows of {STEADY}" in [need.told for need in needs(res)]
+    assert f"serving said something else than batch about 3 rows of {STEADY}" in [need.told for need in alerts(res)]
 
 
 def test_a_row_that_was_asked_about_again_with_other_values_is_no_skew(online):

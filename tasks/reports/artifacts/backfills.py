@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from tasks.backfill.plan import RUNS
 from tasks.contracts import Outcome, Plan
-from tasks.contracts.words import span
+from tasks.contracts.words import duration_text
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.card.plots import grid_plot
@@ -45,7 +45,7 @@ def plan_headline(title: str, plan: Plan) -> str:
         return f"{title}: plan {plan.digest}: nothing to do for {len(plan.cells)} partitions with mode={plan.request.mode}."
     known = f", {rows:,} rows as last ingested" if rows else ""
     took = (
-        f"about {span(plan.seconds)} of work on one core"
+        f"about {duration_text(plan.seconds)} of work on one core"
         if plan.seconds is not None
         else "no earlier run tells how long"
     )

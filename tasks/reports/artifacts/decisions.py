@@ -6,9 +6,9 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 
 from tasks.contracts import Decision, Fact, Hindsight, Promotion
-from tasks.contracts.words import number, told
+from tasks.contracts.words import decision_text, number
 from tasks.lifecycle.audit import Audit
-from tasks.lifecycle.hindsight import told as in_hindsight
+from tasks.lifecycle.hindsight import verdict_text
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.model import publish_model
 from tasks.reports.artifacts.page import publish_page, version_link
@@ -19,7 +19,7 @@ from tasks.training.reproduction import Reproduction
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
     """The page of a `retrain` run; returns the headline."""
     name = res.config.name
-    line = f"{name} {partition}: {told(decision)}. {decision.reason}."
+    line = f"{name} {partition}: {decision_text(decision)}. {decision.reason}."
     page = [
         f"- rule: {decision.rule}",
         f"- as of: {decision.as_of.isoformat()}",
@@ -40,7 +40,7 @@ def decision_row(decision: Decision, fact: Fact | None) -> dict[str, Any]:
     """One decision for people."""
     return {
         "as of": f"{decision.as_of:%Y-%m-%d}",
-        "decision": told(decision),
+        "decision": decision_text(decision),
         "why": decision.reason,
         "seen": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
         "rule": decision.rule,
@@ -62,7 +62,7 @@ def publish_hindsights(res: Resources, found: Sequence[Hindsight]) -> None:
     """The table of which promotions helped, when there is a new one."""
     if found:
         name, rows = res.config.name, [hindsight_row(h) for h in reversed(res.ledger.hindsights())]
-        description = f"{name}: {'; '.join(in_hindsight(h) for h in found)}"
+        description = f"{name}: {'; '.join(verdict_text(h) for h in found)}"
         create_table_artifact(rows, key=page_key(name, "verdicts"), description=description)
 
 

@@ -8,7 +8,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.orchestration.prefect_tasks import rehearsing, run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
 from tasks.orchestration.schedules import Schedule, active_schedules, read_deployments
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.health import WORDS
@@ -21,7 +21,7 @@ WEIGHED = {word: weight for weight, word in WORDS.items()}
 def publish_model(res: Resources) -> None:
     """Bring the model's pages up to date, and show their gist. Pages tell of what is done: that they fail undoes nothing."""
     try:
-        page = None if rehearsing() else refresh_pages(res, _schedules(res))
+        page = None if is_simulation() else refresh_pages(res, _schedules(res))
         if page is not None:
             show_model(page, res)
     except Exception:  # noqa: BLE001  (whatever it is, what the run was for is done)
@@ -48,7 +48,7 @@ def _plain(cell: Any) -> str:
     return str(cell["text"] if isinstance(cell, Mapping) else cell).replace("|", "/")
 
 
-@shown_as("bring the page of {page[model]} up to date")
+@as_task("bring the page of {page[model]} up to date")
 def show_model(page: Mapping[str, Any], res: Resources) -> None:
     """The first line says how the model is, then come what it needs, its last decisions and where to read on."""
     needs = [f"- **{WORDS[n['weight']]}**: {n['told']}" + (f": `{n['do']}`" if n["do"] else "") for n in page["needs"]]

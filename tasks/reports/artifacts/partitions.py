@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.contracts import Passage, Stage
-from tasks.contracts.words import number, told
+from tasks.contracts import PartitionRun, Stage
+from tasks.contracts.words import decision_text, number
 from tasks.lifecycle.facts import snapshot_url
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
@@ -19,7 +19,7 @@ NEWEST = 100
 """Partitions that a table or picture over time shows."""
 
 
-def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
+def publish_process(res: Resources, passages: Sequence[PartitionRun]) -> str:
     """The page and the tables of a `process` run; returns the headline."""
     name, keys = res.config.name, [p.partition for p in passages]
     shown = summarise(res, keys, judged=False)
@@ -33,7 +33,7 @@ def publish_process(res: Resources, passages: Sequence[Passage]) -> str:
     return publish_page(res, "process", process_headline(name, passages), body)
 
 
-def step_table(passages: Sequence[Passage]) -> list[str]:
+def step_table(passages: Sequence[PartitionRun]) -> list[str]:
     """How each partition went through its steps, as a markdown table."""
     if not passages:
         return []
@@ -44,12 +44,12 @@ def step_table(passages: Sequence[Passage]) -> list[str]:
     return head + [f"| {p.partition} | {cell} |" for p, cell in zip(passages, cells, strict=True)]
 
 
-def _whys(passages: Sequence[Passage]) -> list[str]:
+def _whys(passages: Sequence[PartitionRun]) -> list[str]:
     """What a person would ask about: why a step was made again, waits or is blocked."""
     return [f"- {p.partition}: {verb} {state}: {why}" for p in passages for verb, state, why in p.steps if why]
 
 
-def process_headline(name: str, passages: Sequence[Passage]) -> str:
+def process_headline(name: str, passages: Sequence[PartitionRun]) -> str:
     """What happened and what to do, in a line."""
     made, blocked = [p.partition for p in passages if p.made], [p for p in passages if p.newly_blocked]
     if blocked:
@@ -108,7 +108,7 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def publish_assess(res: Resources, passages: Sequence[Passage]) -> str:
+def publish_assess(res: Resources, passages: Sequence[PartitionRun]) -> str:
     """The page and the table of an `assess` run; returns the headline."""
     name, made = res.config.name, [p.partition for p in passages if p.made]
     shown = [s for s in summarise(res, res.lake.keys(Stage.PERFORMANCE)[-NEWEST:]) if s.loss is not None]
@@ -139,7 +139,7 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
         "ROC AUC": number(summary.roc_auc),
         "log loss": number(summary.log_loss),
         "drift share": number(summary.drift_share, 2),
-        "retraining": told(summary.decision) if summary.facts else "",
+        "retraining": decision_text(summary.decision) if summary.facts else "",
     }
 
 

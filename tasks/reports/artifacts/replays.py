@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import Played
-from tasks.contracts.words import told
+from tasks.contracts import PolicyRun
+from tasks.contracts.words import decision_text
 from tasks.orchestration.run_names import page_key
 from tasks.replay.result import COLUMNS, Replay, advice_of, cells, notes, table
 from tasks.reports.artifacts.page import publish_page
@@ -57,14 +57,18 @@ def write_page(replay: Replay, plots: Mapping[str, bytes]) -> Path:
     return path
 
 
-def _decisions(played: Played) -> list[tuple[str, str, str]]:
+def _decisions(played: PolicyRun) -> list[tuple[str, str, str]]:
     return [
-        (f"{d.as_of:%Y-%m-%d %H:%M}", told(d), d.reason if d.action == "decline" else f"{d.reason}; {d.detail}")
+        (
+            f"{d.as_of:%Y-%m-%d %H:%M}",
+            decision_text(d),
+            d.reason if d.action == "decline" else f"{d.reason}; {d.detail}",
+        )
         for d in played.decisions
     ]
 
 
-def _partitions(played: Sequence[Played], metric: str) -> Iterator[dict[str, Any]]:
+def _partitions(played: Sequence[PolicyRun], metric: str) -> Iterator[dict[str, Any]]:
     for steps in zip(*(p.steps for p in played), strict=True):
         values = [step.metrics.get(metric) for step in steps]
         bounds = [step.intervals.get(metric, (None, None)) for step in steps]

@@ -15,7 +15,7 @@ from tasks.lifecycle.gate import evidence
 from tasks.models.features import predict
 from tasks.models.importance import importances
 from tasks.models.targets import outcomes
-from tasks.orchestration.prefect_tasks import run_log, shown_as
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.reports.card import plots
 from tasks.reports.pages.template import card_name, fill
 from tasks.resources import Resources
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@shown_as("write the model card")
+@as_task("write the model card")
 def publish_card(training: Training, res: Resources) -> None:
     """Put card, pictures, metrics and the gate's evidence on the MLflow runs of the judged version and of its refit.
 

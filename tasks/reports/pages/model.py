@@ -10,14 +10,14 @@ from statistics import median
 from typing import Any
 
 from tasks.contracts import Promotion, Stage
-from tasks.contracts.words import number, told
+from tasks.contracts.words import decision_text, number
 from tasks.drift.workspace import project_id
-from tasks.ledger.history import reigns
+from tasks.ledger.history import champion_periods
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.facts import snapshot_url
-from tasks.lifecycle.hindsight import told as in_hindsight
+from tasks.lifecycle.hindsight import verdict_text
 from tasks.orchestration.schedules import Schedule
-from tasks.reports.health import needs, state
+from tasks.reports.health import alerts, state
 from tasks.reports.pages.plots import drift_svg, performance_svg
 from tasks.reports.pages.template import card_name, fill
 from tasks.reports.summary import PartitionSummary, summarise
@@ -29,7 +29,7 @@ NEWEST, LISTED = 100, 24
 
 def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any]:
     """Everything that the page says, as plain values."""
-    config, found = res.config, needs(res, schedules)
+    config, found = res.config, alerts(res, schedules)
     shown = summarise(res, res.lake.keys(Stage.RAW)[-NEWEST:], judged=False)
     champion = res.ledger.champion()
     return {
@@ -109,7 +109,7 @@ def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
         "key": s.key, "rows": s.rows, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version, "loss": s.loss,
         "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(watched and watched.status == "done" and watched.data["detected"]),
-        "retraining": told(s.decision) if s.facts else "",
+        "retraining": decision_text(s.decision) if s.facts else "",
     }  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def _decisions(res: Resources) -> list[list[Any]]:
         decision = made.get(f.id)
         gate = "; ".join(line for line in (decision.gate if decision else ()) if ": passed" not in line)
         why = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
-        made_of = to_card(told(decision), decision.version if decision else "", res)
+        made_of = to_card(decision_text(decision), decision.version if decision else "", res)
         found.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", made_of, why])
     return found
 
@@ -186,9 +186,9 @@ def _versions(res: Resources) -> list[list[Any]]:
 def _reigns(res: Resources) -> list[list[str]]:
     """Every champion, newest first: since when, instead of whom, by whom and why, and whether it helped."""
     found = []
-    for row in reigns(res.ledger.promotions())[::-1][:LISTED]:
+    for row in champion_periods(res.ledger.promotions())[::-1][:LISTED]:
         judged = res.ledger.hindsight(row.sequence)
-        helped = in_hindsight(judged) if judged else ""
+        helped = verdict_text(judged) if judged else ""
         found.append(
             [f"{row.as_of:%Y-%m-%d}", row.version, row.previous or "", f"{row.action} by {row.by}", row.reason, helped]
         )

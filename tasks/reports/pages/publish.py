@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from configs.settings import Settings
-from tasks.orchestration.prefect_tasks import rehearsing
+from tasks.orchestration.prefect_tasks import is_simulation
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.pages.catalogue import describe_data, render_data
 from tasks.reports.pages.hub import kept, render_hub
@@ -21,7 +21,7 @@ from tasks.reports.pages.model import describe, render
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 
-LOOK = 2
+LAYOUT_VERSION = 2
 """Raised when the same content would look otherwise."""
 
 
@@ -30,17 +30,17 @@ def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -
 
     A variant and a replay have none. `schedules` are the active ones of the model's deployments, None if not known.
     """
-    if rehearsing() or res.variant.name:
+    if is_simulation() or res.variant.name:
         return None
     folder, name = res.settings.pages, res.config.name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # so that no older state is written over a newer one
         page, data = describe(res, schedules), describe_data(res)
-        seen = digest_json([LOOK, page, data])
+        seen = digest_json([LAYOUT_VERSION, page, data])
         if changed := _written(folder, name) != seen:
             _write(folder / f"{name}-data.html", render_data(data))
             _write(folder / f"{name}.html", render(page))
-            told = {"look": LOOK, "made_of": seen, "page": page}
+            told = {"look": LAYOUT_VERSION, "made_of": seen, "page": page}
             _write(folder / f"{name}.json", json.dumps(told, indent=1) + "\n")
         refresh_hub(res.settings)
     return page if changed else None
@@ -48,7 +48,7 @@ def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -
 
 def refresh_hub(settings: Settings) -> None:
     """Write the index where it would be another."""
-    path, found = settings.pages / "index.html", render_hub(*kept(settings.pages, LOOK))
+    path, found = settings.pages / "index.html", render_hub(*kept(settings.pages, LAYOUT_VERSION))
     if not path.is_file() or path.read_text(encoding="utf-8") != found:
         _write(path, found)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.kinds import LOWER_IS_BETTER
-from tasks.contracts import Played
+from tasks.contracts import PolicyRun
 from tasks.replay.policies import LIVE, NEVER
 from tasks.replay.standings import Findings, shown
 from tasks.reports.card.plots import GREY, MINE, THEIRS, as_png, new_figure
@@ -13,7 +13,7 @@ from tasks.reports.card.plots import GREY, MINE, THEIRS, as_png, new_figure
 OTHERS = ("#4a7fb5", "#7d3c98", "#c0504d", "#5b8c85", "#8a6d3b", "#e08e0b", "#a55d8b", "#6b8e23")
 
 
-def replay_plots(played: Sequence[Played], found: Findings) -> dict[str, bytes]:
+def replay_plots(played: Sequence[PolicyRun], found: Findings) -> dict[str, bytes]:
     """What was gained for how many retrainings, when which policy acted, each partition's metric, and what it all costs."""
     return {
         "retrainings.png": _trade_off(played, found),
@@ -23,13 +23,13 @@ def replay_plots(played: Sequence[Played], found: Findings) -> dict[str, bytes]:
     }
 
 
-def _colours(played: Sequence[Played]) -> dict[str, str]:
+def _colours(played: Sequence[PolicyRun]) -> dict[str, str]:
     others = iter(OTHERS * (1 + len(played) // len(OTHERS)))
     named = {LIVE: MINE, NEVER: GREY}
     return {p.policy: named.get(p.policy) or next(others) for p in played}
 
 
-def _trade_off(played: Sequence[Played], found: Findings) -> bytes:
+def _trade_off(played: Sequence[PolicyRun], found: Findings) -> bytes:
     """The metric against the number of retrainings, with the oracle's best for each number as a line."""
     figure, axes = new_figure(f"{found.metric} against retrainings")
     if found.schedules:
@@ -49,7 +49,7 @@ def _trade_off(played: Sequence[Played], found: Findings) -> bytes:
     return as_png(figure)
 
 
-def _timeline(played: Sequence[Played]) -> bytes:
+def _timeline(played: Sequence[PolicyRun]) -> bytes:
     """A row for each policy: filled where a retraining led to a champion, hollow where it was refused, a cross where it rolled back."""
     figure, axes = new_figure("When each policy retrained", height=0.28 * len(played) + 1.2)
     keys = [step.partition for step in played[0].steps]
@@ -72,7 +72,7 @@ def _timeline(played: Sequence[Played]) -> bytes:
     return as_png(figure)
 
 
-def _partitions(played: Sequence[Played], found: Findings) -> bytes:
+def _partitions(played: Sequence[PolicyRun], found: Findings) -> bytes:
     """The metric of each partition: live with its interval, never, and the policy that costs least."""
     figure, axes = new_figure(f"{found.metric} of each partition")
     by_name = {p.policy: p for p in played}
@@ -95,7 +95,7 @@ def _partitions(played: Sequence[Played], found: Findings) -> bytes:
     return as_png(figure)
 
 
-def _costs(played: Sequence[Played], found: Findings) -> bytes:
+def _costs(played: Sequence[PolicyRun], found: Findings) -> bytes:
     """Combined cost over what a retraining may cost; the oracle chooses anew for each."""
     figure, axes = new_figure("Combined cost by the cost of a retraining")
     costs, count = np.linspace(*found.costs, 50), len(played[0].steps)

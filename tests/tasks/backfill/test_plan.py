@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from tasks.backfill.plan import last_moment, make_plan, open_request, world
-from tasks.backfill.plan_files import changes, hold_to, keep_plan, request_of
+from tasks.backfill.plan_files import changes, request_of, require_plan, save_plan
 from tasks.contracts import Request, Stage
 from tasks.errors import MissingSource, PlanChanged, UnknownPlan
 from tasks.resources import Resources, Variant, open_resources
 from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
-from tasks.steps.order import AFTER, ALL, ALONE, OF
+from tasks.steps.order import ALL, INDEPENDENT, PREREQUISITES, STEPS_BY_CHOICE
 from tasks.steps.sketch import SKETCH
 from tasks.steps.step import advance
 from tasks.steps.validate import VALIDATE
@@ -29,7 +29,7 @@ def res(tiny) -> Resources:
 
 def asked(mode="missing", start=FIRST, end=SECOND, **more) -> Request:
     return (
-        request_of("tiny", start, end, list(OF), mode, "oldest first", "then", {}, "")
+        request_of("tiny", start, end, list(STEPS_BY_CHOICE), mode, "oldest first", "then", {}, "")
         if not more
         else replace(asked(mode, start, end), **more)
     )
@@ -118,11 +118,11 @@ def test_a_plan_says_what_is_made_from_something_stale(res):
 def test_what_is_said_beside_a_plan_must_be_the_plans(res):
     request = asked("all", order="newest first")
     digest = make_plan(request, res).digest
-    keep_plan(make_plan(request, res), res)
-    assert request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, digest) == request
-    assert request_of("tiny", "", "", list(OF), "all", "newest first", "then", {}, digest) == request
+    save_plan(make_plan(request, res), res)
+    assert request_of("tiny", "", "", list(STEPS_BY_CHOICE), "missing", "oldest first", "then", {}, digest) == request
+    assert request_of("tiny", "", "", list(STEPS_BY_CHOICE), "all", "newest first", "then", {}, digest) == request
     with pytest.raises(PlanChanged, match="was made for mode 'all', not 'failed'; leave mode out"):
-        request_of("tiny", "", "", list(OF), "failed", "oldest first", "then", {}, digest)
+        request_of("tiny", "", "", list(STEPS_BY_CHOICE), "failed", "oldest first", "then", {}, digest)
     with pytest.raises(PlanChanged, match="was made for stages"):
         request_of("tiny", "", "", ["ingest"], "missing", "oldest first", "then", {}, digest)
 
@@ -138,51 +138,54 @@ def test_a_plan_of_the_same_is_the_same_plan_and_of_another_range_or_config_anot
 
 def test_a_kept_plan_holds_while_nothing_changed_and_while_it_is_half_done(res):
     plan = make_plan(asked(), res)
-    keep_plan(plan, res)
-    hold_to(plan.digest, make_plan(asked(), res), res)
+    save_plan(plan, res)
+    require_plan(plan.digest, make_plan(asked(), res), res)
     made(res, INGEST, VALIDATE)
     half = make_plan(asked(), res)
     assert half.digest != plan.digest
-    hold_to(plan.digest, half, res)
+    require_plan(plan.digest, half, res)
 
 
 def test_a_plan_is_refused_when_the_source_changed_and_says_where(res):
     plan = make_plan(asked(), res)
-    keep_plan(plan, res)
+    save_plan(plan, res)
     parcels(9).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
     with pytest.raises(PlanChanged, match=f"{FIRST} ingest would be made from other data"):
-        hold_to(plan.digest, make_plan(asked(), res), res)
+        require_plan(plan.digest, make_plan(asked(), res), res)
 
 
 def test_a_plan_is_refused_when_the_config_changed_though_no_stage_tells_yet(res):
     """Nothing was ingested, so that the watch's inputs are not there to differ."""
     plan = make_plan(asked(), res)
-    keep_plan(plan, res)
+    save_plan(plan, res)
     path = res.model.folder / "model.yaml"
     path.write_text(path.read_text().replace("sample_rows: 1000", "sample_rows: 999"))
     now = open_resources("tiny")
     with pytest.raises(PlanChanged, match=r"model.yaml or its SQL has changed\. Run with dry_run again"):
-        hold_to(plan.digest, make_plan(asked(), now), now)
+        require_plan(plan.digest, make_plan(asked(), now), now)
 
 
 def test_a_plan_of_something_else_is_refused_with_what_it_was_made_for(res):
     plan = make_plan(asked(), res)
-    keep_plan(plan, res)
+    save_plan(plan, res)
     with pytest.raises(PlanChanged, match=f"it was made for end '{SECOND}', not '{FIRST}'"):
-        hold_to(plan.digest, make_plan(asked(end=FIRST), res), res)
+        require_plan(plan.digest, make_plan(asked(end=FIRST), res), res)
 
 
 def test_an_unknown_plan_is_an_error_that_names_the_file(res):
     with pytest.raises(UnknownPlan, match=r"no plan 'nothing' of tiny .*plans/tiny-nothing.json"):
-        hold_to("nothing", make_plan(asked(), res), res)
+        require_plan("nothing", make_plan(asked(), res), res)
     with pytest.raises(UnknownPlan, match="give start and end too"):
-        request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, "nothing")
+        request_of("tiny", "", "", list(STEPS_BY_CHOICE), "missing", "oldest first", "then", {}, "nothing")
 
 
 def test_a_request_is_taken_from_its_plan(res):
     plan = make_plan(asked("stale", stages=("ingest", "validate")), res)
-    keep_plan(plan, res)
-    assert request_of("tiny", "", "", list(OF), "missing", "oldest first", "then", {}, plan.digest) == plan.request
+    save_plan(plan, res)
+    assert (
+        request_of("tiny", "", "", list(STEPS_BY_CHOICE), "missing", "oldest first", "then", {}, plan.digest)
+        == plan.request
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,11 +232,13 @@ def test_a_variant_with_other_rows_stands_alone(res, override):
 def test_every_step_comes_after_the_steps_that_its_inputs_name(res):
     """The table that plans follow is held to the code."""
     order = [step.stage for step in ALL]
-    assert set(AFTER) == set(order)
-    assert all(order.index(before) < order.index(stage) for stage, all_before in AFTER.items() for before in all_before)
-    made(res, *ALONE)
-    named = {step.stage: set(step.inputs(res.ref(FIRST), res)) & set(order) for step in ALONE}
-    assert all(named[stage] <= set(AFTER[stage]) for stage in named)
+    assert set(PREREQUISITES) == set(order)
+    assert all(
+        order.index(before) < order.index(stage) for stage, all_before in PREREQUISITES.items() for before in all_before
+    )
+    made(res, *INDEPENDENT)
+    named = {step.stage: set(step.inputs(res.ref(FIRST), res)) & set(order) for step in INDEPENDENT}
+    assert all(named[stage] <= set(PREREQUISITES[stage]) for stage in named)
 
 
 def test_the_world_of_a_plan_is_the_same_twice(res):
@@ -246,13 +251,13 @@ def test_the_world_of_a_plan_is_the_same_twice(res):
 def test_a_plan_for_everything_again_goes_on_after_a_kill(res):
     """What was missing and is made counts as made again then; what had been made since another source is a change."""
     plan = make_plan(asked("all"), res)
-    keep_plan(plan, res)
+    save_plan(plan, res)
     made(res, INGEST)
-    hold_to(plan.digest, make_plan(asked("all"), res), res)
+    require_plan(plan.digest, make_plan(asked("all"), res), res)
     parcels(9).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
     made(res, INGEST)
     with pytest.raises(PlanChanged, match=f"{FIRST} ingest would be made from other data"):
-        hold_to(plan.digest, make_plan(asked("all"), res), res)
+        require_plan(plan.digest, make_plan(asked("all"), res), res)
 
 
 def test_failed_also_takes_up_what_was_not_reached_after_the_failure(res):

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, permutation_test, wasserstein_distance
 
 from configs.monitoring import Method
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
-from tasks.drift.permutations import DENSE, choosing, deal, neighbours, playing, sums, together
+from tasks.drift.permutations import DENSE, choosing, neighbours, permute_blocks, playing, pooled_sketch, sums
 from tasks.drift.sketches import Sketch, sketch, union
 from tasks.drift.tails import Tail, beyond_the_others
 
@@ -98,7 +98,7 @@ def test_blocks_play_the_other_side_with_its_numbers_of_rows_and_only_rows_that_
 def test_what_either_side_counts_in_a_deal_is_counted_block_by_block(played):
     held = sketched(days(0, 24, 40))
     player, standing = playing(union([held, sketched(days(1, played, 90, first=24))]), np.arange(24 + played) >= 24, 0)
-    sides = deal(24 + played, played, 50, 0)
+    sides = permute_blocks(24 + played, played, 50, 0)
     assert (24 + played > DENSE * played) == (played == 3), "both forms of the matrix are looked at"
     for name in METHODS:
         one, other = player.columns[name], standing.columns[name]
@@ -162,11 +162,11 @@ def test_each_deal_is_held_against_the_tail_of_the_others():
 
 
 def test_every_deal_is_dealt_where_there_are_few_and_the_same_ones_are_drawn_where_there_are_many():
-    assert deal(7, 3, 100, 0).tolist() == [list(c) for c in combinations(range(7), 3)]
-    many = deal(40, 10, 100, 0)
+    assert permute_blocks(7, 3, 100, 0).tolist() == [list(c) for c in combinations(range(7), 3)]
+    many = permute_blocks(40, 10, 100, 0)
     assert many.shape == (100, 10)
     assert all(len(set(row)) == 10 for row in many.tolist())
-    assert many.tolist() == deal(40, 10, 100, 0).tolist() != deal(40, 10, 100, 1).tolist()
+    assert many.tolist() == permute_blocks(40, 10, 100, 0).tolist() != permute_blocks(40, 10, 100, 1).tolist()
 
 
 def test_what_changed_is_found_and_nothing_else():
@@ -254,7 +254,7 @@ def test_a_partition_never_drifts_from_itself():
 
 def test_thinning_for_chance_keeps_the_rows_and_the_extremes():
     column = sketched(days(0, 10, 500)).columns["x"]
-    thin = together(column, neighbours(column))
+    thin = pooled_sketch(column, neighbours(column))
     assert len(thin.values) < len(column.values) / 4
     assert thin.counts.sum(axis=1).tolist() == column.counts.sum(axis=1).tolist()
     assert thin.values[:8].tolist() == column.values[:8].tolist()

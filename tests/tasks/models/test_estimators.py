@@ -27,8 +27,8 @@ from tasks.models.features import inputs_of, predict
 from tasks.models.fingerprint import frame_digest, model_digest
 from tasks.models.smoke_test import query_version, sorts_of, unsound
 from tasks.models.targets import outcomes, prediction_array, prediction_columns
+from tasks.training import selection
 from tasks.training.evaluation import measure_gap
-from tasks.training.fit import selection
 from tasks.training.selection import against_baselines, search, select, try_recipe, with_calibration
 from tasks.training.splits import Unseen, fit, time_splits
 
@@ -222,7 +222,7 @@ def test_a_search_whose_every_loss_is_nan_gives_no_candidate(log, monkeypatch):
         seen = honest(recipe, *given)
         return replace(seen, loss=float("nan")) if recipe.estimator == "xgboost" else seen
 
-    monkeypatch.setattr("tasks.training.selection.foresee", foresee)
+    monkeypatch.setattr("tasks.training.selection.predict_out_of_fold", foresee)
     res = resources(config(candidates={"lost": searching().model_dump()}))
     trials, recipe = select(rows(), START + pd.Timedelta("30D"), res, lambda trial: None)
     assert recipe is None

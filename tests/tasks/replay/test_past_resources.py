@@ -5,7 +5,7 @@ import pytest
 
 from tasks.contracts import Stage
 from tasks.errors import FutureRead, UnknownVersion
-from tasks.replay.past_resources import Rehearsed
+from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import open_resources
 from tasks.steps.collect import COLLECT
@@ -27,9 +27,9 @@ def live(tiny):
     return res
 
 
-def at(live, key: str) -> Rehearsed:
+def at(live, key: str) -> ReplayResources:
     """The world at the moment of a partition."""
-    return Rehearsed(live, BUILT_IN[NEVER], live.ref(key).as_of)
+    return ReplayResources(live, BUILT_IN[NEVER], live.ref(key).as_of)
 
 
 def test_a_partition_that_was_not_known_is_not_listed_and_refused_when_asked_for(live):

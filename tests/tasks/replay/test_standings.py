@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from configs.load import load_model
-from tasks.contracts import Decision, Played, PlayedStep
+from tasks.contracts import Decision, PartitionResult, PolicyRun
 from tasks.replay.oracle import Table
 from tasks.replay.policies import LIVE, NEVER
 from tasks.replay.standings import UNCLEAR, compare, find, mean_of
@@ -21,7 +21,7 @@ def config(tiny):
     return load_model("tiny").config
 
 
-def play(name: str, losses: list[float], retrained: tuple[int, ...] = (), noise: int = 0) -> Played:
+def play(name: str, losses: list[float], retrained: tuple[int, ...] = (), noise: int = 0) -> PolicyRun:
     """A play of so many partitions with ten blocks each; it retrained after some of them."""
     rng = np.random.default_rng(noise)
     steps = []
@@ -29,7 +29,7 @@ def play(name: str, losses: list[float], retrained: tuple[int, ...] = (), noise:
         sums = loss * 10 + rng.normal(0, 0.2, 10)
         blocks = tuple((10 * at + b, 10.0, float(s)) for b, s in enumerate(sums))
         metrics = {"log_loss": float(sums.sum() / ROWS), "accuracy": 0.8}
-        steps.append(PlayedStep(f"p{at}", START + timedelta(days=at), "1", ROWS, metrics, {}, blocks))
+        steps.append(PartitionResult(f"p{at}", START + timedelta(days=at), "1", ROWS, metrics, {}, blocks))
     decisions = [
         Decision(
             f"{name}{at}",
@@ -43,7 +43,7 @@ def play(name: str, losses: list[float], retrained: tuple[int, ...] = (), noise:
         )
         for at in retrained
     ]
-    return Played(name, tuple(steps), (), tuple(decisions), (), ())
+    return PolicyRun(name, tuple(steps), (), tuple(decisions), (), ())
 
 
 def test_the_cost_is_the_loss_and_what_retrainings_cost_a_partition(config):
@@ -70,7 +70,7 @@ def test_partitions_weigh_by_their_rows_and_what_has_no_outcomes_does_not_count(
     steps = (
         replace(one.steps[0], rows=300),
         one.steps[1],
-        PlayedStep("p2", START + timedelta(days=2), "1", note="no outcomes"),
+        PartitionResult("p2", START + timedelta(days=2), "1", note="no outcomes"),
     )
     a, b = (s.metrics["log_loss"] for s in one.steps)
     assert mean_of(replace(one, steps=steps), "log_loss") == pytest.approx((300 * a + 100 * b) / 400)

@@ -7,7 +7,7 @@ import yaml
 from tasks.contracts import Stage
 from tasks.errors import TooMuchData
 from tasks.resources import open_resources
-from tasks.steps.order import ALONE
+from tasks.steps.order import INDEPENDENT
 from tasks.steps.step import advance
 from tasks.storage.partitions import between
 from tasks.training.memory import allotted
@@ -20,7 +20,7 @@ FIRST, LAST = "2024-03-01", "2024-03-06"
 def made(tiny):
     res = open_resources("tiny")
     for ref in between(res.config, FIRST, LAST):
-        for step in ALONE:
+        for step in INDEPENDENT:
             advance(step, ref, res)
     return tiny
 
