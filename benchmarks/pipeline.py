@@ -36,11 +36,11 @@ TRAIN = f"""{QUIET}
 from tasks.reports.card.page import publish_card
 from tasks.reports.pages.publish import refresh_pages
 from tasks.orchestration.prefect_tasks import simulation
-from tasks.replay.simulate import train
+from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.resources import open_resources
 res = open_resources("flights")
 with simulation():
-    training = train(res.ref("{NEXT}").as_of, "benchmark", res)
+    training = train_and_judge(res.ref("{NEXT}").as_of, "benchmark", res)
     publish_card(training, res)
 refresh_pages(res)
 """

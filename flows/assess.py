@@ -16,17 +16,13 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.lifecycle.facts import assess_facts
-from tasks.lifecycle.hindsight import judge_promotions
 from tasks.lifecycle.outbox import deliver
-from tasks.lifecycle.promotion import advance_challenger
-from tasks.lifecycle.retraining import emit_due_fact, follow_up
-from tasks.orchestration.events import emit_new
+from tasks.lifecycle.partitions import assess_partition, follow_outcomes
+from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
 from tasks.reports.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.resources import open_resources
-from tasks.steps.order import OUTCOMES
-from tasks.steps.run_tasks import maturing_partitions, run_partition
+from tasks.steps.run_tasks import maturing_partitions
 
 
 @flow(name="assess", flow_run_name=name_by_partition)
@@ -45,13 +41,8 @@ def assess(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     follow_up(res)
-    passages = []
-    for ref in maturing_partitions(res, partition, as_of):
-        passages.append(run_partition(ref, OUTCOMES, res))
-        emit_new(assess_facts(ref, res), res)
-    publish_hindsights(res, judge_promotions(res))
-    advance_challenger(res)
-    emit_due_fact(res)
-    line = publish_assess(res, passages)
+    runs = [assess_partition(ref, res) for ref in maturing_partitions(res, partition, as_of)]
+    publish_hindsights(res, follow_outcomes(res))
+    line = publish_assess(res, runs)
     publish_model(res)
-    return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)
+    return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

@@ -15,15 +15,13 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.lifecycle.facts import process_facts
 from tasks.lifecycle.outbox import deliver, watch_alias
+from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
-from tasks.orchestration.events import emit_new
 from tasks.orchestration.run_names import name_by_partition
 from tasks.reports.artifacts import publish_model, publish_process
 from tasks.resources import open_resources
-from tasks.steps.order import PROCESS
-from tasks.steps.run_tasks import due_partitions, run_partition
+from tasks.steps.run_tasks import due_partitions
 
 
 @flow(name="process", flow_run_name=name_by_partition)
@@ -46,11 +44,8 @@ def process(
     deliver(res)
     watch_alias(res)
     follow_up(res)
-    passages = []
-    for ref in due_partitions(res, partition, as_of):
-        passages.append(run_partition(ref, PROCESS, res))
-        emit_new(process_facts(ref, res), res)
-    line = publish_process(res, passages)
-    if any(p.made or p.newly_blocked for p in passages):
+    runs = [process_partition(ref, res) for ref in due_partitions(res, partition, as_of)]
+    line = publish_process(res, runs)
+    if any(r.made or r.newly_blocked for r in runs):
         publish_model(res)
-    return Failed(message=line) if any(p.newly_blocked for p in passages) else Completed(message=line)
+    return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

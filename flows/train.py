@@ -1,8 +1,9 @@
 """Train a challenger on the latest window, and let the gate decide about it.
 
-    window ─ splits ─> candidate ── fit ──> version ─┐
-       └────── holdout ──────────────────────────────┼─> comparison ─> gate ─> refit ─> challenger ─> champion
-                                         champion ───┘                 └─> refused
+    ledger rows not delivered yet ─> MLflow, events
+    window ─ train and judge ─> training ─┬─> refused
+                                          └─> challenger ─> champion
+                                  training ─> model card, artifacts
 
 Started as a subflow of `retrain`, or by hand:
 
@@ -15,19 +16,12 @@ from prefect import flow, runtime
 
 from configs.choices import ModelName
 from tasks.contracts import Training
-from tasks.lifecycle.gate import judge_nothing
-from tasks.lifecycle.gate_tasks import judge_challenger, refit_and_check
 from tasks.lifecycle.outbox import deliver
-from tasks.lifecycle.promotion import advance_challenger, apply_gate_decision
+from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.run_names import name_by_moment
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
 from tasks.resources import open_resources
-from tasks.steps.run_tasks import collect_window
-from tasks.training.evaluation import compare_versions
-from tasks.training.fit import fit_challenger
-from tasks.training.selection import select_candidate
-from tasks.training.window import locate_window
 
 
 @flow(name="train", flow_run_name=name_by_moment)
@@ -53,20 +47,7 @@ def train(
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
-
-    window = collect_window(locate_window(res, as_of), res)
-    champion = res.ledger.champion()
-    selection = select_candidate(window, res)
-    if selection.recipe is None:
-        nothing = judge_nothing(selection, champion.version if champion else None)
-        return publish_training(res, Training(window, selection, nothing))
-
-    challenger = fit_challenger(selection, window, res)
-    comparison = compare_versions(challenger, champion, window, res)
-    decision = judge_challenger(comparison, champion, res)
-
-    training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
-    apply_gate_decision(training, champion, reason, res)
-    advance_challenger(res)
-    publish_card(training, res)
+    training = train_and_judge(as_of, reason, res)
+    if training.challenger:
+        publish_card(training, res)
     return publish_training(res, training)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from tasks.orchestration.flow_runs import is_cancelled
 from tasks.resources import Resources, Variant
 from tasks.steps.order import ALL
 from tasks.steps.run import run_steps
-from tasks.steps.step import Step, advance, freshness, inspect_step
+from tasks.steps.step import Step, advance, freshness
 
 TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
 """Errors that may be gone in a moment. A failed contract, a wrong config or a full disk is none."""
@@ -225,11 +225,13 @@ def _take(key: str, todo: Todo, res: Resources, errand: PartitionJob) -> Outcome
         made_since = record and record.run and record.run.started >= errand.since
         return planned[step.verb][0] and not made_since
 
-    def run(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
-        inputs = planned[step.verb][1]
-        if errand.strict and inputs and inputs != inputs_digest(step, inspect_step(step, ref, res)[1]):
+    def run(
+        step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
+    ) -> Record:
+        in_plan = planned[step.verb][1]
+        if errand.strict and in_plan and in_plan != inputs_digest(step, inputs or {}):
             raise PlanChanged(f"{ref}: {step.verb} would be made from other data than the plan says; make a new plan")
-        return advance(step, ref, res, again)
+        return advance(step, ref, res, again, inputs)
 
     try:
         passage = run_steps(ref, steps, res, run, again)

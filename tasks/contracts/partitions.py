@@ -101,3 +101,8 @@ class PartitionRun:
     def made(self) -> tuple[str, ...]:
         """The steps that had something to do."""
         return tuple(verb for verb, state, _ in self.steps if state == "made")
+
+    @property
+    def had_work(self) -> bool:
+        """Whether any step ran, failed or is blocked."""
+        return any(state not in ("fresh", "waiting") for _, state, _ in self.steps)

@@ -7,30 +7,23 @@ Everything is as of the partition's moment. What a live run also measures (laten
 and a training costs the seconds that the live one took where there was one, else those when its models were first made.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from configs.retraining import Retraining
-from tasks.contracts import Decision, Fact, PartitionRef, PartitionResult, PolicyRun, Stage, Training
+from tasks.contracts import Decision, PartitionRef, PartitionResult, PolicyRun, Stage
 from tasks.errors import EvergreenError, NoChampion
 from tasks.lifecycle.facts import assess_facts, process_facts
-from tasks.lifecycle.gate import judge_nothing
-from tasks.lifecycle.gate_tasks import judge_challenger, refit_and_check
-from tasks.lifecycle.hindsight import judge_promotions
-from tasks.lifecycle.promotion import advance_challenger, apply_gate_decision
-from tasks.lifecycle.retraining import JUDGED, close, closing, decide_retraining, emit_due_fact, follow_up
+from tasks.lifecycle.partitions import assess_partition, follow_outcomes, process_partition
+from tasks.lifecycle.retraining import JUDGED, close, closing, decide_retraining, follow_up
+from tasks.lifecycle.train_and_judge import train_and_judge
+from tasks.orchestration.events import emit_new
 from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_lake import PAST
 from tasks.replay.past_resources import ReplayResources
 from tasks.resources import Resources
-from tasks.steps.order import OUTCOMES, PROCESS, steps_of
-from tasks.steps.run import run_steps, with_labels
+from tasks.steps.order import PROCESS, steps_of
 from tasks.steps.run_tasks import maturing_partitions
-from tasks.steps.step import advance
-from tasks.training.evaluation import compare_versions
-from tasks.training.fit import fit_challenger
-from tasks.training.selection import select_candidate
-from tasks.training.window import locate_window
 
 
 def simulate_policy(
@@ -71,61 +64,35 @@ def simulate_policy(
 
 def start_with_champion(begin: datetime, res: ReplayResources) -> None:
     """Train the first champion; what no gate lets through cannot be played."""
-    training = train(begin, "first champion", res)
+    training = train_and_judge(begin, "first champion", res)
     if res.ledger.champion() is None:
         reasons = "; ".join(training.decision.reasons)
         raise NoChampion(f"{res.title}: no first champion as of {begin:%Y-%m-%d}: {reasons}; begin the range later")
 
 
-def train(as_of: datetime, reason: str, res: ReplayResources) -> Training:
-    """As `flows/train.py`, without what is shown."""
-    window = with_labels(locate_window(res, as_of), res, lambda step, ref: advance(step, ref, res))
-    champion = res.ledger.champion()
-    selection = select_candidate(window, res)
-    if selection.recipe is None:
-        return Training(window, selection, judge_nothing(selection, champion.version if champion else None))
-    challenger = fit_challenger(selection, window, res)
-    comparison = compare_versions(challenger, champion, window, res)
-    decision = judge_challenger(comparison, champion, res)
-    training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
-    apply_gate_decision(training, champion, reason, res)
-    advance_challenger(res)
-    return training
-
-
 def process(ref: PartitionRef, res: ReplayResources) -> None:
-    """As `flows/process.py`: score and watch what was validated."""
+    """Score a partition and check it for drift; what no policy changes is read from production."""
     follow_up(res)
-    steps = [step for step in steps_of(res.config) if step in PROCESS and step.stage not in PAST]
+    steps = tuple(step for step in steps_of(res.config) if step in PROCESS and step.stage not in PAST)
     try:
-        run_steps(ref, tuple(steps), res)
+        process_partition(ref, res, steps)
     except EvergreenError as error:
         run_log().error("%s: %s", ref, error)
-    record_facts(process_facts(ref, res), res)
+        emit_new(process_facts(ref, res), res)
 
 
 def assess(moment: datetime, res: ReplayResources) -> None:
-    """As `flows/assess.py`: outcomes that were known by now, decay, verdicts, and trainings that are due."""
+    """Assess every partition by the outcomes that were known by now, oldest first, and what follows from them."""
     follow_up(res)
     changed = False
-    for ref in maturing_partitions(res, None, moment):  # oldest first; what a partition states depends on none after it
+    for ref in maturing_partitions(res, None, moment):  # the facts of a partition depend on none after it
         try:
-            passage = run_steps(ref, OUTCOMES, res)
+            changed = assess_partition(ref, res, unchanged=changed).had_work or changed
         except EvergreenError as error:
             run_log().error("%s: %s", ref, error)
             changed = True
-        else:
-            changed = changed or any(state not in ("fresh", "waiting") for _, state, _ in passage.steps)
-        if changed:
-            record_facts(assess_facts(ref, res), res)
-    judge_promotions(res)
-    advance_challenger(res)
-    emit_due_fact(res)
-
-
-def record_facts(facts: Iterable[Fact], res: ReplayResources) -> None:
-    for fact in facts:
-        res.ledger.record_fact(fact)
+            emit_new(assess_facts(ref, res), res)
+    follow_outcomes(res)
 
 
 def decide(res: ReplayResources) -> None:
@@ -141,7 +108,7 @@ def retrain(decision: Decision, res: ReplayResources) -> None:
     clock = Spent(decision.as_of, res)
     try:
         with closing(decision, res.ledger, clock):
-            training = train(decision.as_of, f"{decision.rule}: {decision.reason}", res)
+            training = train_and_judge(decision.as_of, f"{decision.rule}: {decision.reason}", res)
     except EvergreenError as error:
         run_log().error("the retraining as of %s failed: %s", decision.as_of, error)
         return

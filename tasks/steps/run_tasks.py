@@ -1,5 +1,6 @@
 """Take partitions through their steps, in order, doing only what is not fresh."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
@@ -9,7 +10,7 @@ from tasks.resources import Resources
 from tasks.source.extent import available, fingerprint
 from tasks.steps.order import newest_ref
 from tasks.steps.run import run_steps, with_labels
-from tasks.steps.step import Step, advance, freshness
+from tasks.steps.step import Step, advance
 
 
 def due_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
@@ -28,9 +29,11 @@ def due_partitions(res: Resources, partition: str | None, as_of: datetime | None
 
 
 @as_task("{step.verb} {ref.key}")
-def advance_partition(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
-    """Run one step of one partition, and say in the log what came of it."""
-    record = advance(step, ref, res, again)
+def advance_partition(
+    step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
+) -> Record:
+    """Run one step of one partition, and write what came of it into the run's log."""
+    record = advance(step, ref, res, again, inputs)
     log = run_log()
     if record.status == "blocked":
         log.error("%s is blocked at %s: %s", ref, step.stage, record.reason)
@@ -46,14 +49,13 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
     for another process that is at work on the partition. A source that does not answer for it holds up no other partition.
     """
     log = run_log()
-    if all(freshness(step, ref, res).state in ("fresh", "waiting") for step in steps):
-        return run_steps(ref, steps, res)
-    with res.claims.hold(ref.key, lambda other: log.info("%s; waiting for it", other)):
-        try:
-            return run_steps(ref, steps, res, advance_partition)
-        except SourceUnavailable as error:
-            log.error("%s: %s", ref, error)
-            return PartitionRun(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
+    try:
+        return run_steps(
+            ref, steps, res, advance_partition, waiting_for=lambda other: log.info("%s; waiting for it", other)
+        )
+    except SourceUnavailable as error:
+        log.error("%s: %s", ref, error)
+        return PartitionRun(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
 
 
 def maturing_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:

@@ -60,37 +60,48 @@ def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
 
 
 def inspect_step(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
-    """Whether a step needs to run for a partition, and what it would be made from; empty where that is not there."""
+    """Return whether a step needs to run for a partition, and the digests of its inputs; empty where they are not there yet."""
     try:
-        wanted = step.inputs(ref, res)
+        inputs = step.inputs(ref, res)
     except UpstreamMissing as reason:
         return Freshness("waiting", str(reason), needs=reason.stage), {}
     except (NotDue, MissingSource) as reason:
         return Freshness("waiting", str(reason)), {}
-    found = res.lake.freshness(step.stage, ref.key, step.version, wanted)
+    found = res.lake.freshness(step.stage, ref.key, step.version, inputs)
     if found.state == "stale" and (failure := res.lake.failure(step.stage, ref.key)):
-        return Freshness("failed", failure), wanted
-    return found, wanted
+        return Freshness("failed", failure), inputs
+    return found, inputs
 
 
-def advance(step: Step, ref: PartitionRef, res: Resources, again: bool = False) -> Record:
+def advance(
+    step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
+) -> Record:
     """Bring one stage of one partition up to date, and return its record.
 
     What is fresh or blocked stays, unless `again`. Where another process is at work on the partition, this waits for it
-    and looks again. Bad data leaves a blocked record; any
-    other error leaves a note of the failure, keeps what was there, and is raised.
+    and looks again. Bad data leaves a blocked record; any other error leaves a note of the failure, keeps what was there,
+    and is raised.
+
+    Args:
+        step: The step.
+        ref: The partition.
+        res: The model's resources.
+        again: Run it though its output is fresh or blocked.
+        inputs: The digests of its inputs, if the caller has the partition's claim and has just inspected the step, which
+            has to run.
 
     Raises:
         NotDue: there is nothing to make it from yet.
     """
-    if not again and (record := _settled(step, ref, res)):
-        return record
-    if not res.claims.mine(ref.key):
-        with res.claims.hold(ref.key):
-            return advance(step, ref, res, again)
-    wanted = step.inputs(ref, res)
-    with res.making(step.stage, ref, [step.verb, step.version, wanted]) as known:
-        return known or _make(step, ref, wanted, res)
+    if inputs is None or not res.claims.mine(ref.key):
+        inputs = step.inputs(ref, res)
+        if not again and (record := _settled(step, ref, inputs, res)):
+            return record
+        if not res.claims.mine(ref.key):
+            with res.claims.hold(ref.key):
+                return advance(step, ref, res, again)
+    with res.making(step.stage, ref, [step.verb, step.version, inputs]) as known:
+        return known or _make(step, ref, inputs, res)
 
 
 def _make(step: Step, ref: PartitionRef, wanted: Mapping[str, str], res: Resources) -> Record:
@@ -115,9 +126,9 @@ def _make(step: Step, ref: PartitionRef, wanted: Mapping[str, str], res: Resourc
     )
 
 
-def _settled(step: Step, ref: PartitionRef, res: Resources) -> Record | None:
+def _settled(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record | None:
     """The record of what needs no run: it is fresh, or blocked with the same inputs."""
-    state = res.lake.freshness(step.stage, ref.key, step.version, step.inputs(ref, res)).state
+    state = res.lake.freshness(step.stage, ref.key, step.version, inputs).state
     return res.lake.record(step.stage, ref.key) if state in ("fresh", "blocked") else None
 
 

@@ -1,0 +1,51 @@
+"""One training, from the window to the rows of the ledger. Production and a replay call this same function.
+
+window ─ splits ─> candidate ── fit ──> version ─┐
+   └────── holdout ──────────────────────────────┼─> comparison ─> gate ─> refit ─> challenger ─> champion
+                                     champion ───┘                 └─> refused
+"""
+
+from datetime import datetime
+
+from tasks.contracts import Training
+from tasks.lifecycle.gate import judge_nothing
+from tasks.lifecycle.gate_tasks import judge_challenger, refit_and_check
+from tasks.lifecycle.promotion import advance_challenger, apply_gate_decision
+from tasks.resources import Resources
+from tasks.steps.run_tasks import collect_window
+from tasks.training.evaluation import compare_versions
+from tasks.training.fit import fit_challenger
+from tasks.training.selection import select_candidate
+from tasks.training.window import locate_window
+
+
+def train_and_judge(as_of: datetime | None, reason: str, res: Resources) -> Training:
+    """Train a challenger on everything matured as of `as_of`, and carry out what the gate decides about it.
+
+    The newest `holdout` of the window is never fitted on before the gate has judged. What passes is refitted on the whole
+    window, so that the promoted version has also learned from the newest weeks.
+
+    Args:
+        as_of: The moment to train as of; by default the newest partition's.
+        reason: Why; it is written into the ledger.
+        res: The model's resources.
+
+    Returns:
+        The training. Its `challenger` is None if no candidate beat the baselines; then nothing was written.
+
+    Raises:
+        MissingPartition: a partition of the window was never validated.
+        NotEnoughData: the window is too short, or lacks a class.
+    """
+    window = collect_window(locate_window(res, as_of), res)
+    champion = res.ledger.champion()
+    selection = select_candidate(window, res)
+    if selection.recipe is None:
+        return Training(window, selection, judge_nothing(selection, champion.version if champion else None))
+    challenger = fit_challenger(selection, window, res)
+    comparison = compare_versions(challenger, champion, window, res)
+    decision = judge_challenger(comparison, champion, res)
+    training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
+    apply_gate_decision(training, champion, reason, res)
+    advance_challenger(res)
+    return training
