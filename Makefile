@@ -1,88 +1,92 @@
-# Needs python3 (3.11 or newer) and make. Everything else comes into .venv with the first target that needs it.
+# Requires python3 (3.11 or newer) and make. The first target that needs anything else installs it into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down restart-worker serve status audit deploy model test test-all lint format bench ci clean lock
+.PHONY: help setup demo up down restart-worker serve status audit deploy model unit test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 ENV ?= dev
-# A process for each core, each with servers of its own; tests/conftest.py says which tests stay together, and in which order.
+# One process per core, each with its own servers. tests/conftest.py defines the groups and the order of the tests.
 PYTEST = $(BIN)/python -m pytest -n auto
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
 
-help: ## these lines
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv from uv.lock; instant when nothing has changed
+setup: $(STAMP) ## create .venv from uv.lock; does nothing if it is up to date
 
 $(STAMP): uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Evergreen needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
-	       "name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	       "use another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@echo "Installing what uv.lock names into .venv; a minute or two the first time ..."
+	@echo "Installing the packages of uv.lock into .venv (one to two minutes the first time) ..."
 	@$(BIN)/uv sync --quiet --frozen --compile-bytecode --python $(BIN)/python
 	@$(BIN)/python -m ops.databases
 	@touch $@
 
-demo: setup ## play a year: data, champion, drift, retraining; leaves the stack up
+demo: setup ## run a year of flights: champion, drift, retraining; servers keep running
 	@$(BIN)/python -m ops.demo
 
-up: setup ## start Prefect, MLflow, Evidently, serving and a worker, and deploy
+up: setup ## start Prefect, MLflow, Evidently, serving and a worker; deploy prefect.yaml
 	@$(BIN)/python -m ops.stack up
 
-down: ## stop what `up` started
+down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/supervisord || $(BIN)/python -m ops.stack down
 
-serve: setup ## only the scoring server: every model's champion on 127.0.0.1:8080
+serve: setup ## start only the scoring server, on 127.0.0.1:8080
 	@$(BIN)/python -m serving
 
-restart-worker: setup ## stop the worker with its runs, and start it again
+restart-worker: setup ## stop the worker and its flow runs, and start it again
 	@$(BIN)/python -m ops.stack restart-worker
 
-status: setup ## servers, deployments, each model's partitions, champion and last events
+status: setup ## show servers, deployments, and each model's champion, partitions and events
 	@$(BIN)/python -m ops.status
 
-audit: setup ## who was champion, why, on what evidence: make audit MODEL=flights [AT=2013-06-15]
+audit: setup ## show the champion at a time, and why: make audit MODEL=flights [AT=2013-06-15]
 	@test -n "$(MODEL)" || { echo "error: which model? make audit MODEL=flights AT=2013-06-15" >&2; exit 1; }
 	@$(BIN)/python -m ops.audit "$(MODEL)" $(if $(AT),--at "$(AT)")
 
-deploy: setup ## tell a Prefect server what prefect.yaml says: make deploy ENV=dev|prod
+deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)
 
-model: setup ## a new model's folder and deployments: make model NAME=trains
+model: setup ## create a model's folder and deployments: make model NAME=trains
 	@test -n "$(NAME)" || { echo "error: which name? make model NAME=trains" >&2; exit 1; }
 	@$(BIN)/python -m ops.new_model "$(NAME)"
 
-test: setup ## the tests, real servers included; minutes
-	@$(PYTEST) -m "not slow"
+unit: setup ## run the tests that need no server; under a minute
+	@$(PYTEST) -m unit $(T)
 
-test-all: setup ## the slow ones too
-	@$(PYTEST)
+test: setup ## run all tests except the slow ones, with real servers: make test [T=tests/tasks]
+	@$(PYTEST) -m "not slow" $(T)
 
-lint: setup ## ruff, mypy, the import contracts, models against deployments
+test-all: setup ## run all tests, the slow ones included
+	@$(PYTEST) $(T)
+
+lint: setup ## run ruff, mypy, import-linter, and the check of models and deployments
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry . --no-ansi
 	@$(BIN)/python -m ops.check
 
-format: setup ## let ruff mend what it can
+format: setup ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## ratios against the raw libraries
+bench: setup ## measure time and memory against the plain libraries
 	@$(BIN)/python -m benchmarks
 
-ci: lint test ## what CI runs
+ci: lint test ## run what CI runs
 
-lock: setup ## resolve uv.lock again after a change of pyproject.toml
+lock: setup ## update uv.lock after a change of pyproject.toml
 	@$(BIN)/uv lock --python $(BIN)/python
 
-clean: ## stop the stack and delete its state in .evergreen
+clean: ## stop the stack and delete its state (.evergreen)
 	@test ! -d .evergreen -o ! -x $(BIN)/supervisord || $(BIN)/python -m ops.stack down
 	@rm -rf .evergreen
-	@echo "Deleted .evergreen (databases, logs, MLflow, Evidently). Left: data/lake (partitions) and .venv (packages)."
+	@echo "Deleted .evergreen (databases, logs, MLflow, Evidently). Kept: data/lake (partitions) and .venv (packages)."

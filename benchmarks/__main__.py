@@ -1,10 +1,10 @@
-"""Measure Evergreen beside the libraries underneath.
+"""Measure Evergreen in comparison with the libraries that it uses.
 
     python -m benchmarks             every ratio, in a quarter of an hour; writes docs/benchmarks.md and docs/benchmarks.json
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
-Studies, which print tables of their own: backfill, drift, elec2, gate, policy, replay, server.
+Studies, which print their own tables: backfill, drift, elec2, gate, policy, replay, server.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from rich.table import Table
 
 from benchmarks.harness import Row
 from benchmarks.results import write
-from benchmarks.site import opened
-from configs.settings import silence_vendors
+from benchmarks.site import open_site
+from configs.settings import disable_telemetry
 
 RATIOS = (
     "bootstrap",
@@ -36,14 +36,14 @@ STUDIES = ("backfill", "drift", "elec2", "gate", "policy", "replay", "server")
 
 def main() -> int:
     console = Console(highlight=False)
-    asked = sys.argv[1:]
-    if unknown := set(asked) - {*RATIOS, *STUDIES}:
+    names = sys.argv[1:]
+    if unknown := set(names) - {*RATIOS, *STUDIES}:
         console.print(f"error: no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((*RATIOS, *STUDIES))}")
         return 2
-    silence_vendors()
-    began, found, failed = time.monotonic(), [], []
-    with opened():
-        for name in asked or RATIOS:
+    disable_telemetry()
+    began, measured, failed = time.monotonic(), [], []
+    with open_site():
+        for name in names or RATIOS:
             subject = importlib.import_module(f"benchmarks.{name}")
             if name in STUDIES:
                 subject.report(console)
@@ -51,31 +51,32 @@ def main() -> int:
             try:
                 with console.status(f"{name} ({time.monotonic() - began:.0f} s so far)"):
                     rows = subject.rows()
-            except Exception:  # noqa: BLE001  (the others are worth their minutes all the same)
+            except Exception:  # noqa: BLE001  (the others are measured all the same)
                 failed.append(name)
                 console.print_exception()
                 continue
-            found += rows
+            measured += rows
             console.print(f"[{time.monotonic() - began:.0f} s so far]", markup=False)
             for row in rows:
-                console.print(told(row))
-    if found:
-        console.print(table(found))
+                console.print(summary_line(row))
+    if measured:
+        console.print(table(measured))
     if failed:
         console.print(f"error: could not be measured: {', '.join(failed)}; nothing was written")
         return 1
-    if not asked:
-        write(found, time.monotonic() - began)
+    if not names:
+        write(measured, time.monotonic() - began)
         console.print("Written: docs/benchmarks.md and docs/benchmarks.json")
     return 0
 
 
-def told(row: Row) -> str:
+def summary_line(row: Row) -> str:
+    """Return the ratio of a comparison as one line."""
     return f"{row.subject}: {row.ratio:.2f} x {row.against}"
 
 
 def table(rows: list[Row]) -> Table:
-    """Every comparison, and whether its aim is reached."""
+    """Return a table of the comparisons, and whether each reaches its aim."""
     shown = Table("subject", "against", "ours", "theirs", "ratio", "spread", "aim", "", box=None)
     for row in rows:
         low, high = row.spread

@@ -1,10 +1,10 @@
-"""What orchestration adds to a backfill: the flow beside a plain loop over the same steps, each in a process of its own.
+"""The cost of orchestration in a backfill: the flow and a plain loop over the same steps, each in its own process.
 
     python -m benchmarks backfill
 
 Needs the stack (`make up`) and the champion that `make demo` leaves. Takes an hour, most of it for daily flights: a variant of the
-model with a day a partition, all stages of a year, and of two months for the number of workers. Light partitions have four stages
-of some 60 ms each: a day of 150 parcels is ingested, validated, sketched, and its labels are collected. "Plain" is a loop over
+model with a day per partition, all steps of a year, and of two months for the number of workers. Light partitions have four steps
+of about 60 ms each: a day of 150 parcels is ingested, validated, sketched, and its labels are collected. "Plain" is a loop over
 the same steps and claims, and nothing else: no plan, no tasks, no server. A ratio is ours over plain, of wall and of CPU
 seconds from the first line of the flow, or of the loop, to its last.
 """
@@ -26,15 +26,15 @@ from rich.table import Table
 from configs.settings import ROOT
 
 LIGHT, FEW = 120, 30
-"""Partitions of the light backfill, and of a shorter one whose memory is held against it."""
+"""Partitions of the light backfill, and of a shorter one for comparing memory."""
 YEAR, SPRING = ("2013-01-02", "2013-12-31"), ("2013-03-01", "2013-05-01")
-"""Daily flights: all of them but the first, which has no history and is blocked; and those on which ways to run them are compared."""
+"""Daily flights: all days but the first, which has no history and is blocked; and the days for comparing ways to run them."""
 ROUNDS = 3
 
 MEASURED = """
 import json, os, resource, sys, time
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 began = time.perf_counter(), time.process_time()
 {body}
 wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
@@ -82,7 +82,7 @@ IMPORT = "import prefect"
 
 
 def measure(body: str, environment: Mapping[str, str]) -> dict[str, float]:
-    """Run some lines in a process of their own; returns wall and CPU seconds, and the peak of its memory in MB."""
+    """Run code in its own process; return wall and CPU seconds, and the peak of its memory in MB."""
     command = [sys.executable, "-c", MEASURED.format(body=body)]
     env = os.environ | environment | {"PREFECT_LOGGING_LEVEL": "WARNING"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
@@ -91,19 +91,19 @@ def measure(body: str, environment: Mapping[str, str]) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def environment(world: Path) -> dict[str, str]:
-    """A world of its own: lake, ledger and registry."""
+def environment(folder: Path) -> dict[str, str]:
+    """Return the settings for lake, ledger and registry in a folder."""
     return {
-        "EVERGREEN_HOME": str(world / ".evergreen"),
-        "EVERGREEN_LAKE": str(world / "lake"),
-        "EVERGREEN_CONFIGS": str(world / "configs"),
-        "EVERGREEN_DATABASE_URL": f"sqlite:///{world}/ledger.db",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{world}/mlflow.db",
+        "EVERGREEN_HOME": str(folder / ".evergreen"),
+        "EVERGREEN_LAKE": str(folder / "lake"),
+        "EVERGREEN_CONFIGS": str(folder / "configs"),
+        "EVERGREEN_DATABASE_URL": f"sqlite:///{folder}/ledger.db",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
 
 
-def light_world(folder: Path, days: int, rows: int | None = None) -> Path:
-    """The tests' tiny model with so many days of parcels, of so many rows each or as the tests have them."""
+def light_model(folder: Path, days: int, rows: int | None = None) -> Path:
+    """Write the tests' tiny model with this many days of parcels, with `rows` rows each or as the tests have them."""
     import pandas as pd
 
     from tests.conftest import FIRST, LABELS_SQL, MODEL_YAML, SOURCE_SQL, parcels
@@ -124,7 +124,7 @@ def light_world(folder: Path, days: int, rows: int | None = None) -> Path:
 
 
 def span(days: int) -> dict[str, str]:
-    """Parameters for the first so many days."""
+    """Return the parameters for the first `days` days."""
     import pandas as pd
 
     from tests.conftest import FIRST
@@ -133,36 +133,36 @@ def span(days: int) -> dict[str, str]:
 
 
 def run(body: str, days: int, options: Mapping[str, Any] | None = None, again: bool = False) -> dict[str, float]:
-    """Measure a way of doing the same in a new world; with `again`, once more when everything is fresh."""
-    with tempfile.TemporaryDirectory() as folder:
-        world = light_world(Path(folder), days)
+    """Measure code in a new folder; with `again`, measure a second run, when everything is fresh."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = light_model(Path(temporary), days)
         text = body.format(**span(days), options=dict(options or {}))
-        found = measure(text, environment(world))
-        return measure(text, environment(world)) if again else found
+        first = measure(text, environment(folder))
+        return measure(text, environment(folder)) if again else first
 
 
-def by_the_day() -> dict[str, Any]:
-    """What makes the monthly flights daily ones: their partitions, and how many rows one has."""
+def daily_override() -> dict[str, Any]:
+    """Return the override for daily flights: the length of a partition, and the number of its rows."""
     rules = yaml.safe_load((ROOT / "configs" / "flights" / "model.yaml").read_text())["expectations"]
     rows = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 300, "max_value": 2000}}
     return {"partition": {"every": "D"}, "expectations": [rows, *rules[1:]]}
 
 
 def daily(body: str, days: tuple[str, str], options: Mapping[str, Any] | None = None) -> dict[str, float]:
-    """Measure a way of doing daily flights, in a lake of its own, with the demo's champion."""
+    """Measure code on daily flights, in a new lake, with the demo's champion."""
     with tempfile.TemporaryDirectory() as folder:
-        text = body.format(start=days[0], end=days[1], override=by_the_day(), options=dict(options or {}))
+        text = body.format(start=days[0], end=days[1], override=daily_override(), options=dict(options or {}))
         return measure(text, {"EVERGREEN_LAKE": folder})
 
 
 @contextmanager
 def cluster(lake: str) -> Iterator[str]:
-    """A Dask scheduler with two workers of one thread each; yields its address."""
+    """Start a Dask scheduler with two workers of one thread each; yield its address."""
     from distributed import LocalCluster
 
-    os.environ["EVERGREEN_LAKE"] = lake  # the workers inherit it, and must see the same as the flow
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as made:  # type: ignore[no-untyped-call]
-        yield made.scheduler_address
+    os.environ["EVERGREEN_LAKE"] = lake  # the workers inherit it, and need the same lake as the flow
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as dask:  # type: ignore[no-untyped-call]
+        yield dask.scheduler_address
 
 
 def report(console: Console) -> None:
@@ -172,12 +172,12 @@ def report(console: Console) -> None:
         if error := client.api_healthcheck():
             console.print(f"backfill: no Prefect server answers ({error}); run `make up` first")
             return
-    for table in (light_table, fresh_table, months_table, year_table):  # an hour: each is told when it is done
+    for table in (light_table, fresh_table, months_table, year_table):  # takes an hour: print each when it is done
         console.print(table())
 
 
 def light_table() -> Table:
-    """Light partitions: one thread, two threads, and a shorter backfill for its memory."""
+    """Measure light partitions: one thread, two threads, and a shorter backfill for its memory."""
     plain = [run(PLAIN, LIGHT) for _ in range(ROUNDS)]
     rows = {
         f"{LIGHT} days, plain loop": plain,
@@ -189,14 +189,14 @@ def light_table() -> Table:
 
 
 def year_table() -> Table:
-    """Daily flights with all stages, a year of them on one thread."""
+    """Measure a year of daily flights with all steps, on one thread."""
     year = daily(DAILY_PLAIN, YEAR)
     rows = {"364 days, plain loop": [year], "364 days, 1 thread": [daily(DAILY_FLOW, YEAR, {"concurrency": 1})]}
     return compared("daily flights, all stages", rows, [year])
 
 
 def months_table() -> Table:
-    """The same for two months, on threads and on Dask."""
+    """Measure two months of daily flights with all steps, on threads and on Dask."""
     spring = daily(DAILY_PLAIN, SPRING)
     ways = {
         "62 days, plain loop": [spring],
@@ -208,15 +208,15 @@ def months_table() -> Table:
 
 
 def on_dask() -> dict[str, float]:
-    """Two months on two Dask workers. The CPU and memory are the flow's own, not the workers'."""
+    """Measure two months on two Dask workers. CPU and memory are the flow's own, not the workers'."""
     with tempfile.TemporaryDirectory() as folder, cluster(folder) as address:
         options = {"runner": "dask", "dask": address, "concurrency": 2}
-        text = DAILY_FLOW.format(start=SPRING[0], end=SPRING[1], override=by_the_day(), options=options)
+        text = DAILY_FLOW.format(start=SPRING[0], end=SPRING[1], override=daily_override(), options=options)
         return measure(text, {"EVERGREEN_LAKE": folder})
 
 
 def compared(title: str, rows: Mapping[str, list[dict[str, float]]], base: list[dict[str, float]]) -> Table:
-    """Each way by the middle of its rounds, and its ratios to the base's."""
+    """Return a table of the median of each way, and its ratios to the base."""
     table = Table(title, "wall s", "CPU s", "partitions/s", "wall ratio", "CPU ratio", "peak MB", box=None)
     for line in lines(rows, base):
         table.add_row(*line)
@@ -224,26 +224,26 @@ def compared(title: str, rows: Mapping[str, list[dict[str, float]]], base: list[
 
 
 def lines(rows: Mapping[str, list[dict[str, float]]], base: list[dict[str, float]]) -> Iterator[tuple[str, ...]]:
-    plain = {what: middle(base, what) for what in ("wall", "cpu")}
+    plain = {what: median(base, what) for what in ("wall", "cpu")}
     days = int(next(iter(rows)).split()[0])
-    for name, found in rows.items():
-        wall, cpu, mb = (middle(found, what) for what in ("wall", "cpu", "mb"))
+    for name, rounds in rows.items():
+        wall, cpu, mb = (median(rounds, what) for what in ("wall", "cpu", "mb"))
         count = int(name.split()[0])
         ratios = (f"{wall / plain['wall']:.2f}", f"{cpu / plain['cpu']:.2f}") if count == days else ("", "")
         yield name, f"{wall:.1f}", f"{cpu:.1f}", f"{count / wall:.1f}", *ratios, f"{mb:.0f}"
 
 
 def fresh_table() -> Table:
-    """A backfill that has nothing to do, beside the import of Prefect alone."""
+    """Compare a backfill that has nothing to do with the import of Prefect alone."""
     again = [run(FLOW, LIGHT, again=True) for _ in range(ROUNDS)]
     imported = [run(IMPORT, 1) for _ in range(ROUNDS)]
     table = Table("nothing to do", "wall s", "CPU s", "wall ratio", "CPU ratio", box=None)
-    one, two = ({what: middle(found, what) for what in ("wall", "cpu")} for found in (imported, again))
+    one, two = ({what: median(rounds, what) for what in ("wall", "cpu")} for rounds in (imported, again))
     table.add_row("import prefect", f"{one['wall']:.2f}", f"{one['cpu']:.2f}", "", "")
     ratios = f"{two['wall'] / one['wall']:.2f}", f"{two['cpu'] / one['cpu']:.2f}"
     table.add_row(f"{LIGHT} fresh days, imports included", f"{two['wall']:.2f}", f"{two['cpu']:.2f}", *ratios)
     return table
 
 
-def middle(found: list[dict[str, float]], what: str) -> float:
-    return sorted(one[what] for one in found)[len(found) // 2]
+def median(rounds: list[dict[str, float]], what: str) -> float:
+    return sorted(one[what] for one in rounds)[len(rounds) // 2]

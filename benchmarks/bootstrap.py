@@ -1,8 +1,8 @@
-"""The gate's bounds of a gain, 2,000 resamples of whole days on 30,000 rows, beside the plainest matrix form of that bootstrap."""
+"""The gate's bounds of a gain, 2,000 resamples of whole days on 30,000 rows, and the simplest matrix form of that bootstrap."""
 
 import numpy as np
 
-from benchmarks.harness import Row, here, in_turns, row
+from benchmarks.harness import Row, in_this_process, in_turns, row
 from tasks.models.bootstrap import draw_blocks, paired_gain
 
 ROWS, DAYS, RESAMPLES, CALLS = 30_000, 30, 2_000, 20
@@ -13,7 +13,7 @@ def rows() -> list[Row]:
     one, two, days = rng.random(ROWS), rng.random(ROWS), np.sort(rng.integers(0, DAYS, ROWS))
 
     def plain() -> None:
-        """Sums of blocks, how often each is drawn as a matrix, resampled means, their percentiles; no studentising."""
+        """Resample the mean by matrix products of block sums and draw counts, and take percentiles, without studentising."""
         sums, counts = np.bincount(days, weights=one - two), np.bincount(days)
         draws = draw_blocks(DAYS, RESAMPLES, 0)
         np.quantile((draws @ sums) / (draws @ counts), [0.05, 0.95])
@@ -21,6 +21,9 @@ def rows() -> list[Row]:
     def ours() -> None:
         paired_gain(one, two, days, 0.9, RESAMPLES, 0)
 
-    found = in_turns(here(lambda: [ours() for _ in range(CALLS)]), here(lambda: [plain() for _ in range(CALLS)]))
+    costs = in_turns(
+        in_this_process(lambda: [ours() for _ in range(CALLS)]),
+        in_this_process(lambda: [plain() for _ in range(CALLS)]),
+    )
     subject = f"gate: bootstrap of {RESAMPLES:,} resamples on {ROWS:,} rows"
-    return [row(subject, "NumPy matrix form, percentiles only", *found, aim=1.5)]
+    return [row(subject, "NumPy matrix form, percentiles only", *costs, aim=1.5)]

@@ -1,4 +1,4 @@
-"""Our drift check by itself: what the sketch stage and the watch stage do for a partition, without the page."""
+"""Our drift check alone: the steps sketch and watch of a partition, without the page."""
 
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 COLUMNS = 20
 
 
-def counted(frame: "pd.DataFrame") -> Sketch:
-    """A sketch by day, as the sketch stage makes it."""
+def sketch_by_day(frame: "pd.DataFrame") -> Sketch:
+    """Return a sketch by day, as the step sketch makes it."""
     config = model().config
     blocks = block_categories(frame[config.time], "D", config.partition.timezone)
     return sketch(frame, blocks, features(COLUMNS), config.features.categorical)
 
 
-def checked(stored: Sketch, current: "pd.DataFrame") -> Check:
-    """What the sketch stage and the watch stage do for a partition, without the page."""
+def check_partition(stored: Sketch, current: "pd.DataFrame") -> Check:
+    """Run the drift check of a partition against a stored sketch, without the page."""
     config = model().config
     rules = config.monitoring
     chosen = {n: m for n, m in methods(config).items() if n in features(COLUMNS)}
     effects = {MISSING: rules.missing, NEW: rules.new_categories, OUTSIDE: rules.outside}
-    return check(stored, counted(current), chosen, effects, alpha=rules.alpha, resamples=rules.resamples)
+    return check(stored, sketch_by_day(current), chosen, effects, alpha=rules.alpha, resamples=rules.resamples)

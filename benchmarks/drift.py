@@ -1,22 +1,22 @@
-"""How often the drift check is wrong: false alarms and power by simulation on a year of real flights, beside Evidently's preset.
+"""Error rates of the drift check: false alarms and power by simulation on a year of real flights, beside Evidently's preset.
 
     python -m benchmarks drift
 
 Reads the twelve validated months that `make demo` leaves in the lake: every feature of model.yaml, not the prediction,
 and no column by its season. A run draws 90 days as the reference and other days as the partition, of which it takes as
-many rows as the table's head says; the check knows nothing but the days and rows of its own run.
+many rows as the heading of the table names. The check receives only the days and rows of its run.
 
-iid rows    rows of the whole year are dealt to days anew before: a day carries no information
-whole days  days stay as they were, but are drawn from the whole year at random: what happened on one stays together
+iid rows    rows of the whole year are assigned to days at random before: a day has no information
+whole days  days stay as they were, and are drawn from the whole year at random: rows of a day stay together
 
-In both nothing changed, and whatever is found is a false alarm. The reference has all rows of its days, some 900 each,
-so that the smaller a partition the thinner are its days beside them: fewer rows are no drift of a column either.
-Changes are made to the rows of a partition of whole days, and are found when an alarm names their column. Several columns
-are changed at once, each of them in one way; the row above tells how often the column is named when it is not changed.
+In both nothing has changed, and every alarm is a false alarm. The reference has all rows of its days, about 900 each, so a
+smaller partition has fewer rows per day, which must not count as drift. For detection rates, rows of a partition of whole
+days are changed, and a change is detected when an alarm names its column. Several columns are changed at once, each in one
+way. The row above has the rate at which the column is named when it is not changed.
 
 Evidently's preset compares numbers by Wasserstein and the rest by Jensen-Shannon distance with 0.1 when a reference has
 more than 1,000 rows. Here the two are computed by the same functions of scipy but from counts, for speed, and one run
-is held to the preset itself. "Any column" is what we call an alarm; its own headline is drift in half of the columns.
+is compared with the preset itself. "Any column" is our definition of an alarm; the preset's own is drift in half of the columns.
 
 Rates have their 95 % interval (Clopper and Pearson 1934). The false alarm rate is as stated when its interval reaches
 down to the stated rate or below.
@@ -32,14 +32,14 @@ from rich.table import Table
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, wasserstein_distance
 
-from benchmarks.gate import shown
+from benchmarks.gate import with_interval
 from benchmarks.preset import preset
 from configs.monitoring import Method
 from configs.schema import ModelConfig
 from tasks.contracts import Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Check, check
-from tasks.drift.columns import tidy
-from tasks.drift.sketches import KINDS, Column, Sketch, grid_of, sketch
+from tasks.drift.columns import cast_columns
+from tasks.drift.sketches import KINDS, Column, Sketch, choose_grid, sketch
 from tasks.resources import Resources, open_resources
 from tasks.storage.blocks import block_names
 
@@ -51,17 +51,17 @@ REFERENCE_DAYS = 90
 SIZES: Mapping[int, int] = {50: 30, 200: 30, 1000: 30, 5000: 30, 50_000: 60}
 """Rows of a partition, and the days that they are drawn from."""
 RUNS, CHANGED_RUNS, RESAMPLES = 200, 20, 400
-"""Runs a false alarm rate, runs a detection rate, and deals of a simulated check. Months are checked with model.yaml's."""
+"""Runs per false alarm rate, runs per detection rate, and permutations of a simulated check. Months use those of model.yaml."""
 DIGITS = 3
-"""Numbers are rounded to so many: days count their values faster, and sketches count each value by itself."""
-FEW, LARGE, MATTERS, HALF = 5, 1000, 0.1, 0.5
-"""Evidently's defaults: numbers with so few values are categories, references are large above it, thresholds."""
+"""Numbers are rounded to this many digits, which makes counting by day faster; sketches count each value by itself."""
+FEW, LARGE, THRESHOLD, HALF = 5, 1000, 0.1, 0.5
+"""Evidently's defaults: up to how many values a number is a category, above how many rows a reference is large, thresholds."""
 UNSEEN = "??"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How model.yaml says that a partition is compared."""
+    """The settings of model.yaml for comparing a partition."""
 
     methods: Mapping[str, Method]
     effects: Mapping[str, float]
@@ -72,17 +72,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Coded:
-    """A column of the year: its different values, ascending, and the position of each row's among them, -1 for null."""
+    """A column of the year: its distinct values, ascending, and the position of each row's value among them, -1 for null."""
 
     values: np.ndarray
     at: np.ndarray
     grid: tuple[float, float]
 
-    def counted(self, rows: np.ndarray, block: np.ndarray, blocks: int) -> Column:
-        """Some rows as a sketch's column, with the blocks that they are in."""
-        found = self.at[rows]
-        there = found >= 0
-        flat = np.bincount(block[there] * len(self.values) + found[there], minlength=blocks * len(self.values))
+    def count(self, rows: np.ndarray, block: np.ndarray, blocks: int) -> Column:
+        """Return some rows as a column of a sketch, with their blocks."""
+        position = self.at[rows]
+        there = position >= 0
+        flat = np.bincount(block[there] * len(self.values) + position[there], minlength=blocks * len(self.values))
         counts = flat.reshape(blocks, -1)
         used = counts.any(axis=0)
         other: np.ndarray = np.zeros((blocks, len(KINDS)), "int64")
@@ -92,7 +92,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Year:
-    """The rows of twelve months, the day and the month of each counted from 0, and their columns' values looked up once."""
+    """The rows of twelve months, the day and the month of each, counted from 0, and the columns' values as positions."""
 
     rows: "pd.DataFrame"
     day: np.ndarray
@@ -100,19 +100,19 @@ class Year:
     coded: Mapping[str, Coded]
 
     def count(self, rows: np.ndarray, day: np.ndarray, side: str) -> Sketch:
-        """What `sketch` makes of some rows with these days."""
-        kept, block = np.unique(day, return_inverse=True)
-        columns = {name: c.counted(rows, block, len(kept)) for name, c in self.coded.items()}
-        return Sketch(tuple(block_name(side, k) for k in kept), np.bincount(block), columns)
+        """Return the sketch of some rows with these days, as `sketch` makes it."""
+        days, block = np.unique(day, return_inverse=True)
+        columns = {name: c.count(rows, block, len(days)) for name, c in self.coded.items()}
+        return Sketch(tuple(block_name(side, k) for k in days), np.bincount(block), columns)
 
 
 def block_name(side: str, day: int) -> str:
-    """A day's name, which tells the side."""
+    """Return a day's name, with its side."""
     return f"{side}{day:03d}"
 
 
 def done_months(res: Resources) -> list[str]:
-    """The first validated partitions, twelve or as many as there are."""
+    """Return the first twelve validated partitions, or fewer if there are fewer."""
     records = [res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID)]
     return sorted(r.partition for r in records if r and r.status == "done")[:MONTHS]
 
@@ -124,7 +124,7 @@ def read_year(keys: Sequence[str], res: Resources) -> Year:
     parts = [res.lake.read(Stage.VALID, key, [config.time, *config.features.all]) for key in keys]
     read = pd.concat(parts, ignore_index=True)
     names = block_names(read[config.time], "D", config.partition.timezone)
-    rows = tidy(read, config.features.all, config.features.categorical).round(DIGITS)
+    rows = cast_columns(read, config.features.all, config.features.categorical).round(DIGITS)
     coded = {name: _coded(rows[name]) for name in rows}
     month: np.ndarray = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Year(rows, np.unique(names, return_inverse=True)[1], month, coded)
@@ -134,7 +134,7 @@ def _coded(column: "pd.Series") -> Coded:
     import pandas as pd
 
     at, values = pd.factorize(column.to_numpy(), sort=True)
-    return Coded(values, at, grid_of(column.dropna().to_numpy()) if values.dtype == float else (0.0, 1.0))
+    return Coded(values, at, choose_grid(column.dropna().to_numpy()) if values.dtype == float else (0.0, 1.0))
 
 
 def rules_of(config: ModelConfig) -> Rules:
@@ -146,7 +146,7 @@ def rules_of(config: ModelConfig) -> Rules:
 
 @dataclass(frozen=True)
 class Draw:
-    """The two sides of one run; `rows` are the partition's in the year, `day` the day that each was dealt to."""
+    """The two sides of one run. `rows` are the partition's rows of the year, `day` the day that each is assigned to."""
 
     before: np.ndarray
     rows: np.ndarray
@@ -156,44 +156,44 @@ class Draw:
 
 
 def draw(year: Year, size: int, iid: bool, rng: np.random.Generator) -> Draw:
-    """Disjoint days for either side, and rows of those days; with `iid` the year's rows change places before."""
+    """Draw disjoint days for both sides, and rows of those days. With `iid` the year's rows are permuted before."""
     days = rng.permutation(year.day.max() + 1)
     then, now = days[:REFERENCE_DAYS], days[REFERENCE_DAYS : REFERENCE_DAYS + SIZES[size]]
-    dealt = rng.permutation(len(year.day)) if iid else np.arange(len(year.day))
+    assigned = rng.permutation(len(year.day)) if iid else np.arange(len(year.day))
     all_then, all_now = (np.flatnonzero(np.isin(year.day, side)) for side in (then, now))
     taken = np.sort(rng.choice(all_now, min(size, len(all_now)), replace=False))
-    reference = year.count(dealt[all_then], year.day[all_then], "r")
-    current = year.count(dealt[taken], year.day[taken], "c")
-    return Draw(dealt[all_then], dealt[taken], year.day[taken], reference, current)
+    reference = year.count(assigned[all_then], year.day[all_then], "r")
+    current = year.count(assigned[taken], year.day[taken], "c")
+    return Draw(assigned[all_then], assigned[taken], year.day[taken], reference, current)
 
 
 def ours(reference: Sketch, current: Sketch, rules: Rules, seed: int, resamples: int = RESAMPLES) -> Check:
     how, alpha = (rules.methods, rules.effects), rules.alpha
-    found = check(reference, current, *how, alpha=alpha, resamples=resamples, seed=seed)
-    if found.note:
-        raise ValueError(found.note)
-    return found
+    result = check(reference, current, *how, alpha=alpha, resamples=resamples, seed=seed)
+    if result.note:
+        raise ValueError(result.note)
+    return result
 
 
-def drifted(found: Check) -> set[str]:
-    """The columns that alarms name."""
-    return {a.column for a in found.alarms if a.drifted}
+def drifted(result: Check) -> set[str]:
+    """Return the columns that alarms name."""
+    return {a.column for a in result.alarms if a.drifted}
 
 
 def evidently(reference: Sketch, current: Sketch) -> set[str]:
-    """The columns that Evidently's preset flags."""
-    return {name for name, then in reference.columns.items() if _distance(then, current.columns[name]) >= MATTERS}
+    """Return the columns that Evidently's preset flags."""
+    return {name for name, then in reference.columns.items() if _distance(then, current.columns[name]) >= THRESHOLD}
 
 
 def _distance(then: Column, now: Column) -> float:
-    """The preset's score of a column. NaN for a partition without a value, for which the preset has an error.
+    """Return the preset's score of a column; NaN for a partition without a value, for which the preset fails.
 
     Raises:
-        ValueError: so short a reference is compared by tests, which are not done here.
+        ValueError: the reference is so small that Evidently uses other statistics, which are not computed here.
     """
     before, after = then.total, now.total
     if before.sum() <= LARGE:
-        raise ValueError(f"Evidently takes other statistics for a reference of {before.sum():.0f} rows")
+        raise ValueError(f"Evidently uses other statistics for a reference of {before.sum():.0f} rows")
     if not after.sum():
         return float("nan")
     values, at = np.unique(np.concatenate([then.values, now.values]), return_inverse=True)
@@ -205,21 +205,21 @@ def _distance(then: Column, now: Column) -> float:
 
 
 def spread(column: Column) -> float:
-    """The standard deviation of a column of numbers."""
+    """Return the standard deviation of a column of numbers."""
     return float(np.sqrt(np.cov(column.values, aweights=column.total, ddof=0)))
 
 
-def hold_to_originals(year: Year, rules: Rules) -> None:
-    """One run in which our sketches are those of `sketch`, and Evidently's columns those of its preset.
+def assert_same_as_originals(year: Year, rules: Rules) -> None:
+    """Check in one run that our sketches equal those of `sketch`, and Evidently's columns those of its preset.
 
     Raises:
-        AssertionError: they are not.
+        AssertionError: they differ.
     """
     drawn = draw(year, 1000, False, np.random.default_rng(0))
     rows, blocks = year.rows.iloc[drawn.rows], np.array([block_name("c", d) for d in drawn.day])
-    made = sketch(rows, blocks, list(year.coded), rules.words)
-    assert made.blocks == drawn.current.blocks, "days of a sketch"
-    for name, column in made.columns.items():
+    expected = sketch(rows, blocks, list(year.coded), rules.words)
+    assert expected.blocks == drawn.current.blocks, "days of a sketch"
+    for name, column in expected.columns.items():
         counted = drawn.current.columns[name]
         same = np.array_equal(column.values, counted.values) and np.array_equal(column.counts, counted.counts)
         assert same, f"the sketch of {name}"
@@ -229,11 +229,11 @@ def hold_to_originals(year: Year, rules: Rules) -> None:
 
 
 Named = tuple[set[str], set[str]]
-"""The columns that one run's alarms name, ours and Evidently's."""
+"""The columns that the alarms of one run name: ours and Evidently's."""
 
 
 def unchanged(year: Year, rules: Rules, size: int, iid: bool) -> list[Named]:
-    """What is named in each run although nothing changed."""
+    """Return the columns that are named in each run although nothing has changed."""
     runs = []
     for run in range(RUNS):
         drawn = draw(year, size, iid, np.random.default_rng([run, size, iid]))
@@ -242,21 +242,21 @@ def unchanged(year: Year, rules: Rules, size: int, iid: bool) -> list[Named]:
     return runs
 
 
-def false_alarm_table(found: Mapping[tuple[bool, int], Sequence[Named]], rules: Rules) -> Table:
+def false_alarm_table(runs: Mapping[tuple[bool, int], Sequence[Named]], rules: Rules) -> Table:
     half = HALF * len(rules.methods)
-    asked: dict[str, Callable[[set[str], set[str]], bool]] = {
+    definitions: dict[str, Callable[[set[str], set[str]], bool]] = {
         "ours": lambda mine, theirs: bool(mine),
         "Evidently, any column": lambda mine, theirs: bool(theirs),
         "Evidently, half of them": lambda mine, theirs: len(theirs) >= half,
     }
     table = _table(
-        "nothing changed",
-        f"How often there is an alarm all the same, in %; stated {100 * rules.alpha:g} ({RUNS} runs, {RESAMPLES} deals)",
+        "nothing has changed",
+        f"False alarms in %, stated {100 * rules.alpha:g} ({RUNS} runs, {RESAMPLES} permutations)",
     )
     for null, iid in (("iid rows", True), ("whole days", False)):
-        for who, alarm in asked.items():
-            hits = [sum(alarm(*named) for named in found[iid, size]) for size in SIZES]
-            table.add_row(f"{null}: {who}", *(shown(binomtest(h, RUNS)) for h in hits))
+        for who, alarm in definitions.items():
+            hits = [sum(alarm(*named) for named in runs[iid, size]) for size in SIZES]
+            table.add_row(f"{null}: {who}", *(with_interval(binomtest(h, RUNS)) for h in hits))
     return table
 
 
@@ -266,12 +266,12 @@ def _table(head: str, title: str) -> Table:
 
 
 Alter = Callable[["pd.Series", Column, np.random.Generator], "pd.Series"]
-"""Changes a partition's column, given the reference's."""
+"""A function that changes a partition's column; it receives the reference's column too."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one column of a partition."""
+    """A change of one column of a partition."""
 
     column: str
     label: str
@@ -279,17 +279,17 @@ class Change:
 
 
 def shifted(column: str, by: float) -> Change:
-    """Every number moves by so many standard deviations of the reference."""
+    """Shift every number by this many standard deviations of the reference."""
     return Change(column, f"+ {by:g} deviations", lambda x, then, rng: x + by * spread(then))
 
 
 def nulled(column: str, share: float) -> Change:
-    """So many of all rows lose their value."""
+    """Set a share of all rows to null."""
     return Change(column, f"+ {share:.0%} nulls", lambda x, then, rng: x.mask(_some(x.notna(), share, rng)))
 
 
 def moved(column: str, share: float) -> Change:
-    """So many of all rows get the reference's most frequent category, from another."""
+    """Change a share of all rows from other categories to the reference's most frequent one."""
 
     def alter(x: "pd.Series", then: Column, rng: np.random.Generator) -> "pd.Series":
         most = then.values[then.total.argmax()]
@@ -299,15 +299,15 @@ def moved(column: str, share: float) -> Change:
 
 
 def unseen(column: str, share: float) -> Change:
-    """So many rows get a category that the reference does not have."""
+    """Change a share of all rows to a category that the reference does not have."""
     return Change(column, f"{share:.0%} to a new one", lambda x, then, rng: x.mask(_some(x == x, share, rng), UNSEEN))
 
 
-def _some(able: "pd.Series", share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which rows: `share` of all, among those that are able."""
-    where = np.flatnonzero(able)
-    chosen = rng.choice(where, min(len(where), round(share * len(able))), replace=False)
-    return np.isin(np.arange(len(able)), chosen)
+def _some(eligible: "pd.Series", share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose rows at random: `share` of all, among the eligible ones."""
+    where = np.flatnonzero(eligible)
+    chosen = rng.choice(where, min(len(where), round(share * len(eligible))), replace=False)
+    return np.isin(np.arange(len(eligible)), chosen)
 
 
 ROUNDS: tuple[tuple[Change, ...], ...] = (
@@ -320,18 +320,18 @@ ROUNDS: tuple[tuple[Change, ...], ...] = (
 
 
 def altered(drawn: Draw, year: Year, changes: Sequence[Change], rng: np.random.Generator) -> Sketch:
-    """The partition with its columns changed."""
+    """Return the sketch of the partition with its columns changed."""
     rows = year.rows.iloc[drawn.rows]
     new = {c.column: c.alter(rows[c.column], drawn.reference.columns[c.column], rng) for c in changes}
     words = [name for name in new if not drawn.reference.columns[name].numeric]
     blocks = np.array([block_name("c", d) for d in drawn.day])
-    made = sketch(rows[[]].assign(**new), blocks, list(new), words)
-    return replace(drawn.current, columns={**drawn.current.columns, **made.columns})
+    changed = sketch(rows[[]].assign(**new), blocks, list(new), words)
+    return replace(drawn.current, columns={**drawn.current.columns, **changed.columns})
 
 
 def detections(year: Year, rules: Rules, size: int) -> dict[Change, list[Named]]:
-    """What is named in each run of a change."""
-    found: dict[Change, list[Named]] = {change: [] for changes in ROUNDS for change in changes}
+    """Return the columns that are named in each run of a change."""
+    runs: dict[Change, list[Named]] = {change: [] for changes in ROUNDS for change in changes}
     for run in range(CHANGED_RUNS):
         rng = np.random.default_rng([run, size, 2])
         drawn = draw(year, size, False, rng)
@@ -339,21 +339,21 @@ def detections(year: Year, rules: Rules, size: int) -> dict[Change, list[Named]]
             sides = drawn.reference, altered(drawn, year, changes, rng)
             named = drifted(ours(*sides, rules, run)), evidently(*sides)
             for change in changes:
-                found[change].append(named)
-    return found
+                runs[change].append(named)
+    return runs
 
 
 def detection_table(year: Year, rules: Rules, before: Mapping[tuple[bool, int], Sequence[Named]]) -> Table:
-    """Detection rates, under each column's rate when nothing changed."""
+    """Return detection rates, below each column's rate when nothing has changed."""
     table = _table(
         "changed, whole days",
-        f"How often an alarm names the column, in %: ours / Evidently's ({CHANGED_RUNS} runs, {RESAMPLES} deals)",
+        f"How often an alarm names the column, in %: ours / Evidently's ({CHANGED_RUNS} runs, {RESAMPLES} permutations)",
     )
-    found = {size: detections(year, rules, size) for size in SIZES}
+    changed = {size: detections(year, rules, size) for size in SIZES}
     for column in (change.column for change in ROUNDS[0]):
         table.add_row(f"{column}: unchanged", *(_both(before[False, size], column) for size in SIZES))
         for change in (c for changes in ROUNDS for c in changes if c.column == column):
-            table.add_row(f"{column}: {change.label}", *(_both(found[size][change], column) for size in SIZES))
+            table.add_row(f"{column}: {change.label}", *(_both(changed[size][change], column) for size in SIZES))
     return table
 
 
@@ -362,7 +362,7 @@ def _both(runs: Sequence[Named], column: str) -> str:
 
 
 def month_lines(year: Year, rules: Rules) -> list[str]:
-    """How many real months differ from the three before, and in how many columns."""
+    """Count the real months that differ from the three before, and their columns."""
     counts = []
     for month in range(TRAILING, MONTHS):
         then, now = (year.month >= month - TRAILING) & (year.month < month), year.month == month
@@ -370,8 +370,8 @@ def month_lines(year: Year, rules: Rules) -> list[str]:
         mine = drifted(ours(reference, current, rules, month, rules.resamples))
         counts.append((len(mine), len(evidently(reference, current))))
     return [
-        f"{who}: {sum(n > 0 for n in found)} of {len(found)} months, {np.mean(found):.1f} of {len(year.coded)} columns"
-        for who, found in zip(("ours", "Evidently"), zip(*counts, strict=True), strict=True)
+        f"{who}: {sum(n > 0 for n in columns)} of {len(columns)} months, {np.mean(columns):.1f} of {len(year.coded)} columns"
+        for who, columns in zip(("ours", "Evidently"), zip(*counts, strict=True), strict=True)
     ]
 
 
@@ -383,10 +383,10 @@ def report(console: Console) -> None:
         console.print(f"{MODEL}: {len(keys)} of {MONTHS} months are validated; run `make demo` first", markup=False)
         return
     year, rules = read_year(keys, res), rules_of(res.config)
-    hold_to_originals(year, rules)
-    found = {(iid, size): unchanged(year, rules, size, iid) for iid in (True, False) for size in SIZES}
-    console.print(false_alarm_table(found, rules))
-    console.print(detection_table(year, rules, found))
-    console.print(f"Change, not false alarms: real months that differ from the {TRAILING} before, and their columns")
+    assert_same_as_originals(year, rules)
+    runs = {(iid, size): unchanged(year, rules, size, iid) for iid in (True, False) for size in SIZES}
+    console.print(false_alarm_table(runs, rules))
+    console.print(detection_table(year, rules, runs))
+    console.print(f"Real changes, not false alarms: months that differ from the {TRAILING} before, and their columns")
     for line in month_lines(year, rules):
         console.print(f"  {line}", markup=False)

@@ -1,10 +1,10 @@
-"""Elec2 in batches of 1,000 rows, as publications on batch learners have it: train on batch 0, test on batch i before learning from it.
+"""Elec2 in batches of 1,000 rows, as in publications on batch learners: train on batch 0, test on batch i before learning from it.
 
     python -m benchmarks elec2
 
-Plays the `electricity` model's config on a copy of its file in which each batch is a day, so that the replay's own code is what is
-measured; the time within a day is the row's place in its batch. The rest of 312 rows is left out. Policies are gated as
-everywhere; "every, ungated" is each training's model on the next batch. Each learns from all batches so far, or from the newest alone.
+Replays the `electricity` model's config on a copy of its file in which each batch is a day, so the replay's own code is measured.
+The time within a day is the row's position in its batch. The remaining 312 rows are left out. The gate judges for all policies;
+"every, ungated" is each training's model on the next batch. Each learns from all batches so far, or from the newest alone.
 Published figures with batches of about 1,000 rows: train once .61 to .62, detect and retrain .71 to .75, detect and increment .74 to .77.
 """
 
@@ -30,7 +30,7 @@ SHOWN = ("never", "decay", "drift", "every")
 
 
 def batches(folder: Path) -> Path:
-    """The file with a day for each batch."""
+    """Write the file in which each batch is a day, and return its path."""
     import numpy as np
     import pandas as pd
 
@@ -43,7 +43,7 @@ def batches(folder: Path) -> Path:
 
 
 def override(file: Path, newest: int | None) -> dict[str, Any]:
-    """What is said over the electricity model."""
+    """Return the override of the electricity model."""
     return {
         "partition": {"every": "D", "timezone": "UTC"},
         "source": {"file": {"path": str(file)}},
@@ -58,27 +58,27 @@ def override(file: Path, newest: int | None) -> dict[str, Any]:
     }
 
 
-def play_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float, int]], float, float]:
-    """Accuracy and retrainings of each policy over all batches but the first, that of every training ungated, and persistence's."""
+def replay_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float, int]], float, float]:
+    """Return accuracy and retrainings of each policy over all batches but the first, the accuracy without the gate, and persistence's."""
     import numpy as np
 
     from tasks.replay.oracle import measure_all
     from tasks.replay.persistence_baseline import persistence
     from tasks.replay.policies import BUILT_IN
-    from tasks.replay.setup import lay_out, open_past
+    from tasks.replay.setup import open_replayed_model, prepare_replay
     from tasks.replay.simulate import simulate_policy
-    from tasks.replay.standings import mean_of, serving
+    from tasks.replay.standings import counted_retrainings, mean_loss
 
-    live = open_past("electricity", override(file, newest))
-    course = lay_out("2000-01-02", "2000-02-14", live)
-    table = measure_all(course.begin, course.refs, live)
-    found: dict[str, tuple[float, int]] = {}
+    live = open_replayed_model("electricity", override(file, newest))
+    setup = prepare_replay("2000-01-02", "2000-02-14", live)
+    table = measure_all(setup.begin, setup.refs, live)
+    results: dict[str, tuple[float, int]] = {}
     for name in SHOWN:
-        one = simulate_policy(name, BUILT_IN[name], course.begin, course.refs, live)
-        found[name] = 1 - mean_of(one, "accuracy"), len(serving(one))
-    last = persistence(course.refs, live)
+        one = simulate_policy(name, BUILT_IN[name], setup.begin, setup.refs, live)
+        results[name] = 1 - mean_loss(one, "accuracy"), len(counted_retrainings(one))
+    last = persistence(setup.refs, live)
     ungated = float(np.nanmean(np.diag(table.values("accuracy"))))
-    return found, ungated, last.before if last else float("nan")
+    return results, ungated, last.before if last else float("nan")
 
 
 def report(console: Console) -> None:
@@ -91,10 +91,10 @@ def report(console: Console) -> None:
         }
         file = batches(home)
         table = Table("Elec2, batches of 1,000 rows", "learns from", "accuracy", "retrainings", box=None)
-        told: Mapping[str, int | None] = {"all so far": None, "the newest batch": 1}
-        for name, newest in told.items():
-            found, ungated, last = play_batches(file, newest)
-            for policy, (accuracy, count) in found.items():
+        windows: Mapping[str, int | None] = {"all so far": None, "the newest batch": 1}
+        for name, newest in windows.items():
+            results, ungated, last = replay_batches(file, newest)
+            for policy, (accuracy, count) in results.items():
                 table.add_row(policy, name, f"{accuracy:.3f}", str(count))
             table.add_row("every, ungated", name, f"{ungated:.3f}", "43")
         table.add_row("persistence", "the row before", f"{last:.3f}", "")

@@ -1,8 +1,8 @@
-"""A flow with nothing in it: Prefect's own minimum."""
+"""An empty flow: Prefect's own minimum."""
 
 from prefect import flow
 
 
 @flow(name="empty")
 def empty() -> None:
-    """Nothing."""
+    """Do nothing."""

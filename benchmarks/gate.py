@@ -1,13 +1,13 @@
-"""How often the gate is wrong: false promotions and power of its gain rule, and of the whole gate, by simulation.
+"""Error rates of the gate: false promotions and power of its gain rule, and of the whole gate, by simulation.
 
     python -m benchmarks gate
 
-Two models err by day: on each day of a pool both are off by an amount of that day, and outcomes are drawn from
-the truth. A holdout is days drawn from the pool, so that the true mean gain is known exactly:
+Two models have errors by day: on each day of a pool both have an error of that day, and outcomes are drawn from the
+true probabilities. A holdout is days drawn from the pool, so the true mean gain is known exactly:
 
-equal        the two change sides by a coin on each day: neither is better, and they are not the same
-worse        one errs more; the margin of non-inferiority is exactly its true mean loss above the other
-better by g  one errs less, by a true mean gain of g
+equal        the two are exchanged at random on each day: neither is better, and they are not the same
+worse        one has larger errors; the margin of non-inferiority is exactly its true mean loss above the other
+better by g  one has smaller errors, with a true mean gain of g
 
 Rates have their 95 % interval (Clopper and Pearson 1934). A false promotion rate is as stated when its interval reaches
 down to the stated rate or below.
@@ -39,23 +39,23 @@ MOMENT = datetime(2013, 4, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Pool:
-    """Days that holdouts are drawn from: sums over their rows of one model's loss minus the other's, and the rows."""
+    """Days that holdouts are drawn from: for each, the sum over its rows of one model's loss minus the other's, and its rows."""
 
     sums: np.ndarray
     rows: np.ndarray
 
     @property
     def gain(self) -> float:
-        """The true mean gain of a holdout that is drawn from the pool."""
+        """The true mean gain of a holdout from the pool."""
         return float(self.sums.sum() / self.rows.sum())
 
     def mirrored(self) -> "Pool":
-        """The same with every day once from either side: the true gain is nought."""
+        """Return the pool with every day twice, once with the models exchanged: the true gain is 0."""
         return Pool(np.concatenate([self.sums, -self.sums]), np.tile(self.rows, 2))
 
 
 def simulate(worse: float, rng: np.random.Generator, days: int = DAYS) -> Pool:
-    """Days with 50 to 400 rows; the second model's daily error has a standard deviation `worse` times the first's."""
+    """Return days with 50 to 400 rows. The second model's daily error has a standard deviation `worse` times the first's."""
     rows = rng.integers(50, 400, days)
     day = np.repeat(np.arange(days), rows)
     truth = rng.normal(-1.2, 0.8, len(day)) + np.repeat(rng.normal(0, 0.4, days), rows)
@@ -71,7 +71,7 @@ def _p(logit: np.ndarray) -> np.ndarray:
 
 
 def rate(pool: Pool, blocks: int, least: float, rng: np.random.Generator, runs: int = RUNS) -> Any:
-    """How often the lower bound of a holdout's gain is above `least`."""
+    """Return how often the lower bound of a holdout's gain is above `least`, as a binomial test."""
     passed = 0
     for run in range(runs):
         drawn = rng.integers(0, len(pool.sums), blocks)
@@ -79,13 +79,14 @@ def rate(pool: Pool, blocks: int, least: float, rng: np.random.Generator, runs: 
     return binomtest(passed, runs)
 
 
-def shown(found: Any) -> str:
-    low, high = found.proportion_ci(0.95)
-    return f"{100 * found.statistic:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def with_interval(test: Any) -> str:
+    """Return a rate in per cent with its 95 % interval."""
+    low, high = test.proportion_ci(0.95)
+    return f"{100 * test.statistic:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def whole_gate(rng: np.random.Generator) -> tuple[Any, Any]:
-    """An equal challenger against every rule of a gate like that of flights, and how often it comes through once in twelve holdouts."""
+    """Return how often an equal challenger passes a gate like that of flights, once, and at least once in twelve holdouts."""
     config = load_model("flights").config.model_copy(update={"gate": LIKE_FLIGHTS})
     passed = [judge(_holdout(config, rng, run), config).passed for run in range(WHOLE)]
     tries = [any(rng.choice(passed, TRIES)) for _ in range(RUNS)]
@@ -101,17 +102,20 @@ LIKE_FLIGHTS = Gate(
 
 
 def _holdout(config: ModelConfig, rng: np.random.Generator, seed: int) -> Comparison:
-    """Fourteen days of 200 rows in three segments; both models err by day, equally much."""
+    """Simulate fourteen days of 200 rows in three segments, with errors by day of the same size for both models."""
     blocks, segment = np.repeat(np.arange(14), 200), rng.integers(0, 3, 2800)
     truth = rng.normal(-1.2, 0.8, 2800) + rng.normal(0, 0.4, 14)[blocks]
     outcome = (rng.random(2800) < _p(truth)).astype(int)
     mine, theirs = (_p(truth + rng.normal(0, 0.35, 14)[blocks]) for _ in range(2))
-    losses = [row_loss(outcome, said, config.target) for said in (theirs, mine)]
+    losses = [row_loss(outcome, predictions, config.target) for predictions in (theirs, mine)]
 
     def gain(at: np.ndarray) -> Any:
         return paired_gain(losses[0][at], losses[1][at], blocks[at], 1 - STATED, 1000, seed)
 
-    cards = [Scorecard(n, 2800, measure(outcome, said, config.target)) for n, said in (("2", mine), ("1", theirs))]
+    cards = [
+        Scorecard(n, 2800, measure(outcome, predictions, config.target))
+        for n, predictions in (("2", mine), ("1", theirs))
+    ]
     prior = Scorecard("prior", 2800, measure(outcome, np.full(2800, outcome.mean()), config.target))
     parts = tuple(Segment("origin", str(s), int((segment == s).sum()), 0.0, 0.0, gain(segment == s)) for s in range(3))
     return Comparison(
@@ -132,18 +136,22 @@ def report(console: Console) -> None:
         title="How often the gain rule passes",
         title_justify="left",
     )
-    table.add_row("false: equal models, superiority", *(shown(rate(equal, b, 0.0, rng)) for b in BLOCKS))
+    table.add_row("false: equal models, superiority", *(with_interval(rate(equal, b, 0.0, rng)) for b in BLOCKS))
     behind = Pool(-worse.sums, worse.rows)
     table.add_row(
-        f"false: worse by the margin of {margin:.4f}", *(shown(rate(behind, b, -margin, rng)) for b in BLOCKS)
+        f"false: worse by the margin of {margin:.4f}", *(with_interval(rate(behind, b, -margin, rng)) for b in BLOCKS)
     )
     for scale in (1.1, 1.25, 1.5):
         better = simulate(scale, rng)
-        table.add_row(f"power: better by {better.gain:.4f}", *(shown(rate(better, b, 0.0, rng)) for b in BLOCKS))
+        table.add_row(
+            f"power: better by {better.gain:.4f}", *(with_interval(rate(better, b, 0.0, rng)) for b in BLOCKS)
+        )
     console.print(table)
     once, twelve = whole_gate(rng)
-    console.print(f"The whole gate passes an equal challenger on 14 blocks: {shown(once)}")
+    console.print(f"The whole gate passes an equal challenger on 14 blocks: {with_interval(once)}")
     console.print(
-        f"An equal challenger that is judged on {TRIES} new holdouts comes through at least once: {shown(twelve)}"
+        f"An equal challenger that is judged on {TRIES} new holdouts passes at least once: {with_interval(twelve)}"
     )
-    console.print("A judgement again, on newer rows or the same, is another look: the verdict's note counts them.")
+    console.print(
+        "Each further judgement, on newer or the same rows, is another test: the verdict's note has their number."
+    )

@@ -1,4 +1,4 @@
-"""Large frames of flights: rows of real months, drawn anew by a seed, under new keys."""
+"""Large frames of flights: rows of real months, drawn with replacement, with new keys."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ MONTHS = ("2013-01", "2013-02")
 
 @functools.cache
 def months(keys: tuple[str, ...] = MONTHS) -> "pd.DataFrame":
-    """The rows of some months as source.sql gives them."""
+    """Return the rows of some months, as source.sql returns them."""
     import pandas as pd
 
-    from tasks.source.rows import read_source  # not where only the names below are asked for
+    from tasks.source.rows import read_source  # imported late: the names below do not need it
 
     model = load_model("flights")
     return pd.concat([read_source(model, partition(model.config, key)).to_pandas() for key in keys], ignore_index=True)
 
 
 def flights(rows: int, seed: int = 0, keys: tuple[str, ...] = MONTHS) -> "pd.DataFrame":
-    """So many rows drawn with replacement from some months, each with a key of its own; the same seed gives the same rows."""
+    """Return rows drawn with replacement from some months, each with its own key. The same seed gives the same rows."""
     real = months(keys)
     drawn = real.iloc[np.random.default_rng(seed).integers(0, len(real), rows)].reset_index(drop=True)
     return drawn.assign(**{model().config.key: [f"{seed}-{i}" for i in range(rows)]})
@@ -38,6 +38,6 @@ def model() -> Model:
 
 
 def features(count: int = 20) -> list[str]:
-    """So many features of flights: its three categories, and numbers."""
-    known = model().config.features
-    return [*known.numeric[: count - len(known.categorical)], *known.categorical]
+    """Return `count` features of flights: its three categories, and numbers."""
+    features = model().config.features
+    return [*features.numeric[: count - len(features.categorical)], *features.categorical]

@@ -1,6 +1,6 @@
-"""Measure ways of doing the same side by side: in this process, or each in a process tree of its own.
+"""Measure several ways of doing the same: in this process, or each in its own process tree.
 
-CPU and memory are of whole trees: what a child has spent counts for whoever waited for it.
+CPU and memory are of whole trees: the time of a child counts for the process that waited for it.
 """
 
 import os
@@ -15,16 +15,16 @@ from pathlib import Path
 
 import psutil
 
-from configs.settings import ROOT, silence_vendors
+from configs.settings import ROOT, disable_telemetry
 
 ROUNDS = 5
-LOOKS = 0.1
-"""Seconds between two looks at the memory of a tree."""
+INTERVAL = 0.1
+"""Seconds between two measurements of a tree's memory."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What one way of doing it took: seconds of wall and CPU, and the peak of its tree's resident memory in MB."""
+    """The cost of one way: wall and CPU seconds, and the peak resident memory of its tree in MB."""
 
     wall: float
     cpu: float
@@ -33,7 +33,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `ratio` is the middle of ours over the middle of theirs, `spread` the least and most over the rounds."""
+    """One comparison: `ratio` is the median of ours over the median of theirs, `spread` the least and greatest ratio of a round."""
 
     subject: str
     against: str
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the aim is reached; None where there is none."""
+        """Whether the aim is reached; None if there is none."""
         return None if self.aim is None else self.ratio <= self.aim
 
 
@@ -60,7 +60,7 @@ def row(
     what: str = "cpu",
     note: str = "",
 ) -> Row:
-    """The ratio of what some rounds took; round by round for the spread. `note` is what a reader must know of it."""
+    """Return the comparison of two ways over some rounds. `what` is `cpu`, `wall` or `mb`, `note` a remark for the reader."""
     mine, other = ([getattr(spent, what) for spent in rounds] for rounds in (ours, theirs))
     each = [a / b for a, b in zip(mine, other, strict=True)]
     middle = statistics.median(mine), statistics.median(other)
@@ -69,16 +69,16 @@ def row(
 
 
 def in_turns(*ways: Callable[[], Spent], rounds: int = ROUNDS, warm: bool = True) -> list[list[Spent]]:
-    """What each way took in each round, in turns, so that a noisy machine is noisy to all; with `warm`, once before that counts."""
+    """Measure the ways alternately, so that noise of the machine affects all. With `warm`, each runs once before, unmeasured."""
     if warm:
         for way in ways:
             way()
-    taken = [[way() for way in ways] for _ in range(rounds)]
-    return [list(column) for column in zip(*taken, strict=True)]
+    costs = [[way() for way in ways] for _ in range(rounds)]
+    return [list(column) for column in zip(*costs, strict=True)]
 
 
-def here(call: Callable[[], object]) -> Callable[[], Spent]:
-    """Do it in this process; its peak of memory is not told."""
+def in_this_process(call: Callable[[], object]) -> Callable[[], Spent]:
+    """Measure a call in this process, without its peak of memory."""
 
     def measured() -> Spent:
         began = time.perf_counter(), time.process_time()
@@ -88,22 +88,22 @@ def here(call: Callable[[], object]) -> Callable[[], Spent]:
     return measured
 
 
-def apart(code: str, environment: Mapping[str, str] | None = None) -> Callable[[], Spent]:
-    """Do it in a new Python that stands in the repository's root, its start included."""
-    return tree([sys.executable, "-c", code], environment)
+def in_new_process(code: str, environment: Mapping[str, str] | None = None) -> Callable[[], Spent]:
+    """Measure code in a new Python process in the repository's root, its start included."""
+    return run_program([sys.executable, "-c", code], environment)
 
 
-def tree(
+def run_program(
     command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = ROOT
 ) -> Callable[[], Spent]:
-    """Run a program with its children in a folder.
+    """Measure a program with its children, run in a folder.
 
     Raises:
-        RuntimeError: it fails; with the end of what it said.
+        RuntimeError: the program fails; the message has the end of its output.
     """
 
     def measured() -> Spent:
-        silence_vendors()
+        disable_telemetry()
         began = time.perf_counter()
         process = subprocess.Popen(
             list(command),
@@ -114,8 +114,8 @@ def tree(
         )
         assert process.stderr
         peak = Peak(process.pid)
-        said: list[bytes] = []
-        reader = threading.Thread(target=lambda: said.append(process.stderr.read()))
+        output: list[bytes] = []
+        reader = threading.Thread(target=lambda: output.append(process.stderr.read()))
         reader.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
@@ -124,38 +124,38 @@ def tree(
         process.stderr.close()
         mb = peak.stop()
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)[:200]}: {said[0].decode()[-3000:]}")
+            raise RuntimeError(f"{' '.join(command)[:200]}: {output[0].decode()[-3000:]}")
         return Spent(wall, usage.ru_utime + usage.ru_stime, mb)
 
     return measured
 
 
 class Peak:
-    """Looks again and again at how much memory a process and its children hold together."""
+    """Measures at intervals the memory of a process and its children together."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.most, self._over = pid, 0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.pid, self.most, self._stopped = pid, 0, threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOKS):
+    def _measure(self) -> None:
+        while not self._stopped.wait(INTERVAL):
             try:
                 process = psutil.Process(self.pid)
-                held = sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+                size = sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
             except psutil.Error:
                 continue
-            self.most = max(self.most, held)
+            self.most = max(self.most, size)
 
     def stop(self) -> float:
-        """The most, in MB."""
-        self._over.set()
+        """Stop, and return the greatest value in MB."""
+        self._stopped.set()
         self._thread.join()
         return self.most / 1e6
 
 
 def machine() -> str:
-    """Such as `Linux x86_64, 2 cores (Intel Xeon ...), 24 GB, Python 3.11.7`."""
+    """Return a description such as `Linux x86_64, 2 cores (Intel Xeon ...), 24 GB, Python 3.11.7`."""
     import platform
 
     name = next(

@@ -1,4 +1,4 @@
-"""Ingest of a month of flights by its SQL, beside DuckDB's own API writing the same query to parquet."""
+"""Ingest of a month of flights by its SQL, and DuckDB's own API writing the same query to parquet."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.generated import model
-from benchmarks.harness import Row, here, in_turns, row
+from benchmarks.harness import Row, in_this_process, in_turns, row
 from configs.settings import load_settings
 from tasks.contracts import Stage
 from tasks.resources import Resources
@@ -34,10 +34,10 @@ def rows() -> list[Row]:
                     {"start": ref.start, "end": ref.end},
                 )
 
-        found = in_turns(here(lambda: ingest(ref, res)), here(plain))
-        counted = [
+        costs = in_turns(in_this_process(lambda: ingest(ref, res)), in_this_process(plain))
+        counts = [
             duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall()
             for path in (target, res.lake.path(Stage.RAW, MONTH))
         ]
-        assert counted[0] == counted[1]
-    return [row(f"ingest of flights {MONTH} by SQL", "DuckDB copying the query to parquet", *found, aim=1.3)]
+        assert counts[0] == counts[1]
+    return [row(f"ingest of flights {MONTH} by SQL", "DuckDB copying the query to parquet", *costs, aim=1.3)]

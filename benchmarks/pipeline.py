@@ -1,7 +1,7 @@
-"""Flow runs through real deployments and a real worker, beside plain scripts that do the same without Prefect.
+"""Flow runs through real deployments and a real worker, and plain scripts that do the same without Prefect.
 
 A run's CPU is that of the process that the worker starts for it, with its children. Plain scripts call the same functions one after
-another: no tasks, no server, no artifacts; pages, MLflow runs and the model card are made in both.
+another, without tasks, server and artifacts. Both write pages, MLflow runs and the model card.
 """
 
 import json
@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-from benchmarks.harness import Row, Spent, in_turns, row, tree
+from benchmarks.harness import Row, Spent, in_turns, row, run_program
 from benchmarks.reaction import deploy_empty
 from benchmarks.site import NEXT, Site, site
 
 LONG, SHORT = 1, 2
-"""Rounds: of runs that take half a minute each, which differ by a few hundredths from round to round, and of short ones."""
+"""Rounds of long runs, which take 30 s and differ by a few per cent from round to round, and of short ones."""
 QUIET = """
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 """
 PROCESS = f"""{QUIET}
 from tasks.reports.pages.publish import refresh_pages
@@ -48,36 +48,36 @@ VENDORS = f"""{QUIET}
 from benchmarks.vendors import month
 month("{NEXT}")
 """
-MADE = ("raw", "valid", "quarantine", "sketches", "predictions", "estimates", "monitoring", "shadow", "former")
-"""Stages of `process`."""
+OUTPUTS = ("raw", "valid", "quarantine", "sketches", "predictions", "estimates", "monitoring", "shadow", "former")
+"""Outputs of `process`."""
 
 
 def rows() -> list[Row]:
-    made = site()
-    deploy_empty(made)
+    copy = site()
+    deploy_empty(copy)
     *process, vendors = in_turns(
-        deployed(made, "process/flights", forget, partition=NEXT),
-        plain(made, PROCESS, forget),
-        plain(made, VENDORS),
+        deployed(copy, "process/flights", delete_outputs, partition=NEXT),
+        plain(copy, PROCESS, delete_outputs),
+        plain(copy, VENDORS),
         rounds=LONG,
         warm=False,
     )
-    made.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
+    copy.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
     moment, ended = "2013-05-02T00:00:00-04:00", set()
-    with restoring(made) as restore:
+    with restoring(copy) as restore:
         train = in_turns(
-            then(deployed(made, "train/flights", restore, as_of=moment), lambda: ended.add(actions(made))),
-            then(plain(made, TRAIN, restore), lambda: ended.add(actions(made))),
+            then(deployed(copy, "train/flights", restore, as_of=moment), lambda: ended.add(actions(copy))),
+            then(plain(copy, TRAIN, restore), lambda: ended.add(actions(copy))),
             rounds=LONG,
             warm=False,
         )
-        restore(made)
-    assert len(ended) == 1, f"the trainings ended otherwise: {ended}"
+        restore(copy)
+    assert len(ended) == 1, f"the trainings ended differently: {ended}"
     both = [[_sum(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(process, train, strict=True)]
     fresh, empty, imported = in_turns(
-        then(deployed(made, "process/flights", partition=NEXT), lambda: hold_to_fresh(made)),
-        deployed(made, "empty/benchmark"),
-        plain(made, "import prefect"),
+        then(deployed(copy, "process/flights", partition=NEXT), lambda: assert_everything_fresh(copy)),
+        deployed(copy, "empty/benchmark"),
+        plain(copy, "import prefect"),
         rounds=SHORT,
         warm=False,
     )
@@ -102,28 +102,28 @@ def rows() -> list[Row]:
 
 
 @contextmanager
-def restoring(made: Site) -> Iterator[Callable[[Site], None]]:
-    """Yields what puts the ledger back to what it is now, so that each training has the same champion to beat."""
-    path = made.folder / ".evergreen" / "evergreen.db"
-    with closing(sqlite3.connect(":memory:")) as kept:
+def restoring(copy: Site) -> Iterator[Callable[[Site], None]]:
+    """Yield a function that restores the current ledger, so that each training has the same champion."""
+    path = copy.folder / ".evergreen" / "evergreen.db"
+    with closing(sqlite3.connect(":memory:")) as backup:
         with closing(sqlite3.connect(path)) as ledger:
-            ledger.backup(kept)
+            ledger.backup(backup)
 
         def restore(_: Site) -> None:
             with closing(sqlite3.connect(path)) as ledger:
-                kept.backup(ledger)
+                backup.backup(ledger)
 
         yield restore
 
 
-def actions(made: Site) -> tuple[str, ...]:
-    """What the ledger says was done, row by row."""
-    with closing(sqlite3.connect(made.folder / ".evergreen" / "evergreen.db")) as ledger:
+def actions(copy: Site) -> tuple[str, ...]:
+    """Return the action of each row of the ledger."""
+    with closing(sqlite3.connect(copy.folder / ".evergreen" / "evergreen.db")) as ledger:
         return tuple(action for (action,) in ledger.execute("SELECT action FROM promotions ORDER BY sequence"))
 
 
 def then(way: Callable[[], Spent], after: Callable[[], object]) -> Callable[[], Spent]:
-    """Do something when it has been measured."""
+    """Call `after` after each measurement."""
 
     def both() -> Spent:
         spent = way()
@@ -133,9 +133,9 @@ def then(way: Callable[[], Spent], after: Callable[[], object]) -> Callable[[], 
     return both
 
 
-def hold_to_fresh(made: Site) -> None:
-    """See that the newest `process` run found nothing to do."""
-    runs = sorted(made.runs_of("process"), key=lambda run: run["start_time"] or "")
+def assert_everything_fresh(copy: Site) -> None:
+    """Check that the newest `process` run found everything fresh."""
+    runs = sorted(copy.runs_of("process"), key=lambda run: run["start_time"] or "")
     assert "everything is fresh" in runs[-1]["state"]["message"], runs[-1]["state"]["message"]
 
 
@@ -143,23 +143,23 @@ def _sum(one: Spent, other: Spent) -> Spent:
     return Spent(one.wall + other.wall, one.cpu + other.cpu, max(one.mb, other.mb))
 
 
-def forget(made: Site) -> None:
-    """Remove what `process` makes of the month, so that it is made again."""
-    for stage in MADE:
-        for path in (made.folder / "data" / "lake" / "flights" / stage).glob(f"{NEXT}.*"):
+def delete_outputs(copy: Site) -> None:
+    """Delete the outputs of `process` for the month."""
+    for stage in OUTPUTS:
+        for path in (copy.folder / "data" / "lake" / "flights" / stage).glob(f"{NEXT}.*"):
             path.unlink()
 
 
 def deployed(
-    made: Site, name: str, before: Callable[[Site], None] = lambda _: None, **parameters: str
+    copy: Site, name: str, before: Callable[[Site], None] = lambda _: None, **parameters: str
 ) -> Callable[[], Spent]:
-    """Run a deployment by the worker; the command that it starts counts what it takes."""
+    """Measure a deployment that the worker runs; the command that it starts measures itself."""
 
     def measured() -> Spent:
-        before(made)
-        file = made.folder / "spent.json"
+        before(copy)
+        file = copy.folder / "spent.json"
         file.unlink(missing_ok=True)
-        made.deployment(
+        copy.deployment(
             name, f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine", **parameters
         )
         while not file.exists():  # the run ends before its process does
@@ -169,12 +169,12 @@ def deployed(
     return measured
 
 
-def plain(made: Site, code: str, before: Callable[[Site], None] = lambda _: None) -> Callable[[], Spent]:
-    """Run some lines of Python in the copy."""
-    run = tree([sys.executable, "-c", code], made.environment, made.folder)
+def plain(copy: Site, code: str, before: Callable[[Site], None] = lambda _: None) -> Callable[[], Spent]:
+    """Measure Python code in the copy."""
+    run = run_program([sys.executable, "-c", code], copy.environment, copy.folder)
 
     def measured() -> Spent:
-        before(made)
+        before(copy)
         return run()
 
     return measured

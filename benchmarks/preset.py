@@ -1,27 +1,27 @@
-"""Evidently's drift preset as people run it."""
+"""Evidently's drift preset, as its documentation uses it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.settings import silence_vendors
+from configs.settings import disable_telemetry
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def preset(reference: "pd.DataFrame", current: "pd.DataFrame", words: Sequence[str]) -> set[str]:
-    """The columns that Evidently's preset itself flags, which takes seconds."""
-    silence_vendors()
+def preset(reference: "pd.DataFrame", current: "pd.DataFrame", categorical: Sequence[str]) -> set[str]:
+    """Return the columns that Evidently's preset flags. Takes seconds."""
+    disable_telemetry()
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    numbers = [name for name in reference if name not in words]
-    definition = DataDefinition(numerical_columns=numbers, categorical_columns=list(words))
-    frames = [f.reset_index(drop=True).astype(dict.fromkeys(words, object)) for f in (current, reference)]
+    numbers = [name for name in reference if name not in categorical]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=list(categorical))
+    frames = [f.reset_index(drop=True).astype(dict.fromkeys(categorical, object)) for f in (current, reference)]
     sides = [Dataset.from_pandas(f, data_definition=definition) for f in frames]
     with np.errstate(all="ignore"):  # correlations of constant columns, in plots only
         metrics = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
-    found = [(m["config"], m["value"]) for m in metrics if "column" in m["config"]]
-    return {how["column"] for how, value in found if value >= how["threshold"]}
+    columns = [(m["config"], m["value"]) for m in metrics if "column" in m["config"]]
+    return {config["column"] for config, value in columns if value >= config["threshold"]}

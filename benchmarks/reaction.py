@@ -1,7 +1,7 @@
-"""From a drift event to the first line of its retraining, beside Prefect's minimum: an event that starts a flow with nothing in it.
+"""From a drift event to the first line of its retraining, and Prefect's minimum: an event that starts an empty flow.
 
-Both go through the same server, automation and worker, one after another, ten times. The events tell of facts that the ledger does
-not have: the retraining begins, finds that, and ends; when it began is what counts.
+Both use the same server, automation and worker, alternately, ten times. The events name facts that the ledger does not have, so the
+retraining begins and ends at once. Only its beginning is measured.
 """
 
 import json
@@ -18,7 +18,7 @@ from uuid import uuid4
 from benchmarks.harness import Row, Spent, row
 from benchmarks.site import NEXT, Site, site
 
-ROUNDS, PATIENCE = 10, 120
+ROUNDS, TIMEOUT = 10, 120
 EMPTY = """
   - name: benchmark
     entrypoint: benchmarks/empty.py:empty
@@ -43,29 +43,32 @@ for line in sys.stdin:
 
 
 def rows() -> list[Row]:
-    made = site()
-    deploy_empty(made)
-    made.quiet(enabled=True)
+    copy = site()
+    deploy_empty(copy)
+    copy.set_automations(enabled=True)
     ours, theirs = [], []
-    with emitting(made) as emit:
+    with emitting(copy) as emit:
         for _ in range(ROUNDS):
-            ours.append(reaction(made, emit, "retrain", drift()))
-            theirs.append(reaction(made, emit, "empty", nothing()))
-    made.quiet()
+            ours.append(reaction(copy, emit, "retrain", drift()))
+            theirs.append(reaction(copy, emit, "empty", nothing()))
+    copy.set_automations(enabled=False)
     (whole, own), (whole_of_empty, own_of_empty) = zip(*ours, strict=True), zip(*theirs, strict=True)
-    against, note = "the same for an empty flow", "up to 5 s of it are Prefect's until an event starts a run, by chance"
+    against, note = (
+        "the same for an empty flow",
+        "up to 5 s of it are Prefect's random delay until an event starts a run",
+    )
     return [
         row("drift event to first line of retraining, ten times", against, whole, whole_of_empty, 1.3, "wall", note),
         row("of that, from the run's creation to its first line", against, own, own_of_empty, what="wall"),
     ]
 
 
-def deploy_empty(made: Site) -> None:
-    """Have a deployment of a flow with nothing in it."""
-    file = made.folder / "prefect.yaml"
+def deploy_empty(copy: Site) -> None:
+    """Deploy an empty flow."""
+    file = copy.folder / "prefect.yaml"
     if "benchmarks/empty.py" not in (text := file.read_text()):
         file.write_text(text.rstrip() + "\n" + EMPTY)
-        made.run("prefect", "--no-prompt", "deploy", "--name", "empty/benchmark")
+        copy.run("prefect", "--no-prompt", "deploy", "--name", "empty/benchmark")
 
 
 def drift() -> dict[str, Any]:
@@ -81,12 +84,12 @@ def nothing() -> dict[str, Any]:
 
 
 @contextmanager
-def emitting(made: Site) -> Iterator[Callable[[dict[str, Any]], datetime]]:
-    """Yields what emits an event from a process that stays, and says when it occurred."""
+def emitting(copy: Site) -> Iterator[Callable[[dict[str, Any]], datetime]]:
+    """Yield a function that emits an event from a running process, and returns when it occurred."""
     with subprocess.Popen(
         [sys.executable, "-c", EMIT],
-        cwd=made.folder,
-        env=os.environ | made.environment,
+        cwd=copy.folder,
+        env=os.environ | copy.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,17 +107,17 @@ def emitting(made: Site) -> Iterator[Callable[[dict[str, Any]], datetime]]:
 
 
 def reaction(
-    made: Site, emit: Callable[[dict[str, Any]], datetime], flow: str, event: dict[str, Any]
+    copy: Site, emit: Callable[[dict[str, Any]], datetime], flow: str, event: dict[str, Any]
 ) -> tuple[Spent, Spent]:
-    """Seconds to when a run was running: from the moment its event occurred, and from its own creation. Waits for its end."""
-    before, fact = {run["id"] for run in made.runs_of(flow)}, event["payload"].get("fact_id")
-    occurred, deadline = emit(event), time.monotonic() + PATIENCE
+    """Return the seconds until a run was running, from its event and from its own creation. Waits for its end."""
+    before, fact = {run["id"] for run in copy.runs_of(flow)}, event["payload"].get("fact_id")
+    occurred, deadline = emit(event), time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        new = [run for run in made.runs_of(flow) if run["id"] not in before and run["end_time"]]
+        new = [run for run in copy.runs_of(flow) if run["id"] not in before and run["end_time"]]
         done = [run for run in new if run["parameters"].get("fact") == fact]
         if done:
             began, created = (datetime.fromisoformat(done[0][name]) for name in ("start_time", "created"))
             return tuple(Spent((began - since).total_seconds(), float("nan")) for since in (occurred, created))
         time.sleep(0.5)
-    print(f"no run of {flow} within {PATIENCE} s", file=sys.stderr)
+    print(f"no run of {flow} within {TIMEOUT} s", file=sys.stderr)
     raise TimeoutError(flow)

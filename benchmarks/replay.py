@@ -1,9 +1,9 @@
-"""What more policies cost in a replay: ten of them over the demo's year beside the one that trains at every partition.
+"""The cost of more policies in a replay: ten of them over the demo's year, and the one that trains at every partition.
 
     python -m benchmarks replay
 
-Reads the year that `make demo` leaves in the lake, and links its rows into a lake of its own for each way, so that nothing is made
-already. CPU of a process of its own, imports included; the ratio is ours over the every-partition policy alone. Takes some minutes.
+Reads the year that `make demo` leaves in the lake, and links its rows into a new lake for each measurement, so that the cache is
+empty. CPU is of a new process, imports included. The ratio is ours over the every-partition policy alone. Takes some minutes.
 """
 
 import json
@@ -22,27 +22,27 @@ from configs.settings import ROOT, load_settings
 
 MODEL, START, END = "flights", "2013-04", "2013-12"
 TENTH = {"calm": {"signals": {"drift": {"times": 3, "of": 4}}, "cool_down": "60D"}}
-PLAY = """
+REPLAY = """
 import json, os, sys, time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 began = time.perf_counter()
-from tasks.replay.setup import lay_out, open_past
+from tasks.replay.setup import prepare_replay, open_replayed_model
 from tasks.replay.simulate import simulate_policy
 from tasks.replay.policies import policies
-live = open_past({model!r}, {{}})
-course = lay_out({start!r}, {end!r}, live)
-chosen = policies(live.config, [], {given!r})
+live = open_replayed_model({model!r}, {{}})
+setup = prepare_replay({start!r}, {end!r}, live)
+chosen = policies(live.config, [], {extra!r})
 names = {names!r} or list(chosen)
 for name in names:
-    simulate_policy(name, chosen[name], course.begin, course.refs, live)
+    simulate_policy(name, chosen[name], setup.begin, setup.refs, live)
 print(json.dumps({{"cpu": time.process_time(), "wall": time.perf_counter() - began, "policies": len(names)}}))
 """
 
 
 def measure(names: Sequence[str], twice: bool = False) -> list[dict[str, float]]:
-    """CPU and wall seconds of playing some policies where nothing is made yet; with `twice`, and once more when everything is."""
+    """Measure CPU and wall seconds of some policies with an empty cache; with `twice`, once more with a full one."""
     settings = load_settings()
     past = settings.path(Path(settings.lake)) / MODEL
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def measure(names: Sequence[str], twice: bool = False) -> list[dict[str, float]]
 
 
 def _run(names: Sequence[str], environment: Mapping[str, str]) -> dict[str, float]:
-    code = PLAY.format(model=MODEL, start=START, end=END, given=TENTH, names=list(names))
+    code = REPLAY.format(model=MODEL, start=START, end=END, extra=TENTH, names=list(names))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
@@ -70,7 +70,7 @@ def report(console: Console) -> None:
     (every,) = measure(["every"])
     ten, again = measure([], twice=True)
     table = Table("replay of the year", "policies", "CPU s", "wall s", "CPU ratio", "aim", box=None)
-    for name, found, aim in (("every partition", every, ""), ("all", ten, "2.5"), ("all, once more", again, "")):
-        ratio = f"{found['cpu'] / every['cpu']:.2f}"
-        table.add_row(name, f"{found['policies']:.0f}", f"{found['cpu']:.0f}", f"{found['wall']:.0f}", ratio, aim)
+    for name, cost, aim in (("every partition", every, ""), ("all", ten, "2.5"), ("all, once more", again, "")):
+        ratio = f"{cost['cpu'] / every['cpu']:.2f}"
+        table.add_row(name, f"{cost['policies']:.0f}", f"{cost['cpu']:.0f}", f"{cost['wall']:.0f}", ratio, aim)
     console.print(table)

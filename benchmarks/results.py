@@ -1,4 +1,4 @@
-"""docs/benchmarks.json and docs/benchmarks.md: what was measured, on which machine, and when."""
+"""Write docs/benchmarks.json and docs/benchmarks.md: the measurements, the machine and the date."""
 
 import json
 import subprocess
@@ -13,9 +13,11 @@ INTRODUCTION = """\
 
 `make bench` wrote this page on {date}, in {minutes:.0f} minutes, on {machine}, at commit {commit}.
 
-Every row is a ratio to something that ran beside it: the middle of the rounds of ours over that of theirs, and the least and most
-over the rounds. CPU seconds are of whole process trees, or of one process where all of the work is in it. The same as rows of JSON:
-[benchmarks.json](benchmarks.json). What misses its aim, and why: [decisions/0006](decisions/0006-what-a-run-pays-for.md).
+This page answers: how much do our parts cost, compared with the raw libraries?
+
+Each row is a ratio to a reference that ran on the same machine at the same time: the median of our rounds over that of the reference,
+and the least and greatest ratio of a round. CPU seconds are of whole process trees, or of one process if all of the work is in it.
+[benchmarks.json](benchmarks.json) has the same rows. [Decision 6](decisions/0006-what-a-run-pays-for.md) explains the missed aims.
 
 | subject | against | ours | theirs | ratio | spread | aim | |
 |---|---|---:|---:|---:|---:|---:|---|
@@ -29,14 +31,14 @@ def write(rows: Sequence[Row], seconds: float) -> None:
     text = INTRODUCTION.format(minutes=seconds / 60, **about) + "\n".join(lines) + "\n"
     notes = [f"- {row.subject}: {row.note}" for row in rows if row.note]
     (ROOT / "docs" / "benchmarks.md").write_text(text + ("\n" + "\n".join(notes) + "\n" if notes else ""))
-    found = about | {"rows": [_plain(row) for row in rows]}
-    (ROOT / "docs" / "benchmarks.json").write_text(json.dumps(found, indent=1) + "\n")
+    content = about | {"rows": [_plain(row) for row in rows]}
+    (ROOT / "docs" / "benchmarks.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def commit() -> str:
-    """The commit that was measured, and whether files differed from it."""
-    asked = (["git", "rev-parse", "--short", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    head, changed = (subprocess.run(c, cwd=ROOT, capture_output=True, text=True).stdout.strip() for c in asked)
+    """Return the measured commit, and whether files differed from it."""
+    commands = (["git", "rev-parse", "--short", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    head, changed = (subprocess.run(c, cwd=ROOT, capture_output=True, text=True).stdout.strip() for c in commands)
     return f"{head} with uncommitted changes" if changed else head
 
 

@@ -1,6 +1,6 @@
-"""Scoring five million rows of a partition from file to file, beside the booster's bare prediction of their matrix in memory.
+"""Scoring five million rows of a partition from file to file, and the booster's prediction of their matrix in memory.
 
-Ours is a process of its own, imports included; the bare call is given the matrix.
+Ours is a new process, imports included. The bare call receives the matrix.
 """
 
 import tempfile
@@ -15,8 +15,8 @@ from tasks.resources import Resources
 
 ROWS, ROUNDS, MEMORY = 5_000_000, 1, 1_500
 SCORE = f"""
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 from tasks.resources import open_resources
 from tasks.steps.score import score
 res = open_resources("flights")
@@ -26,8 +26,8 @@ BARE = f"""
 import json, sys, time
 from itertools import islice
 import numpy as np
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 from tasks.models.fast_predict import plan_of
 from tasks.contracts import Stage
 from tasks.resources import open_resources
@@ -51,21 +51,21 @@ def rows() -> list[Row]:
     import json
     import sys
 
-    from benchmarks.harness import tree
+    from benchmarks.harness import run_program
 
-    made = site()
+    copy = site()
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings().model_copy(update={"lake": folder})
         fill(Resources(load_model("flights"), settings), NEXT, ROWS)
-        environment = made.environment | {"EVERGREEN_LAKE": folder}
+        environment = copy.environment | {"EVERGREEN_LAKE": folder}
         answer = Path(folder) / "took.json"
-        prepared = tree([sys.executable, "-c", BARE, str(answer)], environment, made.folder)
+        prepared = run_program([sys.executable, "-c", BARE, str(answer)], environment, copy.folder)
 
         def bare() -> Spent:
             prepared()
             return Spent(*json.loads(answer.read_text()))
 
-        score = tree([sys.executable, "-c", SCORE], environment, made.folder)
+        score = run_program([sys.executable, "-c", SCORE], environment, copy.folder)
         mine, theirs = in_turns(score, bare, rounds=ROUNDS, warm=False)
     subject = f"batch scoring of {ROWS // 1_000_000}M rows, from file to file, imports included"
     peaks = [spent.mb for spent in mine]

@@ -1,9 +1,9 @@
-"""Prefect's server under load, on SQLite and on PostgreSQL: flow runs side by side, while events ask an automation for runs.
+"""Prefect's server under load, on SQLite and on PostgreSQL: flow runs side by side, while events start runs by an automation.
 
-Each flow run has some tasks and writes some log lines, as a small partition does. Meanwhile an event a second, each about
-another fact, matches an automation like ours, which creates a run of a deployment that nobody executes. Events whose run was
-never created were lost in the server. Our automation that crashes lost runs is there too: it looks at every heartbeat.
-A request that meets a locked database is answered with 503, and Prefect's client sends it again.
+Each flow run has some tasks and writes some log lines, as a small partition does. Meanwhile one event per second, each about
+another fact, matches an automation like ours, which creates a run of a deployment without a worker. Events without a run were
+lost in the server. Our automation that crashes lost runs is there too; it reacts to every heartbeat. A request that meets a
+locked database is answered with 503, and Prefect's client sends it again.
 """
 
 import json
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from configs.settings import ROOT, Settings
 from ops.api import post
-from ops.health import answers
+from ops.health import responds
 from ops.logs import log_errors
 from ops.programs import child_environment
 from tasks.orchestration.schedules import all_items
@@ -35,8 +35,8 @@ POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "postgresql://postgres@
 SIDE_BY_SIDE = (4, 16)
 """Flow runs at once."""
 SECONDS = 40
-"""How long each load lasts."""
-PATIENCE = 30
+"""Duration of each load."""
+TIMEOUT = 30
 """Seconds after the last event within which its run must have been created."""
 
 
@@ -63,40 +63,39 @@ def report(console: Console) -> None:
 
 
 def measure(number: int, settings: Settings, variables: dict[str, str]) -> tuple[list[object], list[str]]:
-    """The row of one load, and why runs failed."""
+    """Return the row of one load, and the reasons of failed runs."""
     command = [sys.executable, "-m", "benchmarks.server_load", str(number), str(SECONDS)]
     done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     result = json.loads(done.stdout.splitlines()[-1])
-    deadline = time.monotonic() + PATIENCE
-    while not (heard := facts_of_runs(settings)) >= set(result["facts"]) and time.monotonic() < deadline:
+    deadline = time.monotonic() + TIMEOUT
+    while not (received := facts_of_runs(settings)) >= set(result["facts"]) and time.monotonic() < deadline:
         time.sleep(1)
     kinds = Counter(kind_of(error.text) for error in log_errors(settings.home, exempt=()))
     errors = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common()) or "none"
-    lost = len(set(result["facts"]) - heard)
+    lost = len(set(result["facts"]) - received)
     return [result["runs"], len(result["failed"]), len(result["facts"]), lost, errors], sorted(set(result["failed"]))
 
 
 def kind_of(text: str) -> str:
-    """An error's first line without what differs between two of a kind."""
+    """Return an error's first line without ids and numbers."""
     first = text.partition("\n")[0].rpartition(" | ")[2]
     locked = " (database is locked)" if "database is locked" in text else ""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "…", first)[:70] + locked
 
 
 def facts_of_runs(settings: Settings) -> set[str]:
-    """The facts that the automation has created a run for."""
-    wanted = {"flows": {"name": {"any_": ["asked"]}}}
+    """Return the facts for which the automation has created a run."""
+    query = {"flows": {"name": {"any_": ["asked"]}}}
     return {
-        run["parameters"]["fact"]
-        for run in all_items(lambda p, b: post(settings, p, b, 60), "flow_runs/filter", wanted)
+        run["parameters"]["fact"] for run in all_items(lambda p, b: post(settings, p, b, 60), "flow_runs/filter", query)
     }
 
 
 @contextmanager
 def server(url: str) -> Iterator[tuple[Settings, dict[str, str]]]:
-    """A server of Prefect alone, on a database of its own, with our settings."""
+    """Run Prefect's server alone, on its own database, with our settings."""
     with tempfile.TemporaryDirectory() as folder, database(url) as own:
         settings = Settings(home=Path(folder), prefect_port=free_port())
         variables = child_environment(settings)
@@ -108,7 +107,7 @@ def server(url: str) -> Iterator[tuple[Settings, dict[str, str]]]:
             process = subprocess.Popen(command, cwd=settings.home, env=variables, stdout=log, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + 120
-            while not answers(f"{settings.prefect_url}/api/health") and time.monotonic() < deadline:
+            while not responds(f"{settings.prefect_url}/api/health") and time.monotonic() < deadline:
                 time.sleep(0.5)
             yield settings, variables
         finally:
@@ -118,7 +117,7 @@ def server(url: str) -> Iterator[tuple[Settings, dict[str, str]]]:
 
 @contextmanager
 def database(url: str) -> Iterator[str]:
-    """A new database beside the one of an address, dropped afterwards; for no address none."""
+    """Create a database on the server of an address, and drop it afterwards. Without an address yield an empty string."""
     if not url:
         yield ""
         return

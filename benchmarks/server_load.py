@@ -1,4 +1,4 @@
-"""Flow runs side by side while events are sent, as `benchmarks.server` measures a server by. Talks to `PREFECT_API_URL`.
+"""The load for `benchmarks.server`: flow runs side by side while events are sent, on the server of `PREFECT_API_URL`.
 
     python -m benchmarks.server_load THREADS SECONDS
 
@@ -23,7 +23,7 @@ from prefect.events.worker import EventsWorker
 from ops.deploy import lost_runs
 
 TASKS, LINES = 8, 20
-"""Tasks of a run, and log lines of a task."""
+"""Tasks per run, and log lines per task."""
 
 
 @task(task_run_name="{name}")
@@ -40,11 +40,11 @@ def load() -> None:
 
 @flow(name="asked")
 def asked(fact: str) -> None:
-    """What the automation asks for; no worker runs it."""
+    """The flow that the automation starts; no worker runs it."""
 
 
 async def set_up() -> None:
-    """A deployment, an automation that starts it for each fact as ours do, and the one that looks at every heartbeat."""
+    """Create a deployment, an automation like ours that starts it for each fact, and the one that reacts to every heartbeat."""
     async with get_client() as client:
         flow_id = await client.create_flow(asked)
         deployment = await client.create_deployment(flow_id=flow_id, name="benchmark", enforce_parameter_schema=False)
@@ -74,7 +74,7 @@ def main() -> None:
             try:
                 load()
                 completed.append(1)
-            except Exception as error:  # noqa: BLE001  (whatever it is, it is reported)
+            except Exception as error:  # noqa: BLE001  (every error is reported)
                 failed.append(repr(error)[:300])
 
     running = [threading.Thread(target=work) for _ in range(threads)]

@@ -1,7 +1,7 @@
-"""One row and a hundred, by one client and by eight: our server beside `mlflow models serve`, and beside the least that can be.
+"""One row and a hundred, by one client and by eight: our server, `mlflow models serve`, and the least possible cost.
 
-All serve the same version of flights on the same machine, one after another in turns. The least is an empty FastAPI route and the
-booster's bare `inplace_predict` of the encoded row. Clients are threads of a process of their own, over kept connections.
+All serve the same version of flights on the same machine, alternately. The least possible cost is an empty FastAPI route and the
+booster's `inplace_predict` of the encoded row. Clients are threads of their own process, over persistent connections.
 """
 
 import json
@@ -41,8 +41,8 @@ uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="warning")
 PREPARE = """
 import json, sys, time
 import numpy as np
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 from tasks.models.fast_predict import plan_of
 from tasks.contracts import Stage
 from tasks.models.features import inputs_of
@@ -54,52 +54,52 @@ booster.set_param({"nthread": 1})
 rows = next(res.lake.batches(Stage.VALID, sys.argv[1])).to_pandas()
 found = {}
 for count in (1, 100):
-    inputs = inputs_of(rows.head(count), res.config.features.learned)
+    inputs = inputs_of(rows.head(count), res.config.features.active)
     inputs = inputs.astype(object).where(inputs.notna(), None)
     with open(f"{sys.argv[2]}/{count}.json", "w") as file:
         json.dump({"dataframe_split": inputs.to_dict("split")}, file)
     matrix = plan.matrix(rows.head(count)).astype("float32")
-    taken = []
+    costs = []
     for _ in range(1000 if count == 1 else 300):
         began = time.perf_counter()
         booster.inplace_predict(matrix)
-        taken.append(time.perf_counter() - began)
-    found[count] = float(np.median(taken) * 1000)
+        costs.append(time.perf_counter() - began)
+    found[count] = float(np.median(costs) * 1000)
 print(json.dumps(found))
 """
 
 
 def rows() -> list[Row]:
-    made = site()
+    copy = site()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = {
-            "ours": stack.enter_context(served(made, [sys.executable, "-m", "serving", "--port"], "/ready")),
-            "mlflow": stack.enter_context(served(made, mlflow_command(made), "/ping")),
-            "empty": stack.enter_context(served(made, [sys.executable, "-c", EMPTY], "/health")),
+            "ours": stack.enter_context(served(copy, [sys.executable, "-m", "serving", "--port"], "/ready")),
+            "mlflow": stack.enter_context(served(copy, mlflow_command(copy), "/ping")),
+            "empty": stack.enter_context(served(copy, [sys.executable, "-c", EMPTY], "/health")),
         }
-        taken: dict[tuple[str, int, int], list[dict[str, float]]] = {}
+        costs: dict[tuple[str, int, int], list[dict[str, float]]] = {}
         bare = []
         for _ in range(ROUNDS):
-            bare.append(prepared(made, folder))
+            bare.append(prepared(copy, folder))
             for count, clients in CASES:
                 for name, (port, _) in servers.items():
                     if name == "empty" and clients > 1:
-                        continue  # nobody is compared with it
+                        continue  # is compared only with one client
                     path = "/invocations" if name == "mlflow" else "/models/flights/invocations"
-                    taken.setdefault((name, count, clients), []).append(
+                    costs.setdefault((name, count, clients), []).append(
                         load(port, path, folder / f"{count}.json", clients)
                     )
-    found = [found for count, clients in CASES for found in compared(taken, bare, count, clients)]
+    comparisons = [row for count, clients in CASES for row in compared(costs, bare, count, clients)]
     (_, ours), (_, theirs) = servers["ours"], servers["mlflow"]
-    return [*found, ratio("serving: from start to ready", "mlflow models serve", [ours], [theirs], unit="wall s")]
+    return [*comparisons, ratio("serving: from start to ready", "mlflow models serve", [ours], [theirs], unit="wall s")]
 
 
 def compared(
-    taken: dict[tuple[str, int, int], list[dict[str, float]]], bare: list[dict[int, float]], count: int, clients: int
+    costs: dict[tuple[str, int, int], list[dict[str, float]]], bare: list[dict[int, float]], count: int, clients: int
 ) -> Iterator[Row]:
-    """Our milliseconds a request over MLflow's, and with one client our p50 over the least that can be."""
-    ours, theirs = (taken[name, count, clients] for name in ("ours", "mlflow"))
+    """Yield our milliseconds per request over MLflow's, and with one client our p50 over the least possible cost."""
+    ours, theirs = (costs[name, count, clients] for name in ("ours", "mlflow"))
     what = f"serving {count} row{'s' if count > 1 else ''}, {clients} client{'s' if clients > 1 else ''}"
     each = [1000 / one["rps"] for one in ours], [1000 / one["rps"] for one in theirs]
     p99 = [one["p99"] for one in ours], [one["p99"] for one in theirs]
@@ -113,7 +113,7 @@ def compared(
     )
     yield ratio(f"{what}: p99", "mlflow models serve", *p99)
     if clients == 1:
-        least = [alone[count] + one["p50"] for alone, one in zip(bare, taken["empty", count, clients], strict=True)]
+        least = [alone[count] + one["p50"] for alone, one in zip(bare, costs["empty", count, clients], strict=True)]
         p50 = [one["p50"] for one in ours]
         yield ratio(f"{what}: p50", "an empty FastAPI route and a bare inplace_predict", p50, least, 3.0)
 
@@ -140,24 +140,24 @@ def load(port: int, path: str, body: Path, clients: int) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def mlflow_command(made: Site) -> list[str]:
+def mlflow_command(copy: Site) -> list[str]:
     script = str(Path(sys.executable).with_name("mlflow"))
     return [script, "models", "serve", "-m", "models:/flights@champion", "--env-manager", "local", "--port"]
 
 
 @contextmanager
-def served(made: Site, command: list[str], probe: str) -> Iterator[tuple[int, float]]:
-    """A server in the copy, on a port of its own; stopped afterwards. Yields the port, and the seconds until it was ready."""
+def served(copy: Site, command: list[str], probe: str) -> Iterator[tuple[int, float]]:
+    """Run a server in the copy, on its own port, and stop it afterwards. Yields the port, and the seconds until it was ready."""
     port, began = free_port(), time.monotonic()
     own = {"EVERGREEN_SERVING_PORT": str(port), "OMP_NUM_THREADS": "1"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # MLflow calls uvicorn by its name
-    environment = os.environ | made.environment | own | {"PATH": path}
-    with tempfile.TemporaryFile() as said:
+    environment = os.environ | copy.environment | own | {"PATH": path}
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [*command, str(port)], cwd=made.folder, env=environment, stdout=said, stderr=said, start_new_session=True
+            [*command, str(port)], cwd=copy.folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            wait(f"http://127.0.0.1:{port}{probe}", process, said)
+            wait(f"http://127.0.0.1:{port}{probe}", process, log)
             yield port, time.monotonic() - began
         finally:
             with suppress(ProcessLookupError):
@@ -165,7 +165,7 @@ def served(made: Site, command: list[str], probe: str) -> Iterator[tuple[int, fl
             process.wait()
 
 
-def wait(url: str, process: subprocess.Popen, said: IO[bytes], seconds: float = 120) -> None:
+def wait(url: str, process: subprocess.Popen, log: IO[bytes], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -174,15 +174,15 @@ def wait(url: str, process: subprocess.Popen, said: IO[bytes], seconds: float = 
                     return
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                said.seek(0)
-                raise RuntimeError(f"no answer from {url}: {said.read()[-2000:].decode()}") from error
+                log.seek(0)
+                raise RuntimeError(f"no answer from {url}: {log.read()[-2000:].decode()}") from error
         time.sleep(0.2)
 
 
-def prepared(made: Site, folder: Path) -> dict[int, float]:
-    """Write scoring requests of a month's rows, features only, as MLflow's server takes them; a bare call's milliseconds for each."""
+def prepared(copy: Site, folder: Path) -> dict[int, float]:
+    """Write scoring requests of a month's rows, features only, for MLflow's protocol; return the booster's milliseconds for each."""
     done = subprocess.run(
-        [sys.executable, "-c", PREPARE, LAST, str(folder)], cwd=made.folder, env=os.environ | made.environment,
+        [sys.executable, "-c", PREPARE, LAST, str(folder)], cwd=copy.folder, env=os.environ | copy.environment,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return {int(count): milliseconds for count, milliseconds in json.loads(done.stdout).items()}

@@ -1,4 +1,4 @@
-"""A copy of the repository with a stack of its own, flights' first months and their champion in it: what pipelines are measured on."""
+"""A copy of the repository with its own stack, the first months of flights and their champion, for measuring pipelines."""
 
 import functools
 import tempfile
@@ -12,13 +12,13 @@ from ops.programs import environment
 from tests.copies import Copy
 
 FIRST, LAST, NEXT = "2013-01", "2013-03", "2013-04"
-PATIENCE = 900
+TIMEOUT = 900
 """Seconds that a run may take."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 class Site(Copy):
-    """The copy. `environment` is that of a process that works in it."""
+    """The copy. `environment` is that of a process in it."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -34,34 +34,34 @@ class Site(Copy):
         )
 
     def deployment(self, name: str, command: str = "", **parameters: str | int) -> None:
-        """Run one to its end, by another command than the worker's own if given.
+        """Run a deployment to its end, with another command than the worker's own if given.
 
-        By the server's API: Prefect's command takes longer to start than some of what is measured here.
+        Uses the server's API: starting Prefect's command takes longer than some of the measured runs.
 
         Raises:
-            RuntimeError: the run does not end well, or not at all.
+            RuntimeError: the run does not complete in time.
         """
         flow, _, deployment = name.partition("/")
-        wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
-        (known,) = self.ask("deployments/filter", wanted)
-        asked = {"parameters": parameters, "job_variables": {"command": command} if command else {}}
-        run = self.ask(f"deployments/{known['id']}/create_flow_run", asked)
-        deadline = time.monotonic() + PATIENCE
+        query = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
+        (record,) = self.ask("deployments/filter", query)
+        options = {"parameters": parameters, "job_variables": {"command": command} if command else {}}
+        run = self.ask(f"deployments/{record['id']}/create_flow_run", options)
+        deadline = time.monotonic() + TIMEOUT
         while run["state_type"] not in ENDED and time.monotonic() < deadline:
             time.sleep(0.5)
             (run,) = self.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
         if run["state_type"] != "COMPLETED":
             raise RuntimeError(f"{name} {parameters} ended as {run['state_type']}: {run['state']['message']}")
 
-    def quiet(self, enabled: bool = False) -> None:
-        """Let no automation start a run, and no schedule; or let automations do so again. Waits until nothing runs."""
-        for one in self.ask("automations/filter", {}):
-            if one["name"].startswith("retrain "):
-                self.ask(f"automations/{one['id']}", {"enabled": enabled}, "PATCH")
-        for one in self.ask("deployments/filter", {}):
-            self.ask(f"deployments/{one['id']}", {"paused": True}, "PATCH")
-        going = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
-        while self.ask("flow_runs/filter", going):
+    def set_automations(self, enabled: bool) -> None:
+        """Pause all schedules, disable or enable the automations that retrain, and wait until nothing runs."""
+        for automation in self.ask("automations/filter", {}):
+            if automation["name"].startswith("retrain "):
+                self.ask(f"automations/{automation['id']}", {"enabled": enabled}, "PATCH")
+        for deployment in self.ask("deployments/filter", {}):
+            self.ask(f"deployments/{deployment['id']}", {"paused": True}, "PATCH")
+        unfinished = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+        while self.ask("flow_runs/filter", unfinished):
             time.sleep(1)
 
 
@@ -69,35 +69,35 @@ _OPEN: list[Site] = []
 
 
 def site() -> Site:
-    """The one that this process shares; a minute or two the first time."""
-    assert _OPEN, "only within `opened`"
-    return _play()
+    """Return the copy that this process shares. The first call sets it up, which takes a minute or two."""
+    assert _OPEN, "only within `open_site`"
+    return _set_up()
 
 
 @contextmanager
-def opened() -> Iterator[None]:
-    """Within it `site` makes one where it is asked for; stopped and removed afterwards."""
+def open_site() -> Iterator[None]:
+    """Allow `site` to set up a copy, and stop and remove it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        made = Site(Path(folder))
-        (made.folder / "benchmarks").symlink_to(ROOT / "benchmarks")
-        (made.folder / "data").mkdir()
+        copy = Site(Path(folder))
+        (copy.folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+        (copy.folder / "data").mkdir()
         for name in ("__init__.py", "flights"):
             if (ROOT / "data" / name).exists():
-                (made.folder / "data" / name).symlink_to(ROOT / "data" / name)
-        _OPEN.append(made)
+                (copy.folder / "data" / name).symlink_to(ROOT / "data" / name)
+        _OPEN.append(copy)
         try:
             yield
         finally:
-            made.run("python", "-m", "ops.stack", "down")  # harmless where nothing was asked for
-            _play.cache_clear()
+            copy.run("python", "-m", "ops.stack", "down")  # also if it was never started
+            _set_up.cache_clear()
             _OPEN.clear()
 
 
 @functools.cache
-def _play() -> Site:
-    made = _OPEN[0]
-    made.run("python", "-m", "ops.stack", "up")
-    made.deployment("backfill/manual", model="flights", start=FIRST, end=LAST)
-    made.deployment("train/flights", reason="first champion")
-    made.quiet()
-    return made
+def _set_up() -> Site:
+    copy = _OPEN[0]
+    copy.run("python", "-m", "ops.stack", "up")
+    copy.deployment("backfill/manual", model="flights", start=FIRST, end=LAST)
+    copy.deployment("train/flights", reason="first champion")
+    copy.set_automations(enabled=False)
+    return copy

@@ -1,13 +1,13 @@
-"""A challenger from the window's files to its version in MLflow, beside XGBoost's bare fit on the same matrix.
+"""A challenger from the window's files to its version in MLflow, and XGBoost's bare fit on the same matrix.
 
-The window is a million rows in three months; versions go to the copy's own MLflow.
+The window has a million rows in three months. Versions are registered in the copy's MLflow.
 """
 
 import os
 import sys
 import tempfile
 
-from benchmarks.harness import Row, here, in_turns, row, tree
+from benchmarks.harness import Row, in_this_process, in_turns, row, run_program
 from benchmarks.large import fill
 from benchmarks.site import site
 from configs.load import load_model
@@ -17,16 +17,16 @@ from tasks.models.estimators import build_pipeline
 from tasks.models.features import inputs_of
 from tasks.models.targets import outcomes
 from tasks.resources import Resources
-from tasks.training.fit import fitted_until, make_version
-from tasks.training.memory import memory_of, rows_of
+from tasks.training.fit import make_version, training_ends
+from tasks.training.memory import estimated_memory, window_rows
 from tasks.training.window import locate_window, rows_to_fit
 
 ALONE = """
-from configs.settings import silence_vendors
-silence_vendors()
+from configs.settings import disable_telemetry
+disable_telemetry()
 from tasks.contracts import Recipe
 from tasks.resources import open_resources
-from tasks.training.fit import fitted_until, make_version
+from tasks.training.fit import training_ends, make_version
 from tasks.training.window import locate_window
 res = open_resources("flights")
 window = locate_window(res)
@@ -39,9 +39,9 @@ ROWS, MONTHS, ROUNDS = 1_000_000, ("2013-01", "2013-02", "2013-03"), 1
 
 
 def rows() -> list[Row]:
-    made = site()
+    copy = site()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = made.mlflow
+        os.environ["MLFLOW_TRACKING_URI"] = copy.mlflow
         settings = load_settings().model_copy(update={"lake": folder})
         res = Resources(load_model("flights"), settings)
         for key in MONTHS:
@@ -49,7 +49,7 @@ def rows() -> list[Row]:
         window = locate_window(res)
         ((name, candidate),) = res.config.training.candidates.items()
         recipe = Recipe(name, candidate.estimator, dict(candidate.params))
-        until, _ = fitted_until("challenger", window, res)
+        until, _ = training_ends("challenger", window, res)
         frame = rows_to_fit(res, window, until)
         encode, estimate = (step for _, step in build_pipeline(recipe, res.config, settings.threads).steps)
         matrix = encode.fit_transform(inputs_of(frame, res.config.features))
@@ -61,19 +61,21 @@ def rows() -> list[Row]:
             make_version("challenger", recipe, run, window, res)
             res.registry.close_training(run)
 
-        ours()  # what is imported at the first use
-        found = in_turns(here(ours), here(lambda: estimate.fit(matrix, outcome)), rounds=ROUNDS, warm=False)
-        reading = [here(lambda: rows_to_fit(res, window, until))() for _ in range(ROUNDS)]
-        alone = tree([sys.executable, "-c", ALONE], made.environment | {"EVERGREEN_LAKE": folder}, made.folder)()
-        foretold = memory_of(rows_of(window, res), res.config)
+        ours()  # imports at the first use
+        fits = in_turns(
+            in_this_process(ours), in_this_process(lambda: estimate.fit(matrix, outcome)), rounds=ROUNDS, warm=False
+        )
+        reading = [in_this_process(lambda: rows_to_fit(res, window, until))() for _ in range(ROUNDS)]
+        alone = run_program([sys.executable, "-c", ALONE], copy.environment | {"EVERGREEN_LAKE": folder}, copy.folder)()
+        estimate_mb = estimated_memory(window_rows(window, res), res.config)
     subject = f"training on {count:,} rows: reading, encoding, fit, tracking, registration"
     note = "CPU is this process's, without the MLflow server's"
     return [
-        row(subject, "bare XGBoost fit on the matrix", *found, 1.15, note=note),
-        row(subject, "bare XGBoost fit on the matrix", *found, what="wall"),
-        row("of that, reading the window and joining its outcomes", "bare XGBoost fit on the matrix", reading, found[1]),
+        row(subject, "bare XGBoost fit on the matrix", *fits, 1.15, note=note),
+        row(subject, "bare XGBoost fit on the matrix", *fits, what="wall"),
+        row("of that, reading the window and joining its outcomes", "bare XGBoost fit on the matrix", reading, fits[1]),
         Row(
-            "training: peak memory", "what tasks/training/memory.py foretells", "MB", alone.mb, foretold, alone.mb / foretold,
-            (alone.mb / foretold,) * 2, 1.0, "one run, the libraries' own 300 MB in it",
+            "training: peak memory", "the estimate of tasks/training/memory.py", "MB", alone.mb, estimate_mb, alone.mb / estimate_mb,
+            (alone.mb / estimate_mb,) * 2, 1.0, "one run, the libraries' own 300 MB in it",
         ),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Validation of a million rows of 20 columns by 25 expectations, beside runs of Great Expectations that answer less or the same."""
+"""Validation of a million rows of 20 columns by 25 expectations, and runs of Great Expectations that return less or the same."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.generated import features, flights, model
-from benchmarks.harness import Row, Spent, here, in_turns, row
+from benchmarks.harness import Row, Spent, in_this_process, in_turns, row
 from configs.schema import Expectation
-from tasks.validation.expectations import _batch, _each, _run, check
+from tasks.validation.expectations import _batch, _checks, _run, validate_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS, BAD, ROUNDS = 1_000_000, 20, 0.01, 2
-SPOILT = ("distance", "temp", "origin")
-"""Columns of which one row in a hundred breaks its range or its set."""
+BROKEN = ("distance", "temp", "origin")
+"""Columns in which 1 % of the rows are outside their range or set."""
 
 
 def rules() -> tuple[Expectation, ...]:
-    """Twenty-five, of the sorts that flights has.
+    """Return 25 expectations, of the kinds that flights has.
 
     Five columns without nulls, two with few (as its temp and plane_age), three sets or lengths, fourteen ranges, and the number of rows.
     """
     numbers = [n for n in features(COLUMNS) if n not in model().config.features.categorical]
     wide = {"min_value": -1e4, "max_value": 1e4}
-    found = (
+    expectations = (
         Expectation(type="expect_table_row_count_to_be_between", kwargs={"min_value": 1}),
         Expectation(
             type="expect_column_values_to_not_be_null",
@@ -47,29 +47,29 @@ def rules() -> tuple[Expectation, ...]:
             for n, least in (("temp", 0.95), ("plane_age", 0.75))
         ),
     )
-    assert len(list(_each(found))) == 25
-    return found
+    assert len(list(_checks(expectations))) == 25
+    return expectations
 
 
 def rows() -> list[Row]:
-    config, asked = model().config, rules()
+    config, expectations = model().config, rules()
     frame = flights(ROWS)[[config.key, config.time, *features(COLUMNS)]]
-    at = np.random.default_rng(1).random((len(frame), len(SPOILT))) < BAD / len(SPOILT)
-    spoilt = frame.copy()
-    for number, name in enumerate(SPOILT):
-        spoilt.loc[at[:, number], name] = "XXX" if name == "origin" else 1e6
+    at = np.random.default_rng(1).random((len(frame), len(BROKEN))) < BAD / len(BROKEN)
+    bad_rows = frame.copy()
+    for number, name in enumerate(BROKEN):
+        bad_rows.loc[at[:, number], name] = "XXX" if name == "origin" else 1e6
     keyed = {"result_format": "COMPLETE", "unexpected_index_column_names": [config.key]}
-    for small in (frame.head(1000), spoilt.head(1000)):  # what is imported at the first use
-        check(small, asked, config.key)
+    for small in (frame.head(1000), bad_rows.head(1000)):  # imports at the first use
+        validate_frame(small, expectations, config.key)
     subject = f"validation, 25 expectations, 1M x {COLUMNS}"
     all_pass, summary = in_turns(
-        evergreen(frame, asked, config.key), vendor(frame, asked, "SUMMARY"), rounds=ROUNDS, warm=False
+        evergreen(frame, expectations, config.key), vendor(frame, expectations, "SUMMARY"), rounds=ROUNDS, warm=False
     )
     some_bad, complete = in_turns(
-        evergreen(spoilt, asked, config.key), vendor(spoilt, asked, "COMPLETE"), rounds=1, warm=False
+        evergreen(bad_rows, expectations, config.key), vendor(bad_rows, expectations, "COMPLETE"), rounds=1, warm=False
     )
-    named = [vendor(spoilt, asked, keyed)()]  # once: a quarter of a minute
-    hold_to_same_rows(spoilt.head(ROWS // 10), asked)
+    named = [vendor(bad_rows, expectations, keyed)()]  # once: takes 15 s
+    assert_same_rows(bad_rows.head(ROWS // 10), expectations)
     gx = "run of Great Expectations"
     return [
         row(f"{subject}, all pass", f"one SUMMARY {gx}", all_pass, summary, 1.1),
@@ -84,20 +84,20 @@ def rows() -> list[Row]:
     ]
 
 
-def evergreen(frame: "pd.DataFrame", asked: tuple[Expectation, ...], key: str) -> Callable[[], Spent]:
-    """Our check, with the rows that break something and why."""
-    return here(lambda: check(frame, asked, key))
+def evergreen(frame: "pd.DataFrame", expectations: tuple[Expectation, ...], key: str) -> Callable[[], Spent]:
+    """Measure our check, which returns the failing rows with their reasons."""
+    return in_this_process(lambda: validate_frame(frame, expectations, key))
 
 
-def vendor(frame: "pd.DataFrame", asked: tuple[Expectation, ...], form: str | dict) -> Callable[[], Spent]:
-    """One run of Great Expectations with a result format."""
-    return here(lambda: _run(_batch(frame), frame, list(_each(asked)), form))
+def vendor(frame: "pd.DataFrame", expectations: tuple[Expectation, ...], form: str | dict) -> Callable[[], Spent]:
+    """Measure one run of Great Expectations with a result format."""
+    return in_this_process(lambda: _run(_batch(frame), frame, list(_checks(expectations)), form))
 
 
-def hold_to_same_rows(frame: "pd.DataFrame", asked: tuple[Expectation, ...]) -> None:
-    """See that the rows we would quarantine are those that one COMPLETE run names."""
-    ours = set(check(frame, asked, model().config.key).bad)
-    checks = list(_each(asked))
+def assert_same_rows(frame: "pd.DataFrame", expectations: tuple[Expectation, ...]) -> None:
+    """Check that our quarantined rows are those that one COMPLETE run names."""
+    ours = set(validate_frame(frame, expectations, model().config.key).bad)
+    checks = list(_checks(expectations))
     complete = _run(_batch(frame), frame, checks, "COMPLETE")
     theirs = {
         i

@@ -1,8 +1,8 @@
-"""What a `process` run of a month asks of its vendors, one after another: each is imported and called as plainly as can be.
+"""The vendor calls of a `process` run of a month, one after another, each as simple as possible.
 
 DuckDB copies the query to parquet, Great Expectations counts and then lists, scikit-learn and XGBoost predict, Evidently makes the
-page and puts it into its workspace, matplotlib draws two pictures and jinja2 fills a page, and Prefect runs a flow with as many
-tasks and artifacts.
+page and adds it to its workspace, matplotlib draws two charts, jinja2 renders a page, and Prefect runs a flow with as many tasks
+and artifacts.
 """
 
 import tempfile
@@ -33,18 +33,18 @@ def month(key: str) -> None:
             query = model.source_sql.strip().rstrip(";")
             con.execute(f"COPY ({query}) TO '{raw}' (FORMAT parquet)", {"start": ref.start, "end": ref.end})
         rows = pd.read_parquet(raw)
-        validated(rows, config)
+        validate_rows(rows, config)
         rows.to_parquet(Path(folder) / "valid.parquet")
-        predicted(rows, config).to_parquet(Path(folder) / "predictions.parquet")
-        shown(rows, config, Path(folder))
-        pictured(Path(folder))
-    told()
+        predict_rows(rows, config).to_parquet(Path(folder) / "predictions.parquet")
+        write_report(rows, config, Path(folder))
+        draw_charts(Path(folder))
+    run_empty_tasks()
 
 
-def validated(rows: "pd.DataFrame", config: ModelConfig) -> None:
-    from tasks.validation.expectations import _batch, _each, _quarantines, _run, structural
+def validate_rows(rows: "pd.DataFrame", config: ModelConfig) -> None:
+    from tasks.validation.expectations import _batch, _checks, _quarantines, _run, structural_expectations
 
-    checks = list(_each((*structural(config), *config.expectations)))
+    checks = list(_checks((*structural_expectations(config), *config.expectations)))
     batch = _batch(rows)
     results = _run(batch, rows, checks, "BASIC")
     pairs = zip(checks, results, strict=True)
@@ -53,19 +53,19 @@ def validated(rows: "pd.DataFrame", config: ModelConfig) -> None:
         _run(batch, rows, failed, "COMPLETE")
 
 
-def predicted(rows: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
+def predict_rows(rows: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
     from skops.io import load
 
-    from tasks.models.estimators import TRUSTED
+    from tasks.models.estimators import TRUSTED_TYPES
     from tasks.models.features import inputs_of
 
     (file, *_) = sorted(Path(".evergreen/models").rglob("model.skops"))
-    model = load(file, trusted=list(TRUSTED))
-    said = model.predict_proba(inputs_of(rows, config.features))[:, 1]
-    return rows[[config.key, config.time]].assign(prediction=said)
+    model = load(file, trusted=list(TRUSTED_TYPES))
+    predictions = model.predict_proba(inputs_of(rows, config.features))[:, 1]
+    return rows[[config.key, config.time]].assign(prediction=predictions)
 
 
-def shown(rows: "pd.DataFrame", config: ModelConfig, folder: Path) -> None:
+def write_report(rows: "pd.DataFrame", config: ModelConfig, folder: Path) -> None:
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
@@ -79,19 +79,19 @@ def shown(rows: "pd.DataFrame", config: ModelConfig, folder: Path) -> None:
     names = list(features.all)
     sides = [f[names].sample(10_000, random_state=0).reset_index(drop=True) for f in (rows, past)]
     frames = [f.astype(dict.fromkeys(features.categorical, object)) for f in sides]
-    asked = [
+    metrics = [
         ValueDrift(column=n, method="jensenshannon" if n in features.categorical else "wasserstein", threshold=0.1)
         for n in names
     ]
-    report = Report(asked, include_tests=True)
-    found = report.run(*(Dataset.from_pandas(f, data_definition=definition) for f in frames))
-    found.save_html(str(folder / "page.html"))
+    report = Report(metrics, include_tests=True)
+    snapshot = report.run(*(Dataset.from_pandas(f, data_definition=definition) for f in frames))
+    snapshot.save_html(str(folder / "page.html"))
     workspace = Workspace.create(str(folder / "workspace"))
-    workspace.add_run(workspace.create_project("flights").id, found)
+    workspace.add_run(workspace.create_project("flights").id, snapshot)
 
 
-def pictured(folder: Path) -> None:
-    """As many pictures and pages as the model's page has."""
+def draw_charts(folder: Path) -> None:
+    """Draw as many charts and render as many pages as for the model's page."""
     from jinja2 import Environment, FileSystemLoader
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -102,12 +102,12 @@ def pictured(folder: Path) -> None:
         axes = figure.add_subplot()
         axes.bar(range(12), range(12))
         figure.savefig(folder / f"{number}.svg", format="svg")
-    env = Environment(loader=FileSystemLoader("tasks/pages"), autoescape=True)
+    env = Environment(loader=FileSystemLoader("tasks/reports/pages"), autoescape=True)
     for _ in range(3):
         (folder / "page.html").write_text(env.get_template("base.html.j2").render())
 
 
-def told() -> None:
+def run_empty_tasks() -> None:
     from prefect import flow, task
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 

@@ -1,4 +1,4 @@
-"""What every part of `model.yaml` is made of: frozen models, durations, names."""
+"""Base types of the `model.yaml` schema: frozen models, durations, names."""
 
 import re
 from datetime import timedelta
@@ -13,15 +13,15 @@ PATTERN = {
     "D": r"\d{4}-\d{2}-\d{2}",
     "H": r"\d{4}-\d{2}-\d{2}T\d{2}",
 }
-"""What the names of partitions look like; text order is the order of time."""
+"""Patterns of partition names. Sorting the names as text sorts them by time."""
 UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 
 def parse_duration(value: Any) -> Any:
-    """Read `90min`, `6h`, `14D` or `2W` as a timedelta; ISO 8601's `P14D`, as records have it, is left to pydantic."""
+    """Parse `90min`, `6h`, `14D` or `2W` to a timedelta. ISO 8601 such as `P14D`, which records contain, is left to pydantic."""
     match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
     if isinstance(value, str) and not match and not value.startswith("P"):
-        raise ValueError(f"{value!r} is no duration; write a number and min, h, D or W, such as 14D")
+        raise ValueError(f"{value!r} is not a duration; write a number and min, h, D or W, such as 14D")
     return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
 
 
@@ -31,6 +31,6 @@ Every = Literal["M", "W", "D", "H"]
 
 
 class Strict(BaseModel):
-    """Frozen; unknown keys are errors."""
+    """A frozen model. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Parameter types for the forms in the Prefect UI: choices that come from the folders, looked up when a form is made."""
+"""Types of flow parameters. The Prefect UI builds its forms from them, with the existing models as choices."""
 
 from typing import Annotated, Any
 
@@ -9,16 +9,16 @@ from configs.load import model_names
 
 
 class _Choice:
-    """Shows the models of this repository as choices."""
+    """Adds the models of this repository to the JSON schema as choices."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "type": "string", "enum": model_names()}
 
 
 def _exists(name: str) -> str:
-    known = model_names()
-    if name not in known:
-        raise ValueError(f"there is no model {name!r}; there are: {', '.join(known) or 'none yet'}")
+    names = model_names()
+    if name not in names:
+        raise ValueError(f"there is no model {name!r}; there are: {', '.join(names) or 'none yet'}")
     return name
 
 
@@ -27,4 +27,4 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 VersionNumber = Annotated[
     str, BeforeValidator(str), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}], "title": "Version"})
 ]
-"""A version's number as text, as MLflow has it; `-p version=3` on the command line is read as a number."""
+"""A version number as text, as in MLflow. The command line reads `-p version=3` as a number."""

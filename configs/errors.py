@@ -1,9 +1,9 @@
-"""Errors of configuration: each message names the file, the key, the value and the way out."""
+"""Configuration errors. Each message names the file, the key, the value and what to do."""
 
 
 class ConfigError(ValueError):
-    """A file under `configs/` says something that cannot be meant. Nothing has run yet."""
+    """A configuration file or setting is not valid. Nothing has run yet."""
 
 
 class UnknownModel(ConfigError):
-    """No folder under `configs/` has this name. The message lists those that exist."""
+    """No folder of `configs/` has this name. The message lists the existing ones."""

@@ -1,4 +1,4 @@
-"""The columns that a model learns from."""
+"""The features of a model."""
 
 from typing import Any, Self
 
@@ -8,51 +8,48 @@ from configs.base import Strict
 
 
 class Features(Strict):
-    """The model's inputs. Numbers are float64, categories strings; null is allowed in both."""
+    """The model's features. Numbers are float64 and categories are strings. Both may be null."""
 
     numeric: tuple[str, ...] = Field((), description="columns of numbers or booleans; null is allowed")
     categorical: tuple[str, ...] = Field((), description="columns of text; null is allowed")
-    retired: tuple[str, ...] = Field(
-        (), description="those of them that new versions do without, while a version in use still needs them"
-    )
-    whole: tuple[str, ...] = Field(
-        (), description="numeric ones whose values are whole numbers: serving refuses 1.5 for them"
-    )
+    retired: tuple[str, ...] = Field((), description="features that new versions leave out, but a version in use needs")
+    whole: tuple[str, ...] = Field((), description="numeric features with whole numbers only: serving refuses 1.5")
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every column that some version may need."""
+        """All features, retired ones included."""
         return self.numeric + self.categorical
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """The same by kind: its digest goes into the records of what is made of all of them."""
+        """All features by kind. The digest of this mapping is part of records."""
         return {"numeric": self.numeric, "categorical": self.categorical}
 
     @property
-    def learned(self) -> "Features":
-        """What new versions are fitted with."""
-        kept = (tuple(n for n in names if n not in self.retired) for names in (self.numeric, self.categorical))
-        numeric, categorical = kept
+    def active(self) -> "Features":
+        """The features of new versions: all except the retired ones."""
+        numeric, categorical = (
+            tuple(n for n in names if n not in self.retired) for names in (self.numeric, self.categorical)
+        )
         return Features(numeric=numeric, categorical=categorical)
 
     @model_serializer(mode="wrap")
-    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of which there are none, so that what was made before they existed is not stale."""
-        found: dict[str, Any] = written(self)
-        return {name: value for name, value in found.items() if value or name not in ("retired", "whole")}
+    def _omit_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `retired` and `whole` if empty, so that digests are those of records from before these keys existed."""
+        content: dict[str, Any] = serialize(self)
+        return {name: value for name, value in content.items() if value or name not in ("retired", "whole")}
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
-        twice = sorted({name for name in self.all if self.all.count(name) > 1})
-        if twice:
-            raise ValueError(f"named twice: {', '.join(twice)}")
-        if strange := sorted(set(self.retired) - set(self.all)):
+        duplicates = sorted({name for name in self.all if self.all.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"named twice: {', '.join(duplicates)}")
+        if unknown := sorted(set(self.retired) - set(self.all)):
             raise ValueError(
-                f"retired: {', '.join(strange)} is no feature; take it out when no version in use needs it"
+                f"retired: {', '.join(unknown)} is not a feature; list it in numeric or categorical too, or remove it from retired"
             )
-        if strange := sorted(set(self.whole) - set(self.numeric)):
-            raise ValueError(f"whole: {', '.join(strange)} is no numeric feature")
+        if unknown := sorted(set(self.whole) - set(self.numeric)):
+            raise ValueError(f"whole: {', '.join(unknown)} is not a numeric feature")
         if set(self.all) <= set(self.retired):
             raise ValueError("a model needs at least one feature")
         return self

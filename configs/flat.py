@@ -1,4 +1,4 @@
-"""The SQL of a model whose source is one flat file: nobody has to write it."""
+"""Generated SQL for a model whose source is one flat file."""
 
 from datetime import timedelta
 
@@ -6,15 +6,15 @@ from configs.schema import ModelConfig
 from configs.source import FLAT
 
 OFFSET = r"\d:\d.*(Z|[+-]\d\d(:?\d\d)?)$"
-"""How a time of day that is text names its zone."""
+"""Pattern of a time zone offset at the end of a time that is text."""
 
 
 def flat_sql(config: ModelConfig) -> tuple[str, str]:
-    """What source.sql and labels.sql would be: the declared columns as they are, an outcome known after the label delay.
+    """Return the texts of source.sql and labels.sql: the declared columns, with outcomes known after the label delay.
 
-    A key or category of another type is read as text.
+    Keys, categories and groups are cast to text.
     """
-    time, within = moment(config), f"{moment(config)} >= $start AND {moment(config)} < $end"
+    time, within = time_sql(config), f"{time_sql(config)} >= $start AND {time_sql(config)} < $end"
     text = [
         f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in (*config.features.categorical, *config.groups)
     ]
@@ -28,8 +28,8 @@ def flat_sql(config: ModelConfig) -> tuple[str, str]:
     )
 
 
-def moment(config: ModelConfig) -> str:
-    """SQL for a row's time with its zone; one that has none is local to the partitions' zone."""
+def time_sql(config: ModelConfig) -> str:
+    """Return SQL for a row's time with time zone. A time without a zone is in the partitions' zone."""
     time, zone = quoted(config.time), config.partition.timezone
     local = f"timezone('{zone}', CAST({time} AS TIMESTAMP))"
     named = f"typeof({time}) = 'TIMESTAMP WITH TIME ZONE' OR regexp_matches(CAST({time} AS VARCHAR), '{OFFSET}')"
@@ -37,5 +37,5 @@ def moment(config: ModelConfig) -> str:
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL has it."""
+    """Return a column's name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'

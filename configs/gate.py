@@ -1,4 +1,4 @@
-"""What `gate:` and `promotion:` in model.yaml may say: the rules, and the stages between a fit and a champion."""
+"""Schema of `gate:` and `promotion:` in model.yaml: the rules for a challenger, and the way from challenger to champion."""
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -15,65 +15,66 @@ Gap = Literal[
     "accuracy_difference",
     "mean_error_difference",
 ]
-"""Fairness gaps by fairlearn's names; the last two are the difference of a mean between groups."""
+"""Fairness metrics, by fairlearn's names. The last two are differences of a mean between groups."""
 
 
 class Rule(Strict):
-    """A rule that could not be judged, for lack of rows or blocks, fails unless it says `unjudged: pass`."""
+    """A rule of the gate. If it cannot be evaluated (too few rows or blocks), it fails, unless `unjudged` is `pass`."""
 
-    unjudged: Literal["fail", "pass"] = Field("fail", description="what it is when it cannot be judged")
+    unjudged: Literal["fail", "pass"] = Field("fail", description="result of the rule if it cannot be evaluated")
 
 
 class Gain(Rule):
-    """The challenger's gain in loss over the champion, by a paired bootstrap over blocks of time."""
+    """The challenger's gain in loss over the champion, by a paired block bootstrap over time."""
 
     test: Literal["superiority", "non_inferiority"] = Field(
-        "superiority", description="the gain's lower bound must be above margin, or above minus margin"
+        "superiority",
+        description="superiority: the gain's lower bound must be above margin; non_inferiority: above minus margin",
     )
     margin: float = Field(0.0, ge=0, description="in the unit of the loss")
     confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the bound")
-    block: Every = Field("D", description="rows of one such period are taken as dependent")
-    min_blocks: int = Field(10, ge=2, description="with fewer, the gain cannot be judged")
-    resamples: int = Field(1000, ge=100, description="of the bootstrap")
+    block: Every = Field("D", description="length of a bootstrap block: rows of one block count as dependent")
+    min_blocks: int = Field(10, ge=2, description="with fewer blocks the gain cannot be evaluated")
+    resamples: int = Field(1000, ge=100, description="number of bootstrap resamples")
 
     @model_validator(mode="after")
     def _non_inferiority_has_a_margin(self) -> Self:
         if self.test == "non_inferiority" and self.margin == 0:
-            raise ValueError("non_inferiority needs a margin above 0: how much worse still is good enough")
+            raise ValueError("non_inferiority needs a margin above 0: the accepted loss of performance")
         return self
 
     @property
-    def least(self) -> float:
-        """What the gain's lower bound must exceed."""
+    def min_gain(self) -> float:
+        """Value that the gain's lower bound must exceed."""
         return self.margin if self.test == "superiority" else -self.margin
 
 
 class Segments(Rule):
-    """No value of these columns may be worse off than with the champion by more than `max_loss`."""
+    """Limit on the loss of performance in any segment (value of these columns), compared with the champion."""
 
     columns: tuple[str, ...] = Field(min_length=1, description="categorical features, or declared groups")
-    min_rows: int = Field(500, ge=1, description="smaller segments are shown, not judged")
+    min_rows: int = Field(500, ge=1, description="smaller segments are shown but not evaluated")
     max_loss: float = Field(ge=0, description="refused when the upper bound of the gain is below minus this")
 
 
 class Fairness(Rule):
-    """A fairlearn gap between the groups of a column."""
+    """Limit on a fairness metric between the groups of a column."""
 
     column: str = Field(description="a categorical feature, or a declared group")
-    metric: Gap = Field("equalized_odds_difference", description="by fairlearn's name")
-    at_most: float = Field(gt=0, description="largest gap that passes")
-    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a row counts as predicted positive")
-    min_rows: int = Field(100, ge=1, description="a smaller group makes the gap impossible to judge")
+    metric: Gap = Field("equalized_odds_difference", description="name in fairlearn")
+    at_most: float = Field(gt=0, description="largest difference that passes")
+    threshold: float = Field(0.5, gt=0, lt=1, description="a row with at least this probability is predicted positive")
+    min_rows: int = Field(100, ge=1, description="with a smaller group the metric cannot be evaluated")
 
 
 class Calibration(Rule):
-    """Expected calibration error; for regression, the mean error in standard deviations of the outcome."""
+    """Limit on the expected calibration error. For regression: the mean error in standard deviations of the outcome."""
 
     at_most: float = Field(gt=0, description="largest error that passes")
 
 
 class Budgets(Rule):
-    """What one version may cost, measured in a fresh process."""
+    """Limits on time and size of one version, measured in a new process."""
 
     one_row_ms: float = Field(250, gt=0, description="median time to predict one row")
     thousand_rows_ms: float = Field(1000, gt=0, description="median time to predict a thousand rows")
@@ -81,7 +82,7 @@ class Budgets(Rule):
 
 
 class Refit(Rule):
-    """How far the refit's predictions may be from the judged version's."""
+    """Limit on the difference between the predictions of the refitted and the evaluated model."""
 
     max_move: float = Field(
         0.1,
@@ -91,10 +92,10 @@ class Refit(Rule):
 
 
 class Gate(Strict):
-    """What a challenger must show on the holdout. Better than the prior and load-and-query are always asked."""
+    """Rules that a challenger must pass on the holdout. Two more always apply: better than the prior, and it loads and predicts."""
 
-    floor: Mapping[str, float] = Field(min_length=1, description="by metric: losses may not be above, scores not below")
-    min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout nothing can be judged")
+    floor: Mapping[str, float] = Field(min_length=1, description="by metric: highest loss or lowest score that passes")
+    min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout no rule can be evaluated")
     gain: Gain = Gain()
     segments: Segments | None = None
     fairness: tuple[Fairness, ...] = ()
@@ -107,39 +108,39 @@ class Gate(Strict):
     def _metrics_have_a_direction(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         unknown = sorted(set(value) - {*HIGHER_IS_BETTER, *LOWER_IS_BETTER})
         if unknown:
-            raise ValueError(f"no metric with a better and a worse: {', '.join(unknown)}")
+            raise ValueError(f"no such metric, or it has no better direction: {', '.join(unknown)}")
         return value
 
 
 class Shadow(Strict):
-    """How long a challenger scores beside the champion before it may replace it."""
+    """How long a challenger scores in shadow mode before it can replace the champion."""
 
-    partitions: int = Field(0, ge=0, description="matured partitions it must hold up on; 0 promotes at once")
-    margin: float = Field(0.0, ge=0, description="it holds up when the gain's lower bound on them is above minus this")
+    partitions: int = Field(0, ge=0, description="matured partitions in shadow mode; 0: promotion at once")
+    margin: float = Field(0.0, ge=0, description="the gain's lower bound on these partitions must be above minus this")
 
 
 class Canary(Strict):
-    """A share of the requests that the challenger answers instead of the champion. Broken budgets end it, and refuse the version."""
+    """A share of the requests that the challenger answers. If it exceeds a limit, the canary ends and the version is refused."""
 
-    share: float = Field(gt=0, le=0.5, description="of the keys, chosen by a stable hash: a key always gets the same")
+    share: float = Field(gt=0, le=0.5, description="share of the keys, by a stable hash: a key keeps its version")
     max_error_share: float = Field(
-        0.01, ge=0, lt=1, description="rows that it may fail to answer; the champion does then"
+        0.01, ge=0, lt=1, description="limit on the share of rows that it fails to answer; the champion answers them"
     )
-    p99_ms: float = Field(100, gt=0, description="99th percentile of the time that one request's rows take it")
-    min_requests: int = Field(200, ge=1, description="requests before its budgets are judged")
+    p99_ms: float = Field(100, gt=0, description="limit on the 99th percentile of its time per request")
+    min_requests: int = Field(200, ge=1, description="requests before the limits are evaluated")
 
 
-class Promoting(Strict):
-    """From challenger to champion."""
+class PromotionConfig(Strict):
+    """How a challenger becomes champion."""
 
     shadow: Shadow = Shadow()
-    canary: Canary | None = Field(None, description="a share of requests for the challenger; without it none")
-    approval: bool = Field(False, description="a person must run `promote` for each version")
+    canary: Canary | None = Field(None, description="a share of the requests for the challenger; off unless given")
+    approval: bool = Field(False, description="true: a person approves each version with `promote`")
 
     @model_validator(mode="after")
     def _a_canary_has_its_time(self) -> Self:
         if self.canary and not (self.shadow.partitions or self.approval):
             raise ValueError(
-                "canary: a challenger is promoted at once here, so none ever has a share; set shadow.partitions or approval"
+                "canary: challengers are promoted at once, so a canary never runs; set shadow.partitions or approval"
             )
         return self

@@ -1,8 +1,7 @@
-"""Kinds of targets, the metrics of each, and the estimators that may be named for them.
+"""Kinds of targets, with their metrics and estimators.
 
-The list of estimators and of their parameters is closed on purpose: a model file must load without
-running code that we have not looked at, and a typo must fail when the config is read, not after an hour of
-search. A test holds every name to scikit-learn's and XGBoost's own.
+Only these estimators and parameters are allowed. So a model file loads without running unknown code, and a typo fails when
+the config is read, not after an hour of search. A test compares every name with scikit-learn and XGBoost.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ LOSSES: Mapping[Kind, tuple[Loss, ...]] = {
     "multiclass": ("log_loss",),
     "regression": ("squared_error", "absolute_error"),
 }
-"""What a model may be judged by; the first is the default."""
+"""Losses by which models are compared. The first one is the default."""
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "binary": (
@@ -43,7 +42,7 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
 }
 HIGHER_IS_BETTER = ("roc_auc", "average_precision", "accuracy", "macro_f1", "r2")
 LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "squared_error", "absolute_error", "rmse")
-"""Metrics that a floor may be set for; the others only describe."""
+"""Metrics that can have a `floor`. The others only describe the data."""
 
 _BOOSTED = (
     "n_estimators learning_rate max_depth max_leaves max_bin grow_policy min_child_weight max_delta_step gamma "
@@ -84,4 +83,4 @@ LINEAR: Mapping[Kind, Estimator] = {
     "multiclass": "logistic_regression",
     "regression": "ridge",
 }
-"""The linear model that candidates of each kind must beat."""
+"""The linear baseline of each kind, which candidates must beat."""

@@ -1,4 +1,4 @@
-"""Read a model's folder into a frozen config, or say what is wrong with it and where."""
+"""Load a model's folder into a frozen config."""
 
 import difflib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from configs.settings import load_settings
 
 @dataclass(frozen=True)
 class Model:
-    """A model's config, with the text of its SQL."""
+    """A model's config and the text of its SQL."""
 
     config: ModelConfig
     folder: Path
@@ -35,24 +35,29 @@ def configs_folder() -> Path:
 
 
 def model_names(folder: Path | None = None) -> list[str]:
-    """Every folder that holds a `model.yaml`, sorted."""
+    """Return the names of all folders with a `model.yaml`, sorted."""
     return sorted(p.parent.name for p in (folder or configs_folder()).glob("*/model.yaml"))
 
 
 def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any] | None = None) -> Model:
-    """Load `configs/<name>/`; with `override`, as if model.yaml said that there. Mappings are merged, anything else replaced.
+    """Load `configs/<name>/`.
+
+    Args:
+        name: The model's name.
+        folder: Folder of all models. By default, that of the settings.
+        override: Replaces values of model.yaml. Nested mappings are merged.
 
     Raises:
-        UnknownModel: there is no such folder.
-        ConfigError: a file is missing or wrong; the message names file, key and value.
+        UnknownModel: There is no such folder.
+        ConfigError: A file is missing or not valid. The message names file, key and value.
     """
     home = (folder or configs_folder()) / name
     path = home / "model.yaml"
     if not path.is_file():
-        known = model_names(folder)
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none yet'}"
-        raise UnknownModel(f"no model {name!r}: {path} does not exist; {hint} (`make model NAME={name}` makes one)")
+        names = model_names(folder)
+        closest = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {closest[0]!r}?" if closest else f"there are: {', '.join(names) or 'none yet'}"
+        raise UnknownModel(f"no model {name!r}: {path} does not exist; {hint} (`make model NAME={name}` creates it)")
     config = parse_config(path, override or {})
     if config.name != name:
         raise ConfigError(f"{path}: name: is {config.name!r}, but the folder is {name!r}; they must be the same")
@@ -67,31 +72,31 @@ def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any
 
 
 def parse_config(path: Path, override: Mapping[str, Any] | None = None) -> ModelConfig:
-    """Read one `model.yaml`, and what is said over it."""
+    """Parse and validate one `model.yaml`, with `override` merged into it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML: {error}") from error
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, but is {type(content).__name__}")
     try:
-        return ModelConfig.model_validate(merged(content, override or {}))
+        return ModelConfig.model_validate(merge(content, override or {}))
     except ValidationError as error:
         raise ConfigError("\n".join(explain(path, e) for e in error.errors())) from None
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one. Where both are mappings their keys are merged, else `above` wins."""
-    both = {
-        key: merged(below[key], value)
-        for key, value in above.items()
-        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two nested mappings. Mappings in both are merged, any other value of `override` replaces that of `base`."""
+    nested = {
+        key: merge(base[key], value)
+        for key, value in override.items()
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
     }
-    return {**below, **above, **both}
+    return {**base, **override, **nested}
 
 
 def read_sql(folder: Path, name: str, key: str) -> str:
-    """The text of a SQL file beside model.yaml."""
+    """Return the text of a SQL file in the model's folder."""
     path = folder / name
     if not path.is_file():
         raise ConfigError(f"{folder / 'model.yaml'}: {key}: names {name!r}, but {path} does not exist")
@@ -99,31 +104,31 @@ def read_sql(folder: Path, name: str, key: str) -> str:
 
 
 def explain(path: Path, error: Any) -> str:
-    """One of pydantic's errors as a sentence with file, key, value and the nearest right key."""
+    """Return one of pydantic's errors as a message with file, key, value and the most similar valid key."""
     keys = [str(part) for part in error["loc"]]
-    where = f"{path}: {'.'.join(keys) or 'the whole'}"
+    where = f"{path}: {'.'.join(keys) or 'the whole file'}"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(keys[-1], known_keys(error["loc"][:-1]), n=1)
-        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "; remove it")
+        closest = difflib.get_close_matches(keys[-1], valid_keys(error["loc"][:-1]), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {closest[0]!r}?" if closest else "; remove it")
     if error["type"] == "missing":
         return f"{where}: is missing"
     message = error["msg"].removeprefix("Value error, ")
     value = error.get("input")
-    shown = "" if isinstance(value, dict | BaseModel) else f" (it says {value!r})"
-    return f"{where}: {message}{shown}"
+    value_text = "" if isinstance(value, dict | BaseModel) else f" (the value is {value!r})"
+    return f"{where}: {message}{value_text}"
 
 
-def known_keys(location: tuple[Any, ...]) -> list[str]:
-    """The keys that the schema allows at a place of the file."""
-    at: type[BaseModel] = ModelConfig
+def valid_keys(location: tuple[Any, ...]) -> list[str]:
+    """Return the keys that the schema allows at a location in the file."""
+    section: type[BaseModel] = ModelConfig
     for part in location:
-        field = at.model_fields.get(str(part))
-        at = next(iter(_models_in(field.annotation)), at) if field else at
-    return list(at.model_fields)
+        field = section.model_fields.get(str(part))
+        section = next(iter(_models_in(field.annotation)), section) if field else section
+    return list(section.model_fields)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The pydantic models that a type annotation mentions."""
+    """Return the pydantic models in a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]

@@ -1,4 +1,4 @@
-"""What `monitoring:` in model.yaml may say: what a partition is compared with, by which statistic, and what counts as drift."""
+"""Schema of `monitoring:` in model.yaml: the reference, the statistics, and the effect sizes that count as drift."""
 
 from typing import Literal, Self
 
@@ -11,81 +11,81 @@ Reference = Literal["training", "trailing", "season"]
 
 
 class Method(Strict):
-    """An Evidently statistic and the least score that matters: the effect size.
+    """A drift statistic of Evidently and the smallest score that counts as drift (effect size).
 
-    `wasserstein` is in standard deviations of the reference. `ks` is told by its distance, from 0 to 1; its p-value,
-    which Evidently shows, says nothing about rows that are not independent.
+    `wasserstein` is in standard deviations of the reference. `ks` is the distance, from 0 to 1. The p-value that Evidently
+    shows for it is not valid for dependent rows.
     """
 
-    method: Statistic = Field(description="Evidently's name of it")
-    threshold: float = Field(gt=0, description="least score that matters")
+    method: Statistic = Field(description="name in Evidently")
+    threshold: float = Field(gt=0, description="smallest score that counts")
 
 
 class Multivariate(Strict):
-    """A classifier that tries to tell the partition from the reference: it sees joint changes that no column shows alone.
+    """Drift test with a classifier between partition and reference: it detects joint changes that no single column shows.
 
-    It fits some hundred small models a partition, so it costs minutes.
+    It fits hundreds of small models per partition, which takes minutes.
     """
 
-    rows: int = Field(10_000, ge=500, description="rows of each side; the reference's sample is stored")
-    resamples: int = Field(199, ge=99, description="relabellings of the blocks that the null is made of")
-    auc: float = Field(0.6, gt=0.5, lt=1, description="least ROC AUC that matters")
+    rows: int = Field(10_000, ge=500, description="rows sampled from partition and reference each")
+    resamples: int = Field(199, ge=99, description="permutations of the block labels for the null distribution")
+    auc: float = Field(0.6, gt=0.5, lt=1, description="smallest ROC AUC that counts")
 
 
 class Decay(Strict):
-    """When the loss of the newest partitions' matured rows is worse than what the gate saw on the champion's holdout.
+    """Decay: the loss of the newest partitions' matured rows is higher than the champion's holdout loss at promotion.
 
-    It is a fact when the rise is beyond chance, one-sided 97.5 %, *and* at least `least`.
+    It is recorded as a fact if the increase is significant (one-sided 97.5 %) and at least `least`.
     """
 
     partitions: int = Field(
         1,
         ge=1,
-        description="newest matured partitions that are looked at together; days have one block each, so take several",
+        description="newest matured partitions that are evaluated together; use several if a partition has one block, such as a day",
     )
-    least: float = Field(0.05, gt=0, description="least rise that matters, as a share of the loss on the holdout")
-    min_rows: int = Field(100, ge=2, description="with fewer matured rows nothing is said")
+    least: float = Field(0.05, gt=0, description="smallest increase that counts, as a share of the holdout loss")
+    min_rows: int = Field(100, ge=2, description="with fewer matured rows decay is not evaluated")
 
 
 class Monitoring(Strict):
-    """How a partition is compared with what its champion knows.
+    """How a partition is compared with the reference of its champion.
 
-    A column drifts when its score is beyond what chance does to whole blocks of time *and* at least the threshold here.
+    A column has drifted if its score is significant (permutation test over blocks of time) and at least the threshold here.
     """
 
     numeric: Method = Method(method="wasserstein", threshold=0.1)
     categorical: Method = Method(method="jensenshannon", threshold=0.1)
-    missing: float = Field(0.1, gt=0, le=1, description="least change in a column's share of nulls that matters")
-    new_categories: float = Field(
-        0.01, gt=0, le=1, description="least share of rows with a category that the reference does not have"
-    )
-    outside: float = Field(0.01, gt=0, le=1, description="least share of rows outside the reference's range")
+    missing: float = Field(0.1, gt=0, le=1, description="smallest change in a column's share of nulls that counts")
+    new_categories: float = Field(0.01, gt=0, le=1, description="smallest share of rows with a new category")
+    outside: float = Field(0.01, gt=0, le=1, description="smallest share of rows outside the reference's range")
     alpha: float = Field(
         0.05,
         gt=0,
         lt=0.5,
-        description="chance that a partition in which nothing changed sets off any alarm; the outcomes and `multivariate` have their own",
+        description="false alarm rate: probability of any alarm in a partition without change; target and `multivariate` have their own",
     )
-    block: Every = Field("D", description="rows of one such period are taken as dependent")
-    resamples: int = Field(2000, ge=200, description="relabellings of the blocks that the null is made of")
-    share: float = Field(0.0, ge=0, le=1, description="share of columns that must drift; 0: any one is enough")
+    block: Every = Field("D", description="length of a block: rows of one block count as dependent")
+    resamples: int = Field(2000, ge=200, description="permutations of the block labels for the null distribution")
+    share: float = Field(0.0, ge=0, le=1, description="share of columns that must have drifted; 0: one is enough")
     reference: Reference = Field(
         "training",
-        description="`training`: the champion's window; `trailing`: the partitions before; `season`: the same season a year earlier",
+        description="`training`: the champion's window; `trailing`: the previous partitions; `season`: the same season a year earlier",
     )
-    trailing: int = Field(3, ge=1, description="how many partitions `reference: trailing` takes")
+    trailing: int = Field(3, ge=1, description="number of previous partitions for `reference: trailing`")
     seasonal: tuple[str, ...] = Field(
         (),
-        description="columns that are compared with the same season a year earlier, and where there is none only shown",
+        description="columns that are compared with the same season a year earlier; without such data they are shown but not tested",
     )
     sample_rows: int = Field(
-        10_000, ge=100, description="rows of each side on Evidently's page; a deterministic sample"
+        10_000,
+        ge=100,
+        description="rows of partition and reference each in the Evidently report; a deterministic sample",
     )
-    multivariate: Multivariate | None = Field(None, description="one signal of all features together; off unless named")
+    multivariate: Multivariate | None = Field(None, description="drift test of all features together; off by default")
     decay: Decay = Decay()
 
     @model_validator(mode="after")
     def _numbers_have_a_method(self) -> Self:
         if self.categorical.method in ("wasserstein", "ks"):
-            raise ValueError(f"categorical: {self.categorical.method} is for numbers; use jensenshannon or psi")
+            raise ValueError(f"categorical: {self.categorical.method} is for numeric columns; use jensenshannon or psi")
         return self

@@ -1,4 +1,4 @@
-"""What `replay:` in model.yaml may say: policies to try on history, and what they are held against."""
+"""Schema of `replay:` in model.yaml: more policies to simulate, their cost, and the persistence baseline."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from configs.retraining import Retraining
 
 
 class Replay(Strict):
-    """Policies beside those that every replay knows: never, every, every_3rd, drift, drift_twice, decay, estimate, live."""
+    """Settings of replays. Every replay has the policies never, every, every_2nd, every_3rd, drift, drift_twice, decay, estimate, live."""
 
-    policies: Mapping[Name, Retraining] = Field({}, description="by name, each as `retraining:` may say it")
+    policies: Mapping[Name, Retraining] = Field({}, description="more policies by name, with the keys of `retraining`")
     cost: float = Field(
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="what a retraining costs, in the metric: it must gain this much over one partition to pay",
+        description="cost of one retraining, in units of the metric over one partition",
     )
     series: tuple[str, ...] | None = Field(
         None,
-        description="columns that name an entity whose rows follow one another in time; []: all rows do. "
-        "Then persistence, the last outcome, is a line of reference. Without it there is none",
+        description="columns that identify a time series; []: all rows are one series. "
+        "Enables the persistence baseline, which predicts the last outcome; off unless given",
     )

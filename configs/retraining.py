@@ -1,4 +1,4 @@
-"""What `retraining:` in model.yaml may say: which facts lead to a retraining, how often, and what happens afterwards."""
+"""Schema of `retraining:` in model.yaml: which facts lead to a retraining, how often, and how its effect is measured."""
 
 from datetime import timedelta
 from typing import Self
@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 from configs.base import Duration, Strict
 
 
-class Drifted(Strict):
-    """Drift counts when it was found in `times` of the last `of` partitions, the newest among them."""
+class DriftSignal(Strict):
+    """Drift leads to a retraining if `times` of the last `of` partitions have drifted, the newest included."""
 
-    times: int = Field(1, ge=1, description="partitions with drift that make it count")
-    of: int = Field(1, ge=1, description="newest partitions that are looked at")
+    times: int = Field(1, ge=1, description="number of partitions with drift that are needed")
+    of: int = Field(1, ge=1, description="number of newest partitions that are considered")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -21,61 +21,57 @@ class Drifted(Strict):
         return self
 
 
-class Trusted(Strict):
-    """An estimated decay counts once the estimates have proved themselves."""
+class EstimateSignal(Strict):
+    """An estimated decay leads to a retraining if recent estimates were accurate."""
 
     after: int = Field(
-        3,
-        ge=1,
-        description="matured partitions on each of which the estimate erred by less than the decay that it reports",
+        3, ge=1, description="matured partitions whose estimation error must be below the reported decay"
     )
 
 
 class Signals(Strict):
-    """Which facts count. What is not named is watched and told of, but never retrains. A person always may."""
+    """Facts that lead to a retraining. The others are recorded and reported only. A person can always retrain."""
 
-    drift: Drifted | None = Field(Drifted(), description="drift of features or predictions; null: never")
-    target: bool = Field(False, description="drift of the matured outcomes")
+    drift: DriftSignal | None = Field(DriftSignal(), description="drift of features or predictions; null: off")
+    target: bool = Field(False, description="drift of the target in matured rows")
     decay: bool = Field(True, description="decay of the realised performance")
-    estimate: Trusted | None = Field(None, description="decay of the estimated performance, before labels are there")
-    every: Duration | None = Field(None, description="as-of time since the last training after which one is due")
-    partitions: int | None = Field(
-        None, ge=1, description="assessed partitions since the last training after which one is due"
+    estimate: EstimateSignal | None = Field(
+        None, description="decay of the estimated performance, before labels arrive; off unless given"
     )
+    every: Duration | None = Field(None, description="as-of time since the last training after which one is due")
+    partitions: int | None = Field(None, ge=1, description="assessed partitions after which another training is due")
     new_labels: int | None = Field(
-        None, ge=1, description="matured rows since the champion's window from which a training is due"
+        None, ge=1, description="matured rows since the champion's training window after which a training is due"
     )
     growth: float | None = Field(
         None,
         gt=0,
-        description="the same as a share of the rows that the champion learned from; 0.5: half as many again",
+        description="the same as a share of the rows of the champion's training window; 0.5: half as many more",
     )
 
 
 class Budget(Strict):
-    """What retrainings may cost in a period of as-of time."""
+    """Limits on retrainings in a period of as-of time."""
 
-    period: Duration = Field(timedelta(days=365), description="as-of time that the limits are for")
-    runs: int | None = Field(None, ge=1, description="retrainings in the period, failed ones too")
-    seconds: float | None = Field(None, gt=0, description="seconds of training in the period, as they were recorded")
+    period: Duration = Field(timedelta(days=365), description="length of the period, in as-of time")
+    runs: int | None = Field(None, ge=1, description="retrainings in the period, failed ones included")
+    seconds: float | None = Field(None, gt=0, description="recorded seconds of training in the period")
 
 
 class Hindsight(Strict):
-    """Whether a promotion helped: by the version before, which goes on scoring in the shadow until that is known."""
+    """Measured effect of a promotion: the previous champion keeps scoring in shadow mode and is compared."""
 
-    partitions: int = Field(2, ge=0, description="matured partitions after which it is judged; 0: never")
-    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of helped, and of hurt")
-    rollback: bool = Field(False, description="roll back by itself from a promotion that hurt")
+    partitions: int = Field(2, ge=0, description="matured partitions after which the effect is measured; 0: never")
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the verdicts `helped` and `hurt`")
+    rollback: bool = Field(False, description="true: roll back automatically from a promotion that hurt")
 
 
 class Retraining(Strict):
-    """When a fact leads to a retraining, all in as-of time."""
+    """When a fact leads to a retraining. All durations are as-of time."""
 
-    enabled: bool = Field(True, description="false: facts are written down and declined; a person may still retrain")
+    enabled: bool = Field(True, description="false: facts are recorded and declined; a person can still retrain")
     signals: Signals = Signals()
-    cool_down: Duration = Field(
-        timedelta(0), description="as-of time that must pass after a champion's training before the next"
-    )
+    cool_down: Duration = Field(timedelta(0), description="as-of time from a champion's training to the next one")
     budget: Budget = Budget()
-    attempts: int = Field(2, ge=1, description="how often one fact's retraining is tried when it fails or is killed")
+    attempts: int = Field(2, ge=1, description="attempts per fact if its retraining fails or is killed")
     hindsight: Hindsight = Hindsight()

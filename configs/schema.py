@@ -1,6 +1,6 @@
-"""What a model's `model.yaml` may say. Frozen, and a key that is not here is an error.
+"""Schema of `model.yaml`. An unknown key is an error.
 
-A field's description is the documentation of its key.
+The description of a field is the documentation of its key (`python -m ops.keys`).
 """
 
 import re
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
 from configs.features import Features
-from configs.gate import Gate, Promoting
+from configs.gate import Gate, PromotionConfig
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.monitoring import Monitoring
 from configs.replay import Replay
@@ -21,17 +21,26 @@ from configs.source import Source
 from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
-"""The most hours that a period has, a change of clocks aside."""
-OURS = ("prediction", "model_version", "as_of", "role", "request_id", "client_id", "request_row", "served_at")
-"""Columns of predictions and of what serving has answered, which stand beside a row's own."""
+"""Maximum number of hours in a period, without the hour of a clock change."""
+RESERVED_COLUMNS = (
+    "prediction",
+    "model_version",
+    "as_of",
+    "role",
+    "request_id",
+    "client_id",
+    "request_row",
+    "served_at",
+)
+"""Columns that predictions and served rows have in addition to the model's own."""
 Severity = Literal["critical", "warning", "info"]
 
 
 class Partitioning(Strict):
-    """How time is cut into partitions."""
+    """How time is divided into partitions."""
 
-    every: Every = Field(description="M, W (from Monday), D or H")
-    timezone: str = Field("UTC", description="IANA name of the zone whose midnights are the borders")
+    every: Every = Field(description="length of a partition: M, W (from Monday), D or H")
+    timezone: str = Field("UTC", description="IANA time zone; partitions start at midnight in this zone")
 
     @field_validator("timezone")
     @classmethod
@@ -39,62 +48,62 @@ class Partitioning(Strict):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{value!r} is no IANA time zone, such as Europe/Berlin") from None
+            raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin") from None
         return value
 
     @model_validator(mode="after")
     def _hours_are_utc(self) -> Self:
         if self.every == "H" and self.timezone != "UTC":
-            raise ValueError("hourly partitions are in UTC: a local hour can happen twice")
+            raise ValueError("hourly partitions must be in UTC, since a local hour can occur twice")
         return self
 
 
 class Target(Strict):
-    """What is predicted, and how long after a row's time its outcome is known."""
+    """The target, and the label delay."""
 
-    column: Name = Field(description="name of the outcome")
+    column: Name = Field(description="name of the outcome column")
     kind: Kind = Field("binary", description="binary (0 or 1), multiclass (text) or regression (a number)")
-    classes: tuple[str, ...] = Field((), description="multiclass: every class, in the order of its probabilities")
-    loss: Loss | None = Field(
-        None, description="what models are judged by; regression: squared_error or absolute_error"
-    )
-    delay: Duration = Field(description="label delay: from a row's time to the moment its outcome is known")
+    classes: tuple[str, ...] = Field((), description="multiclass: all classes, in the order of the probabilities")
+    loss: Loss | None = Field(None, description="loss for comparisons; regression: squared_error or absolute_error")
+    delay: Duration = Field(description="label delay: time from the prediction until the outcome is known")
     max_bad_share: float = Field(
-        0.01, ge=0, le=1, description="labels that may be faulty before the partition's are blocked"
+        0.01, ge=0, le=1, description="share of invalid labels above which the partition's labels are blocked"
     )
 
     @property
-    def judged_by(self) -> Loss:
-        """The loss that every comparison is made in."""
+    def eval_loss(self) -> Loss:
+        """The loss by which models are compared."""
         return self.loss or LOSSES[self.kind][0]
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         if self.kind == "multiclass" and len(set(self.classes)) < 3:
-            raise ValueError("a multiclass target names its classes, at least three different ones")
+            raise ValueError("a multiclass target needs `classes`, at least three different ones")
         if self.kind != "multiclass" and self.classes:
             raise ValueError(f"`classes` is for multiclass targets, this one is {self.kind}")
-        if self.judged_by not in LOSSES[self.kind]:
-            raise ValueError(f"a {self.kind} target is judged by {' or '.join(LOSSES[self.kind])}, not {self.loss}")
+        if self.eval_loss not in LOSSES[self.kind]:
+            raise ValueError(
+                f"the loss of a {self.kind} target must be {' or '.join(LOSSES[self.kind])}, not {self.loss}"
+            )
         return self
 
 
 class Expectation(Strict):
     """One Great Expectations check.
 
-    Rows that break a critical or warning check are quarantined. A critical check that fails as a
-    whole (more rows than `mostly` tolerates) blocks the partition.
+    Rows that fail a critical or warning check are quarantined. If more rows fail a critical check than `mostly` allows, the
+    partition is blocked.
     """
 
-    type: str = Field(pattern=r"^expect_[a-z_]+$", description="Great Expectations' name in snake case")
+    type: str = Field(pattern=r"^expect_[a-z_]+$", description="name in Great Expectations, in snake case")
     severity: Severity = Field(
-        "critical", description="critical blocks the partition, warning quarantines rows, info only tells"
+        "critical", description="critical: blocks the partition; warning: quarantines rows; info: reports only"
     )
-    columns: tuple[str, ...] = Field((), description="makes one check for each column; or name `column` in kwargs")
-    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as Great Expectations names them")
+    columns: tuple[str, ...] = Field((), description="one check per column; or give `column` in kwargs")
+    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as in Great Expectations")
 
-    def each(self) -> Iterator[dict[str, Any]]:
-        """The arguments of each check that this entry stands for."""
+    def checks(self) -> Iterator[dict[str, Any]]:
+        """Yield the arguments of each check: one per column."""
         if not self.columns:
             yield dict(self.kwargs)
         for column in self.columns:
@@ -102,73 +111,72 @@ class Expectation(Strict):
 
 
 class ModelConfig(Strict):
-    """The whole of one model."""
+    """The configuration of one model."""
 
-    name: Name = Field(description="the folder's name")
-    description: str = Field(description="what is predicted, of what, and when; shown to people")
+    name: Name = Field(description="name of the model and of its folder")
+    description: str = Field(description="what is predicted, for which rows, and when; shown on pages")
     partition: Partitioning
     source: Source
-    key: str = Field(description="column that names a row for ever")
-    time: str = Field(description="column with the moment of the prediction, a timestamp with time zone")
+    key: str = Field(description="column that identifies a row permanently")
+    time: str = Field(description="column with the prediction time, a timestamp with time zone")
     target: Target
     features: Features
-    expectations: tuple[Expectation, ...] = Field(
-        (), description="what valid rows look like, as Great Expectations says it"
-    )
+    expectations: tuple[Expectation, ...] = Field((), description="checks of the rows by Great Expectations")
     training: TrainingConfig
-    dictionary: Mapping[str, str] = Field(
-        {}, description="what a column means, with its unit; shown in the data catalogue"
-    )
-    groups: tuple[str, ...] = Field(
-        (), description="columns of source.sql for segments and fairness that the model never sees; text"
-    )
+    dictionary: Mapping[str, str] = Field({}, description="meaning and unit of each column, for the data catalogue")
+    groups: tuple[str, ...] = Field((), description="text columns of source.sql for segments and fairness, no features")
     gate: Gate
-    promotion: Promoting = Promoting()
+    promotion: PromotionConfig = PromotionConfig()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
     replay: Replay = Replay()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What `source.sql` must yield."""
+        """The columns that `source.sql` must return."""
         return (self.key, self.time, *self.features.all, *self.groups)
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Self:
         roles = [self.key, self.time, self.target.column, *self.groups]
-        double = sorted({n for n in roles if roles.count(n) > 1 or n in self.features.all})
-        if double:
-            raise ValueError(f"{', '.join(double)}: key, time, target, groups and features must be different columns")
+        duplicates = sorted({n for n in roles if roles.count(n) > 1 or n in self.features.all})
+        if duplicates:
+            raise ValueError(
+                f"{', '.join(duplicates)}: key, time, target, groups and features must be different columns"
+            )
         for expectation in self.expectations:
-            named = {
-                v for kwargs in expectation.each() for k, v in kwargs.items() if k in ("column", "column_A", "column_B")
+            used = {
+                v
+                for kwargs in expectation.checks()
+                for k, v in kwargs.items()
+                if k in ("column", "column_A", "column_B")
             }
-            unknown = sorted(named - set(self.columns))
+            unknown = sorted(used - set(self.columns))
             if unknown:
                 raise ValueError(
-                    f"expectations: {expectation.type} names {', '.join(unknown)}, which is no column of the model"
+                    f"expectations: {expectation.type} uses {', '.join(unknown)}, which is not a column of the model"
                 )
         return self
 
     @model_validator(mode="after")
-    def _columns_are_not_ours(self) -> Self:
-        ours = {*OURS, *(f"p_{name}" for name in self.target.classes)}
-        if taken := sorted(ours & {*self.columns, self.target.column}):
+    def _columns_are_not_reserved(self) -> Self:
+        reserved = {*RESERVED_COLUMNS, *(f"p_{name}" for name in self.target.classes)}
+        if taken := sorted(reserved & {*self.columns, self.target.column}):
             raise ValueError(
-                f"{', '.join(taken)}: what is said about a row stands beside it under this name; call the column otherwise in source.sql"
+                f"{', '.join(taken)}: reserved for predictions and served rows; use another column name in source.sql"
             )
         return self
 
     @model_validator(mode="after")
     def _described_columns_exist(self) -> Self:
-        if strange := sorted(set(self.dictionary) - {*self.columns, self.target.column}):
-            raise ValueError(f"dictionary: {', '.join(strange)} is no column of the model")
+        if unknown := sorted(set(self.dictionary) - {*self.columns, self.target.column}):
+            raise ValueError(f"dictionary: {', '.join(unknown)} is not a column of the model")
         return self
 
     @model_validator(mode="after")
     def _monitored_columns_are_features(self) -> Self:
-        if strange := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
-            raise ValueError(f"monitoring.seasonal: {', '.join(strange)} is no feature of the model")
+        if unknown := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
+            raise ValueError(f"monitoring.seasonal: {', '.join(unknown)} is not a feature of the model")
         return self
 
     @model_validator(mode="after")
@@ -176,14 +184,14 @@ class ModelConfig(Strict):
         first, every = self.source.served_from, self.partition.every
         if first is not None and not re.fullmatch(PATTERN[every], first):
             raise ValueError(
-                f"source.served_from: {first!r} is no partition: this model's look like {EXAMPLE[every]!r}"
+                f"source.served_from: {first!r} is not a partition; this model's partitions have names such as {EXAMPLE[every]!r}"
             )
         return self
 
     @model_validator(mode="after")
     def _series_are_columns(self) -> Self:
-        if strange := sorted(set(self.replay.series or ()) - set(self.columns)):
-            raise ValueError(f"replay.series: {', '.join(strange)} is no column of the model")
+        if unknown := sorted(set(self.replay.series or ()) - set(self.columns)):
+            raise ValueError(f"replay.series: {', '.join(unknown)} is not a column of the model")
         return self
 
     @model_validator(mode="after")
@@ -193,7 +201,7 @@ class ModelConfig(Strict):
         if 0 < most < least:
             raise ValueError(
                 f"promotion.shadow: {count} partitions hold at most {most} blocks of gate.gain.block, but gate.gain.min_blocks is {least}: "
-                f"no challenger could ever hold up; ask for more partitions, or for fewer or shorter blocks"
+                f"no challenger could be promoted; use more partitions, fewer blocks or shorter blocks"
             )
         return self
 
@@ -203,16 +211,16 @@ class ModelConfig(Strict):
         for name, candidate in self.training.candidates.items():
             if kind not in KINDS[candidate.estimator]:
                 raise ValueError(f"training.candidates.{name}: {candidate.estimator} is not for {kind} targets")
-        strange = sorted(set(self.gate.floor) - set(METRICS[kind]))
-        if strange:
+        unknown = sorted(set(self.gate.floor) - set(METRICS[kind]))
+        if unknown:
             raise ValueError(
-                f"gate.floor: {kind} targets have no {', '.join(strange)}; they have {', '.join(METRICS[kind])}"
+                f"gate.floor: {kind} targets have no {', '.join(unknown)}; they have {', '.join(METRICS[kind])}"
             )
-        known = (*self.features.categorical, *self.groups)
-        named = [("segments", c) for c in (self.gate.segments.columns if self.gate.segments else ())]
-        for rule, column in named + [("fairness", f.column) for f in self.gate.fairness]:
-            if column not in known:
-                raise ValueError(f"gate.{rule}: {column!r} is no categorical feature and not in `groups`")
+        allowed = (*self.features.categorical, *self.groups)
+        columns = [("segments", c) for c in (self.gate.segments.columns if self.gate.segments else ())]
+        for rule, column in columns + [("fairness", f.column) for f in self.gate.fairness]:
+            if column not in allowed:
+                raise ValueError(f"gate.{rule}: {column!r} is neither a categorical feature nor in `groups`")
         for gap in self.gate.fairness:
             if (kind == "regression") != (gap.metric == "mean_error_difference"):
                 raise ValueError(f"gate.fairness: {gap.metric} is not for {kind} targets")

@@ -1,4 +1,4 @@
-"""What `training:` in model.yaml may say: the window, the candidates, their search, and how they are chosen."""
+"""Schema of `training:` in model.yaml: the window, the candidates, their search, and the selection."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -13,67 +13,69 @@ Value = bool | int | float | str | None
 
 
 class TrainingWindow(Strict):
-    """What a training may learn from."""
+    """The training window."""
 
-    partitions: int | None = Field(None, ge=1, description="newest partitions to learn from; without it all")
-    min_partitions: int = Field(1, ge=1, description="a shorter window is an error")
-    min_rows: int = Field(1000, ge=1, description="fewer labelled rows to fit on are an error")
+    partitions: int | None = Field(None, ge=1, description="number of newest partitions; by default all")
+    min_partitions: int = Field(1, ge=1, description="a window with fewer partitions is an error")
+    min_rows: int = Field(1000, ge=1, description="fewer labelled rows for fitting are an error")
     max_rows: int | None = Field(
-        None, ge=100, description="of more rows a sample of so many is fitted on, drawn by the seed; without it all are"
+        None,
+        ge=100,
+        description="if there are more rows, a sample of this size is used, drawn with the seed; by default all rows",
     )
     holdout: Duration = Field(
-        description="the newest labelled part that judges the challenger and is fitted on only after"
+        description="newest labelled part of the window, which evaluates the challenger and is used for fitting only afterwards"
     )
 
     @model_validator(mode="after")
     def _a_sample_is_enough(self) -> Self:
         if self.max_rows is not None and self.max_rows < self.min_rows:
-            raise ValueError(f"a sample of max_rows ({self.max_rows}) would have fewer than min_rows ({self.min_rows})")
+            raise ValueError(f"max_rows ({self.max_rows}) must not be below min_rows ({self.min_rows})")
         return self
 
 
 class Range(Strict):
-    """Numbers from `low` to `high`, both included; whole numbers when both are written as such."""
+    """Numbers from `low` to `high`, both included. Integers if both are integers."""
 
     low: int | float = Field(description="included")
     high: int | float = Field(description="included")
-    log: bool = Field(False, description="draw evenly by order of magnitude")
+    log: bool = Field(False, description="true: sample on a logarithmic scale")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.log and self.low <= 0:
-            raise ValueError(f"a range with `log: true` must begin above 0, not at {self.low:g}")
+            raise ValueError(f"low must be above 0 with `log: true`, not {self.low:g}")
         return self
 
 
 class Search(Strict):
-    """A seeded search by Optuna (TPE) over some of a candidate's parameters; the declared ones are tried first."""
+    """A seeded hyperparameter search with Optuna (TPE). The parameters in `params` are the first trial."""
 
-    trials: int = Field(20, ge=1, le=1000, description="how many are tried; the same number every time")
+    trials: int = Field(20, ge=1, le=1000, description="number of trials")
     time_limit: Duration | None = Field(
         None,
-        description="a search that takes longer fails; it is never cut short, since then the clock would choose the model",
+        description="a search that takes longer fails; it is not cut short, since the model would then depend on the machine's speed",
     )
     space: Mapping[str, Range | tuple[Value, ...]] = Field(
-        min_length=1, description="by parameter: {low, high, log} or a list of choices"
+        min_length=1, description="by parameter: a range {low, high, log} or a list of choices"
     )
 
     @model_validator(mode="after")
     def _has_choices(self) -> Self:
         for name, space in self.space.items():
             if isinstance(space, tuple) and not space:
-                raise ValueError(f"space: {name}: a list of choices needs at least one")
+                raise ValueError(f"space: {name}: the list of choices is empty")
         return self
 
 
 class Candidate(Strict):
-    """An estimator and its parameters. The preprocessing comes with it."""
+    """An estimator and its parameters. The estimator determines the preprocessing."""
 
-    estimator: Estimator = Field(description="its preprocessing comes with it")
-    params: Mapping[str, Value] = Field(default_factory=dict, description="by the name that the estimator has for them")
-    search: Search | None = Field(None, description="a seeded search over some parameters")
+    estimator: Estimator = Field(description="the estimator, which also determines the preprocessing")
+    params: Mapping[str, Value] = Field(default_factory=dict, description="parameters by their name in the estimator")
+    search: Search | None = Field(None, description="hyperparameter search; off unless given")
 
     @model_validator(mode="after")
     def _parameters_exist(self) -> Self:
@@ -83,35 +85,37 @@ class Candidate(Strict):
 
 
 def _require_declared(estimator: Estimator, where: str, names: Iterable[str]) -> None:
-    """Refuse a parameter that the estimator does not have, or that is not ours to set."""
+    """Raise ValueError for a parameter that the estimator does not have, or that cannot be set here."""
     for name in names:
         if name not in PARAMETERS[estimator]:
-            near = difflib.get_close_matches(name, PARAMETERS[estimator], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(PARAMETERS[estimator])}"
+            closest = difflib.get_close_matches(name, PARAMETERS[estimator], n=1)
+            hint = f"did you mean {closest[0]!r}?" if closest else f"it takes {', '.join(PARAMETERS[estimator])}"
             raise ValueError(f"{where}: {estimator} has no parameter {name!r} here; {hint}")
 
 
 class TrainingConfig(Strict):
-    """How a challenger is made."""
+    """How a challenger is trained."""
 
     window: TrainingWindow
     candidates: Mapping[Name, Candidate] = Field(
-        min_length=1, description="the best on the validation splits goes to the gate"
+        min_length=1, description="by name; the best one on the validation splits is evaluated by the gate"
     )
     splits: int = Field(
         3,
         ge=1,
         le=20,
-        description="validation splits before the holdout, each as long as it; every one is predicted from what lies before it",
+        description="number of validation splits before the holdout, each of its length; each is predicted by a fit on the rows before it",
     )
     baseline: Literal["prior", "linear"] = Field(
         "linear",
-        description="what a candidate must beat on the splits; the prior always, the linear model too unless it is one itself",
+        description="baseline to beat on the splits; linear: the prior, and a linear model unless the candidate is linear itself",
     )
     calibration: Literal["none", "sigmoid", "isotonic"] = Field(
-        "sigmoid", description="how probabilities are calibrated where that helps on the newer half of the splits"
+        "sigmoid",
+        description="calibration of probabilities; used if it reduces the loss on the newer half of the splits",
     )
     refit: Literal["window", "none"] = Field(
-        "window", description="fit what passed once more, with the holdout's rows too"
+        "window",
+        description="window: fit a version that passed the gate again, on the whole window; none: keep the fit without the holdout",
     )
-    seed: int = Field(0, ge=0, description="of everything that is drawn: searches, bootstraps, samples")
+    seed: int = Field(0, ge=0, description="seed of searches, bootstraps and samples")

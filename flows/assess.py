@@ -1,9 +1,9 @@
-"""Collect outcomes as they become known, and measure the predictions of their partitions.
+"""Collect labels and measure the performance of the predictions.
 
     labels.sql ─collect (mature, late, corrected)→ labels ─┐
                                  predictions, estimates ───┴─assess→ performance ─→ decay fact ─→ event
-                                 shadow of the challenger ──→ held up? → champion, or a person is asked
-                                 the champion before ───────→ did the promotion help? → verdict, rollback where it hurt
+                         challenger in shadow mode ──→ good enough? → promotion, or a request for approval
+                  previous champion in shadow mode ──→ measured effect of the promotion → verdict, rollback if it hurt
 
 Started by its schedule, or by hand:
 
@@ -31,12 +31,12 @@ def assess(
     partition: str | None = None,
     as_of: datetime | None = None,
 ) -> State:
-    """Collect and validate the labels of a partition, or of all, and compute performance from them.
+    """Collect and validate the labels of one partition, or of all, and compute the performance from them.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        partition: Such as 2013-05; without it, every partition with outcomes to come or changed.
-        as_of: Outcomes known at or before this moment count; by default the newest partition's moment.
+        partition: Such as 2013-05. By default, every partition with labels that are outstanding or have changed.
+        as_of: Use labels known at or before this time. By default, the as-of time of the newest partition.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)

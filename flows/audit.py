@@ -1,7 +1,7 @@
-"""Say which version was champion at a moment, why, who approved it and on what evidence, and check the record.
+"""Report which version was champion at a time, why, who approved it and on what evidence, and verify the records.
 
     ledger ── champion at T, its path and evidence ──> page
-       └── hash chain = marks in MLflow = events? ──> what does not agree
+       └── hash chain = hashes in MLflow = events? ──> differences
 
 Started by hand, or as `make audit MODEL=flights AT=2013-06-15`:
 
@@ -26,13 +26,13 @@ def audit(
     model: ModelName,
     at: datetime | None = None,
 ) -> State:
-    """Look a moment up in the ledger, and hold ledger, MLflow and events against each other.
+    """Look up the champion at a time, and compare ledger, MLflow and events.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        at: The moment, in as-of time; by default now.
+        at: As-of time to look up. By default, now.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
-    found = look_up(res, at, known_hashes(model))
-    line = publish_audit(res, found)
-    return Failed(message=line) if found.problems else Completed(message=line)
+    report = look_up(res, at, known_hashes(model))
+    line = publish_audit(res, report)
+    return Failed(message=line) if report.problems else Completed(message=line)

@@ -1,7 +1,7 @@
-"""Take a range of past partitions through their steps: plan it, read the plan, run just that, and take up what failed.
+"""Run the steps of a range of past partitions: make a plan, review it, run exactly that plan, and resume after a failure.
 
-    request ─> plan (partition x stage: what and why) ─ dry run: page and file, named by digest
-                 └─ side by side: ingest ─ validate ─ sketch ─ collect ─┬─ score ─ estimate ─ watch ─ assess ─> grid
+    request ─> plan (partition x step: what and why) ─ dry run: page and file, named by digest
+                 └─ in parallel:  ingest ─ validate ─ sketch ─ collect ─┬─ score ─ estimate ─ watch ─ assess ─> grid
                                                                     all of them
 
 Started by hand, from the form in the Prefect UI or:
@@ -17,13 +17,13 @@ from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
 from configs.choices import ModelName
-from tasks.backfill.execute import carry_out
+from tasks.backfill.execute import execute_plan
 from tasks.backfill.plan import make_plan, open_request
-from tasks.backfill.plan_files import request_of, require_plan, save_plan
+from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
-from tasks.reports.artifacts import ended_as, publish_backfill, publish_model, publish_plan
+from tasks.reports.artifacts import outcome_state, publish_backfill, publish_model, publish_plan
 from tasks.steps.order import STEPS_BY_CHOICE
 
 STAGES: list[StageChoice] = list(STEPS_BY_CHOICE)
@@ -46,46 +46,47 @@ def backfill(
     runner: Runner = "threads",
     dask: str = "",
 ) -> State:
-    """Bring a range of partitions up to date. A failed partition is recorded, and the rest go on.
+    """Bring a range of partitions up to date. A failed partition is recorded, and the others continue.
 
-    Drift found on the way is kept with its partition; the next `process` run tells of it, and the
-    policy declines what a later training has overtaken.
+    Drift is recorded with its partition. The next `process` run emits the event, and the policy declines it if a later
+    training has already used the data.
 
     Args:
         model: Name of the model; a folder in `configs/`.
         start: First partition, such as 2013-01.
         end: Last partition, included.
-        stages: The stages to take up. Each is made from the one before, which must be there.
-        mode: `missing`: what is not there. `failed`: what failed or was blocked. `stale`: what is not there or no longer what its
-            inputs make. `all`: everything again.
+        stages: The steps to run. Each needs the output of the step before it.
+        mode: `missing`: outputs that do not exist. `failed`: outputs whose last attempt failed or was blocked. `stale`: outputs that
+            do not exist or whose inputs have changed. `all`: every output again.
         order: Which partitions come first.
-        champion: Score with the version that was champion `then`, as production would have, or with today's: `now`. The latter's
-            results lie apart, in the lake's `variants`.
-        override: Said over model.yaml, such as {"monitoring": {"alpha": 0.01}}. Its results lie apart, in the lake's `variants`.
-        plan: Digest of a dry run's plan. Runs exactly that, or refuses and says what has changed. Without start and end,
-            everything is taken from the plan.
-        dry_run: Make the plan, and do nothing.
-        concurrency: Partitions that are worked on side by side.
+        champion: `then`: score with the version that was champion at that time, as production did. `now`: score with today's
+            champion. The outputs of `now` are stored separately, in the lake's `variants`.
+        override: Replaces values of model.yaml, such as {"monitoring": {"alpha": 0.01}}. The outputs are stored separately, in the
+            lake's `variants`.
+        plan: Digest of a dry run's plan. Runs exactly that plan, or refuses and names what has changed. Without start and end,
+            all parameters come from the plan.
+        dry_run: Make the plan and run nothing.
+        concurrency: Partitions that are processed in parallel.
         runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.
         dask: Address of the Dask scheduler, such as tcp://127.0.0.1:8786.
 
     Raises:
-        NoPartition, MissingSource: the range is none of the model's calendar, or outside its source.
-        UnknownPlan, PlanChanged: the plan is not there, or no longer holds.
-        ClusterUnreachable, ClusterMismatch: no Dask cluster answers, or it does not share the storage.
+        NoPartition, MissingSource: The range does not match the model's partitions, or is outside its source.
+        UnknownPlan, PlanChanged: The plan does not exist, or the steps to run have changed.
+        ClusterUnreachable, ClusterMismatch: The Dask cluster does not respond, or does not share the storage.
     """
-    asked = request_of(model, start, end, stages, mode, order, champion, override, plan)
-    res = open_request(asked, runtime.flow_run.get_id() or "")
-    drawn = make_plan(asked, res)
-    line = publish_plan(res, drawn, dry_run)
-    since = require_plan(plan, drawn, res) if plan else None
+    request = resolve_request(model, start, end, stages, mode, order, champion, override, plan)
+    res = open_request(request, runtime.flow_run.get_id() or "")
+    current = make_plan(request, res)
+    line = publish_plan(res, current, dry_run)
+    planned_at = require_plan(plan, current, res) if plan else None
     if dry_run:
-        return Completed(message=f"{line} Kept as {save_plan(drawn, res)}.")
+        return Completed(message=f"{line} Saved as {save_plan(current, res)}.")
 
-    outcomes = carry_out(drawn, res, Workers(runner, concurrency, dask), since, strict=bool(plan))
-    line, ends = publish_backfill(res, drawn, outcomes), set(map(ended_as, outcomes))
-    if drawn.todo:
+    outcomes = execute_plan(current, res, Workers(runner, concurrency, dask), planned_at, strict=bool(plan))
+    line, states = publish_backfill(res, current, outcomes), set(map(outcome_state, outcomes))
+    if current.todo:
         publish_model(res)
-    if ends & {"untouched", "half done"}:
+    if states & {"not started", "incomplete"}:
         return Cancelled(message=line)
-    return Failed(message=line) if ends & {"failed", "blocked"} else Completed(message=line)
+    return Failed(message=line) if states & {"failed", "blocked"} else Completed(message=line)

@@ -1,8 +1,8 @@
-"""Take a new partition in, score it with the champion, and watch for drift.
+"""Ingest and validate a new partition, score it with the champion, and check it for drift.
 
     source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─estimate→ estimates
                                      ├─sketch→ sketches ─────────┴─watch→ monitoring ─→ drift fact ─→ event
-                                     └─ challenger ─shadow→ shadow; the champion before ─former→ former
+                                     └─ challenger ─shadow→ shadow; previous champion ─former→ former
 
 Started by its schedule, or by hand:
 
@@ -15,7 +15,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName
-from tasks.lifecycle.outbox import deliver, watch_alias
+from tasks.lifecycle.outbox import check_alias, deliver
 from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
@@ -30,22 +30,22 @@ def process(
     partition: str | None = None,
     as_of: datetime | None = None,
 ) -> State:
-    """Ingest, validate, score and watch one partition, or every due one that is not fresh.
+    """Ingest, validate, score and check one partition for drift, or every due partition that is not fresh.
 
-    A blocked partition is reported, passed over, and tried again only when its input has
-    changed or by `backfill`. A fact that nobody has decided about is sent again.
+    A blocked partition is reported and skipped. It is tried again when its input has changed, or by `backfill`. A fact
+    without a decision is sent again.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        partition: Such as 2013-05; without it, every due partition in order.
-        as_of: The moment to decide as of; by default the partition's end plus the label delay.
+        partition: Such as 2013-05. By default, every due partition in order.
+        as_of: As-of time of the run. By default, the partition's end plus the label delay.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
-    watch_alias(res)
+    check_alias(res)
     follow_up(res)
     runs = [process_partition(ref, res) for ref in due_partitions(res, partition, as_of)]
     line = publish_process(res, runs)
-    if any(r.made or r.newly_blocked for r in runs):
+    if any(r.steps_run or r.newly_blocked for r in runs):
         publish_model(res)
     return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

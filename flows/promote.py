@@ -1,9 +1,9 @@
-"""Make a version champion by hand, on the evidence of now: the approval of a challenger, or a decision against the automation.
+"""Promote a version by hand, on current evidence: approve a challenger, or overrule the automation.
 
-    version ── comparison with the champion on the newest evidence ──> gate ──> promotion
+    version ── comparison with the champion on the newest labels ──> gate ──> promotion
             └─ refuse ──> refused, the champion stays
     alias moved by hand ── adopt: the same ──> promotion
-                        └─ restore ──> alias back at the champion
+                        └─ restore ──> alias points to the champion again
 
 Started by hand:
 
@@ -18,7 +18,7 @@ from prefect.states import Completed, State
 
 from configs.choices import ModelName, NonEmpty, VersionNumber
 from tasks.ledger.history import refuse_stale_approval
-from tasks.lifecycle.manual_approval import judge_again, version_meant
+from tasks.lifecycle.manual_approval import judge_again, select_version
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import promote_version, refuse_challenger, restore_alias
 from tasks.reports.artifacts import publish_promotion
@@ -35,24 +35,24 @@ def promote(
     against: VersionNumber | None = None,
     as_of: datetime | None = None,
 ) -> State:
-    """Judge a version once more on the newest evidence, and promote it if the gate passes it.
+    """Evaluate a version on the newest labels, and promote it if it passes the gate.
 
-    A challenger is judged on what it said in the champion's shadow, where it has been there. A
-    version that was refitted on its own holdout is judged by the fit that had not seen it.
+    A challenger with shadow predictions is evaluated on them. A version that was refitted on its own holdout is evaluated
+    by its fit without the holdout.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        by: Who takes responsibility. A name that is not checked, unless the server asks for authentication.
-        reason: Why; it stands in the ledger.
-        version: Number of a registered version; by default the challenger, or with `adopt` the alias's.
-        action: promote a version; refuse the challenger that waits; adopt the version that the alias was moved to by hand; or
-            restore the alias.
-        against: The version that was champion when you looked; if it is champion no longer, nothing is done.
-        as_of: The moment it takes effect; by default the newest partition's.
+        by: Who is responsible. The name is not checked, unless the server requires authentication.
+        reason: Why. It is recorded in the ledger.
+        version: Number of a registered version. By default, the challenger, or with `adopt` the version of the alias.
+        action: `promote` a version, `refuse` the challenger, `adopt` the version to which the alias was moved by hand, or
+            `restore` the alias.
+        against: The version that you expect to be champion. If another one is champion, nothing is changed.
+        as_of: As-of time from which it takes effect. By default, that of the newest partition.
 
     Raises:
-        GateRefused: it did not pass; the message has every rule's numbers.
-        StaleDecision: somebody else promoted meanwhile, or `against` is champion no longer.
+        GateRefused: The version did not pass. The message has every rule's numbers.
+        StaleDecision: Another promotion came first, or `against` is no longer champion.
         UnknownVersion: MLflow has no such version.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
@@ -61,11 +61,11 @@ def promote(
     refuse_stale_approval(against, champion, model)
     if action == "restore":
         return Completed(message=publish_promotion(res, restore_alias(by, reason, res)))
-    meant = version_meant(version, action, res)
+    target = select_version(version, action, res)
     if action == "refuse":
-        return Completed(message=publish_promotion(res, refuse_challenger(meant, by, reason, res)))
-    judgement = judge_again(meant, champion, as_of, res)
+        return Completed(message=publish_promotion(res, refuse_challenger(target, by, reason, res)))
+    judgement = judge_again(target, champion, as_of, res)
     promotion = promote_version(
-        meant, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action
+        target, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action
     )
     return Completed(message=publish_promotion(res, promotion))

@@ -1,8 +1,8 @@
-"""Forget nothing: send facts again that nobody has decided about, and take up what a killed run left.
+"""Send facts without a decision again, and resume what a killed run left incomplete.
 
-    ledger ── facts without a decision, failed retrainings, rows that nobody was told of ──> events
+    ledger ── facts without a decision, failed retrainings, undelivered rows ──> events
 
-Started by its schedule, so that what was found while the server was down is taken up once it is back:
+Started by its schedule, so that facts recorded while the server was down are delivered when it runs again:
 
     prefect deployment run remind/all
 """
@@ -20,8 +20,8 @@ from tasks.resources import open_resources
 
 @flow(name="remind")
 def remind() -> State:
-    """Go through every model. One model's trouble does not hold up the others."""
-    sent, trouble = 0, []
+    """Send the facts of every model again. An error of one model does not stop the others."""
+    sent, failed = 0, []
     for name in model_names():
         try:
             res = open_resources(name, runtime.flow_run.get_id() or "")
@@ -30,10 +30,10 @@ def remind() -> State:
             publish_model(res)
         except (EvergreenError, ValueError) as error:
             get_run_logger().error("%s: %s", name, error)
-            trouble.append(name)
-    line = f"{sent} facts waited for a decision and were sent again." if sent else "Nothing waits."
-    return (
-        Failed(message=f"{line} Trouble with {', '.join(trouble)}; see the log.")
-        if trouble
-        else Completed(message=line)
+            failed.append(name)
+    line = (
+        f"Sent again: {sent} fact{'s' if sent > 1 else ''} without a decision."
+        if sent
+        else "No fact had to be sent again."
     )
+    return Failed(message=f"{line} Failed for {', '.join(failed)}; see the log.") if failed else Completed(message=line)

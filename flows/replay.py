@@ -1,8 +1,8 @@
-"""Try retraining policies on history before one is turned on: what each would have done, come to and cost.
+"""Simulate retraining policies on past partitions: the decisions, performance and cost of each policy.
 
-    policies ─┬─ first champion ─ (process ─ assess ─ decide ─ train ─ gate) a partition ─> play ─┐
-              └─ ...                                                                              ├─> standings, advice, page
-    oracle ───── every training, measured on every later partition ──────────────────────────────┘
+    policies ─┬─ first champion ─ (process ─ assess ─ decide ─ train ─ gate) per partition ─> run ─┐
+              └─ ...                                                                               ├─> ranking, advice, page
+    oracle ───── every possible training, measured on every later partition ───────────────────────┘
 
 Started by hand, from the form in the Prefect UI or:
 
@@ -22,9 +22,9 @@ from tasks.orchestration.run_names import name_by_range
 from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
 from tasks.replay.result import Replay
-from tasks.replay.setup import lay_out, metric_of, open_past
-from tasks.replay.standings import find
-from tasks.replay.tasks import Scene, play_all
+from tasks.replay.setup import metric_of, open_replayed_model, prepare_replay
+from tasks.replay.standings import evaluate_policies
+from tasks.replay.tasks import ReplayJob, run_policies
 from tasks.reports.artifacts.replays import publish_replay
 
 NOTHING: dict[str, Any] = {}
@@ -46,38 +46,38 @@ def replay(
     runner: Runner = "threads",
     dask: str = "",
 ) -> State:
-    """Play policies on a range of past partitions, each as production would have with what was known then. Changes nothing.
+    """Simulate policies on a range of past partitions, each with the data that production had at that time. Changes nothing.
 
-    Models are made once and kept by what they are made from, so policies share them; the same replay again, or one that was
-    cancelled or killed, costs only what is new.
+    Models are trained once and cached by their inputs, and all policies share them. A replay that is repeated, or that
+    was cancelled or killed, trains only what is not cached.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        start: First partition that is scored, such as 2013-04. The first champion is trained on what lies before it.
+        start: First partition that is scored, such as 2013-04. The first champion is trained on the partitions before it.
         end: Last partition, included.
-        policies: Their names; by default all: live, never, every, every_2nd, every_3rd, drift, drift_twice, decay, estimate,
-            and those of `replay.policies` in model.yaml. The live one is always played.
-        given: More policies by name, each as `retraining:` in model.yaml, such as {"calm": {"cool_down": "60D"}}.
-        metric: What they are compared by; by default the loss that models are judged by.
-        cost: What a retraining costs, in the metric over one partition; by default model.yaml's `replay.cost`.
-        override: Said over model.yaml, such as {"partition": {"every": "W"}}.
-        oracle: Whether the best times in hindsight are found too; that makes every possible training once.
-        concurrency: Policies that are played side by side.
+        policies: Names of policies. By default all: live (the policy in use), never, every, every_2nd, every_3rd, drift, drift_twice,
+            decay, estimate, and those of `replay.policies` in model.yaml. `live` is always included.
+        given: More policies by name, each with the keys of `retraining:` in model.yaml, such as {"calm": {"cool_down": "60D"}}.
+        metric: Metric by which policies are compared. By default, the loss by which models are compared.
+        cost: Cost of one retraining, in units of the metric over one partition. By default, `replay.cost` of model.yaml.
+        override: Replaces values of model.yaml, such as {"partition": {"every": "W"}}.
+        oracle: Also find the best retraining times in hindsight, which runs every possible training once.
+        concurrency: Policies that are simulated in parallel.
         runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.
         dask: Address of the Dask scheduler, such as tcp://127.0.0.1:8786.
 
     Raises:
-        ConfigError: a policy or the metric is not known, or the override is wrong.
-        NotEnoughData, MissingPartition: what lies before the range is too short to learn from, or has holes.
-        NoChampion: the gate lets no first champion through.
-        FutureRead: something looks into the future.
+        ConfigError: A policy or the metric does not exist, or the override is wrong.
+        NotEnoughData, MissingPartition: The partitions before the range are too few for a training, or some are missing.
+        NoChampion: The gate refused the first version.
+        FutureRead: The code read data from after the simulated time.
     """
-    live = open_past(model, override, runtime.flow_run.get_id() or "")
-    chosen, measure = named_policies(live.config, policies, given), metric_of(live.config, metric)
-    course = lay_out(start, end, live)
-    scene = Scene(model, override, live.flow_run, course)
-    played, table = play_all(chosen, scene, Workers(runner, concurrency, dask), oracle)
-    price = live.config.replay.cost if cost is None else cost
-    found = find(played, table, measure, price, live.config)
-    last = persistence(course.refs, live)
-    return Completed(message=publish_replay(Replay(live, course, played, found, last)))
+    live = open_replayed_model(model, override, runtime.flow_run.get_id() or "")
+    selected, compared_by = named_policies(live.config, policies, given), metric_of(live.config, metric)
+    setup = prepare_replay(start, end, live)
+    job = ReplayJob(model, override, live.flow_run, setup)
+    runs, trainings = run_policies(selected, job, Workers(runner, concurrency, dask), oracle)
+    retraining_cost = live.config.replay.cost if cost is None else cost
+    findings = evaluate_policies(runs, trainings, compared_by, retraining_cost, live.config)
+    baseline = persistence(setup.refs, live)
+    return Completed(message=publish_replay(Replay(live, setup, runs, findings, baseline)))

@@ -1,6 +1,6 @@
-"""Train a registered version again from its record, and report whether the same model comes out.
+"""Train a registered version again from its record, and report whether the result is the same model.
 
-    version ── its config, rows, recipe ──> fit again ──> same digest? same prediction bytes? what has changed since?
+    version ── its config, rows, parameters ──> fit again ──> same digest? same prediction bytes? changed since?
 
 Started by hand:
 
@@ -22,18 +22,18 @@ def reproduce(
     model: ModelName,
     version: VersionNumber | None = None,
 ) -> State:
-    """Fit a version's recipe on the rows of its record, with its config; nothing is registered or changed.
+    """Fit a version again on the rows of its record, with its config and parameters. Registers and changes nothing.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        version: Number of a registered version; by default the champion.
+        version: Number of a registered version. By default, the champion.
 
     Raises:
         UnknownVersion: MLflow no longer has the version or its record.
-        NotReproducible: rows that it learned from are gone.
+        NotReproducible: Rows of its training window no longer exist.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     number = version or res.champion().version
-    found = reproduce_version(res.registry.version(number), res)
-    line = publish_reproduction(res, found)
-    return Completed(message=line) if found.same else Failed(message=line)
+    result = reproduce_version(res.registry.version(number), res)
+    line = publish_reproduction(res, result)
+    return Completed(message=line) if result.same else Failed(message=line)

@@ -1,6 +1,6 @@
-"""Return to an earlier champion, in one run and with a reason.
+"""Make an earlier champion the champion again, with a reason.
 
-    champion v4 ── load and query v2 in a fresh process ──> champion v2 again
+    champion v4 ── load and query v2 in a new process ──> champion v2
 
 Started by hand:
 
@@ -27,21 +27,21 @@ def rollback(
     version: VersionNumber | None = None,
     as_of: datetime | None = None,
 ) -> State:
-    """Make an earlier champion the champion again, after a fresh process has loaded and queried it.
+    """Make an earlier champion the champion again, after a new process has loaded and queried it.
 
-    The version that is rolled back from is not promoted again by automation; a person may, by `promote`.
+    The present champion is then excluded from automatic promotion. A person may promote it again with `promote`.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        by: Who takes responsibility. A name that is not checked, unless the server asks for authentication.
-        reason: Why; it stands in the ledger.
-        version: An earlier champion; by default the one before.
-        as_of: The moment it takes effect; by default the newest partition's.
+        by: Who is responsible. The name is not checked, unless the server requires authentication.
+        reason: Why. It is recorded in the ledger.
+        version: Number of an earlier champion. By default, the previous champion.
+        as_of: As-of time from which it takes effect. By default, that of the newest partition.
 
     Raises:
-        UnknownVersion: there is no earlier champion, or that version never was one.
-        GateRefused: a fresh process could not load it, or got unsound answers from it.
-        StaleDecision: somebody else promoted meanwhile.
+        UnknownVersion: There is no earlier champion, or the version never was champion.
+        GateRefused: A new process could not load it, or its predictions were not valid.
+        StaleDecision: Another promotion came first.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)

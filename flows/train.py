@@ -1,7 +1,7 @@
-"""Train a challenger on the latest window, and let the gate decide about it.
+"""Train a challenger on the latest window and compare it with the champion.
 
-    ledger rows not delivered yet ─> MLflow, events
-    window ─ train and judge ─> training ─┬─> refused
+    undelivered ledger rows ─> MLflow, events
+    window ─ train and judge ─> training ─┬─> refused by the gate
                                           └─> challenger ─> champion
                                   training ─> model card, artifacts
 
@@ -30,20 +30,20 @@ def train(
     as_of: datetime | None = None,
     reason: str = "by hand",
 ) -> Training:
-    """Train on everything matured as of `as_of`. What passes the gate becomes challenger, and champion as model.yaml says.
+    """Train on all labels that have matured as of `as_of`. A version that passes the gate becomes challenger, then champion.
 
-    The newest `holdout` of the window is never fitted on before the gate has judged; what
-    passes is refitted on the whole window, so that freshness is not paid for with
-    ignorance of the last weeks.
+    The newest part of the window (`holdout`) is not used for fitting before the gate. A version that passes is refitted
+    on the whole window, so that it also learns from the newest rows. `promotion` in model.yaml sets what a challenger
+    needs to become champion.
 
     Args:
         model: Name of the model; a folder in `configs/`.
-        as_of: The moment to train as of; by default the newest partition's.
-        reason: Why; it stands in the ledger.
+        as_of: As-of time of the training. By default, that of the newest partition.
+        reason: Why. It is recorded in the ledger.
 
     Raises:
-        MissingPartition: a partition of the window was never validated; run `backfill`.
-        NotEnoughData: the window is too short, or lacks a class.
+        MissingPartition: A partition of the window was never validated. Run `backfill`.
+        NotEnoughData: The window is too short, or has only one class.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)

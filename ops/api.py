@@ -1,4 +1,4 @@
-"""Requests to Prefect's API without importing Prefect, which takes longer than a whole `make status`."""
+"""Requests to Prefect's API without importing Prefect, since the import takes longer than all of `make status`."""
 
 import base64
 import json
@@ -10,13 +10,19 @@ from configs.settings import Settings
 
 
 def post(settings: Settings, path: str, body: dict[str, Any], seconds: float = 10) -> Any:
-    """Send a body to a path such as `deployments/filter`; return the answer's JSON, None where it has no content.
+    """Send a POST request and return the JSON of the response, None if it has no content.
 
     The password of a protected server comes from `PREFECT_API_AUTH_STRING`, as for Prefect's own client.
 
+    Args:
+        settings: Give the server's address.
+        path: Path within the API, such as `deployments/filter`.
+        body: Sent as JSON.
+        seconds: Timeout.
+
     Raises:
-        OSError: the server does not answer, or answers with an error.
-        ValueError: the answer is not JSON.
+        OSError: The server does not respond, or responds with an error.
+        ValueError: The response is not JSON.
     """
     headers = {"Content-Type": "application/json"}
     if password := os.environ.get("PREFECT_API_AUTH_STRING"):

@@ -1,4 +1,4 @@
-"""Which version was champion at a moment, why, who approved it, on what evidence; and whether the record holds together.
+"""Print which version was champion at a time, why, who approved it and on what evidence, and verify the audit records.
 
 make audit MODEL=flights AT=2013-06-15
 """
@@ -15,24 +15,26 @@ from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
 from ops.programs import home_of
-from ops.terminal import complain, terminal
+from ops.terminal import print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
 
-def moment(text: str, res: Resources) -> datetime | None:
-    """A moment as people write it; without a zone it is in the model's.
+def parse_time(text: str, res: Resources) -> datetime | None:
+    """Parse an ISO 8601 date or time. Without a time zone it is in the model's zone. Empty text gives None.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: The text is no date or time.
     """
     if not text:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"AT={text} is no moment; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
+        raise ConfigError(
+            f"AT={text} is no date or time; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
 
 
 def main() -> int:
@@ -41,29 +43,27 @@ def main() -> int:
     )
     parser.add_argument("model")
     parser.add_argument("--at", default="")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     console = terminal()
     try:
         settings = load_settings()
         os.environ.update(stack.environment(settings))
-        res = open_resources(asked.model)
-        at = moment(asked.at, res)
-        home_of(settings).mkdir(
-            parents=True, exist_ok=True
-        )  # Prefect makes its own folder there, as soon as it is imported
+        res = open_resources(arguments.model)
+        at = parse_time(arguments.at, res)
+        home_of(settings).mkdir(parents=True, exist_ok=True)  # Prefect creates a folder in it when it is imported
         from tasks.lifecycle.audit import audit
         from tasks.orchestration.events import known_hashes
         from tasks.reports.artifacts import audit_headline, audit_lines
 
-        events = known_hashes(asked.model) if stack.running(settings).get("prefect") else None
-        found = audit(res, at, events)
-        console.print(audit_headline(found), style="bold", markup=False)
-        body = "\n".join(audit_lines(found))
+        events = known_hashes(arguments.model) if stack.running(settings).get("prefect") else None
+        result = audit(res, at, events)
+        console.print(audit_headline(result), style="bold", markup=False)
+        body = "\n".join(audit_lines(result))
         console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)
     except (ConfigError, EvergreenError) as error:
-        complain(error)
+        print_error(error)
         return 2
-    return 1 if found.problems else 0
+    return 1 if result.problems else 0
 
 
 if __name__ == "__main__":

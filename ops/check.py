@@ -1,6 +1,6 @@
-"""Whether the models under `configs/` and the deployments in `prefect.yaml` fit each other: `python -m ops.check`.
+"""Check that every model has its deployments and every deployment its model: `python -m ops.check`.
 
-Part of `make lint`. Loads every model, so a typo in a model.yaml fails here too.
+Part of `make lint`. It loads every model, so an error in a model.yaml fails here too.
 """
 
 import sys
@@ -16,82 +16,84 @@ from configs.load import load_model, model_names
 from configs.settings import ROOT
 
 FLOWS = ("assess", "process", "retrain", "train")
-"""What every model needs a deployment of, named like the model."""
+"""Flows that every model needs a deployment of. The deployment has the model's name."""
 
 SHARED = ("manual", "all")
-"""The names of deployments that are no model's: by hand for any model, or on a schedule for all of them."""
+"""Deployment names that belong to no model: `manual` is started by hand for any model, `all` runs on a schedule for all."""
 
 
 def read_deployments(path: Path = ROOT / "prefect.yaml") -> list[dict[str, Any]]:
-    """The deployments of a prefect.yaml, anchors resolved.
+    """Return the deployments of a prefect.yaml, with YAML anchors resolved.
 
     Raises:
-        ConfigError: it is no YAML, or has no list of deployments.
+        ConfigError: The file is not YAML, or has no list of deployments.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return list(content["deployments"])
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: holds no `deployments:` that can be read: {error}") from error
+        raise ConfigError(f"{path}: cannot read the list `deployments:`: {error}") from error
 
 
-def complaints(models: Iterable[str], deployments: Iterable[Mapping[str, Any]], root: Path = ROOT) -> list[str]:
-    """Everything that does not fit, each as a sentence; empty when all does."""
-    known, found = set(models), defaultdict(list)
+def find_problems(models: Iterable[str], deployments: Iterable[Mapping[str, Any]], root: Path = ROOT) -> list[str]:
+    """Return a message for each mismatch between models and deployments."""
+    names, by_name = set(models), defaultdict(list)
     for deployment in deployments:
-        found[deployment["name"]].append(deployment)
+        by_name[deployment["name"]].append(deployment)
     missing = [
         f"model {model!r} has no deployment {flow}/{model}; `prefect.yaml` needs the block that `make model` writes"
-        for model in sorted(known)
+        for model in sorted(names)
         for flow in FLOWS
-        if flow not in [flow_of(deployment) for deployment in found[model]]
+        if flow not in [flow_of(deployment) for deployment in by_name[model]]
     ]
-    strays = [
-        f"deployment {flow_of(deployment)}/{name} names no model: there is no configs/{name}/model.yaml"
-        for name in sorted(found.keys() - known - {*SHARED})
-        for deployment in found[name]
+    unknown = [
+        f"deployment {flow_of(deployment)}/{name} has no model: configs/{name}/model.yaml does not exist"
+        for name in sorted(by_name.keys() - names - {*SHARED})
+        for deployment in by_name[name]
     ]
-    return [*missing, *strays, *(c for name in found for deployment in found[name] for c in faults(deployment, root))]
+    return [*missing, *unknown, *(p for group in by_name.values() for d in group for p in deployment_problems(d, root))]
 
 
-def faults(deployment: Mapping[str, Any], root: Path = ROOT) -> list[str]:
-    """What is wrong with one deployment by itself."""
+def deployment_problems(deployment: Mapping[str, Any], root: Path = ROOT) -> list[str]:
+    """Return a message for each problem of one deployment."""
     name, flow = deployment["name"], flow_of(deployment)
-    said: list[str] = []
+    problems: list[str] = []
     if not (root / "flows" / f"{flow}.py").is_file():
-        said.append(f"deployment {flow}/{name}: its entrypoint {deployment['entrypoint']} is no file")
+        problems.append(
+            f"deployment {flow}/{name}: the file of its entrypoint {deployment['entrypoint']} does not exist"
+        )
     if name in SHARED:
-        return said
+        return problems
     if deployment.get("parameters", {}).get("model") != name:
-        said.append(f"deployment {flow}/{name}: parameters: model: must be {name!r}")
+        problems.append(f"deployment {flow}/{name}: parameters: model: must be {name!r}")
     matches = [trigger["match"] for trigger in deployment.get("triggers", [])]
-    strays = [match for match in matches if match != {"prefect.resource.id": f"evergreen.model.{name}"}]
+    wrong = [match for match in matches if match != {"prefect.resource.id": f"evergreen.model.{name}"}]
     return [
-        *said,
-        *(f"deployment {flow}/{name}: its trigger matches {match}, not evergreen.model.{name}" for match in strays),
+        *problems,
+        *(f"deployment {flow}/{name}: its trigger matches {match}, not evergreen.model.{name}" for match in wrong),
     ]
 
 
 def flow_of(deployment: Mapping[str, Any]) -> str:
-    """The flow that a deployment runs."""
+    """Return the name of the flow that a deployment runs."""
     return str(deployment["entrypoint"]).rpartition(":")[2]
 
 
 def main() -> int:
     try:
         models = model_names()
-        said = [str(error) for name in models if (error := _fault_of(name))]
-        said += complaints(models, read_deployments())
+        problems = [str(error) for name in models if (error := _config_error(name))]
+        problems += find_problems(models, read_deployments())
     except ConfigError as error:
-        said = [str(error)]
-    for line in said:
+        problems = [str(error)]
+    for line in problems:
         print(f"error: {line}", file=sys.stderr)
-    if not said:
-        print(f"Models and deployments fit: {', '.join(models) or 'no model yet'}.")
-    return 1 if said else 0
+    if not problems:
+        print(f"Models and deployments match: {', '.join(models) or 'no model yet'}.")
+    return 1 if problems else 0
 
 
-def _fault_of(name: str) -> ConfigError | None:
+def _config_error(name: str) -> ConfigError | None:
     try:
         load_model(name)
     except ConfigError as error:

@@ -1,9 +1,8 @@
-"""Empty databases for the servers, made once and copied from then on.
+"""Empty databases for Prefect and MLflow, built once per version and then copied.
 
-Each vendor builds its SQLite tables in dozens of migrations, most of a first start. A server
-that is killed meanwhile leaves half of them, and MLflow then never starts again. So the
-migrations run in a file beside, once per version of the vendor, and a home gets a whole
-copy or none. `make setup` prepares the originals under `.venv/`; `make clean` leaves them.
+Each server creates its SQLite tables in dozens of migrations, which take most of a first start. If a server is killed
+during them, MLflow never starts again. So the migrations run once in a template file under `.venv/` (`make setup`), and a
+stack gets a complete copy. `make clean` keeps the templates.
 """
 
 import contextlib
@@ -16,51 +15,51 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from configs.settings import QUIET, Settings
+from configs.settings import TELEMETRY_OFF, Settings
 from ops.errors import StackError
 from ops.programs import home_of
 
 VENDORS = ("prefect", "mlflow")
 
 
-def provide(settings: Settings) -> None:
-    """Give the home of the stack the databases that it has not got.
+def create_databases(settings: Settings) -> None:
+    """Create the databases that the stack's home does not have.
 
     Raises:
-        StackError: a vendor's migrations failed; the message holds what it said.
+        StackError: Migrations failed. The message has the end of their output.
     """
     home = home_of(settings)
     missing = [vendor for vendor in VENDORS if not (home / vendor / f"{vendor}.db").exists()]
-    prepare(missing)
+    build_templates(missing)
     for vendor in missing:
         (home / vendor).mkdir(parents=True, exist_ok=True)
-        _copy(original(vendor), home / vendor / f"{vendor}.db")
+        _copy(template_path(vendor), home / vendor / f"{vendor}.db")
 
 
-def prepare(vendors: Iterable[str] = VENDORS) -> None:
-    """Build the originals that are missing, side by side."""
-    wanted = [vendor for vendor in vendors if not original(vendor).exists()]
-    if not wanted:
+def build_templates(vendors: Iterable[str] = VENDORS) -> None:
+    """Build the missing template databases in parallel."""
+    missing = [vendor for vendor in vendors if not template_path(vendor).exists()]
+    if not missing:
         return
-    original(wanted[0]).parent.mkdir(parents=True, exist_ok=True)
+    template_path(missing[0]).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        builders = {vendor: _migrate(vendor, folder) for vendor in wanted}
+        builders = {vendor: _migrate(vendor, folder) for vendor in missing}
         for vendor, process in builders.items():
-            said, _ = process.communicate()
+            output, _ = process.communicate()
             if process.returncode:
-                raise StackError(f"{vendor} could not make its database:\n{said[-2000:]}")
-            _copy(folder / f"{vendor}.db", original(vendor))
+                raise StackError(f"{vendor} could not create its database:\n{output[-2000:]}")
+            _copy(folder / f"{vendor}.db", template_path(vendor))
 
 
-def original(vendor: str) -> Path:
-    """Where a vendor's empty database is kept: in the virtual environment, with the vendor's version."""
+def template_path(vendor: str) -> Path:
+    """Return the path of a vendor's empty database: in the virtual environment, with the vendor's version in its name."""
     return Path(sys.prefix) / "databases" / f"{vendor}-{version(vendor)}.db"
 
 
 def _migrate(vendor: str, folder: Path) -> "subprocess.Popen[str]":
     database = folder / f"{vendor}.db"
-    variables = os.environ | QUIET | {"PREFECT_HOME": str(folder)}
+    variables = os.environ | TELEMETRY_OFF | {"PREFECT_HOME": str(folder)}
     variables["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
     arguments = {
         "prefect": ("server", "database", "upgrade", "--yes"),
@@ -79,7 +78,7 @@ def _migrate(vendor: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Through SQLite, which knows of changes not yet in the file, and a rename, so that no half is ever seen."""
+    """Copy a database with SQLite's backup, which includes the write-ahead log, and rename it, so that no partial file is visible."""
     part = target.with_suffix(f".{os.getpid()}")
     part.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
@@ -88,4 +87,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    prepare()
+    build_templates()

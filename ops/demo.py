@@ -1,10 +1,11 @@
-"""Play a year of flights: the whole life of a model on real data, through the real servers.
+"""Run a year of flights through the real servers: `make demo`.
 
-    make demo
+1. Start the stack, backfill January to March, and train the first champion.
+2. Run `process` and `assess` for each month from April to December. The automation starts a retraining when a signal is
+   emitted, and the demo waits for the decision.
+3. Print tables of results.
 
-Brings the stack up, backfills January to March, trains the first champion, then lets time
-pass: April to December, each month processed and assessed by its deployments while the
-automation retrains when a fact asks for it. Run again, it goes on where it stopped.
+A second run continues where the first one stopped.
 """
 
 import os
@@ -23,7 +24,7 @@ from ops import stack
 from ops.errors import StackError
 from ops.logs import log_errors, summary
 from ops.programs import home_of
-from ops.terminal import Bar, complain, terminal
+from ops.terminal import Bar, print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -32,30 +33,29 @@ FIRST, LAST_OF_START, LAST = "2013-01", "2013-03", "2013-12"
 
 
 class Demo:
-    """One playing of the year, and where its time went."""
+    """One run of the demo, with the wall time of each activity."""
 
     def __init__(self, res: Resources, console: Console) -> None:
         self.res, self.console = res, console
         self.spent: dict[str, float] = defaultdict(float)
-        """Wall seconds by what they went into, in the order of the first of each."""
+        """Wall seconds by activity, in the order in which the activities first ran."""
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def timed(self, activity: str) -> Iterator[None]:
         began = time.monotonic()
         yield
-        self.spent[what] += time.monotonic() - began
+        self.spent[activity] += time.monotonic() - began
 
-    def run(self, what: str, deployment: str, **parameters: str) -> None:
-        """Run one deployment and count its time."""
-        from ops.runs import run
+    def run(self, activity: str, deployment: str, **parameters: str) -> None:
+        """Run a deployment, wait for its end and count its time for the activity."""
+        from ops.runs import parameters_text, run
 
-        with self.timed(what):
+        with self.timed(activity):
             seconds = run(deployment, parameters, self.res.settings, self.console)
-        shown = " ".join(v for k, v in parameters.items() if k not in ("model", "reason"))
-        self.console.print(f"  {deployment:<18} {shown:<26} {seconds:5.0f} s")
+        self.console.print(f"  {deployment:<18} {parameters_text(parameters):<26} {seconds:5.0f} s")
 
-    def begin(self) -> None:
-        """January to March, and the first champion."""
+    def train_first_champion(self) -> None:
+        """Backfill January to March and train the first champion on them."""
         self.run("backfill", "backfill/manual", model=MODEL, start=FIRST, end=LAST_OF_START)
         if self.res.ledger.champion() is None:
             as_of = self.res.ref(LAST_OF_START).as_of.isoformat()
@@ -63,12 +63,13 @@ class Demo:
         champion = self.res.ledger.champion()
         if champion is None:
             raise StackError(
-                f"the gate refused the first model; see {self.res.settings.prefect_url}/artifacts ({MODEL}-gate)"
+                f"the gate refused the first model, so there is no champion; "
+                f"read the reasons at {self.res.settings.prefect_url}/artifacts ({MODEL}-gate)"
             )
         self.console.print(f"  champion: version {champion.version}")
 
-    def month(self, key: str) -> None:
-        """Process and assess one month, and wait for what its event triggers."""
+    def run_month(self, key: str) -> None:
+        """Process and assess one month, and wait for the decision about each of its facts."""
         from ops.runs import wait_for_decision
         from tasks.contracts.words import decision_text
 
@@ -81,56 +82,56 @@ class Demo:
             self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {decision_text(decision)} ({decision.reason})")
 
 
-def settled(res: Resources, key: str) -> bool:
-    """Whether a month is fresh in every stage and each of its facts has been decided."""
+def is_complete(res: Resources, key: str) -> bool:
+    """Return whether every step of a month is fresh and each of its facts has a decision."""
     from tasks.lifecycle.facts import assess_facts, process_facts
-    from tasks.steps.order import IN_SHADOW, steps_of
+    from tasks.steps.order import SHADOW_STEPS, steps_of
     from tasks.steps.step import freshness
 
     ref = res.ref(key)
     states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}
-    needed = {state for step, state in states.items() if step not in IN_SHADOW or state != "waiting"}
+    needed = {state for step, state in states.items() if step not in SHADOW_STEPS or state != "waiting"}
     facts = [*process_facts(ref, res), *assess_facts(ref, res)]
     if needed != {"fresh"} or not all(res.ledger.has_fact(f.id) for f in facts):
         return False
     return not any(f.partition == key for f in res.ledger.undecided())
 
 
-def play(res: Resources, console: Console) -> Demo:
-    """Everything that is not settled yet, month by month."""
+def run_demo(res: Resources, console: Console) -> Demo:
+    """Run every month that is not complete yet, oldest first."""
     from tasks.storage.partitions import between
 
     demo = Demo(res, console)
     months = [r.key for r in between(res.config, FIRST, LAST)]
     later = months[months.index(LAST_OF_START) + 1 :]
-    todo = later if res.ledger.champion() is None else [key for key in later if not settled(res, key)]
+    todo = later if res.ledger.champion() is None else [key for key in later if not is_complete(res, key)]
     if res.ledger.champion() is None:
         console.rule("January to March", align="left")
-        demo.begin()
+        demo.train_first_champion()
     if not todo:
         console.print(
             f"Everything is fresh: {len(months)} months of {MODEL}, {len(res.ledger.decisions())} decisions. Nothing to do."
         )
     if todo:
-        play_months(demo, todo)
+        run_months(demo, todo)
     return demo
 
 
-def play_months(demo: Demo, todo: Sequence[str]) -> None:
-    """One month after the other, with a bar of how many are done where there is a terminal."""
+def run_months(demo: Demo, todo: Sequence[str]) -> None:
+    """Run months one after the other. A terminal shows a progress bar."""
     began, count = time.monotonic(), len(todo)
     with Bar(demo.console, f"0 of {count} months done", count) as bar:
         for number, key in enumerate(todo, start=1):
-            bar.say(f"{number - 1} of {count} months done")
-            bar.reach(number - 1, count)
-            each = (time.monotonic() - began) / max(1, number - 1)
-            left = f", some {each * (count - number + 1) / 60:.0f} min left" if number > 1 else ""
+            bar.describe(f"{number - 1} of {count} months done")
+            bar.set_progress(number - 1, count)
+            seconds = (time.monotonic() - began) / max(1, number - 1)
+            left = f", about {seconds * (count - number + 1) / 60:.0f} min left" if number > 1 else ""
             demo.console.rule(f"{key}  ({number} of {count}{left})", align="left")
-            demo.month(key)
+            demo.run_month(key)
 
 
-def show(demo: Demo, started: float) -> None:
-    """The tables at the end, and where to look. `started` is how many seconds the servers took."""
+def print_results(demo: Demo, started: float) -> None:
+    """Print the tables of results and the addresses of the servers. `started`: seconds that starting the servers took."""
     from ops.tables import (
         decision_table,
         estimate_table,
@@ -153,17 +154,14 @@ def show(demo: Demo, started: float) -> None:
     console.print(hindsight_table(res.ledger.hindsights()), estimate_table(rows), never_table(rows, never, first))
     if demo.spent.keys() - {"tables"}:
         console.print(time_table({"starting the servers": started, **demo.spent}))
-    if problems := summary(log_errors(home_of(res.settings))):
-        console.print(
-            "Errors in the logs, which should have none:", *problems, sep="\n  ", style="yellow", markup=False
-        )
-    console.print(f"Look around:\n{stack.addresses(res.settings)}")
+    print_log_errors(home_of(res.settings), console)
+    console.print(f"Open these pages:\n{stack.addresses(res.settings)}")
 
 
-def show_log_errors(home: Path, console: Console) -> None:
-    """Print each program whose log has errors, runs' own among them: in a demo nothing fails."""
-    if found := summary(log_errors(home)):
-        console.print("Errors in the logs, which should have none:", *found, sep="\n  ", style="yellow", markup=False)
+def print_log_errors(home: Path, console: Console) -> None:
+    """Print the programs whose logs have errors, those of flow runs included: in the demo no run fails."""
+    if lines := summary(log_errors(home)):
+        console.print("The logs should have no errors, but have:", *lines, sep="\n  ", style="yellow", markup=False)
 
 
 def main() -> int:
@@ -174,12 +172,12 @@ def main() -> int:
         began = time.monotonic()
         stack.up(settings, console)
         started = time.monotonic() - began
-        demo = play(open_resources(MODEL), console)
-        show(demo, started)
+        demo = run_demo(open_resources(MODEL), console)
+        print_results(demo, started)
     except (ConfigError, StackError, EvergreenError) as error:
-        return complain(error)
+        return print_error(error)
     except KeyboardInterrupt:
-        console.print("Stopped. `make demo` continues; servers that were up stay up, `make down` stops them.")
+        console.print("Stopped. `make demo` continues. Servers that run keep running; `make down` stops them.")
         return 130
     return 0
 

@@ -1,7 +1,7 @@
-"""Tell a Prefect server what `prefect.yaml` says: `python -m ops.deploy [--env dev|prod]`.
+"""Deploy `prefect.yaml` to a Prefect server: `python -m ops.deploy [--env dev|prod]`.
 
-`prefect --no-prompt deploy --all` does the deployments; around it come the work pool,
-and an automation that ends runs whose process and worker both died.
+`prefect --no-prompt deploy --all` creates the deployments. This module adds the work pool, its queue for backfills, the
+notifications, and an automation that marks runs as crashed whose process and worker both ended.
 """
 
 import argparse
@@ -14,60 +14,60 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
-from configs.settings import ROOT, Settings, load_env, load_settings, silence_vendors
+from configs.settings import ROOT, Settings, disable_telemetry, load_env, load_settings
 from ops.errors import DeployFailed, StackError
 from ops.notify import ADDRESS, BLOCK, ensure_notifications
-from ops.terminal import complain
+from ops.terminal import print_error
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
-LOST = "crash-lost-runs"
-"""The automation's name."""
+LOST_RUNS = "crash-lost-runs"
+"""Name of the automation that marks lost runs as crashed."""
 
-BACKFILLS, BEHIND = "backfills", 10
-"""The queue of `backfill/manual`, and its priority: the default queue, with 1, goes first."""
-BACKFILLS_TOLD = "Backfills. The default queue goes first, and the limit leaves a slot of the worker to it."
+BACKFILLS, BACKFILL_PRIORITY = "backfills", 10
+"""Queue of `backfill/manual` and its priority. The default queue has priority 1 and goes first."""
+BACKFILL_DESCRIPTION = "Backfills. The default queue goes first, and the limit leaves it one slot of the worker."
 
-SILENCE = timedelta(seconds=180)
-"""Six heartbeats (every 30 s, see pyproject.toml) must be missing: a busy machine delays some, and a live run must not be crashed."""
+HEARTBEAT_TIMEOUT = timedelta(seconds=180)
+"""Six heartbeats (one every 30 s, see pyproject.toml). A busy machine delays some, and a live run must not be marked as crashed."""
 
 ATTEMPTS = 3
-"""A deployment that fails half way has removed its automation and not made it again; a busy SQLite makes that happen."""
+"""Deploying is repeated: with a busy SQLite, Prefect can fail after it has deleted a deployment's automation."""
 
 BUSY = ("503 Service Unavailable", "ReadTimeout", "ConnectTimeout")
-"""What Prefect says then. Other failures stay the same however often they are tried."""
+"""Prefect's output in that case. Other failures are permanent."""
 
-SEEN = (
+RUN_EVENTS = (
     "prefect.flow-run.heartbeat",
     *(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")),
 )
 
 
 def deploy(settings: Settings) -> None:
-    """Make the pool, the deployments and the automation. Twice is as good as once.
+    """Create or update the pool, the deployments and the automations. Running it again changes nothing.
 
     Deploying enables triggers and schedules again that a person has paused in the UI.
 
     Raises:
-        DeployFailed: Prefect refuses; the message holds the end of what it said.
-        StackError: the server does not answer.
+        DeployFailed: Prefect refused. The message has the end of its output.
+        StackError: The server does not respond.
     """
     asyncio.run(prepare(settings))
     for attempt in range(1, ATTEMPTS + 1):
-        code, said = deploy_all()
+        code, output = deploy_all()
         if code == 0:
             break
-        if attempt == ATTEMPTS or not any(sign in said for sign in BUSY):
-            raise DeployFailed(f"`prefect --no-prompt deploy --all` failed; the end of what it said:\n{said[-3000:]}")
-    for line in said.splitlines():
+        if attempt == ATTEMPTS or not any(text in output for text in BUSY):
+            raise DeployFailed(f"`prefect --no-prompt deploy --all` failed; the end of its output:\n{output[-3000:]}")
+    for line in output.splitlines():
         if "successfully created" in line:
             print("deployed", line.split("'")[1])
 
 
 def deploy_all() -> tuple[int, str]:
-    """Prefect's own command: its exit code, and what it said."""
+    """Run Prefect's own command and return its exit code and output."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -76,7 +76,7 @@ def deploy_all() -> tuple[int, str]:
 
 
 async def prepare(settings: Settings) -> None:
-    """The work pool with its queue for backfills, and the automations by their names."""
+    """Create the work pool with its queue for backfills, and create or update the automations."""
     import httpx
     from prefect.client.orchestration import get_client
 
@@ -85,16 +85,16 @@ async def prepare(settings: Settings) -> None:
             await client.hello()
         except httpx.HTTPError as error:
             raise StackError(
-                f"no Prefect server answers at {client.api_url}: {error}; run `make up`, or set PREFECT_API_URL"
+                f"no Prefect server responds at {client.api_url}: {error}; run `make up`, or set PREFECT_API_URL"
             ) from error
         await ensure_pool(client, settings.pool)
-        await ensure_queue(client, settings.pool, BACKFILLS, BEHIND, max(1, settings.run_limit - 1))
+        await ensure_queue(client, settings.pool, BACKFILLS, BACKFILL_PRIORITY, max(1, settings.run_limit - 1))
         for automation in (lost_runs(), *await ensure_notifications(client, settings)):
             await ensure_automation(client, automation)
 
 
 async def ensure_pool(client: "PrefectClient", name: str) -> None:
-    """A pool of processes, unless there is one of that name."""
+    """Create a pool of type process, unless a pool of that name exists."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
@@ -107,30 +107,33 @@ async def ensure_pool(client: "PrefectClient", name: str) -> None:
 
 
 async def ensure_queue(client: "PrefectClient", pool: str, name: str, priority: int, limit: int) -> None:
-    """A queue of the pool, unless there is one of that name: people may set another priority or limit."""
+    """Create a queue of the pool, unless one of that name exists, since a person may have changed its priority or limit."""
     from prefect.exceptions import ObjectAlreadyExists
 
     try:
         await client.create_work_queue(
-            name=name, work_pool_name=pool, priority=priority, concurrency_limit=limit, description=BACKFILLS_TOLD
+            name=name, work_pool_name=pool, priority=priority, concurrency_limit=limit, description=BACKFILL_DESCRIPTION
         )
     except ObjectAlreadyExists:
         return
 
 
 async def ensure_automation(client: "PrefectClient", automation: "AutomationCore") -> None:
-    """One automation of that name, with this content; whether a person disabled it is left as it is."""
-    known = await client.read_automations_by_name(automation.name)
-    if not known:
+    """Create or update the only automation of that name. An automation that a person disabled stays disabled."""
+    existing = await client.read_automations_by_name(automation.name)
+    if not existing:
         await client.create_automation(automation)
         return
-    await client.update_automation(known[0].id, automation.model_copy(update={"enabled": known[0].enabled}))
-    for double in known[1:]:
-        await client.delete_automation(double.id)
+    await client.update_automation(existing[0].id, automation.model_copy(update={"enabled": existing[0].enabled}))
+    for duplicate in existing[1:]:
+        await client.delete_automation(duplicate.id)
 
 
 def lost_runs() -> "AutomationCore":
-    """A run whose heartbeats stop without an end is crashed: nothing else notices when its worker died with it."""
+    """Return the automation that marks a run as crashed when its heartbeats stop before it has ended.
+
+    Prefect's worker does this for its own runs, but not if the worker ended too.
+    """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -140,46 +143,48 @@ def lost_runs() -> "AutomationCore":
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         for_each={"prefect.resource.id"},
         after={"prefect.flow-run.heartbeat"},
-        expect=set(SEEN),
+        expect=set(RUN_EVENTS),
         posture=Posture.Proactive,
         threshold=1,
-        within=SILENCE,
+        within=HEARTBEAT_TIMEOUT,
     )
-    message = f"no heartbeat for {SILENCE.seconds} s: its process and its worker are gone"
+    message = f"no heartbeat for {HEARTBEAT_TIMEOUT.seconds} s: its process and its worker have ended"
     return AutomationCore(
-        name=LOST,
-        description="Crashes runs that are Running for ever because their worker died with them.",
+        name=LOST_RUNS,
+        description="Marks runs as crashed whose process and worker both ended, since they would stay in state Running.",
         trigger=trigger,
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
 
 
 def fingerprint() -> str:
-    """Of everything that a deployment is made from, to skip deploying the same again."""
+    """Return the digest of everything that a deployment depends on, so that an unchanged deployment is skipped."""
     digest = hashlib.sha256()
     files = [*(ROOT / "flows").rglob("*.py"), *(p for p in (ROOT / "configs").rglob("*") if p.is_file())]
     for path in sorted({ROOT / "prefect.yaml", ROOT / "uv.lock", ROOT / "ops" / "deploy.py", *files}):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    told = [os.environ.get(name, "") for name in (ADDRESS, BLOCK)]
-    digest.update(hashlib.sha256("\0".join(told).encode()).digest())
+    notifications = [os.environ.get(name, "") for name in (ADDRESS, BLOCK)]
+    digest.update(hashlib.sha256("\0".join(notifications).encode()).digest())
     return digest.hexdigest()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.deploy", description=deploy.__doc__)
     parser.add_argument(
-        "--env", default="dev", help="which configs/env/<env>.env to load; the environment wins over it"
+        "--env",
+        default="dev",
+        help="which configs/env/<env>.env to load; variables that are already set take precedence",
     )
     try:
         for name, value in load_env(parser.parse_args().env).items():
             os.environ.setdefault(name, value)
-        silence_vendors()
+        disable_telemetry()
         settings = load_settings()
         os.environ.setdefault("PREFECT_API_URL", f"{settings.prefect_url}/api")
         deploy(settings)
     except (ConfigError, StackError) as error:
-        return complain(error)
+        return print_error(error)
     return 0
 
 

@@ -1,21 +1,21 @@
-"""What can go wrong around the stack. Every message says what to do next."""
+"""Errors of the stack and of deploying. Every message names the next action."""
 
 
 class StackError(Exception):
-    """The servers cannot be brought up, or do not answer."""
+    """The servers cannot be started, or do not respond."""
 
 
 class PortTaken(StackError):
-    """Another program listens where one of our servers should. The message names the setting that moves it."""
+    """Another program listens on the port of a server. The message names the setting that changes the port."""
 
 
 class ProgramDied(StackError):
-    """A server ended while it was being started. The message holds the end of its log."""
+    """A server ended while it was starting. The message has the end of its log."""
 
 
 class DeployFailed(StackError):
-    """Prefect refused a deployment. The message holds the end of its output."""
+    """Prefect refused a deployment. The message has the end of its output."""
 
 
 class BadAddress(StackError):
-    """Notifications cannot be sent to what the environment names. The address itself is not repeated, since it may hold a secret."""
+    """Notifications cannot be sent to the address or block in the environment. The message leaves out the address, a secret."""

@@ -1,4 +1,4 @@
-"""Whether the servers answer, and waiting until they do."""
+"""Check whether the servers respond, and wait until they do."""
 
 import time
 import urllib.request
@@ -15,11 +15,11 @@ from ops.errors import ProgramDied, StackError
 from ops.terminal import Bar
 
 TAIL = 15
-"""Lines of a log that an error shows."""
+"""Lines of a log that an error message contains."""
 
 
-def answers(url: str) -> bool:
-    """Whether a server says 200."""
+def responds(url: str) -> bool:
+    """Return whether a URL responds with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
@@ -28,7 +28,7 @@ def answers(url: str) -> bool:
 
 
 def worker_online(settings: Settings) -> bool:
-    """Whether Prefect has heard from a worker of our pool lately."""
+    """Return whether Prefect lists a worker of the pool as online."""
     try:
         workers = post(settings, f"work_pools/{settings.pool}/workers/filter", {}, seconds=5)
     except (OSError, ValueError):
@@ -37,16 +37,23 @@ def worker_online(settings: Settings) -> bool:
 
 
 def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: float, console: Console, bar: Bar) -> None:
-    """Until every check has once been true, saying so for each. `deadline` is of `time.monotonic`.
+    """Wait until every check has returned True once, and print a line for each.
+
+    Args:
+        checks: By the name that is printed.
+        home: Folder of the stack.
+        deadline: In seconds of `time.monotonic`.
+        console: Where to print.
+        bar: Advanced once per check.
 
     Raises:
-        ProgramDied: a program of the stack ended while we waited.
-        StackError: the deadline passed.
+        ProgramDied: A program of the stack ended during the wait.
+        StackError: The deadline passed.
     """
     todo, pids = dict(checks), dict[str, int]()
     while todo:
-        bar.say(f"waiting for {', '.join(todo)}")
-        check_lives(home, pids)
+        bar.describe(f"waiting for {', '.join(todo)}")
+        check_programs(home, pids)
         for name in [name for name, check in todo.items() if check()]:
             del todo[name]
             bar.advance()
@@ -54,25 +61,25 @@ def wait_for(checks: Mapping[str, Callable[[], bool]], home: Path, deadline: flo
         if todo and time.monotonic() > deadline:
             late = ", ".join(todo)
             raise StackError(
-                f"no answer in time from {late}; see {home / 'logs'}, or wait longer: EVERGREEN_START_TIMEOUT=1800 make up"
+                f"no response in time from {late}; see {home / 'logs'}, or wait longer: EVERGREEN_START_TIMEOUT=1800 make up"
             )
         time.sleep(0.5)
 
 
-def check_lives(home: Path, pids: dict[str, int]) -> None:
-    """Fail when a program has ended since `pids` were taken. New process ids are added to `pids`."""
+def check_programs(home: Path, pids: dict[str, int]) -> None:
+    """Raise ProgramDied if a program has ended or restarted since its process id was added to `pids`. New ids are added."""
     for name, state in supervision.states(home).items():
         ended = state["statename"] in ("BACKOFF", "EXITED", "FATAL")
         if ended or (state["pid"] and pids.setdefault(name, state["pid"]) != state["pid"]):
-            raise ProgramDied(_obituary(home, name, state))
+            raise ProgramDied(_ended_message(home, name, state))
 
 
 def tail(log: Path, lines: int = TAIL) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log, empty if the log does not exist."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     return "\n".join(f"  | {line}" for line in text[-lines:])
 
 
-def _obituary(home: Path, name: str, state: Mapping[str, Any]) -> str:
+def _ended_message(home: Path, name: str, state: Mapping[str, Any]) -> str:
     log = home / "logs" / f"{name}.log"
     return f"{name} ended while it was starting ({state['spawnerr'] or state['description']}); the end of {log}:\n{tail(log)}"

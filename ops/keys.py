@@ -1,7 +1,7 @@
-"""Every key of model.yaml as a table, made from the schema: the end of docs/add-a-model.md.
+"""Table of all keys of model.yaml, generated from the schema, for the end of docs/add-a-model.md.
 
-python -m ops.keys            print it
-python -m ops.keys --write    put it into the file; a test holds the file to it
+python -m ops.keys            print the table
+python -m ops.keys --write    write it into the file; a test requires that the file is up to date
 """
 
 import sys
@@ -24,23 +24,23 @@ MARK = "<!-- made by `python -m ops.keys --write` from configs/*.py -->"
 
 
 def keys(model: type[BaseModel] = ModelConfig, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key with its path, such as `training.window.holdout`; names that the writer chooses are in angle brackets."""
+    """Yield every key's path, such as `training.window.holdout`, and field. `<name>` stands for names that the user chooses."""
     for name, field in model.model_fields.items():
         yield f"{above}{name}", field
-        for inner, way in parts_of(field.annotation):
-            if inner is not Retraining or name == "retraining":  # of a policy in a replay it is told once
-                yield from keys(inner, f"{above}{name}{way}.")
+        for inner, suffix in sections_of(field.annotation):
+            if inner is not Retraining or name == "retraining":  # the policies of a replay have the same keys
+                yield from keys(inner, f"{above}{name}{suffix}.")
 
 
-def parts_of(annotation: Any, way: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    """The models within a type, and how they are reached."""
+def sections_of(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """Yield the pydantic models within a type, each with the suffix of its path: nothing, `.<name>` or `[]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, way
+        yield annotation, suffix
     origin = get_origin(annotation)
     within = ".<name>" if _is_mapping(origin) else "[]" if origin in (tuple, list) else ""
     for part in get_args(annotation):
         if part is not str or origin in (Union, types.UnionType):
-            yield from parts_of(part, way + within)
+            yield from sections_of(part, suffix + within)
 
 
 def _is_mapping(origin: Any) -> bool:
@@ -48,7 +48,7 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def kind_of(annotation: Any) -> str:
-    """A type in a few words."""
+    """Return a short description of a type."""
     origin, inner = get_origin(annotation), [a for a in get_args(annotation) if a is not type(None)]
     if origin is Literal:
         return " or ".join(str(choice) for choice in inner)
@@ -73,7 +73,7 @@ def kind_of(annotation: Any) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """What counts where the key is not given."""
+    """Return the value that is used if the key is not given."""
     value = field.default
     if field.is_required() or value is PydanticUndefined:
         return "must be given" if field.is_required() else ""
@@ -89,31 +89,32 @@ def default_of(field: FieldInfo) -> str:
 
 
 def meaning_of(field: FieldInfo) -> str:
-    """A key's description; a section's is the first line of its docstring."""
-    section = next((inner for inner, _ in parts_of(field.annotation)), None)
-    said = field.description or (section.__doc__ or "" if section else "").strip().partition("\n")[0]
-    return said.replace("|", "/")
+    """Return a key's description. A section without one has the first line of its docstring."""
+    section = next((inner for inner, _ in sections_of(field.annotation)), None)
+    text = field.description or (section.__doc__ or "" if section else "").strip().partition("\n")[0]
+    return text.replace("|", "/")
 
 
 def render() -> str:
-    """The tables: the keys at the top, then one for each section."""
-    found: dict[str, list[str]] = {"at the top": []}
+    """Return the tables: the keys at the top level, then one table per section."""
+    tables: dict[str, list[str]] = {"at the top": []}
     for path, field in keys():
         section = path.partition(".")[0].partition("[")[0]
         line = f"| `{path}` | {kind_of(field.annotation)} | {default_of(field)} | {meaning_of(field)} |"
         if "." in path or "[" in path:
-            found.setdefault(section, []).append(line)
+            tables.setdefault(section, []).append(line)
         else:
-            found["at the top"].append(line)
+            tables["at the top"].append(line)
     head = ["", "| key | value | default | meaning |", "|---|---|---|---|"]
-    titles = {name: f"### `{name}`" if name != "at the top" else "### At the top" for name in found}
+    titles = {name: f"### `{name}`" if name != "at the top" else "### At the top" for name in tables}
     return (
-        "\n".join([MARK, *(line for name, lines in found.items() for line in ("", titles[name], *head, *lines))]) + "\n"
+        "\n".join([MARK, *(line for name, lines in tables.items() for line in ("", titles[name], *head, *lines))])
+        + "\n"
     )
 
 
-def written(path: Path = PAGE) -> str:
-    """What the page holds from the mark on."""
+def current_table(path: Path = PAGE) -> str:
+    """Return the text of the page from the mark on."""
     text = path.read_text(encoding="utf-8")
     return text[text.index(MARK) :] if MARK in text else ""
 

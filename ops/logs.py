@@ -1,7 +1,7 @@
 """Errors in the logs of the stack's servers and worker.
 
-A server can fail at something again and again while every health check passes, and only its log shows it. `make demo`,
-`make status` and the tests of whole stacks read all logs of a home for records of level ERROR and for tracebacks.
+A server can fail repeatedly while every health check passes, and only its log shows it. `make demo`, `make status` and the
+tests of whole stacks search all logs of a home for records of level ERROR and for tracebacks.
 """
 
 import re
@@ -13,24 +13,24 @@ from pathlib import Path
 TIME = r"\d\d\d\d[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d[,.]?\d*"
 LEVELS = "DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|CRIT"
 RECORD = re.compile(rf"{TIME}|\d\d:\d\d:\d\d\.\d\d\d \||[\da-fA-F.:]+ - - \[|\[{TIME}|(?:{LEVELS})(?::| +-| +\[)")
-"""How a record begins. Lines that begin otherwise, those of a traceback for example, belong to the record before them."""
+"""Start of a record. Other lines, such as those of a traceback, belong to the record before them."""
 ERROR = re.compile(
     rf"^(?:[^|]*\| (?:ERROR|CRITICAL) *\|"  # Prefect
     rf"|\[?{TIME}(?: [+-]\d\d\d\d)?\]?(?: \[\d+\])? \[?(?:ERROR|CRITICAL|CRIT)\b"  # MLflow, supervisord, Flask, gunicorn
     rf"|(?:ERROR|CRITICAL)(?::| +-| +\[)"  # uvicorn, Litestar (Evidently), alembic
-    rf'|.*HTTP/[\d.]+" 500)'  # access logs: Evidently writes nothing else of an internal error
+    rf'|.*HTTP/[\d.]+" 500)'  # access logs: Evidently logs an internal error only here
 )
-"""A record's first line, by the level at its place in each program's format."""
+"""First line of an error record: the level at its position in each program's format."""
 DEATH = re.compile(r"^\S+ \S+ WARN exited: \S+ \(.*; not expected\)|^\S+ \S+ INFO gave up: ")
-"""What supervisord writes of a program that has died."""
+"""supervisord's record of a program that ended unexpectedly."""
 TRACEBACK = re.compile(r"^\s*(?:\+ )?(?:Exception Group )?Traceback \(most recent call last\)", re.MULTILINE)
 ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 NAMED = re.compile(rf"\| (?:Flow|Task) run (['\"])(?P<name>.*)\1 \((?P<id>{ID})\) - ")
-"""A record of a run, which configs/env/dev.env gives the run's id."""
+"""A record of a flow run or task run. The format in configs/env/dev.env adds the flow run's id."""
 ABOUT = re.compile(rf"[Ff]low run (?:UUID\()?['\"](?P<id>{ID})['\"]")
 BY_NAME = re.compile(r"[Ff]low run (['\"])(?P<name>.*?)\1")
 CRASH = re.compile(r" - Process exited with status code: ")
-"""Prefect writes this of a run that was killed without saying which, and which in a record close to it."""
+"""Prefect's record of a killed run. It does not name the run; a record close to it does."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class LogError:
 
 
 @dataclass(frozen=True)
-class Exempt:
-    """Records that look like errors and are none. `pattern` is searched in the whole record."""
+class Exemption:
+    """Records that look like errors but are not. `pattern` is searched in the whole record."""
 
     program: str
     pattern: str
@@ -67,25 +67,25 @@ class Exempt:
 
 LOCKED = r"sqlalchemy\.exc\.OperationalError: \(sqlite3\.OperationalError\) database is locked"
 EXEMPT = (
-    Exempt("supervisord", "CRIT Supervisor is running as root", "in a container and in CI there is no other user"),
-    Exempt("supervisord", "CRIT Server 'unix_http_server' running without any HTTP", "its socket has mode 0700"),
-    Exempt(
+    Exemption("supervisord", "CRIT Supervisor is running as root", "in a container and in CI there is no other user"),
+    Exemption("supervisord", "CRIT Server 'unix_http_server' running without any HTTP", "its socket has mode 0700"),
+    Exemption(
         "prefect",
         rf"Worker channel heartbeat persistence failed(.|\n)*^{LOCKED}",
         "Prefect 3.9.1 reads before it writes here, which SQLite refuses when another write comes between. It closes the "
         "worker's channel; the worker polls instead and connects again within seconds.",
     ),
-    Exempt(
+    Exemption(
         "prefect",
         rf"Encountered error during state validation(.|\n)*^{LOCKED}",
         "The same where a run is created. The server answers 503 and Prefect's client repeats the request: in "
         "`python -m benchmarks server` no run and no event was lost. PostgreSQL has none of these.",
     ),
 )
-"""The whole list. A new entry needs a reason that a user would accept."""
+"""All exemptions. A new one needs a reason that a user would accept."""
 
 
-def log_errors(home: Path, exempt: Iterable[Exempt] = EXEMPT, folder: str = "logs") -> list[LogError]:
+def log_errors(home: Path, exempt: Iterable[Exemption] = EXEMPT, folder: str = "logs") -> list[LogError]:
     """Return the errors in all logs of a stack since it was started, by program and from old to new.
 
     `folder` is `logs`, or `logs/previous` for the start before.
@@ -114,7 +114,7 @@ def summary(errors: Sequence[LogError]) -> list[str]:
     return lines
 
 
-def set_aside(home: Path) -> None:
+def archive_logs(home: Path) -> None:
     """Move the logs of an earlier start into `logs/previous`, so that its errors are not reported again."""
     logs, previous = home / "logs", home / "logs" / "previous"
     shutil.rmtree(previous, ignore_errors=True)
@@ -143,24 +143,24 @@ def _is_error(record: LogError) -> bool:
 
 
 def _runs(records: Sequence[LogError]) -> dict[int, str]:
-    """The id of the flow run that each record of the worker's log is about, by the record's position."""
-    ids, found, lines = dict[str, str](), dict[int, str](), [record.text.partition("\n")[0] for record in records]
+    """Return the ids of the flow runs that records of the worker's log are about, by the record's position."""
+    ids, runs, lines = dict[str, str](), dict[int, str](), [record.text.partition("\n")[0] for record in records]
     for at, line in enumerate(lines):
         if match := NAMED.search(line):
-            ids[match["name"]] = found[at] = match["id"]
+            ids[match["name"]] = runs[at] = match["id"]
         elif match := ABOUT.search(line):
-            found[at] = match["id"]
+            runs[at] = match["id"]
         elif (match := BY_NAME.search(line)) and match["name"] in ids:
-            found[at] = ids[match["name"]]
+            runs[at] = ids[match["name"]]
     for at, line in enumerate(lines):
         if CRASH.search(line):
-            near = [n for n in (at + 1, at - 1, at + 2, at - 2, at + 3) if n in found and " as crashed" in lines[n]]
-            found |= {at: found[near[0]]} if near else {}
-    return found
+            near = [n for n in (at + 1, at - 1, at + 2, at - 2, at + 3) if n in runs and " as crashed" in lines[n]]
+            runs |= {at: runs[near[0]]} if near else {}
+    return runs
 
 
 def _records(file: Path) -> Iterator[tuple[int, str]]:
-    """Each record of a log with the number of its first line."""
+    """Yield each record of a log with the number of its first line."""
     begin, lines = 1, list[str]()
     with file.open(encoding="utf-8", errors="replace") as log:
         for number, line in enumerate(log, start=1):

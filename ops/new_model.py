@@ -1,4 +1,4 @@
-"""Begin a model: `make model NAME=trains` writes `configs/trains/` and its deployments in prefect.yaml."""
+"""Create a model: `make model NAME=trains` writes `configs/trains/` and its deployments in prefect.yaml."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ import jinja2
 from configs.errors import ConfigError
 from configs.settings import ROOT
 from ops.check import SHARED, read_deployments
-from ops.terminal import complain
+from ops.terminal import print_error
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILES = ("model.yaml", "source.sql", "labels.sql")
@@ -18,10 +18,10 @@ BLOCK = "deployments.yaml"
 
 
 def new_model(name: str, root: Path = ROOT) -> list[Path]:
-    """Write the folder and append the block; returns what was written.
+    """Write the model's folder, append its deployments to prefect.yaml, and return the written files.
 
     Raises:
-        ConfigError: the name cannot be one, or is taken. Nothing was written.
+        ConfigError: The name is not valid or not free. Nothing was written.
     """
     check_name(name, root)
     folder, deployments = root / "configs" / name, root / "prefect.yaml"
@@ -34,10 +34,10 @@ def new_model(name: str, root: Path = ROOT) -> list[Path]:
 
 
 def check_name(name: str, root: Path = ROOT) -> None:
-    """Refuse a name that is no name, or that something else has."""
+    """Raise ConfigError if a name is not valid or not free."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
         raise ConfigError(
-            f"NAME={name}: a model's name is lower case letters, digits and _, a letter first, at most 40"
+            f"NAME={name}: a model's name has lower case letters, digits and _, starts with a letter, and has at most 40 characters"
         )
     if (root / "configs" / name).exists() or (root / "configs" / f"{name}.py").exists():
         raise ConfigError(f"NAME={name}: configs/{name} exists already; choose another name, or delete that first")
@@ -46,7 +46,7 @@ def check_name(name: str, root: Path = ROOT) -> None:
 
 
 def render(file: str, name: str) -> str:
-    """One of the files under ops/templates with the model's name in it."""
+    """Return a file of ops/templates, rendered with the model's name."""
     source = (TEMPLATES / f"{file}.j2").read_text(encoding="utf-8")
     return jinja2.Template(
         source, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -59,9 +59,9 @@ def main() -> int:
     try:
         written = new_model(parser.parse_args().name)
     except ConfigError as error:
-        return complain(error)
+        return print_error(error)
     print("\n".join(f"wrote {path.relative_to(ROOT)}" for path in written))
-    print("Next: fill in the three files, then `make lint` says what is missing, and `make deploy` tells Prefect.")
+    print("Next: edit the three files. `make lint` checks them, and `make deploy` creates the deployments in Prefect.")
     return 0
 
 

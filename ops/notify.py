@@ -1,8 +1,10 @@
-"""Tell people of what they should know by Prefect's own notifications: failed runs, and what becomes of models.
+"""Notifications by Prefect's automations: failed runs, promotions, rollbacks and requests for approval.
 
-There are none by default. `EVERGREEN_NOTIFY_URL` in the environment of `make up` or `make deploy` is any address that Apprise knows
-(mailto://, slack://, tgram://, json:// ...) or a webhook (https://..., which gets subject and body as JSON); `EVERGREEN_NOTIFY_BLOCK` is
-a notification block of the server, such as slack-webhook/alerts. The address is kept as a secret of the block, and nowhere else.
+None are sent by default. One of two variables in the environment of `make up` or `make deploy` switches them on:
+
+- `EVERGREEN_NOTIFY_URL`: an address that Apprise supports (mailto://, slack://, tgram://, json:// ...) or a webhook
+  (https://...), which receives subject and body as JSON. It is stored only as a secret of a Prefect block.
+- `EVERGREEN_NOTIFY_BLOCK`: a notification block of the Prefect server, such as slack-webhook/alerts.
 """
 
 import logging
@@ -19,89 +21,88 @@ if TYPE_CHECKING:
 
 ADDRESS, BLOCK = "EVERGREEN_NOTIFY_URL", "EVERGREEN_NOTIFY_BLOCK"
 NAME = "evergreen-notifications"
-"""The block that is made for an address."""
-CHANGES = {
+"""Name of the block that is created for an address."""
+MODEL_EVENTS = {
     "evergreen.approval.requested",
     "evergreen.model.promoted",
     "evergreen.model.rolled_back",
     "evergreen.alias.diverged",
 }
-"""Events that are told to people, beside runs that fail: a blocked partition is one of those."""
-TOLD = """\
+"""Events that send a notification. Failed runs send one too, and a blocked partition fails its run."""
+MESSAGE_BODY = """\
 {% if event.payload.version %}version {{ event.payload.version }}: {{ event.payload.reason }}, by {{ event.payload.by }}
 {% else %}the alias `champion` is at version {{ event.payload.alias }}, and not at the ledger's {{ event.payload.champion }}
 {% endif %}as of {{ event.payload.as_of }}
 {{ event.payload.link }}"""
-"""What is said of them."""
+"""Template of the message for these events."""
 
 
 async def ensure_notifications(client: "PrefectClient", settings: Settings) -> list["AutomationCore"]:
-    """The automations that tell people, where an address or a block is given; none otherwise, and what was made before stays.
+    """Return the automations that send notifications, none without an address or block. Automations on the server stay.
 
     Raises:
-        BadAddress: neither Apprise nor a webhook, or no such block.
+        BadAddress: Apprise does not support the address and it is no webhook, or the block does not exist.
     """
-    address, named = os.environ.get(ADDRESS, ""), os.environ.get(BLOCK, "")
-    if not address and not named:
+    address, block_name = os.environ.get(ADDRESS, ""), os.environ.get(BLOCK, "")
+    if not address and not block_name:
         return []
-    block = await _named(client, named) if named else await _kept(address)
-    return [failures(block, settings.pool), changes(block)]
+    block = await _find_block(client, block_name) if block_name else await _save_block(address)
+    return [failure_notification(block, settings.pool), change_notification(block)]
 
 
-async def _named(client: "PrefectClient", named: str) -> UUID:
+async def _find_block(client: "PrefectClient", block_name: str) -> UUID:
     from prefect.exceptions import ObjectNotFound
 
-    kind, _, name = named.partition("/")
+    kind, _, name = block_name.partition("/")
     try:
         return (await client.read_block_document_by_name(name, kind)).id
     except ObjectNotFound:
         raise BadAddress(
-            f"{BLOCK}={named}: the server has no such block; make it in the UI under Blocks, as TYPE/NAME"
+            f"{BLOCK}={block_name}: the server has no such block; create it in the UI under Blocks and name it here as TYPE/NAME"
         ) from None
 
 
-async def _kept(address: str) -> UUID:
-    """Save the block that sends to an address, over an earlier one."""
-    block = block_for(address)
-    found: UUID = await block.save(NAME, overwrite=True)
-    return found
+async def _save_block(address: str) -> UUID:
+    """Save the block that sends to an address, replacing an earlier one, and return its id."""
+    block_id: UUID = await block_for(address).save(NAME, overwrite=True)
+    return block_id
 
 
 def block_for(address: str) -> Any:
-    """A block that sends to an address.
+    """Return a block that sends to an address.
 
     Raises:
-        BadAddress: the message does not repeat it, since it is a secret.
+        BadAddress: The address is not supported. The message does not contain it, since it is a secret.
     """
     from apprise import Apprise
     from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 
-    quiet = logging.getLogger("apprise")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL + 1)  # it would repeat what it cannot parse
+    logger = logging.getLogger("apprise")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # Apprise logs addresses that it cannot parse
     try:
-        known = Apprise().add(address)
+        is_supported = Apprise().add(address)
     finally:
-        quiet.setLevel(level)
-    if known:
-        return SlackWebhook(url=address)  # Prefect has no block for any Apprise address; this one takes them all
+        logger.setLevel(level)
+    if is_supported:
+        return SlackWebhook(url=address)  # accepts every Apprise address; Prefect has no general Apprise block
     if address.startswith(("http://", "https://")):
-        said = {"subject": "{{subject}}", "body": "{{body}}"}
+        message = {"subject": "{{subject}}", "body": "{{body}}"}
         return CustomWebhookNotificationBlock(
-            name=NAME, url="{{address}}", json_data=said, secrets={"address": address}
+            name=NAME, url="{{address}}", json_data=message, secrets={"address": address}
         )
     raise BadAddress(
-        f"{ADDRESS}: Apprise does not know such an address (they begin like slack://, mailto:// or json://), and it is no https:// one"
+        f"{ADDRESS}: Apprise does not support this address (use slack://, mailto://, json:// ...), and it is no https:// address"
     )
 
 
-def failures(block: UUID, pool: str) -> "AutomationCore":
-    """Tell of each of our runs that failed or crashed; a blocked partition fails its run."""
+def failure_notification(block: UUID, pool: str) -> "AutomationCore":
+    """Return the automation that sends a message for each run of the pool that fails or crashes."""
     from prefect.events.schemas.events import ResourceSpecification
 
-    return _telling(
+    return _notification(
         "evergreen: tell of failed runs",
-        "Sends a message for each run of the pool that fails or crashes; a partition whose data are blocked fails its run.",
+        "Sends a message for each run of the pool that fails or crashes. A partition with blocked data fails its run.",
         {
             "expect": {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             "match": ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -115,21 +116,21 @@ def failures(block: UUID, pool: str) -> "AutomationCore":
     )
 
 
-def changes(block: UUID) -> "AutomationCore":
-    """Tell of approvals that are asked for, promotions, rollbacks and aliases that were moved by hand."""
+def change_notification(block: UUID) -> "AutomationCore":
+    """Return the automation that sends a message for approval requests, promotions, rollbacks and aliases moved by hand."""
     from prefect.events.schemas.events import ResourceSpecification
 
-    return _telling(
+    return _notification(
         "evergreen: tell of promotions and approvals",
-        "Sends a message when an approval is asked for, a version becomes champion, or an alias was moved by hand.",
-        {"expect": CHANGES, "match": ResourceSpecification({"prefect.resource.id": "evergreen.model.*"})},
+        "Sends a message when an approval is requested, a version becomes champion, or an alias was moved by hand.",
+        {"expect": MODEL_EVENTS, "match": ResourceSpecification({"prefect.resource.id": "evergreen.model.*"})},
         block,
         "{{ event.resource['evergreen.model'] }}: {{ event.event }}",
-        TOLD,
+        MESSAGE_BODY,
     )
 
 
-def _telling(
+def _notification(
     name: str, description: str, trigger: dict[str, Any], block: UUID, subject: str, body: str
 ) -> "AutomationCore":
     from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Whether our servers' ports are free, and who has one that is not."""
+"""Check whether the ports of the servers are free, and find the program that uses one that is not."""
 
 import contextlib
 import socket
@@ -11,21 +11,21 @@ from ops.programs import Program
 
 
 def check_ports(programs: Iterable[Program]) -> None:
-    """Refuse to start when another program listens where one of these should.
+    """Check that no other program listens on the ports of these programs.
 
     Raises:
-        PortTaken: names the port, who has it as far as this user may see, and the setting that moves ours.
+        PortTaken: Names the port, the program that uses it if this user may see it, and the setting that changes the port.
     """
     for program in programs:
         if program.port and not is_free(program.host, program.port):
             raise PortTaken(
-                f"port {program.port}, where {program.name} should listen, is taken by {holder_of(program.port)}; "
-                f"stop that, or choose another port: {program.setting}={program.port + 1} make up"
+                f"port {program.port} of {program.name} is used by {holder_of(program.port)}; "
+                f"stop that program, or choose another port: {program.setting}={program.port + 1} make up"
             )
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server can listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -36,7 +36,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def holder_of(port: int) -> str:
-    """Name and process id of whoever listens on a port; other users' programs cannot be named."""
+    """Return name and process id of the program that listens on a port. Other users' programs have no name here."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port

@@ -1,4 +1,4 @@
-"""The programs that `make up` runs, and the variables that they and their clients need."""
+"""Commands and environment variables of the programs that `make up` starts."""
 
 import os
 import shlex
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.settings import QUIET, ROOT, Settings, load_env
+from configs.settings import ROOT, TELEMETRY_OFF, Settings, load_env
 
 HOME_MARK, PROGRAM_MARK = "EVERGREEN_STACK", "EVERGREEN_PROGRAM"
-"""In the environment of everything the stack starts: its home and the program's name. `down` knows its own by them."""
+"""Variables of every process of the stack: its home and the program's name. `down` finds the processes by them."""
 
-OTHERS = (
+EXCLUDED = (
     "PREFECT_PROFILE",
     "PREFECT_API_KEY",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL",
     "PREFECT_API_DATABASE_CONNECTION_URL",
 )
-"""A person's settings for some other Prefect server, which must not reach ours."""
+"""Variables for another Prefect server, which must not reach the stack's server."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `health` is a URL that answers 200 once it is ready, empty for the worker."""
+    """One supervised program. `health` is a URL that returns 200 when the program is ready, empty for the worker."""
 
     name: str
     command: str
@@ -37,10 +37,10 @@ class Program:
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
-    """In the order in which they start; they stop in the opposite one."""
+    """Return the programs in the order in which they start. They stop in reverse order."""
     prefect = (sys.executable, "-m", "prefect")
-    serve = ("server", "start", "--host", settings.host, "--port", settings.prefect_port)
-    work = (
+    server = ("server", "start", "--host", settings.host, "--port", settings.prefect_port)
+    worker = (
         "worker",
         "start",
         "--type",
@@ -53,17 +53,17 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         settings.run_limit,
     )
     return (
-        _server("prefect", settings.prefect_url, "/api/health", settings, (*prefect, *serve)),
+        _server("prefect", settings.prefect_url, "/api/health", settings, (*prefect, *server)),
         _server("mlflow", settings.mlflow_address, "/health", settings, mlflow_command(settings)),
         _server("evidently", settings.evidently_url, "/api/version", settings, evidently_command(settings)),
         _server("pages", settings.pages_url, "/", settings, pages_command(settings)),
-        _serving(settings),
-        Program("worker", _quote((*prefect, "--no-prompt", *work)), ROOT, autostart=False),
+        _scoring_server(settings),
+        Program("worker", _quote((*prefect, "--no-prompt", *worker)), ROOT, autostart=False),
     )
 
 
 def mlflow_command(settings: Settings) -> tuple[object, ...]:
-    """One web process (the default is four, at 180 MB each); threads inside it serve side by side."""
+    """Return the command with one web process, which has threads. The default is four processes of 180 MB each."""
     folder = home_of(settings) / "mlflow"
     store = ("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}")
     artifacts = ("--serve-artifacts", "--artifacts-destination", folder / "artifacts")
@@ -72,28 +72,28 @@ def mlflow_command(settings: Settings) -> tuple[object, ...]:
 
 
 def evidently_command(settings: Settings) -> tuple[object, ...]:
-    """Evidently has no `python -m`, only the script that stands beside this Python."""
+    """Return the command with the script in this Python's folder, since Evidently has no `python -m`."""
     listen = ("--host", settings.host, "--port", settings.evidently_port)
     return (Path(sys.executable).with_name("evidently"), "ui", "--workspace", settings.evidently_workspace, *listen)
 
 
 def pages_command(settings: Settings) -> tuple[object, ...]:
-    """The models' pages are files: any web server will do."""
+    """Return the command of a web server for static files, which the models' pages are."""
     listen = (settings.pages_port, "--bind", settings.host, "--directory", settings.pages)
     return (sys.executable, "-m", "http.server", *listen)
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that make any program a client of this stack.
+    """Return the variables that make a program a client of this stack.
 
-    Addresses and folders follow `settings`; the rest is `configs/env/dev.env`, where this
-    process's own environment wins.
+    Addresses and folders come from `settings`. The other variables come from this process's environment, or else from
+    `configs/env/dev.env`.
     """
-    defaults = {key: os.environ.get(key, value) for key, value in (QUIET | load_env("dev")).items()}
+    defaults = {key: os.environ.get(key, value) for key, value in (TELEMETRY_OFF | load_env("dev")).items()}
     own = {f"EVERGREEN_{key.upper()}": str(value) for key, value in settings.model_dump().items() if value != ""}
     home = home_of(settings)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(settings.threads))
-    threads["OMP_WAIT_POLICY"] = "PASSIVE"  # waiting threads that spin cost a busy machine twice the CPU
+    threads["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads take twice the CPU on a busy machine
     return (
         defaults
         | own
@@ -108,30 +108,30 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def child_environment(settings: Settings, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`environment`, on top of this process's own, with the mark of the stack."""
-    inherited = {key: value for key, value in base.items() if key not in OTHERS}
+    """Return this process's environment with the stack's variables and the home."""
+    inherited = {key: value for key, value in base.items() if key not in EXCLUDED}
     return inherited | environment(settings) | {HOME_MARK: str(home_of(settings))}
 
 
 def home_of(settings: Settings) -> Path:
-    """The folder that holds the stack's state and logs."""
+    """Return the folder of the stack's state and logs."""
     return settings.path(settings.home).resolve()
 
 
 def _server(name: str, url: str, health: str, settings: Settings, command: tuple[object, ...]) -> Program:
-    """Servers stand in the stack's home, so that no folder of the repository shadows a package of theirs."""
+    """Return a server that runs in the stack's home, so that no folder of the repository shadows one of its packages."""
     port = getattr(settings, f"{name}_port")
     setting = f"EVERGREEN_{name.upper()}_PORT"
     return Program(name, _quote(command), home_of(settings), url, url + health, settings.host, port, setting)
 
 
-def _serving(settings: Settings) -> Program:
-    """It imports ours, so it stands in the repository's root; a row is predicted on one core."""
+def _scoring_server(settings: Settings) -> Program:
+    """Return the scoring server, which runs in the repository's root because it imports the repository's packages."""
     listen = ("--host", settings.host, "--port", settings.serving_port)
-    found = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving", *listen))
-    return replace(found, directory=ROOT)
+    server = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving", *listen))
+    return replace(server, directory=ROOT)
 
 
 def _quote(command: tuple[object, ...]) -> str:
-    """As one line for supervisord, which reads % as the start of a variable."""
+    """Return the command as one line for supervisord, with % escaped, which would start a variable."""
     return shlex.join(str(part) for part in command).replace("%", "%%")

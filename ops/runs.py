@@ -1,4 +1,4 @@
-"""Submit a deployment's run and watch it to its end, as a person with a terminal would."""
+"""Run a deployment and show its progress in the terminal until it ends."""
 
 import time
 from typing import Any
@@ -18,36 +18,37 @@ from tasks.contracts.words import first_line
 from tasks.resources import Resources
 
 POLL = 0.5
-"""Seconds between two looks at a run."""
+"""Seconds between two requests for a run's state."""
 
 
 class RunFailed(StackError):
-    """A flow run did not complete. The message has its state and its page in the Prefect UI."""
+    """A flow run did not complete. The message has its state and the address of its page in the Prefect UI."""
 
 
 class NoDecision(StackError):
-    """An event was sent, and no decision came of it in time. The message says where to look."""
+    """A fact got no decision in time. The message names what to check."""
 
 
 def run(
     deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float = 900
 ) -> float:
-    """Run a deployment and wait for it; returns the wall seconds.
+    """Run a deployment, wait for it and return the wall seconds.
 
     Raises:
-        RunFailed: it ended otherwise than completed, or not within `timeout` seconds.
-        StackError: Prefect refuses it, or does not answer.
+        RunFailed: The run did not complete, or not within `timeout` seconds.
+        StackError: Prefect refused the run or did not respond.
     """
     try:
         return _run(deployment, parameters, settings, console, timeout)
     except ObjectNotFound as error:
         raise StackError(
-            f"Prefect at {settings.prefect_url} knows no deployment {deployment}; `make deploy` tells it what prefect.yaml says"
+            f"Prefect at {settings.prefect_url} has no deployment {deployment}; `make deploy` creates the deployments of prefect.yaml"
         ) from error
     except (httpx.HTTPError, PrefectException) as error:
         raise StackError(
-            f"{deployment} {told(parameters)}: Prefect at {settings.prefect_url} refuses, or is not there ({first_line(str(error))}); "
-            f"`make status` shows what runs, `make up` starts what is down"
+            f"{deployment} {parameters_text(parameters)}: Prefect at {settings.prefect_url} refused the run or did not respond "
+            f"({first_line(str(error))}); "
+            f"`make status` shows which programs run, `make up` starts the others"
         ) from error
 
 
@@ -63,41 +64,43 @@ def _run(deployment: str, parameters: dict[str, Any], settings: Settings, consol
                 break
             if seconds > timeout:
                 raise RunFailed(
-                    f"{deployment} {told(parameters)} is {state.name if state else 'unknown'} after {seconds:.0f} s; look at {page}"
+                    f"{deployment} {parameters_text(parameters)} is {state.name if state else 'unknown'} after {seconds:.0f} s; see {page}"
                 )
             if console.is_terminal:
-                _show(bar, f"{deployment} {told(parameters)}", client, submitted.id, state)
+                _show_progress(bar, f"{deployment} {parameters_text(parameters)}", client, submitted.id, state)
             time.sleep(POLL)
     if not state.is_completed():
-        raise RunFailed(f"{deployment} {told(parameters)} ended as {state.name}: {state.message or ''}\nlook at {page}")
+        raise RunFailed(
+            f"{deployment} {parameters_text(parameters)} ended as {state.name}: {state.message or ''}\nsee {page}"
+        )
     return seconds
 
 
-def _show(bar: Bar, what: str, client: SyncPrefectClient, flow_run: UUID, state: Any) -> None:
-    """A run's newest task, or its state before there is one, and how far it is where it says so itself, as a backfill does."""
+def _show_progress(bar: Bar, description: str, client: SyncPrefectClient, flow_run: UUID, state: Any) -> None:
+    """Show the run's progress artifact if it has one (a backfill has), otherwise its newest task, otherwise its state."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.sorting import TaskRunSort
 
-    only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
-    told_itself = next((a for a in client.read_artifacts(flow_run_filter=only) if a.type == "progress"), None)
-    if told_itself:
-        bar.say(told_itself.description or what)
-        bar.reach(float(told_itself.data), 100)
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    progress = next((a for a in client.read_artifacts(flow_run_filter=of_run) if a.type == "progress"), None)
+    if progress:
+        bar.describe(progress.description or description)
+        bar.set_progress(float(progress.data), 100)
         return
-    tasks = client.read_task_runs(flow_run_filter=only, sort=TaskRunSort.EXPECTED_START_TIME_DESC, limit=1)
-    bar.say(f"{what}: {tasks[0].name if tasks else state.name.lower() if state else 'submitted'}")
+    tasks = client.read_task_runs(flow_run_filter=of_run, sort=TaskRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    bar.describe(f"{description}: {tasks[0].name if tasks else state.name.lower() if state else 'submitted'}")
 
 
-def told(parameters: dict[str, Any]) -> str:
-    """The parameters that tell one run from another."""
+def parameters_text(parameters: dict[str, Any]) -> str:
+    """Return the values of the parameters that differ between runs, for messages."""
     return " ".join(str(v) for k, v in parameters.items() if k not in ("model", "reason"))
 
 
 def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: float = 600) -> Decision:
-    """Wait until a fact has a decision, and its retraining has ended if it led to one.
+    """Wait until a fact has a decision and, if the decision is to retrain, until the retraining has ended.
 
     Raises:
-        NoDecision: not within `timeout` seconds.
+        NoDecision: Not within `timeout` seconds.
     """
     began = time.monotonic()
     with Bar(console, f"{fact.model} {fact.partition}") as bar:
@@ -106,12 +109,12 @@ def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: flo
             if decision and (decision.action == "decline" or decision.outcome):
                 return decision
             seconds = time.monotonic() - began
-            doing = "retraining" if decision else "waiting for the automation"
+            activity = "retraining" if decision else "waiting for the automation"
             if seconds > timeout:
                 raise NoDecision(
                     f"fact {fact.id} ({fact.model} {fact.partition}) has no {'outcome' if decision else 'decision'} after {seconds:.0f} s; "
-                    f"look at {res.settings.prefect_url}/deployments (retrain/{fact.model}), at the automation of that name, and into "
+                    f"check the deployment retrain/{fact.model} at {res.settings.prefect_url}/deployments, its automation, and the logs in "
                     f"{res.settings.path(res.settings.home) / 'logs'}"
                 )
-            bar.say(f"{fact.kind} in {fact.partition}: {doing}")
+            bar.describe(f"{fact.kind} in {fact.partition}: {activity}")
             time.sleep(POLL)

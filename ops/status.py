@@ -1,7 +1,4 @@
-"""What runs, how each model is, and what happened last.
-
-make status
-"""
+"""Print the state of the servers, the deployments and each model: `make status`."""
 
 import os
 import sys
@@ -20,21 +17,21 @@ from ops.api import post
 from ops.logs import server_errors, summary
 from ops.programs import home_of
 from ops.tables import grid_table
-from ops.terminal import complain, terminal
+from ops.terminal import print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import active_schedules, read_deployments
-from tasks.reports.health import WORDS, Alert, alerts, schedule_alerts
+from tasks.reports.health import Alert, Severity, alerts, schedule_alerts
 from tasks.resources import Resources, open_resources
 
 EVENTS = 8
-"""Events that are shown of a model."""
-AGAIN = 10
-"""Seconds after which a schedule without a planned run is looked at again, before it is an alert."""
+"""Number of events shown per model, the newest ones."""
+RECHECK_SECONDS = 10
+"""Seconds after which a schedule without a planned run is checked again before it becomes an alert."""
 READ_LOG = "read .evergreen/logs/prefect.log; `make down up` starts the server again"
 
 
 def servers(settings: Settings, console: Console) -> bool:
-    """A line for each program; True when all of them answer."""
+    """Print a line per program. Return whether all of them run and respond."""
     states = stack.running(settings)
     urls = {
         "prefect": settings.prefect_url,
@@ -46,23 +43,23 @@ def servers(settings: Settings, console: Console) -> bool:
     for name, up in states.items():
         console.print(f"  {name:<10} {'[green]up[/]  ' if up else '[red]down[/]'} {urls.get(name, '')}")
     if not all(states.values()):
-        console.print("  `make up` starts what is down.")
+        console.print("  `make up` starts the programs that are down.")
     return all(states.values())
 
 
 def deployments(settings: Settings, console: Console) -> None:
-    """Print the deployments that the server has, each with its next planned run, and an alert for a schedule without one."""
+    """Print each deployment of the server with its next planned run, and an alert for each schedule without one."""
     ask = partial(post, settings)
     try:
-        known = read_deployments(ask)
-        schedules = active_schedules(known, ask)
-        if any(s.is_missing() for s in schedules):  # a server that has just started plans its runs only now
-            time.sleep(AGAIN)
-            schedules = active_schedules(known, ask)
+        by_name = read_deployments(ask)
+        schedules = active_schedules(by_name, ask)
+        if any(s.is_missing() for s in schedules):  # a server that has just started plans its runs with a delay
+            time.sleep(RECHECK_SECONDS)
+            schedules = active_schedules(by_name, ask)
     except (OSError, ValueError) as error:
-        print_alerts([Alert(3, f"Prefect does not tell its deployments: {error}", READ_LOG)], console)
+        print_alerts([Alert(Severity.ERROR, f"Prefect does not list its deployments: {error}", READ_LOG)], console)
         return
-    for name, deployment in known.items():
+    for name, deployment in by_name.items():
         own = [s for s in schedules if s.deployment == name]
         when = ", ".join(f"{s.rule}, next run {s.next_run_local}" for s in own) or "by hand or event"
         paused = " (paused)" if deployment["paused"] else ""
@@ -71,25 +68,24 @@ def deployments(settings: Settings, console: Console) -> None:
 
 
 def logs(settings: Settings, console: Console) -> None:
-    """Print an alert for each log of the stack that has errors since it was started, with the oldest of them."""
-    found = summary(server_errors(home_of(settings)))
-    print_alerts(
-        [Alert(2, line, "read what comes after it; `make down up` begins new logs") for line in found], console
-    )
+    """Print an alert for each log that has errors since the start of the stack, with the oldest error."""
+    lines = summary(server_errors(home_of(settings)))
+    action = "read the log from this line on; `make down up` starts new logs"
+    print_alerts([Alert(Severity.ACTION, line, action) for line in lines], console)
 
 
-def print_alerts(found: Sequence[Alert], console: Console) -> None:
-    """Print alerts, each with what to do about it."""
-    for need in found:
-        colour = {3: "bold red", 2: "bold yellow", 1: "yellow"}[need.weight]
-        action = f"\n    {escape(need.do)}" if need.do else ""
-        console.print(f"  [{colour}]{WORDS[need.weight]}[/]: {escape(need.told)}{action}")
+def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
+    """Print alerts, each with its action."""
+    colours = {Severity.ERROR: "bold red", Severity.ACTION: "bold yellow", Severity.WARNING: "yellow"}
+    for alert in alerts:
+        action = f"\n    {escape(alert.action)}" if alert.action else ""
+        console.print(f"  [{colours[alert.severity]}]{alert.severity}[/]: {escape(alert.message)}{action}")
 
 
 def model(res: Resources, console: Console) -> None:
-    """Grid, champion and last events of one model."""
+    """Print champion, challenger, alerts, grid of steps and latest events of one model."""
     from tasks.reports.summary import grid
-    from tasks.source.extent import available
+    from tasks.source.extent import available_partitions
 
     name, ledger = res.config.name, res.ledger
     champion = ledger.champion()
@@ -101,10 +97,10 @@ def model(res: Resources, console: Console) -> None:
         console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
     if staged := ledger.challenger():
         console.print(
-            f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; see `{name}-train` for its gate"
+            f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; gate results: artifact `{name}-train`"
         )
     print_alerts(alerts(res), console)
-    keys = sorted({*available(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
+    keys = sorted({*available_partitions(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
     if keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:
@@ -112,24 +108,24 @@ def model(res: Resources, console: Console) -> None:
 
 
 def events(res: Resources) -> list[str]:
-    """Facts, decisions, promotions and whether they helped, of a model in as-of order, a line each."""
+    """Return a line for each fact with its decision, each promotion and each measured effect, in as-of order."""
     from tasks.contracts.words import decision_text
     from tasks.lifecycle.hindsight import verdict_text
 
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
-    found = [
+    lines = [
         (f.as_of, 0, f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {decision_text(decisions.get(f.id))}")
         for f in res.ledger.facts()
     ]
-    found += [(h.as_of, h.sequence, verdict_text(h)) for h in res.ledger.hindsights()]
-    found += [
+    lines += [(h.as_of, h.sequence, verdict_text(h)) for h in res.ledger.hindsights()]
+    lines += [
         (p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in res.ledger.promotions()
     ]
-    return [f"{moment:%Y-%m-%d}  {text}" for moment, _, text in sorted(found)]
+    return [f"{as_of:%Y-%m-%d}  {text}" for as_of, _, text in sorted(lines)]
 
 
 def model_or_error(name: str, console: Console) -> int:
-    """A model's part of the page; one model's trouble does not hide the others. Returns the exit code that it asks for."""
+    """Print one model, or its error, so that the other models are still printed. Return the exit code."""
     console.print(f"[bold]Model {name}[/]")
     try:
         model(open_resources(name), console)
@@ -152,7 +148,7 @@ def main() -> int:
             deployments(settings, console)
         codes = [model_or_error(name, console) for name in model_names()]
     except ConfigError as error:
-        return complain(error)
+        return print_error(error)
     return max([0 if up else 1, *codes])
 
 

@@ -1,4 +1,4 @@
-"""Our programs under supervisord: start it, ask it, stop it, and find what it left behind."""
+"""Start, query and stop supervisord with the stack's programs, and find processes that are left."""
 
 import contextlib
 import hashlib
@@ -16,16 +16,16 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from ops.errors import StackError
-from ops.logs import set_aside
+from ops.logs import archive_logs
 from ops.programs import HOME_MARK, PROGRAM_MARK, Program
 
 TEMPLATE = Path(__file__).with_name("supervisord.conf.j2")
 LONGEST_SOCKET = 90
-"""Linux allows 107 bytes for a Unix socket's path, macOS 103; supervisord adds its process id for a moment."""
+"""Bytes. Linux allows 107 for the path of a Unix socket, macOS 103, and supervisord appends its process id while it starts."""
 
 
 def socket_of(home: Path) -> Path:
-    """Where supervisord listens: in the home, or under the temporary folder when that path is too long."""
+    """Return the path of supervisord's socket: in the home, or in the temporary folder if that path is too long."""
     inside = home / "supervisor.sock"
     if len(bytes(inside)) <= LONGEST_SOCKET:
         return inside
@@ -33,7 +33,7 @@ def socket_of(home: Path) -> Path:
 
 
 def render(home: Path, programs: tuple[Program, ...]) -> str:
-    """The text of supervisord's configuration."""
+    """Return supervisord's configuration."""
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, autoescape=False)
     paths = {"home": home, "logs": home / "logs", "socket": socket_of(home)}
     return template.render(programs=programs, **{key: str(value).replace("%", "%%") for key, value in paths.items()})
@@ -43,33 +43,33 @@ def start(home: Path, programs: tuple[Program, ...], environment: Mapping[str, s
     """Write the configuration and start supervisord, which starts every program that has `autostart`.
 
     Raises:
-        StackError: supervisord does not come up; the message holds what it said.
+        StackError: supervisord did not start. The message has its output.
     """
-    set_aside(home)
+    archive_logs(home)
     config = home / "supervisord.conf"
     config.write_text(render(home, programs), encoding="utf-8")
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
-    said = subprocess.run(
+    done = subprocess.run(
         command, env=dict(environment), cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     for _ in range(200):
-        if said.returncode or states(home):
+        if done.returncode or states(home):
             break
         time.sleep(0.1)
     else:
         raise StackError(
-            f"supervisord does not answer; look at {home / 'logs' / 'supervisord.log'}, then run `make down`"
+            f"supervisord does not respond; read {home / 'logs' / 'supervisord.log'}, then run `make down`"
         )
-    if said.returncode:
-        raise StackError(f"supervisord did not start: {(said.stderr or said.stdout).strip()}")
+    if done.returncode:
+        raise StackError(f"supervisord did not start: {(done.stderr or done.stdout).strip()}")
 
 
 def call(home: Path, method: str, *arguments: Any) -> Any:
-    """One call of supervisord's XML-RPC, such as `startProcess`.
+    """Call a method of supervisord's XML-RPC interface, such as `startProcess`.
 
     Raises:
-        OSError: no supervisord listens.
-        xmlrpc.client.Fault: it refuses.
+        OSError: supervisord does not run.
+        xmlrpc.client.Fault: supervisord refused the call.
     """
     transport = SupervisorTransport(None, None, f"unix://{socket_of(home)}")
     with contextlib.closing(transport):
@@ -78,7 +78,7 @@ def call(home: Path, method: str, *arguments: Any) -> Any:
 
 
 def states(home: Path) -> dict[str, dict[str, Any]]:
-    """supervisord's word on each program (`statename`, `pid`, `spawnerr` ...); empty when it does not run."""
+    """Return supervisord's state of each program (`statename`, `pid`, `spawnerr` ...), empty if supervisord does not run."""
     try:
         return {info["name"]: info for info in call(home, "getAllProcessInfo")}
     except (OSError, xmlrpc.client.Error):
@@ -86,44 +86,48 @@ def states(home: Path) -> dict[str, dict[str, Any]]:
 
 
 def alive(state: Mapping[str, Any] | None) -> bool:
-    """Whether a program runs, however long it has."""
+    """Return whether a program is starting or running."""
     return state is not None and state["statename"] in ("STARTING", "RUNNING")
 
 
-def stop(home: Path, patience: float = 90) -> int:
-    """Stop supervisord and its programs, then whatever of theirs is left. Returns how many processes there were.
+def stop(home: Path, timeout: float = 90) -> int:
+    """Stop supervisord and its programs, then their remaining child processes. Return the number of processes.
 
-    Everything that was started carries the stack's mark in its environment, which its children
-    inherit, so a program whose parent was killed is found, and nobody else's is touched.
+    Every process of the stack has a variable in its environment that names the home. Child processes inherit it, so they
+    are found even if their parent was killed, and no other process is stopped.
     """
-    found = marked(home)
+    processes = find_processes(home)
     with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
         supervisord = psutil.Process(call(home, "getPID"))
         call(home, "shutdown")
-        psutil.wait_procs([supervisord], timeout=patience)
-    end(marked(home))
+        psutil.wait_procs([supervisord], timeout=timeout)
+    terminate(find_processes(home))
     socket_of(home).unlink(missing_ok=True)
-    return len(found)
+    return len(processes)
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """Ask them to stop, and kill those that do not within ten seconds."""
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
+def terminate(processes: list[psutil.Process]) -> None:
+    """Terminate processes, and kill those that still run after ten seconds."""
+    for signal in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
             with contextlib.suppress(psutil.Error):
-                ask(process)
+                signal(process)
         _, processes = psutil.wait_procs(processes, timeout=10)
 
 
-def marked(home: Path, program: str = "") -> list[psutil.Process]:
-    """Every process of the stack of this home, or of one of its programs; never this one or those above it."""
-    wanted = {HOME_MARK: str(home)} | ({PROGRAM_MARK: program} if program else {})
-    above = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
-    return [process for process in psutil.process_iter() if process.pid not in above and _carries(process, wanted)]
+def find_processes(home: Path, program: str = "") -> list[psutil.Process]:
+    """Return the processes of a home's stack, or of one of its programs, without this process and its ancestors."""
+    variables = {HOME_MARK: str(home)} | ({PROGRAM_MARK: program} if program else {})
+    ancestors = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in ancestors and _has_variables(process, variables)
+    ]
 
 
-def _carries(process: psutil.Process, marks: Mapping[str, str]) -> bool:
+def _has_variables(process: psutil.Process, variables: Mapping[str, str]) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and marks.items() <= process.environ().items()
+        return process.status() != psutil.STATUS_ZOMBIE and variables.items() <= process.environ().items()
     except (psutil.Error, OSError):
         return False

@@ -11,7 +11,7 @@ from tasks.reports.summary import PartitionSummary
 
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:
-    """A plain table; a column is a heading and whether it holds numbers."""
+    """Return an empty table. A column is a heading and whether it holds numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading, numeric in columns:
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
@@ -19,12 +19,12 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
 
 
 def year_table(rows: Sequence[PartitionSummary]) -> Table:
-    """What became of each partition, month by month."""
+    """Return the results of each month: rows, version, metrics, drift, signals and the retraining decision."""
     quarantine = [("quar.", True)] if any(r.quarantined for r in rows) else []
     table = _table(
-        "The year as it was run",
-        ("month", True), ("rows", True), *quarantine, ("by", True), ("AUC", True), ("log loss", True),
-        ("drift", True), ("facts", False), ("retraining", False),
+        "Results by month",
+        ("month", True), ("rows", True), *quarantine, ("ver.", True), ("AUC", True), ("log\nloss", True),
+        ("drift", True), ("signals", False), ("retraining", False),
     )  # fmt: skip
     for r in rows:
         table.add_row(
@@ -42,10 +42,10 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
 
 
 def gate_table(rows: Sequence[Promotion]) -> Table:
-    """What the gate said of every version that came before it, and what became of it. `rows` is the whole ledger."""
+    """Return the gate's verdict on each version and the version's last stage. `rows` are all promotions of the ledger."""
     table = _table(
-        "What the gate said",
-        ("as of", True), ("version", True), ("against", True), ("gain", True), ("lower bound", True), ("verdict", False),
+        "Gate results",
+        ("as of", True), ("version", True), ("champion", True), ("gain", True), ("lower bound", True), ("verdict", False),
     )  # fmt: skip
     for row in rows:
         if row.action not in ("stage", "refuse") or not row.evidence.get("verdicts"):
@@ -54,9 +54,9 @@ def gate_table(rows: Sequence[Promotion]) -> Table:
         refused = [v["rule"].split(",")[0] for v in row.evidence["verdicts"] if not v["passed"]]
         verdict = f"[red]refused[/]: {'; '.join(refused)}" if refused else f"[green]passed[/], {path[-1]}"
         gain = row.evidence["gain"] or {"mean": None, "lower": None}
-        against = f"v{row.previous}" if row.previous else "-"
+        champion = f"v{row.previous}" if row.previous else "-"
         table.add_row(
-            f"{row.as_of:%Y-%m-%d}", f"v{row.version}", against, _signed(gain["mean"]), _signed(gain["lower"]), verdict
+            f"{row.as_of:%Y-%m-%d}", f"v{row.version}", champion, _signed(gain["mean"]), _signed(gain["lower"]), verdict
         )
     return table
 
@@ -66,38 +66,36 @@ def _signed(value: float | None) -> str:
 
 
 def decision_table(rows: Sequence[PartitionSummary], decisions: Mapping[str, Decision]) -> Table:
-    """Every fact with what the policy made of it, and why."""
-    table = _table(
-        "What was seen, and what the policy made of it", ("month", True), ("seen", False), ("decision and why", False)
-    )
+    """Return each signal with the policy's decision and its reason."""
+    table = _table("Signals and decisions", ("month", True), ("signal", False), ("decision and reason", False))
     for r in rows:
         for f in r.facts:
             decision = decisions.get(f.id)
-            why = f"{decision_text(decision)}: {decision.reason}" if decision else decision_text(None)
-            table.add_row(r.key, f"{f.kind}: {f.payload.get('told', '')}", why)
+            text = f"{decision_text(decision)}: {decision.reason}" if decision else decision_text(None)
+            table.add_row(r.key, f"{f.kind}: {f.payload.get('told', '')}", text)
     return table
 
 
-def hindsight_table(found: Sequence[Hindsight]) -> Table:
-    """Whether each promotion helped."""
+def hindsight_table(results: Sequence[Hindsight]) -> Table:
+    """Return the measured effect of each promotion."""
     table = _table(
-        "Did it help? The version before went on scoring in the shadow",
-        ("version", True), ("instead of", True), ("gain", True), ("bounds", True), ("on", False), ("verdict", False),
+        "Measured effect of the retraining, with the previous champion in shadow mode",
+        ("version", True), ("previous", True), ("gain", True), ("interval", True), ("measured on", False), ("verdict", False),
     )  # fmt: skip
     colours = {"helped": "green", "hurt": "red"}
-    for h in found:
+    for h in results:
         colour, gain = colours.get(h.verdict, "default"), h.gain
-        bounds = f"{gain.lower:+.4f} {gain.upper:+.4f}" if gain else ""
-        told_gain = f"{gain.value:+.4f}" if gain else ""
-        on = f"{h.partitions[0]} to {h.partitions[-1]}" if h.partitions else h.note
-        table.add_row(f"v{h.version}", f"v{h.previous}", told_gain, bounds, on, f"[{colour}]{h.verdict}[/]")
+        interval = f"{gain.lower:+.4f} {gain.upper:+.4f}" if gain else ""
+        months = f"{h.partitions[0]} to {h.partitions[-1]}" if h.partitions else h.note
+        value = _signed(gain.value) if gain else ""
+        table.add_row(f"v{h.version}", f"v{h.previous}", value, interval, months, f"[{colour}]{h.verdict}[/]")
     return table
 
 
 def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
-    """The loss as it was estimated before the labels came, and as it was realised."""
+    """Return the loss that was estimated before the labels arrived, beside the realised loss."""
     table = _table(
-        "Estimated before the labels came, and realised",
+        "Loss estimated before the labels arrived, and realised loss",
         ("month", True), ("estimated", True), ("realised", True), ("95 % interval", True), ("error", True),
         ("AUC est.", True), ("AUC", True),
     )  # fmt: skip
@@ -112,9 +110,9 @@ def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
 
 
 def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[str, float]], first: str) -> Table:
-    """The same months had the first champion never been replaced, and what retraining gained."""
+    """Return the metrics that version `first` would have had in each month without retraining, and the gain from retraining."""
     table = _table(
-        f"The same months had v{first} never been retrained",
+        f"The same months without retraining (v{first} throughout)",
         ("month", True), ("AUC", True), ("log loss", True), ("gain in AUC", True), ("gain in log loss", True),
     )  # fmt: skip
     pairs = []
@@ -132,46 +130,46 @@ def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[st
 
 
 GRID = 24
-"""Partitions that the terminal shows of a grid."""
+"""The newest partitions, which are shown in the terminal."""
 
 
 def grid_table(rows: Sequence[Mapping[str, str]], width: int = 80) -> Table:
-    """One row a partition, one column a step; of many partitions the newest, and how many earlier ones there are."""
+    """Return a table with a row per partition and a column per step. The title counts the earlier partitions that are not shown."""
     colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red", "RUNNING": "bold blue"}
     early = rows[:-GRID]
-    undone = sum(any(v not in ("fresh", ".", row["partition"]) for v in row.values()) for row in early)
-    title = f"{len(early)} earlier partitions, {undone} of them not fresh in every step" if early else ""
+    incomplete = sum(any(v not in ("fresh", ".", row["partition"]) for v in row.values()) for row in early)
+    title = f"{len(early)} earlier partitions, {incomplete} of them not fresh in every step" if early else ""
     table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
-    table.padding = (0, 0)  # eleven columns want 80
+    table.padding = (0, 0)  # eleven columns need all 80 characters
     if rows:
-        for column, own in zip(table.columns, _widths(rows[-GRID:], width), strict=True):
-            column.width = own
+        for column, column_width in zip(table.columns, _widths(rows[-GRID:], width), strict=True):
+            column.width = column_width
     for row in rows[-GRID:]:
         table.add_row(*(f"[{colours[v]}]{v}[/]" if v in colours else v for v in row.values()))
     return table
 
 
 def _widths(rows: Sequence[Mapping[str, str]], width: int) -> list[int | None]:
-    """How wide each column of a grid is: its longest cell, and as much of its heading as there is room for.
+    """Return each column's width: its longest cell, and as much of its heading as fits.
 
-    None, but for the partition's, where not even the cells have room.
+    If the cells alone do not fit, only the partition column has a width and the others are None.
     """
-    heads, cells = list(rows[0]), list(zip(*(row.values() for row in rows), strict=True))
+    headings, cells = list(rows[0]), list(zip(*(row.values() for row in rows), strict=True))
     widths = [max(map(len, column)) for column in cells]
-    spare = width - len(heads) - 1 - sum(widths)
+    spare = width - len(headings) - 1 - sum(widths)
     if spare < 0:
         return [widths[0], *[None] * (len(widths) - 1)]
-    for i, head in enumerate(heads):
-        more = min(spare, max(0, len(head) - widths[i]))
-        widths[i], spare = widths[i] + more, spare - more
+    for i, heading in enumerate(headings):
+        extra = min(spare, max(0, len(heading) - widths[i]))
+        widths[i], spare = widths[i] + extra, spare - extra
     return [*widths]
 
 
 def time_table(spent: Mapping[str, float]) -> Table:
-    """Where the wall time went."""
-    table = _table("Where the time went", ("", False), ("seconds", True), ("share", True))
+    """Return the wall time of each activity."""
+    table = _table("Wall time", ("", False), ("seconds", True), ("share", True))
     total = sum(spent.values()) or 1
     for name, seconds in spent.items():
         table.add_row(name, f"{seconds:.0f}", f"{seconds / total:.0%}")
-    table.add_row("together", f"{total:.0f}", "")
+    table.add_row("total", f"{total:.0f}", "")
     return table

@@ -1,4 +1,4 @@
-"""The terminal, for every command alike: plain lines where output is piped, else colours, and a bar with the time left while one waits."""
+"""Terminal output of all commands: colours and progress bars on a terminal, plain lines in a pipe."""
 
 import sys
 from types import TracebackType
@@ -14,12 +14,12 @@ from tasks.contracts.words import duration_text
 
 
 def terminal() -> Console:
-    """Standard output. A line stays one line where it goes into a file or another program."""
+    """Return a console for standard output. In a file or a pipe, long lines are not wrapped."""
     return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, emoji=False)
 
 
-def complain(error: Exception) -> int:
-    """Say on standard error what is wrong and what to do, in whole lines; returns the exit code: 2 for a wrong config, else 1."""
+def print_error(error: Exception) -> int:
+    """Print an error to standard error and return the exit code: 2 for a wrong configuration, otherwise 1."""
     Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
         f"error: {error}", style="red", markup=False
     )
@@ -27,7 +27,7 @@ def complain(error: Exception) -> int:
 
 
 class TimeLeft(ProgressColumn):
-    """What is left of the expected time. It counts down between two steps, which rich's own does not when a step takes minutes."""
+    """The rest of the expected time. It counts down between two steps; rich's own column does not if a step takes minutes."""
 
     def render(self, task: Task) -> Text:
         left = (task.fields["expected"] or 0.0) - (task.elapsed or 0.0)
@@ -35,13 +35,20 @@ class TimeLeft(ProgressColumn):
 
 
 class Bar:
-    """How far something is, at the foot of a terminal and gone when it is over; lines are printed above it, other bars stand below.
+    """A progress bar at the bottom of the terminal, removed at the end.
 
-    Where output is piped it is not there at all. Without `total` it only moves. How long it will take is what was
-    `expected`, or else it goes on as it did.
+    Other output is printed above it, and nested bars below it. In a pipe nothing is shown.
+
+    Args:
+        console: Where to show the bar.
+        description: The current activity.
+        total: Number of steps. Without it the bar only pulses.
+        expected: Expected duration in seconds. Without it, the duration is extrapolated from the progress so far.
     """
 
-    def __init__(self, console: Console, doing: str, total: float | None = None, expected: float | None = None) -> None:
+    def __init__(
+        self, console: Console, description: str, total: float | None = None, expected: float | None = None
+    ) -> None:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
@@ -52,13 +59,13 @@ class Bar:
         self._progress = Progress(
             *columns, console=console, transient=True, expand=True, disable=not console.is_terminal
         )
-        self._known = expected is not None
-        self._task = self._progress.add_task(doing, total=total, expected=expected)
+        self._has_expected = expected is not None
+        self._task = self._progress.add_task(description, total=total, expected=expected)
 
     def __enter__(self) -> Self:
         try:
             self._progress.start()
-        except BaseException:  # Control-C may come while the cursor is being hidden
+        except BaseException:  # Control-C while the cursor is being hidden
             self._progress.stop()
             raise
         return self
@@ -68,17 +75,17 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def say(self, doing: str) -> None:
-        """What is being done now."""
-        self._progress.update(self._task, description=doing, refresh=True)
+    def describe(self, description: str) -> None:
+        """Show the current activity."""
+        self._progress.update(self._task, description=description, refresh=True)
 
     def advance(self) -> None:
-        """Take in that one more is done."""
+        """Count one more step as done."""
         self._progress.update(self._task, advance=1, refresh=True)
 
-    def reach(self, done: float, total: float) -> None:
-        """Take in how much is done of all."""
+    def set_progress(self, done: float, total: float) -> None:
+        """Set how many of all steps are done."""
         task = self._progress.tasks[0]
-        if not self._known and done > task.completed:
+        if not self._has_expected and done > task.completed:
             self._progress.update(self._task, expected=(task.elapsed or 0.0) * total / done)
         self._progress.update(self._task, completed=done, total=total, refresh=True)

@@ -1,4 +1,4 @@
-"""From the rows of one request to its answer: hold them to the contract, predict, keep, and let the challenger see them."""
+"""Score one request: validate its rows, predict them, record the predictions and pass the rows to the challenger."""
 
 import logging
 import time
@@ -7,104 +7,107 @@ from typing import Any
 import numpy as np
 
 from serving import metrics
-from serving.canary import Trial, chosen
-from serving.contract import Given
+from serving.canary import CanaryRun, canary_mask
+from serving.contract import InputRows
 from serving.envelope import Table
 from serving.follower import ChampionState
-from serving.journal import Call
+from serving.journal import Call, ScoredRows
 from serving.problems import Problem
-from serving.shadow import Asked, Shadow
+from serving.shadow import Shadow, ShadowRequest
 from serving.sink import Sink
-from serving.versions import NoNumber, Served
+from serving.versions import NonFinitePrediction, ServedVersion
 from tasks.storage.answer_log import CANARY, CHAMPION
 
 log = logging.getLogger("serving")
 
 
-def answer(table: Table, reign: ChampionState, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
-    """The predictions of a request's rows, with who made them; every row of it by the versions of one moment.
+def score_request(table: Table, state: ChampionState, call: Call, sink: Sink, shadow: Shadow) -> dict[str, Any]:
+    """Return the response to a request: its predictions and the versions that made them.
+
+    The canary predicts its share of the rows. All rows are predicted by the versions in `state`, even if the champion changes meanwhile.
 
     Raises:
-        Problem: rows that the model does not take; answers that cannot be kept; a model that fails.
+        Problem: A row violates the contract, the predictions cannot be recorded, or the model fails.
     """
-    champion, trial = reign.champion, reign.trial
+    champion, canary = state.champion, state.canary
     assert champion is not None
-    given = champion.contract.hold(table, call.at)
-    sink.room(given.rows)
-    said, by = _said(champion, given), champion
-    share, rest = _shared(trial, given, call) if trial else (None, None)
-    others = given if rest is None else _part(given, rest)
+    inputs = champion.contract.validate(table, call.at)
+    sink.require_capacity(inputs.rows)
+    predictions, served = _predict(champion, inputs), champion
+    canary_rows, champion_rows = _split_rows(canary, inputs, call) if canary else (None, None)
+    champion_inputs = inputs if champion_rows is None else _select_rows(inputs, champion_rows)
     versions: list[str] = []
-    part = None if share is None else _part(given, share)
-    if trial and part and (theirs := _tried(trial, part)) is not None:
-        said = said.copy()
-        said[share] = theirs
-        _keep(trial.served, CANARY, part, theirs, call, share, sink)
-        if others.rows:
-            _keep(champion, CHAMPION, others, said[rest], call, rest, sink)
-            versions = np.where(np.isin(np.arange(given.rows), share), trial.served.version, champion.version).tolist()
+    canary_inputs = None if canary_rows is None else _select_rows(inputs, canary_rows)
+    if canary and canary_inputs and (canary_predictions := _predict_canary(canary, canary_inputs)) is not None:
+        predictions = predictions.copy()
+        predictions[canary_rows] = canary_predictions
+        _record(canary.served.scored_rows(CANARY, canary_inputs, canary_predictions, call, canary_rows), sink)
+        if champion_inputs.rows:
+            remaining = predictions[champion_rows]
+            _record(champion.scored_rows(CHAMPION, champion_inputs, remaining, call, champion_rows), sink)
+            is_canary = np.isin(np.arange(inputs.rows), canary_rows)
+            versions = np.where(is_canary, canary.served.version, champion.version).tolist()
         else:
-            by = trial.served
+            served = canary.served
     else:
-        _keep(champion, CHAMPION, given, said, call, None, sink)
-    if reign.challenger and others.rows and reign.challenger.takes(others):
-        shadow.ask(Asked(reign.challenger, others, call, rest))
+        _record(champion.scored_rows(CHAMPION, inputs, predictions, call), sink)
+    if state.challenger and champion_inputs.rows and state.challenger.accepts(champion_inputs):
+        shadow.submit(ShadowRequest(state.challenger, champion_inputs, call, champion_rows))
     content = {
-        "predictions": said.tolist(),
+        "predictions": predictions.tolist(),
         "model": champion.model,
-        "version": by.version,
-        "as_of": by.pick.as_of,
+        "version": served.version,
+        "as_of": served.ref.as_of,
         "request_id": call.id,
     }
     return content | {"versions": versions} if versions else content
 
 
-def _keep(
-    by: Served, role: str, given: Given, said: np.ndarray, call: Call, places: np.ndarray | None, sink: Sink
-) -> None:
-    """Put on record what one version has answered."""
-    metrics.of(metrics.ROWS, by.model, by.version, role).inc(given.rows)
-    sink.put(by.answered(role, given, said, call, places))
+def _record(scored: ScoredRows, sink: Sink) -> None:
+    metrics.with_labels(metrics.ROWS, scored.model, scored.version, scored.role).inc(scored.rows)
+    sink.put(scored)
 
 
-def _said(served: Served, given: Given) -> np.ndarray:
-    """What a version says.
+def _predict(served: ServedVersion, inputs: InputRows) -> np.ndarray:
+    """Return the champion's predictions.
 
     Raises:
-        Problem: it says something that is no number.
+        Problem: A prediction is NaN or infinite.
     """
     try:
-        return served.answer(given)
-    except NoNumber as error:
-        raise Problem(500, "no-number", "The model failed", f"{error}; `rollback` to another version") from None
+        return served.predict(inputs)
+    except NonFinitePrediction as error:
+        detail = f"{error}; run `rollback` to serve another version"
+        raise Problem(500, "no-number", "The model failed", detail) from None
 
 
-def _shared(trial: Trial, given: Given, call: Call) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """The positions of the rows whose keys are the challenger's, and of the others; None and None where it has none."""
-    if trial.broken or not trial.served.takes(given):
+def _split_rows(canary: CanaryRun, inputs: InputRows, call: Call) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Return the positions of the canary's rows and of the champion's rows, or None and None if the canary has no rows."""
+    if canary.broken or not canary.served.accepts(inputs):
         return None, None
-    keys = [key or f"{call.id}-{at}" for at, key in enumerate(given.keys)]
-    mine = chosen(trial.served.model, keys, trial.rule.share)
-    return (np.flatnonzero(mine), np.flatnonzero(~mine)) if mine.any() else (None, None)
+    keys = [key or f"{call.id}-{at}" for at, key in enumerate(inputs.keys)]
+    mask = canary_mask(canary.served.model, keys, canary.rule.share)
+    return (np.flatnonzero(mask), np.flatnonzero(~mask)) if mask.any() else (None, None)
 
 
-def _tried(trial: Trial, given: Given) -> np.ndarray | None:
-    """What the challenger says about its share; None where it fails, which counts, and the champion answers."""
-    said, began, model, version = None, time.perf_counter(), trial.served.model, trial.served.version
+def _predict_canary(canary: CanaryRun, inputs: InputRows) -> np.ndarray | None:
+    """Return the challenger's predictions, or None if it fails. Failed rows count for its budget, and the champion predicts them."""
+    predictions, started, model, version = None, time.perf_counter(), canary.served.model, canary.served.version
     try:
-        said = trial.served.answer(given)
-    except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion answers)
-        log.warning("version %s of %s failed at its share: %s", version, model, type(error).__name__)
-    trial.tell(given.rows, given.rows if said is None else 0, (time.perf_counter() - began) * 1000)
-    metrics.of(metrics.CANARY, model, version, "failed" if said is None else "answered").inc(given.rows)
-    return said
+        predictions = canary.served.predict(inputs)
+    except Exception as error:  # noqa: BLE001  (no failure of a challenger may fail the request)
+        log.warning("version %s of %s failed to predict its canary rows: %s", version, model, type(error).__name__)
+    canary.record(inputs.rows, inputs.rows if predictions is None else 0, (time.perf_counter() - started) * 1000)
+    outcome = "failed" if predictions is None else "answered"
+    metrics.with_labels(metrics.CANARY, model, version, outcome).inc(inputs.rows)
+    return predictions
 
 
-def _part(given: Given, places: np.ndarray) -> Given:
-    """Some of the rows."""
-    at = places.tolist()
+def _select_rows(inputs: InputRows, positions: np.ndarray) -> InputRows:
+    """Return the rows at some positions."""
+    at = positions.tolist()
     values = {
-        name: column[places] if isinstance(column, np.ndarray) else [column[i] for i in at]
-        for name, column in given.values.items()
+        name: column[positions] if isinstance(column, np.ndarray) else [column[i] for i in at]
+        for name, column in inputs.values.items()
     }
-    return Given(values, len(at), [given.keys[i] for i in at], [given.times[i] for i in at])
+    return InputRows(values, len(at), [inputs.keys[i] for i in at], [inputs.times[i] for i in at])

@@ -1,4 +1,4 @@
-"""The HTTP side: MLflow's scoring protocol for every model, and what a load balancer, Prometheus and people ask."""
+"""The HTTP routes: MLflow's scoring protocol for every model, probes for load balancers, metrics and descriptions of the models."""
 
 import asyncio
 import hmac
@@ -23,11 +23,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs.schema import ModelConfig
 from serving import metrics
-from serving.answering import answer
+from serving.answering import score_request
 from serving.envelope import Table, read_table
 from serving.follower import ChampionState, Follower
 from serving.journal import Call
-from serving.openapi import document
+from serving.openapi import openapi_document
 from serving.problems import Problem, unavailable
 from serving.reading import Bodies, client_id, request_id
 from serving.shadow import Shadow
@@ -37,48 +37,48 @@ from serving.versions import class_names
 log = logging.getLogger("serving")
 
 INLINE_BYTES, INLINE_ROWS = 64 << 10, 256
-"""What is answered on the spot. Larger requests go to a thread, so that small ones need not wait for them."""
-LATE = 5
-"""Seconds after which a ledger that does not answer is told of."""
-OPEN = ("/health", "/ready", "/ping")
-"""What needs no token: it says nothing of the data, and probes send none."""
+"""The largest request that is scored in the event loop. Larger ones are scored in a thread and do not delay small ones."""
+LEDGER_TIMEOUT = 5
+"""Seconds without a response of the ledger after which `/ready` reports it."""
+PUBLIC_PATHS = ("/health", "/ready", "/ping")
+"""Paths that need no token: they contain nothing of the data, and probes send no token."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes need."""
+    """The objects that the routes use."""
 
     follower: Follower
     sink: Sink
     shadow: Shadow
     bodies: Bodies
     large: asyncio.Semaphore
-    """How many large requests are worked on at a time."""
+    """Limits how many large requests are processed at the same time."""
     token: str = ""
 
     def config(self, model: str) -> ModelConfig:
         return self.follower.resources[model].config
 
-    def reign(self, model: str) -> ChampionState:
-        """Who answers for a model.
+    def state(self, model: str) -> ChampionState:
+        """Return the versions that serve a model.
 
         Raises:
-            Problem: there is no such model, or nobody answers for it now.
+            Problem: There is no such model, or it has no champion in memory now.
         """
-        reign = self.follower.reigns.get(model)
-        if reign is None:
-            known = ", ".join(self.follower.reigns) or "none"
-            raise Problem(404, "unknown-model", "No such model", f"no model {model[:100]!r}; this server has: {known}")
-        if reign.champion is None:
-            why = self.follower.problems.get(model) or (
-                "it has no champion yet; run `train` first" if reign.settled else "it is being loaded"
+        state = self.follower.states.get(model)
+        if state is None:
+            names = ", ".join(self.follower.states) or "none"
+            raise Problem(404, "unknown-model", "No such model", f"no model {model[:100]!r}; this server has: {names}")
+        if state.champion is None:
+            problem = self.follower.problems.get(model) or (
+                "it has no champion yet; run `train` first" if state.checked else "its champion is being loaded"
             )
-            raise unavailable("no-champion", "Nobody answers for this model", f"{model}: {why}")
-        return reign
+            raise unavailable("no-champion", "No version serves this model", f"{model}: {problem}")
+        return state
 
 
 def make_app(service: Service) -> FastAPI:
-    """The routes. Threads that follow and write begin when the server starts, and end when it has answered what it took."""
+    """Build the application. Its background threads start with the server and stop after the last accepted request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -91,9 +91,9 @@ def make_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.sink.stop)
 
     app = FastAPIOffline(redoc_url=None, title="Evergreen serving", lifespan=lifespan, redirect_slashes=False)
-    app.openapi = lambda: document(service.follower)
+    app.openapi = lambda: openapi_document(service.follower)
     if service.token:
-        app.add_middleware(Guard, token=service.token)
+        app.add_middleware(TokenAuth, token=service.token)
     _handle_problems(app)
     _add_invocations(app, service)
     _add_probes(app, service)
@@ -107,35 +107,35 @@ def _handle_problems(app: FastAPI) -> None:
         return error.response(request_id(request))
 
     @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
-        told_of = {
-            404: "no such path; /docs lists those that are there",
-            405: "the path is there, but not for this method",
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        details = {
+            404: "no such path; /docs lists the paths of this server",
+            405: "the path does not support this method; /docs lists the methods",
         }
-        detail = told_of.get(error.status_code, str(error.detail))
-        found = Problem(error.status_code, "http", str(error.detail), detail, headers=error.headers)
-        return found.response(request_id(request))
+        detail = details.get(error.status_code, str(error.detail))
+        problem = Problem(error.status_code, "http", str(error.detail), detail, headers=error.headers)
+        return problem.response(request_id(request))
 
 
-class Guard:
-    """Asks for the token before anything else is done with a request."""
+class TokenAuth:
+    """Middleware that refuses requests without the token before their body is read."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app, self.wanted = app, f"Bearer {token}".encode()
+        self.app, self.expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN:
-            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if not hmac.compare_digest(given, self.wanted):
-                await REFUSAL.response()(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+            sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            if not hmac.compare_digest(sent, self.expected):
+                await UNAUTHORIZED.response()(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-REFUSAL = Problem(
+UNAUTHORIZED = Problem(
     401,
     "unauthorized",
-    "A token is needed",
+    "A token is required",
     "send the header `Authorization: Bearer <token>`, with the value of the server's EVERGREEN_SERVING_TOKEN",
     headers={"WWW-Authenticate": 'Bearer realm="evergreen"'},
 )
@@ -165,120 +165,122 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
 
 def readiness(service: Service) -> dict[str, Any]:
-    """Whether requests should come here. A problem beside a version that answers makes it degraded, and not unready."""
+    """Return the content of `/ready`. A problem makes the server degraded, not unready, while a version can still be served."""
     follower, sink = service.follower, service.sink
-    problems = [f"{name}: {why}" for name, why in follower.problems.items()]
-    if follower.silence:
-        problems.append(f"the ledger does not answer ({follower.silence}); what was champion goes on")
-    elif LATE < follower.age < float("inf"):
-        problems.append(f"the ledger has not answered for {follower.age:.0f} s; what was champion goes on")
+    problems = [f"{name}: {problem}" for name, problem in follower.problems.items()]
+    if follower.ledger_error:
+        problems.append(f"the ledger does not respond ({follower.ledger_error}); the last champions stay in use")
+    elif LEDGER_TIMEOUT < follower.age < float("inf"):
+        problems.append(f"the ledger has not responded for {follower.age:.0f} s; the last champions stay in use")
     if sink.problem:
-        problems.append(f"answers cannot be written ({sink.problem}); {sink.rows} wait in memory, {sink.most} may")
-    unready = not follower.ready or sink.rows >= sink.most or _lacking(follower)
+        problems.append(
+            f"predictions cannot be recorded ({sink.problem}); {sink.rows} of at most {sink.max_rows} rows wait in memory"
+        )
+    unready = not follower.ready or sink.rows >= sink.max_rows or _is_unserved(follower)
     status = "not ready" if unready else "degraded" if problems else "ready"
-    models = {name: reign.champion.version if reign.champion else None for name, reign in dict(follower.reigns).items()}
+    models = {name: state.champion.version if state.champion else None for name, state in dict(follower.states).items()}
     return {"status": status, "models": models, "problems": problems}
 
 
-def _lacking(follower: Follower) -> bool:
-    """Whether a model that has a champion is not served at all."""
-    return any(reign.problem and reign.champion is None for reign in dict(follower.reigns).values())
+def _is_unserved(follower: Follower) -> bool:
+    """Whether the champion of any model could not be loaded and no earlier version is in use."""
+    return any(state.problem and state.champion is None for state in dict(follower.states).values())
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/models")
     async def models() -> Response:
-        return _json([_about(name, reign, service) for name, reign in dict(service.follower.reigns).items()])
+        return _json([_describe(name, state, service) for name, state in dict(service.follower.states).items()])
 
     @app.get("/models/{model}")
     async def one(model: str) -> Response:
-        if model not in service.follower.reigns:
-            service.reign(model)
-        return _json(_about(model, service.follower.reigns[model], service))
+        if model not in service.follower.states:
+            service.state(model)
+        return _json(_describe(model, service.follower.states[model], service))
 
     @app.get("/models/{model}/ping", include_in_schema=False)
     @app.get("/models/{model}/health", include_in_schema=False)
     async def ping(model: str) -> Response:
-        service.reign(model)
+        service.state(model)
         return _json({"status": "ok"})
 
     @app.get("/models/{model}/version", include_in_schema=False)
     async def version(model: str) -> Response:
-        champion = service.reign(model).champion
+        champion = service.state(model).champion
         return Response(champion.version if champion else "", media_type="text/plain")
 
 
 def _add_invocations(app: FastAPI, service: Service) -> None:
-    """The one route that has to be fast: a plain one, since FastAPI's would only add its parsing, and looked at before all others."""
+    """Add the scoring route: a plain Starlette route before all others, because FastAPI's parsing takes time and is not used."""
 
     async def invocations(request: Request) -> Response:
-        began, model = time.perf_counter(), request.path_params["model"]
+        started, model = time.perf_counter(), request.path_params["model"]
         call = Call(request_id(request), client_id(request), datetime.now(UTC))
-        reign = None
+        state = None
         try:
-            reign = service.reign(model)
+            state = service.state(model)
             async with service.bodies.body(request) as body:
-                response = await _invoke(body, request, reign, call, service)
+                response = await _invoke(body, request, state, call, service)
         except ClientDisconnect:
-            response = Response(status_code=400)  # nobody is there to read it
+            response = Response(status_code=400)  # it cannot be sent
         except Problem as problem:
             response = problem.response(call.id)
-        except Exception as error:  # noqa: BLE001  (its text may hold values of the request, so only the places are logged)
-            places = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s to %s failed with %s at\n%s", call.id, model, type(error).__name__, places)
-            detail = f"it is on record as request {call.id}, and the server's log has where it failed"
+        except Exception as error:  # noqa: BLE001  (its text may contain values of the request, so only the traceback is logged)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s to %s failed with %s at\n%s", call.id, model, type(error).__name__, frames)
+            detail = f"the server's log has the traceback of request {call.id}"
             response = Problem(500, "internal", "The server failed", detail).response(call.id)
-        known = model if reign else "unknown"
+        label = model if state else "unknown"
         response.headers["X-Request-ID"] = call.client_id or call.id
-        metrics.of(metrics.REQUESTS, known, str(response.status_code)).inc()
-        metrics.of(metrics.LATENCY, known).observe(time.perf_counter() - began)
+        metrics.with_labels(metrics.REQUESTS, label, str(response.status_code)).inc()
+        metrics.with_labels(metrics.LATENCY, label).observe(time.perf_counter() - started)
         return response
 
     app.router.routes.insert(0, Route("/models/{model}/invocations", invocations, methods=["POST"]))
 
 
-async def _invoke(body: bytes, request: Request, reign: ChampionState, call: Call, service: Service) -> Response:
-    """Answer on the spot what takes no time, and the rest in a thread: nobody waits for another's challenger or thousand rows."""
+async def _invoke(body: bytes, request: Request, state: ChampionState, call: Call, service: Service) -> Response:
+    """Score small requests in the event loop and all others in a thread, so that no client waits for the large request of another."""
     kind, limits = request.headers.get("content-type", ""), service.bodies.limits
     if len(body) > INLINE_BYTES:
-        async with service.large:  # what is read of a body is many times its size
-            return await asyncio.to_thread(lambda: _answered(read_table(body, kind, limits.rows), reign, call, service))
+        async with service.large:  # a parsed body takes many times its size
+            return await asyncio.to_thread(lambda: _score(read_table(body, kind, limits.rows), state, call, service))
     table = read_table(body, kind, limits.rows)
-    if table.rows > INLINE_ROWS or reign.trial or not (reign.champion and reign.champion.plan):
-        return await asyncio.to_thread(_answered, table, reign, call, service)
-    return _answered(table, reign, call, service)
+    if table.rows > INLINE_ROWS or state.canary or not (state.champion and state.champion.plan):
+        return await asyncio.to_thread(_score, table, state, call, service)
+    return _score(table, state, call, service)
 
 
-def _answered(table: Table, reign: ChampionState, call: Call, service: Service) -> Response:
-    content = answer(table, reign, call, service.sink, service.shadow)
+def _score(table: Table, state: ChampionState, call: Call, service: Service) -> Response:
+    content = score_request(table, state, call, service.sink, service.shadow)
     versions = ",".join(sorted({content["version"], *content.get("versions", ())}))
     return Response(orjson.dumps(content), media_type="application/json", headers={"X-Model-Version": versions})
 
 
-def _about(name: str, reign: ChampionState, service: Service) -> dict[str, Any]:
-    """What is served of a model, for people and programs."""
-    found: dict[str, Any] = {"model": name, "problem": service.follower.problems.get(name), "champion": None}
+def _describe(name: str, state: ChampionState, service: Service) -> dict[str, Any]:
+    """Return the content of `/models/<model>`."""
+    content: dict[str, Any] = {"model": name, "problem": service.follower.problems.get(name), "champion": None}
     if name not in service.follower.resources:
-        return found
+        return content
     config = service.config(name)
-    found |= {"description": config.description.strip(), "classes": class_names(config) or None}
-    for role, served in (("champion", reign.champion), ("challenger", reign.challenger)):
+    content |= {"description": config.description.strip(), "classes": class_names(config) or None}
+    for role, served in (("champion", state.champion), ("challenger", state.challenger)):
         if served:
-            found[role] = {
+            content[role] = {
                 "version": served.version,
-                "as_of": served.pick.as_of.isoformat(),
+                "as_of": served.ref.as_of.isoformat(),
                 "features": list(served.features.all),
                 "compiled": served.plan is not None,
-                "why_not_compiled": served.why_no_plan or None,
+                "why_not_compiled": served.no_plan_reason or None,
                 "not_checked_here": list(served.contract.unchecked),
             }
-    if reign.trial:
-        found["canary"] = {
-            "share": reign.trial.rule.share,
-            "broken": reign.trial.broken or None,
-            **reign.trial.evidence(),
+    if state.canary:
+        content["canary"] = {
+            "share": state.canary.rule.share,
+            "broken": state.canary.broken or None,
+            **state.canary.evidence(),
         }
-    return found
+    return content
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -1,7 +1,7 @@
-"""What a row must be: the columns of a version with their types, and the expectations of model.yaml that a single row can break.
+"""The input contract of a version: its columns with their types, and the expectations of model.yaml that apply to a single row.
 
-A row is refused here where a partition would put it into quarantine: by the critical and the warning expectations of its own
-columns, whatever `mostly` tolerates. What needs more than a row (counts, shares, uniqueness) is left to `process`.
+A request is refused for the rows that `process` would quarantine in a partition: those that violate a critical or warning expectation
+of a column, whatever `mostly` tolerates. Expectations about several rows (counts, shares, uniqueness) are checked by `process` only.
 """
 
 import functools
@@ -16,16 +16,16 @@ import numpy as np
 from configs.features import Features
 from configs.schema import ModelConfig
 from serving.envelope import Table
-from serving.problems import SHOWN, Fault, refused_rows
-from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, knows, limits
-from serving.values import EXACT, READERS, Field
+from serving.problems import MAX_FAULTS, Fault, invalid_rows
+from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, allowed_range, is_supported
+from serving.values import MAX_EXACT_INTEGER, READERS, Field
 
 PLAIN_TYPES = {float, int, bool, type(None)}
 
 
 @dataclass(frozen=True)
-class Given:
-    """Rows that a model takes: numbers as float64 arrays, texts as lists with None for null, times as aware datetimes."""
+class InputRows:
+    """Validated rows of a request: numbers as float64 arrays, texts as lists with None for null, times as aware datetimes."""
 
     values: Mapping[str, Values]
     rows: int
@@ -35,11 +35,11 @@ class Given:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a request by the names of its columns alone. Bounds are of its numbers, `(numbers, 1)`."""
+    """What depends only on the column names of a request. The arrays have the shape (number columns, 1)."""
 
-    strange: tuple[Fault, ...]
-    numbers: tuple[Field, ...]
-    others: tuple[Field, ...]
+    column_faults: tuple[Fault, ...]
+    number_fields: tuple[Field, ...]
+    other_fields: tuple[Field, ...]
     low: np.ndarray
     high: np.ndarray
     never_null: np.ndarray
@@ -47,156 +47,154 @@ class Layout:
 
 
 class Contract:
-    """The columns that a version takes."""
+    """The columns that a version accepts, with their types and limits."""
 
     def __init__(self, fields: Mapping[str, Field], key: str, time: str, unchecked: Sequence[str] = ()) -> None:
         self.fields, self.key, self.time = fields, key, time
         self.unchecked = tuple(unchecked)
-        """Expectations that no single row can break, or that are not known here."""
+        """Expectations that are not checked here, because they need several rows or are not supported."""
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
 
-    def hold(self, table: Table, now: datetime) -> Given:
-        """The values of rows that were sent, by their types.
+    def validate(self, table: Table, now: datetime) -> InputRows:
+        """Return the rows of a request with their values converted to the types of the columns.
 
         Raises:
-            Problem: a column is missing or unknown, or a value is not allowed; naming row, field and value.
+            Problem: A column is missing or unknown, or a value is not allowed. It names row, field and value.
         """
         if not table.columns.keys() <= self.fields.keys():
-            raise refused_rows(self._strange(table.columns), table.rows)
+            raise invalid_rows(self._column_faults(table.columns))
         layout = self.layout(tuple(table.columns))
-        if layout.strange:
-            raise refused_rows(layout.strange, table.rows)
-        found: dict[str, Values] = {}
+        if layout.column_faults:
+            raise invalid_rows(layout.column_faults)
+        values: dict[str, Values] = {}
         faults: list[Fault] = []
-        matrix = (
-            None if table.text else _screened(layout, [table.columns[own.name] for own in layout.numbers], table.rows)
-        )
+        numbers = [table.columns[field.name] for field in layout.number_fields]
+        matrix = None if table.text else _valid_matrix(layout, numbers, table.rows)
         if matrix is not None:
-            found = {own.name: row for own, row in zip(layout.numbers, matrix, strict=True)}
-            for own in layout.numbers:
-                faults += _broken(own.rules, own, table.columns[own.name], found[own.name]) if own.rules else ()
-        for own in layout.others if matrix is not None else (*layout.numbers, *layout.others):
-            sent = table.columns[own.name]
-            found[own.name], wrong = READERS[own.kind](own, sent, table.text, now)
-            faults += wrong or _unfit(own, sent, found[own.name])
-            if len(faults) > SHOWN:
+            values = {field.name: row for field, row in zip(layout.number_fields, matrix, strict=True)}
+            for field, sent in zip(layout.number_fields, numbers, strict=True):
+                faults += _rule_faults(field.rules, field, sent, values[field.name]) if field.rules else ()
+        for field in layout.other_fields if matrix is not None else (*layout.number_fields, *layout.other_fields):
+            sent = table.columns[field.name]
+            values[field.name], type_faults = READERS[field.kind](field, sent, table.text, now)
+            faults += type_faults or _value_faults(field, sent, values[field.name])
+            if len(faults) > MAX_FAULTS:
                 break
         if faults:
-            raise refused_rows(sorted(faults, key=lambda fault: fault.row or 0), table.rows)
-        none: list[Any] = [None] * table.rows
-        keys, times = found.pop(self.key, none), found.pop(self.time, none)
-        return Given(found, table.rows, list(keys), list(times))
+            raise invalid_rows(sorted(faults, key=lambda fault: fault.row or 0))
+        nulls: list[Any] = [None] * table.rows
+        keys, times = values.pop(self.key, nulls), values.pop(self.time, nulls)
+        return InputRows(values, table.rows, list(keys), list(times))
 
     def _layout(self, names: tuple[str, ...]) -> Layout:
-        known = [self.fields[name] for name in names if name in self.fields]
-        numbers = tuple(own for own in known if own.kind == "number")
-        others = tuple(own for own in known if own.kind != "number")
-        low = np.array([own.low for own in numbers]).reshape(-1, 1)
-        high = np.array([own.high for own in numbers]).reshape(-1, 1)
-        never_null = np.array([not own.nullable for own in numbers], dtype=bool).reshape(-1, 1)
-        whole = np.array([own.whole for own in numbers], dtype=bool).reshape(-1, 1)
-        return Layout(tuple(self._strange(names)), numbers, others, low, high, never_null, whole)
+        fields = [self.fields[name] for name in names if name in self.fields]
+        number_fields = tuple(field for field in fields if field.kind == "number")
+        other_fields = tuple(field for field in fields if field.kind != "number")
+        low = np.array([field.low for field in number_fields]).reshape(-1, 1)
+        high = np.array([field.high for field in number_fields]).reshape(-1, 1)
+        never_null = np.array([not field.nullable for field in number_fields], dtype=bool).reshape(-1, 1)
+        whole = np.array([field.whole for field in number_fields], dtype=bool).reshape(-1, 1)
+        return Layout(tuple(self._column_faults(names)), number_fields, other_fields, low, high, never_null, whole)
 
-    def _strange(self, names: Iterable[str]) -> Iterator[Fault]:
-        for name, own in self.fields.items():
-            if own.required and name not in names:
-                yield Fault(None, name, None, "is missing; send null where it is not known")
+    def _column_faults(self, names: Iterable[str]) -> Iterator[Fault]:
+        for name, field in self.fields.items():
+            if field.required and name not in names:
+                yield Fault(None, name, None, "is missing; send null if the value is not known")
         for name in names:
             if name not in self.fields:
-                yield Fault(None, name[:100], None, f"is no column of this model; it takes {', '.join(self.fields)}")
+                yield Fault(None, name[:100], None, f"is unknown; this model has the columns {', '.join(self.fields)}")
 
 
-def _screened(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np.ndarray | None:
-    """The numbers of a request, float64 `(numbers, rows)`; None where one of them may not be allowed, without telling which.
+def _valid_matrix(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np.ndarray | None:
+    """Return the numbers of a request, float64 (number columns, rows), or None if any of them may be invalid.
 
-    All at once, since to look at them one by one takes longer than to predict.
+    All values are checked at once, since checking them one by one takes longer than predicting. The caller finds out which one is invalid.
     """
     if not PLAIN_TYPES.issuperset(map(type, chain.from_iterable(columns))):
         return None
     try:
-        found = np.array(columns, dtype="float64").reshape(len(columns), rows)
+        matrix = np.array(columns, dtype="float64").reshape(len(columns), rows)
     except OverflowError:
         return None
-    null = np.isnan(found)
-    bad = (found < layout.low) | (found > layout.high) | (np.abs(found) >= EXACT) | (null & layout.never_null)
-    bad |= layout.whole & ~null & (found != np.floor(found))
-    return None if bad.any() else found
+    null = np.isnan(matrix)
+    invalid = (matrix < layout.low) | (matrix > layout.high) | (np.abs(matrix) >= MAX_EXACT_INTEGER)
+    invalid |= (null & layout.never_null) | (layout.whole & ~null & (matrix != np.floor(matrix)))
+    return None if invalid.any() else matrix
 
 
 def contract_of(config: ModelConfig, features: Features) -> Contract:
-    """What a version with these features takes; key, time, groups and the other columns of the model may come along."""
+    """Return the contract of a version with these features. Key, time, groups and other columns of the model are optional."""
     rules: dict[str, list[tuple[Rule, dict[str, Any]]]] = {}
     bounds: dict[str, list[Mapping[str, Any]]] = {}
     never_null, unchecked = set(), []
-    kinds = _kinds(config, features)
-    for one in config.expectations:
-        for kwargs in one.each() if one.severity != "info" else ():
+    kinds = _column_kinds(config, features)
+    for expectation in config.expectations:
+        check = expectation.type
+        for kwargs in expectation.checks() if expectation.severity != "info" else ():
             column = kwargs.get("column")
-            if one.type == NOT_NULL and knows(kwargs):
+            if check == NOT_NULL and is_supported(kwargs):
                 if kwargs.get("mostly", 1) == 1:
                     never_null.add(column)
-            elif one.type == BETWEEN and kinds.get(str(column)) == "number" and knows(kwargs):
+            elif check == BETWEEN and kinds.get(str(column)) == "number" and is_supported(kwargs):
                 bounds.setdefault(str(column), []).append(kwargs)
-            elif column and one.type in RULES and knows(kwargs):
-                rules.setdefault(column, []).append(RULES[one.type](kwargs))
+            elif column and check in RULES and is_supported(kwargs):
+                rules.setdefault(column, []).append(RULES[check](kwargs))
             else:
-                unchecked.append(f"{one.type}({column})" if column else one.type)
+                unchecked.append(f"{check}({column})" if column else check)
     whole = set(config.features.whole)
     fields = {}
     for name, kind in kinds.items():
-        found = rules.get(name, [])
-        nullable = name not in never_null or kind in ("key", "time")  # one that was not sent is made here
-        low, high = limits(bounds.get(name, ()))
+        column_rules = rules.get(name, [])
+        nullable = name not in never_null or kind in ("key", "time")  # the server fills these in if they are null
+        low, high = allowed_range(bounds.get(name, ()))
         schema: dict[str, Any] = {"minimum": low} if low > -np.inf else {}
         schema |= {"maximum": high} if high < np.inf else {}
         schema |= {"type": "integer"} if name in whole else {}
-        schema |= {k: v for _, part in found for k, v in part.items()}
-        required, own = name in features.all, tuple(rule for rule, _ in found)
-        fields[name] = Field(name, kind, required, nullable, own, low, high, name in whole, schema)
+        schema |= {k: v for _, part in column_rules for k, v in part.items()}
+        required, checks = name in features.all, tuple(rule for rule, _ in column_rules)
+        fields[name] = Field(name, kind, required, nullable, checks, low, high, name in whole, schema)
     return Contract(fields, config.key, config.time, tuple(dict.fromkeys(unchecked)))
 
 
-def _kinds(config: ModelConfig, features: Features) -> dict[str, str]:
-    """Every column that a request may have, the version's own first."""
+def _column_kinds(config: ModelConfig, features: Features) -> dict[str, str]:
+    """Return the kind of every column that a request may have, the version's features first."""
     kinds = dict.fromkeys(features.numeric, "number") | dict.fromkeys(features.categorical, "text")
     others = dict.fromkeys(config.features.numeric, "number") | dict.fromkeys(config.features.categorical, "text")
     others |= dict.fromkeys(config.groups, "text")
     return kinds | {n: k for n, k in others.items() if n not in kinds} | {config.key: "key", config.time: "time"}
 
 
-def _unfit(own: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
-    """Values of the right type that are not allowed."""
-    if not own.nullable:
-        for at in np.flatnonzero(_null(values))[:SHOWN]:
-            yield Fault(int(at), own.name, None, "must not be null")
-    if own.kind == "number" and (own.low > -np.inf or own.high < np.inf):
+def _value_faults(field: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
+    """Yield the values that have the right type and are not allowed."""
+    if not field.nullable:
+        for at in np.flatnonzero(_is_null(values))[:MAX_FAULTS]:
+            yield Fault(int(at), field.name, None, "must not be null")
+    if field.kind == "number" and (field.low > -np.inf or field.high < np.inf):
         assert isinstance(values, np.ndarray)
-        for at in np.flatnonzero((values < own.low) | (values > own.high))[:SHOWN]:
-            yield Fault(int(at), own.name, sent[at], f"must be {_between(own.low, own.high)}")
-    if own.whole:
+        for at in np.flatnonzero((values < field.low) | (values > field.high))[:MAX_FAULTS]:
+            yield Fault(int(at), field.name, sent[at], f"must be {_range_text(field.low, field.high)}")
+    if field.whole:
         assert isinstance(values, np.ndarray)
-        for at in np.flatnonzero(~np.isnan(values) & (values != np.floor(values)))[:SHOWN]:
-            yield Fault(int(at), own.name, sent[at], "must be a whole number")
-    yield from _broken(own.rules, own, sent, values)
+        for at in np.flatnonzero(~np.isnan(values) & (values != np.floor(values)))[:MAX_FAULTS]:
+            yield Fault(int(at), field.name, sent[at], "must be a whole number")
+    yield from _rule_faults(field.rules, field, sent, values)
 
 
-def _between(low: float, high: float) -> str:
+def _range_text(low: float, high: float) -> str:
     if low == -np.inf:
         return f"at most {high:g}"
     return f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
 
 
-def _broken(rules: Iterable[Rule], own: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
-    """Values that break a rule. A null breaks none, as for Great Expectations."""
-    for breaks, problem in rules:
-        if (broken := breaks(values)).any():
-            for at in np.flatnonzero(broken & ~_null(values))[:SHOWN]:
-                yield Fault(int(at), own.name, sent[at], problem)
+def _rule_faults(rules: Iterable[Rule], field: Field, sent: Sequence[Any], values: Values) -> Iterator[Fault]:
+    """Yield the values that violate a rule. Nulls violate none, as in Great Expectations."""
+    for violates, problem in rules:
+        if (invalid := violates(values)).any():
+            for at in np.flatnonzero(invalid & ~_is_null(values))[:MAX_FAULTS]:
+                yield Fault(int(at), field.name, sent[at], problem)
 
 
-def _null(values: Values) -> np.ndarray:
-    return (
-        np.isnan(values)
-        if isinstance(values, np.ndarray)
-        else np.array([value is None for value in values], dtype=bool)
-    )
+def _is_null(values: Values) -> np.ndarray:
+    if isinstance(values, np.ndarray):
+        return np.isnan(values)
+    return np.array([value is None for value in values], dtype=bool)

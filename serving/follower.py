@@ -1,8 +1,8 @@
-"""Which versions answer: the ledger's champion of each model, and its challenger in the shadow or with a share of requests.
+"""Keep the versions in memory that the ledger wants served: each model's champion, and its challenger in shadow mode or as a canary.
 
-A thread looks at the ledger twice a second. A new champion is loaded and asked beside the one that answers, and takes its place in
-one step; one that fails is not taken. What was taken last is noted on this machine's disk, so that a start without ledger and
-registry goes on with it.
+A thread polls the ledger twice a second. A new champion is loaded and tested while the current one serves, and then replaces it in
+one step. If it fails, the current one stays. The version in use is saved on the local disk, so that a server that starts without
+ledger and registry can serve it.
 """
 
 import importlib
@@ -21,10 +21,10 @@ from configs.errors import ConfigError
 from configs.load import configs_folder, model_names
 from configs.schema import ModelConfig
 from serving import metrics
-from serving.canary import Trial, begin, refuse
-from serving.fetching import BeingFetched, Fetcher
-from serving.notes import read_note, write_note
-from serving.versions import NotSound, Pick, Served, take
+from serving.canary import CanaryRun, record_start, refuse
+from serving.fetching import DownloadPending, Fetcher
+from serving.notes import read_last_served, write_last_served
+from serving.versions import FailedSmokeTest, ServedVersion, VersionRef, load_version
 from tasks.contracts import Promotion
 from tasks.contracts.words import without_credentials
 from tasks.errors import EvergreenError, ForgedVersion
@@ -33,292 +33,295 @@ from tasks.resources import Resources, open_resources
 
 log = logging.getLogger("serving")
 
-PAUSE = 0.5
-"""Seconds between two looks at the ledger."""
-KEPT = 3
-"""Versions of a model that stay in memory: champion, challenger, and the one before."""
-AGAIN = 10.0
-"""Seconds after which a version that could not be fetched is tried again."""
+POLL_INTERVAL = 0.5
+"""Seconds between two polls of the ledger."""
+MAX_CACHED = 3
+"""Versions of a model that stay in memory: champion, challenger and previous champion."""
+RETRY_SECONDS = 10.0
+"""Seconds until a failed load is tried again."""
 
 
 @dataclass(frozen=True)
 class ChampionState:
-    """Who answers for one model now. Replaced as a whole, so that a request sees one state of it."""
+    """The versions that serve one model now. It is replaced as a whole, so that a request uses one consistent state."""
 
-    champion: Served | None = None
-    challenger: Served | None = None
-    trial: Trial | None = None
+    champion: ServedVersion | None = None
+    challenger: ServedVersion | None = None
+    canary: CanaryRun | None = None
     problem: str = ""
-    """Why what the ledger wants is not what is served; empty where it is."""
-    settled: bool = False
-    """Whether the ledger, or what was noted of it, has been looked at."""
+    """Why the ledger's champion is not the one in use, else empty."""
+    checked: bool = False
+    """Whether the ledger, or the version saved on the local disk, has been read."""
 
 
 class Follower:
-    """The thread, and what it has found: `reigns` by model."""
+    """The thread that polls the ledger, and the versions in use by model (`states`)."""
 
-    def __init__(self, note: Path, database: str) -> None:
-        self.note, self.database = note, database
-        self.reigns: dict[str, ChampionState] = {}
-        """By model. Its keys change in this thread: who goes through them takes a copy."""
+    def __init__(self, folder: Path, database: str) -> None:
+        self.folder, self.database = folder, database
+        self.states: dict[str, ChampionState] = {}
+        """By model. The thread adds and removes keys, so iterate over a copy."""
         self.resources: dict[str, Resources] = {}
         self.configs: dict[str, ModelConfig] = {}
-        """Of every model whose folder could be read; what is not there any more keeps its last one, for rows that wait."""
-        self.unread: dict[str, str] = {}
-        """Why a model's folder cannot be read, by model."""
-        self.answered = 0.0
-        """When the ledger last answered, by `time.monotonic`; 0 for never."""
-        self.silence = ""
-        """Why the ledger does not answer; empty where it does."""
-        self._seen: dict[str, int] = {}
-        self._again: dict[str, float] = {}
+        """The last readable configuration of every model. Removed models keep theirs, because some of their rows may not be written yet."""
+        self.config_errors: dict[str, str] = {}
+        """Why the folder of a model cannot be read, by model."""
+        self.last_contact = 0.0
+        """When the ledger last responded (`time.monotonic`), 0 for never."""
+        self.ledger_error = ""
+        """Why the ledger does not respond, else empty."""
+        self._sequences: dict[str, int] = {}
+        self._retry_at: dict[str, float] = {}
         self._fetcher = Fetcher()
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
-        self._kept: dict[str, dict[tuple[str, str], Served]] = {}
+        self._cache: dict[str, dict[tuple[str, str], ServedVersion]] = {}
         self._stamps: dict[str, object] = {}
-        self._unread_again: dict[str, float] = {}
-        self._changed: set[str] = set()
+        self._config_retry_at: dict[str, float] = {}
+        self._changed_configs: set[str] = set()
         self.read_folders()
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopping.set()
         self._thread.join(10)
         self._fetcher.stop()
 
     @property
     def problems(self) -> dict[str, str]:
-        """What is wrong with each model, in words."""
-        unread = dict(self.unread)
-        found = {name: reign.problem for name, reign in dict(self.reigns).items() if reign.problem}
-        return {name: "; ".join(filter(None, (unread.get(name), found.get(name)))) for name in unread | found}
+        """The current problem of each model that has one, as text."""
+        errors = dict(self.config_errors)
+        problems = {name: state.problem for name, state in dict(self.states).items() if state.problem}
+        return {name: "; ".join(filter(None, (errors.get(name), problems.get(name)))) for name in errors | problems}
 
     @property
     def ready(self) -> bool:
-        """Whether every model has been looked at once."""
-        return all(reign.settled for reign in dict(self.reigns).values())
+        """Whether every model has been checked once."""
+        return all(state.checked for state in dict(self.states).values())
 
     def _run(self) -> None:
-        warm()
+        preload()
         while True:
             try:
-                self.look()
-            except Exception as error:  # noqa: BLE001  (a thread that ends would leave an old champion for ever)
-                log.error("looking at the ledger failed: %s; it is tried again", type(error).__name__)
-            if self._over.wait(PAUSE):
+                self.poll()
+            except Exception as error:  # noqa: BLE001  (if the thread ended, an outdated champion would stay)
+                log.error("polling the ledger failed: %s; retrying", type(error).__name__)
+            if self._stopping.wait(POLL_INTERVAL):
                 return
 
-    def look(self) -> None:
-        """Look at the ledger once, and follow it where a model has a new row or something is to be tried again."""
+    def poll(self) -> None:
+        """Read the ledger once, and update each model that has a new row or a retry that is due."""
         self.read_folders()
         try:
             newest = newest_sequences(self.database)
-            if self.silence:
-                log.warning("the ledger answers again")
-            self.silence, self.answered = "", time.monotonic()
+            if self.ledger_error:
+                log.warning("the ledger responds again")
+            self.ledger_error, self.last_contact = "", time.monotonic()
             for name, res in list(self.resources.items()):
-                self._look_at(name, res, newest.get(name, 0))
+                self._poll_model(name, res, newest.get(name, 0))
         except sa.exc.SQLAlchemyError as error:
-            self._silent(error)
+            self._on_ledger_error(error)
 
-    def _look_at(self, name: str, res: Resources, newest: int) -> None:
+    def _poll_model(self, name: str, res: Resources, newest: int) -> None:
         try:
-            self._stop_broken(name, res)
-            if not self._is_due(name) and self._seen.get(name) == newest:
+            self._refuse_broken(name, res)
+            if not self._is_due(name) and self._sequences.get(name) == newest:
                 return
-            self._again.pop(name, None)
+            self._retry_at.pop(name, None)
             self._follow(name, res, newest)
         except sa.exc.SQLAlchemyError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever it is, the other models are followed)
-            log.error("%s cannot be followed: %s; it is tried again", name, type(error).__name__)
-            self._again[name] = time.monotonic() + AGAIN
-        self._seen[name] = newest
+        except Exception as error:  # noqa: BLE001  (one model's failure must not stop the others)
+            log.error("the versions of %s cannot be updated: %s; retrying", name, type(error).__name__)
+            self._retry_at[name] = time.monotonic() + RETRY_SECONDS
+        self._sequences[name] = newest
 
     def _is_due(self, name: str) -> bool:
-        return self._again.get(name, float("inf")) <= time.monotonic()
+        return self._retry_at.get(name, float("inf")) <= time.monotonic()
 
-    def _silent(self, error: Exception) -> None:
-        if not self.silence:
-            log.error("the ledger does not answer (%s); what is served goes on", type(error).__name__)
-        self.silence = type(error).__name__
+    def _on_ledger_error(self, error: Exception) -> None:
+        if not self.ledger_error:
+            log.error("the ledger does not respond (%s); the last champions stay in use", type(error).__name__)
+        self.ledger_error = type(error).__name__
         for name, res in self.resources.items():
-            if not self.reigns[name].settled and (name not in self._again or self._is_due(name)):
-                self._again[name] = time.monotonic() + AGAIN
-                self._follow_note(name, res)
+            if not self.states[name].checked and (name not in self._retry_at or self._is_due(name)):
+                self._retry_at[name] = time.monotonic() + RETRY_SECONDS
+                self._serve_last(name, res)
 
     @property
     def age(self) -> float:
-        """Seconds since the ledger has last answered; infinite if it never has."""
-        return time.monotonic() - self.answered if self.answered else float("inf")
+        """Seconds since the last response of the ledger, infinite if there was none."""
+        return time.monotonic() - self.last_contact if self.last_contact else float("inf")
 
     def read_folders(self) -> None:
-        """Read each model's folder that is new or has changed; of one that cannot be read, what was read before goes on."""
+        """Read the model folders that are new or changed. If one cannot be read, its previous configuration stays in use."""
         names = model_names()
         for name in names:
             stamp = _stamp(configs_folder() / name / "model.yaml")
-            if stamp == self._stamps.get(name) and not self._unread_is_due(name):
+            if stamp == self._stamps.get(name) and not self._config_is_due(name):
                 continue
             self._stamps[name] = stamp
-            self.reigns.setdefault(name, ChampionState())
+            self.states.setdefault(name, ChampionState())
             try:
                 res = open_resources(name)
-            except Exception as error:  # noqa: BLE001  (whatever a file is, the other models are served)
-                told = str(error) if isinstance(error, ConfigError) else type(error).__name__
-                if name not in self.unread:
-                    log.error("the folder of %s cannot be read: %s", name, told)
-                self.unread[name] = f"its folder cannot be read: {told}"
-                self._unread_again[name] = time.monotonic() + AGAIN
-                self.reigns[name] = replace(self.reigns[name], settled=True)
+            except Exception as error:  # noqa: BLE001  (an invalid file must not stop the other models)
+                message = str(error) if isinstance(error, ConfigError) else type(error).__name__
+                if name not in self.config_errors:
+                    log.error("the folder of %s cannot be read: %s", name, message)
+                self.config_errors[name] = f"its folder cannot be read: {message}"
+                self._config_retry_at[name] = time.monotonic() + RETRY_SECONDS
+                self.states[name] = replace(self.states[name], checked=True)
                 continue
-            self.unread.pop(name, None)
+            self.config_errors.pop(name, None)
             self.resources[name], self.configs[name] = res, res.config
-            self.reigns[name] = replace(self.reigns[name], challenger=None, trial=None)
-            self._changed.add(name)
-            self._forget(name, self._kept, self._seen, self._unread_again)
-        for gone in self.reigns.keys() - set(names):
-            self._forget(
-                gone, self.reigns, self.resources, self.unread, self._stamps, self._seen, self._again, self._kept
-            )
-            self._changed.discard(gone)
+            self.states[name] = replace(self.states[name], challenger=None, canary=None)
+            self._changed_configs.add(name)
+            self._forget(name, self._cache, self._sequences, self._config_retry_at)
+        for removed in self.states.keys() - set(names):
+            self._forget(removed, self.states, self.resources, self.config_errors, self._stamps, self._sequences)
+            self._forget(removed, self._retry_at, self._cache)
+            self._changed_configs.discard(removed)
 
     @staticmethod
-    def _forget(name: str, *known: dict[str, Any]) -> None:
-        for one in known:
-            one.pop(name, None)
+    def _forget(name: str, *mappings: dict[str, Any]) -> None:
+        for mapping in mappings:
+            mapping.pop(name, None)
 
-    def _unread_is_due(self, name: str) -> bool:
-        """Whether to try a folder again that could not be read: another file of it may be there by now."""
-        return self._unread_again.get(name, float("inf")) <= time.monotonic()
+    def _config_is_due(self, name: str) -> bool:
+        """Whether to read an unreadable folder again although model.yaml is unchanged: its other files may have changed."""
+        return self._config_retry_at.get(name, float("inf")) <= time.monotonic()
 
     # One model
 
     def _follow(self, name: str, res: Resources, newest: int) -> None:
-        """Serve what the ledger wants of one model; what is served already stays where that fails."""
+        """Serve the ledger's champion and challenger of one model. If the champion cannot be loaded, the current one stays."""
         champion, challenger = res.ledger.champion(), res.ledger.challenger()
-        before = self.reigns[name]
+        before = self.states[name]
         problem, served = "", before.champion
         if champion:
-            wanted = _pick(champion, res)
-            if name in self._changed or not _is(before.champion, wanted):
-                served, problem = self._take(name, wanted, before.champion, res)
-        elif not newest and (noted := read_note(self.note, name)):
+            wanted = _version_ref(champion, res)
+            if name in self._changed_configs or not _is_served(before.champion, wanted):
+                served, problem = self._load_or_keep(name, wanted, before.champion, res)
+        elif not newest and (last_served := read_last_served(self.folder, name)):
             if served is None:
-                served, problem = self._take(name, noted, None, res)
-            problem = (
-                problem
-                or f"the ledger has no row of it, but version {noted.version} was served last; is the database the right one?"
+                served, problem = self._load_or_keep(name, last_served, None, res)
+            problem = problem or (
+                f"the ledger has no row of this model, but version {last_served.version} was served last and stays in use; "
+                "check that EVERGREEN_DATABASE_URL is right"
             )
         else:
             served = None
         if not problem:
-            self._changed.discard(name)
-        self.reigns[name] = replace(before, champion=served, problem=problem, settled=True)
+            self._changed_configs.discard(name)
+        self.states[name] = replace(before, champion=served, problem=problem, checked=True)
         if served is not before.champion:
-            self._tell(name, served)
+            self._record_change(name, served)
         self._follow_challenger(name, challenger, res)
-        self._fetch_ahead(res)
+        self._prefetch(res)
 
-    def _tell(self, name: str, served: Served | None) -> None:
-        write_note(self.note, name, served.pick if served else None)
+    def _record_change(self, name: str, served: ServedVersion | None) -> None:
+        write_last_served(self.folder, name, served.ref if served else None)
         metrics.CHANGES.labels(name).inc()
         metrics.VERSION.labels(name).set(float(served.version) if served else 0)
-        log.info("%s: version %s answers now", name, served.version if served else "none")
+        log.info("%s: the champion in use is now version %s", name, served.version if served else "none")
 
-    def _loaded(self, name: str, wanted: Pick, res: Resources) -> Served:
-        """A version, loaded and asked; one of those that answered lately is in memory still, so a rollback waits for nothing."""
-        kept = self._kept.setdefault(name, {})
-        found = kept.pop((wanted.version, wanted.digest), None)
-        if found is None:
-            self._fetcher.need(res, wanted.version)
-            found = take(wanted, res)
-        found = replace(found, pick=wanted)
-        kept[wanted.version, wanted.digest] = found
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
-        return found
+    def _load(self, name: str, wanted: VersionRef, res: Resources) -> ServedVersion:
+        """Return a version that is loaded and tested. Recent versions stay in memory, so that a rollback takes no time."""
+        cached = self._cache.setdefault(name, {})
+        served = cached.pop((wanted.version, wanted.digest), None)
+        if served is None:
+            self._fetcher.ensure_local(res, wanted.version)
+            served = load_version(wanted, res)
+        served = replace(served, ref=wanted)
+        cached[wanted.version, wanted.digest] = served
+        while len(cached) > MAX_CACHED:
+            cached.pop(next(iter(cached)))
+        return served
 
-    def _take(self, name: str, wanted: Pick, before: Served | None, res: Resources) -> tuple[Served | None, str]:
-        """The version that is wanted, or the one before with the reason; what may work later is tried again."""
+    def _load_or_keep(
+        self, name: str, wanted: VersionRef, current: ServedVersion | None, res: Resources
+    ) -> tuple[ServedVersion | None, str]:
+        """Return the wanted version and no problem, or the current version and why the wanted one cannot be loaded."""
         try:
-            return self._loaded(name, wanted, res), ""
-        except Exception as error:  # noqa: BLE001  (whatever a file does when it is loaded, the version before goes on)
-            going = f"version {before.version} goes on" if before else "nothing is served"
-            return before, f"version {wanted.version} was not taken, {going}: {self._failed(name, wanted, error)}"
+            return self._load(name, wanted, res), ""
+        except Exception as error:  # noqa: BLE001  (whatever fails in loading a file, the current version stays)
+            consequence = f"version {current.version} stays in use" if current else "no version is served"
+            reason = self._record_failure(name, wanted, error)
+            return current, f"version {wanted.version} could not be loaded, {consequence}: {reason}"
 
-    def _failed(self, name: str, wanted: Pick, error: Exception) -> str:
-        """Why a version was not taken, without what others than we say of it; what may work later is tried again."""
-        told = without_credentials(str(error)) if isinstance(error, EvergreenError) else type(error).__name__
-        if not isinstance(error, NotSound | ForgedVersion):
-            self._again[name] = time.monotonic() + (PAUSE if isinstance(error, BeingFetched) else AGAIN)
-        if not isinstance(error, BeingFetched):
-            metrics.TAKEN.labels(name).inc()
-            log.error("%s: version %s was not taken: %s", name, wanted.version, told)
-        return told
+    def _record_failure(self, name: str, wanted: VersionRef, error: Exception) -> str:
+        """Return why a version could not be loaded, without texts of other libraries. Plans a retry if that may help."""
+        message = without_credentials(str(error)) if isinstance(error, EvergreenError) else type(error).__name__
+        if not isinstance(error, FailedSmokeTest | ForgedVersion):
+            delay = POLL_INTERVAL if isinstance(error, DownloadPending) else RETRY_SECONDS
+            self._retry_at[name] = time.monotonic() + delay
+        if not isinstance(error, DownloadPending):
+            metrics.LOAD_FAILURES.labels(name).inc()
+            log.error("%s: version %s could not be loaded: %s", name, wanted.version, message)
+        return message
 
     def _follow_challenger(self, name: str, row: Promotion | None, res: Resources) -> None:
-        """The challenger answers in the shadow, and its share where model.yaml gives it one."""
-        rule, before = res.config.promotion.canary, self.reigns[name]
+        """Load the challenger for shadow mode, and start its canary if model.yaml has one."""
+        rule, before = res.config.promotion.canary, self.states[name]
         if row is None:
-            self.reigns[name] = replace(before, challenger=None, trial=None)
+            self.states[name] = replace(before, challenger=None, canary=None)
             return
-        wanted, taken = _pick(row, res), before.challenger
-        if not _is(taken, wanted):
+        wanted, served = _version_ref(row, res), before.challenger
+        if not _is_served(served, wanted):
             try:
-                taken = self._loaded(name, wanted, res)
+                served = self._load(name, wanted, res)
             except Exception as error:  # noqa: BLE001
-                self._failed(name, wanted, error)
-                taken = None
-        trial = before.trial if before.trial and before.trial.served is taken else None
-        if rule and taken and before.champion and trial is None:
-            trial = Trial(rule, taken)
-            begin(trial, row, res)
-        self.reigns[name] = replace(before, challenger=taken, trial=trial)
+                self._record_failure(name, wanted, error)
+                served = None
+        canary = before.canary if before.canary and before.canary.served is served else None
+        if rule and served and before.champion and canary is None:
+            canary = CanaryRun(rule, served)
+            record_start(canary, row, res)
+        self.states[name] = replace(before, challenger=served, canary=canary)
 
-    def _stop_broken(self, name: str, res: Resources) -> None:
-        """Refuse a challenger whose budget has broken. It is given no rows since then."""
-        trial = self.reigns[name].trial
-        if trial and trial.broken and refuse(trial, res):
-            self.reigns[name] = replace(self.reigns[name], trial=None)
+    def _refuse_broken(self, name: str, res: Resources) -> None:
+        """Refuse a challenger that exceeded a budget of its canary."""
+        canary = self.states[name].canary
+        if canary and canary.broken and refuse(canary, res):
+            self.states[name] = replace(self.states[name], canary=None)
 
-    def _fetch_ahead(self, res: Resources) -> None:
-        """Have the files of what may be champion next: the newest version, and the one before the champion."""
+    def _prefetch(self, res: Resources) -> None:
+        """Download the versions that may be champion next: the newest one and the previous champion."""
         rows = res.ledger.promotions()
-        reigned = [row.version for row in rows if row.to_stage == "champion"]
-        for version in {row.version for row in rows[-1:]} | set(reigned[-2:]):
+        champions = [row.version for row in rows if row.to_stage == "champion"]
+        for version in {row.version for row in rows[-1:]} | set(champions[-2:]):
             with suppress(EvergreenError, OSError):
-                self._fetcher.need(res, version)
+                self._fetcher.ensure_local(res, version)
 
-    def _follow_note(self, name: str, res: Resources) -> None:
-        """Go on with what was served last."""
-        if wanted := read_note(self.note, name):
-            served, problem = self._take(name, wanted, None, res)
-            self.reigns[name] = ChampionState(champion=served, problem=problem, settled=served is not None)
+    def _serve_last(self, name: str, res: Resources) -> None:
+        """Serve the version that is saved on the local disk."""
+        if wanted := read_last_served(self.folder, name):
+            served, problem = self._load_or_keep(name, wanted, None, res)
+            self.states[name] = ChampionState(champion=served, problem=problem, checked=served is not None)
 
 
-def warm() -> None:
-    """Import what every version needs, so that the first one is not kept waiting by seconds of it."""
+def preload() -> None:
+    """Import the libraries of every version, which takes seconds, before the first one is loaded."""
     for name in ("pandas", "skops.io", "sklearn.pipeline", "xgboost"):
         importlib.import_module(name)
 
 
-def _pick(row: Promotion, res: Resources) -> Pick:
+def _version_ref(row: Promotion, res: Resources) -> VersionRef:
     digest = str(row.evidence.get("digest", "")) or res.ledger.digest(row.version)
-    return Pick(row.version, row.as_of.astimezone(UTC), digest, row.sequence)
+    return VersionRef(row.version, row.as_of.astimezone(UTC), digest, row.sequence)
 
 
-def _is(served: Served | None, wanted: Pick) -> bool:
-    """Whether a version is served already. The same version may be champion again by another row, with another as-of."""
-    return served is not None and served.pick == wanted
+def _is_served(served: ServedVersion | None, wanted: VersionRef) -> bool:
+    """Whether a version is in use for the same row of the ledger. A later row with the same version has another as-of."""
+    return served is not None and served.ref == wanted
 
 
 def _stamp(path: Path) -> object:
-    """Changes when a file does; None where it has gone just now."""
+    """Return a value that changes when a file changes, or None if it does not exist."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

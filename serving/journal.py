@@ -1,4 +1,4 @@
-"""A file of answered rows on this machine's disk: what a request leaves behind before it is part of the lake."""
+"""Journals: files of served predictions on the local disk, until they are written to the lake."""
 
 import fcntl
 import logging
@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from configs.schema import ModelConfig
-from serving.contract import Given
+from serving.contract import InputRows
 from serving.rules import Values
 from tasks.contracts import PartitionRef
 from tasks.models.targets import prediction_columns
@@ -26,14 +26,14 @@ from tasks.storage.answer_log import SHADOW
 log = logging.getLogger("serving")
 
 Columns = dict[str, list[Any]]
-"""Rows column by column."""
-AGE, SIZE = 60.0, 8 << 20
-"""Seconds and bytes after which a journal is made into segments."""
+"""Values of rows by column."""
+MAX_AGE, MAX_SIZE = 60.0, 8 << 20
+"""Seconds and bytes after which a journal is converted into segments."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: its id here, since a client's own may come twice, what the client calls it, and when it came."""
+    """One request: its unique id, the id that the client sent (not necessarily unique), and when it arrived (UTC)."""
 
     id: str
     client_id: str
@@ -41,27 +41,27 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The rows of one request that one version has answered, in one role."""
+class ScoredRows:
+    """Rows of one request with the predictions of one version in one role."""
 
     model: str
     version: str
     as_of: datetime
     role: str
-    given: Given
-    said: np.ndarray
+    inputs: InputRows
+    predictions: np.ndarray
     call: Call
-    places: np.ndarray | None = None
-    """Which rows of the request these are, where two versions have answered it; None for all."""
+    positions: np.ndarray | None = None
+    """Positions of the rows in the request if two versions share it, None for all rows."""
 
     @property
     def rows(self) -> int:
-        return len(self.said)
+        return len(self.predictions)
 
 
 @dataclass
 class Journal:
-    """A file of JSON lines that this process holds locked; each line is some rows of one request."""
+    """A file of JSON lines that this process locks. Each line has rows of one request."""
 
     path: Path
     opened: float = field(default_factory=time.monotonic)
@@ -78,10 +78,10 @@ class Journal:
         self.size = os.fstat(self.file).st_size
 
     def write(self, content: bytes) -> None:
-        """Append and make it last; what a full disk took in part is cut off again.
+        """Append content and flush it to disk. After a partial write the file is truncated to its previous size.
 
         Raises:
-            OSError: it could not be written.
+            OSError: The content could not be written.
         """
         try:
             view = memoryview(content)
@@ -95,30 +95,31 @@ class Journal:
 
     @property
     def due(self) -> bool:
-        return self.size > 0 and (time.monotonic() - self.opened > AGE or self.size > SIZE)
+        return self.size > 0 and (time.monotonic() - self.opened > MAX_AGE or self.size > MAX_SIZE)
 
     def close(self) -> None:
         os.close(self.file)
 
 
-def line(answered: Answered, config: ModelConfig) -> bytes:
-    """Some rows of one request as JSON, column by column."""
-    given, call = answered.given, answered.call
-    rows = list(range(given.rows)) if answered.places is None else answered.places.tolist()
-    keys = [key or f"{call.id}-{row}" for key, row in zip(given.keys, rows, strict=True)]
-    shadow = answered.role == SHADOW  # the row itself stands beside it already
-    told = prediction_columns(_predicted(answered.said, config), config.target)
-    if odd := [name for name, own in (dict(given.values) | told).items() if len(own) != given.rows]:
-        raise ValueError(f"{', '.join(odd)} has not a value for each row")
+def encode_line(scored: ScoredRows, config: ModelConfig) -> bytes:
+    """Encode rows of one request as a line of JSON with a list for each column."""
+    inputs, call = scored.inputs, scored.call
+    rows = list(range(inputs.rows)) if scored.positions is None else scored.positions.tolist()
+    keys = [key or f"{call.id}-{row}" for key, row in zip(inputs.keys, rows, strict=True)]
+    shadow = scored.role == SHADOW  # the features are recorded with the champion's prediction
+    predictions = prediction_columns(_target_predictions(scored.predictions, config), config.target)
+    columns = dict(inputs.values) | predictions
+    if mismatched := [name for name, values in columns.items() if len(values) != inputs.rows]:
+        raise ValueError(f"{', '.join(mismatched)}: the number of values differs from the number of rows")
     content = {
         "rows": rows,
         "keys": keys,
-        "times": [moment or call.at for moment in given.times],
-        "values": {} if shadow else {name: _written(column) for name, column in given.values.items()},
-        "said": {name: _written(column) for name, column in told.items()},
-        "version": answered.version,
-        "as_of": answered.as_of,
-        "role": answered.role,
+        "times": [time or call.at for time in inputs.times],
+        "values": {} if shadow else {name: _json_column(column) for name, column in inputs.values.items()},
+        "said": {name: _json_column(column) for name, column in predictions.items()},  # a persisted key
+        "version": scored.version,
+        "as_of": scored.as_of,
+        "role": scored.role,
         "request_id": call.id,
         "client_id": call.client_id or None,
         "at": call.at,
@@ -126,31 +127,31 @@ def line(answered: Answered, config: ModelConfig) -> bytes:
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def _predicted(said: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """As a partition's predictions have it: of two classes the probability of 1."""
-    return said[:, 1] if config.target.kind == "binary" else said
+def _target_predictions(predictions: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Return predictions as partitions store them: for a binary target only the probability of class 1."""
+    return predictions[:, 1] if config.target.kind == "binary" else predictions
 
 
-def _written(column: Values) -> Values:
-    """A column as orjson takes it, which writes NaN as null. One of texts is a list."""
+def _json_column(column: Values) -> Values:
+    """Return a column in a form that orjson can encode. It writes NaN as null and cannot encode arrays of objects."""
     if isinstance(column, np.ndarray):
         return column.tolist() if column.dtype == object else np.ascontiguousarray(column)
     return column
 
 
-def in_use(path: Path) -> bool:
-    """Whether a living process holds a journal."""
+def is_locked(path: Path) -> bool:
+    """Whether a running process has locked a journal, or the journal does not exist any more."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return False
-    except OSError:  # it is, or it has gone just now
+    except OSError:
         return True
 
 
-def by_partition(path: Path, config: ModelConfig) -> dict[str, Columns]:
-    """The rows of a journal by the partition that their time lies in. A last line that is cut off was never written."""
-    found: dict[str, list[Columns]] = defaultdict(list)
+def rows_by_partition(path: Path, config: ModelConfig) -> dict[str, Columns]:
+    """Return the rows of a journal by the partition of their time. An incomplete last line is ignored: its write was interrupted."""
+    by_key: dict[str, list[Columns]] = defaultdict(list)
     lines = path.read_bytes().split(b"\n")
     span: PartitionRef | None = None
     for number, text in enumerate(lines):
@@ -160,32 +161,33 @@ def by_partition(path: Path, config: ModelConfig) -> dict[str, Columns]:
             columns = _columns(orjson.loads(text), config)
         except orjson.JSONDecodeError:
             if number < len(lines) - 1:
-                log.error("%s: line %d cannot be read, and is lost", path, number + 1)
+                log.error("%s: line %d is not valid JSON, its rows are lost", path, number + 1)
             continue
-        places: dict[str, list[int]] = defaultdict(list)
-        for at, moment in enumerate(columns[config.time]):
-            if span is None or not span.start <= moment < span.end:
-                span = partitions.containing(config, moment)
-            places[span.key].append(at)
-        for key, some in places.items():
-            whole = len(places) == 1
-            found[key].append(columns if whole else {name: [own[at] for at in some] for name, own in columns.items()})
-    return {key: _joined(parts, config.key) for key, parts in found.items()}
+        positions: dict[str, list[int]] = defaultdict(list)
+        for i, row_time in enumerate(columns[config.time]):
+            if span is None or not span.start <= row_time < span.end:
+                span = partitions.containing(config, row_time)
+            positions[span.key].append(i)
+        for key, selected in positions.items():
+            whole = len(positions) == 1
+            part = columns if whole else {name: [values[i] for i in selected] for name, values in columns.items()}
+            by_key[key].append(part)
+    return {key: _concatenate(parts, config.key) for key, parts in by_key.items()}
 
 
 def _columns(content: Mapping[str, Any], config: ModelConfig) -> Columns:
-    """One line's rows."""
+    """Return the rows of one line by the columns of a segment."""
     count = len(content["rows"])
     same = {"model_version": content["version"], "role": content["role"], "request_id": content["request_id"]}
     same["client_id"] = content["client_id"]
     same |= {"as_of": datetime.fromisoformat(content["as_of"]), "served_at": datetime.fromisoformat(content["at"])}
-    own = {config.key: content["keys"], config.time: list(map(datetime.fromisoformat, content["times"]))}
-    own |= {"request_row": content["rows"]}
-    return content["values"] | content["said"] | {name: [value] * count for name, value in same.items()} | own
+    values = {config.key: content["keys"], config.time: list(map(datetime.fromisoformat, content["times"]))}
+    values |= {"request_row": content["rows"]}
+    return content["values"] | content["said"] | {name: [value] * count for name, value in same.items()} | values
 
 
-def _joined(parts: Sequence[Columns], key: str) -> Columns:
-    """One after another; a column that some do not have is None there."""
+def _concatenate(parts: Sequence[Columns], key: str) -> Columns:
+    """Concatenate parts. Columns that a part does not have are None in its rows."""
     names = dict.fromkeys(chain.from_iterable(parts))
     return {
         name: list(chain.from_iterable(part.get(name) or repeat(None, len(part[key])) for part in parts))

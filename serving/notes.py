@@ -1,4 +1,4 @@
-"""What was served last, on this machine's disk: a start without ledger and registry goes on with it."""
+"""The version that was served last, saved on the local disk for a start without ledger and registry."""
 
 import json
 import logging
@@ -6,32 +6,32 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from serving.versions import Pick
+from serving.versions import VersionRef
 from tasks.storage.files import replacing
 
 log = logging.getLogger("serving")
 
 
-def write_note(folder: Path, model: str, pick: Pick | None) -> None:
-    """Note which version is served, or that none is. A disk that does not take it is told of, and no reason not to serve."""
+def write_last_served(folder: Path, model: str, ref: VersionRef | None) -> None:
+    """Save which version is served, or delete the file if none is. A failure of the disk is logged and does not stop serving."""
     path = folder / f"{model}.json"
     try:
-        if pick is None:
+        if ref is None:
             path.unlink(missing_ok=True)
             return
         with replacing(path) as draft:
-            draft.write_text(json.dumps(asdict(pick), default=str), encoding="utf-8")
+            draft.write_text(json.dumps(asdict(ref), default=str), encoding="utf-8")
     except OSError as error:
-        log.error("%s: cannot be noted that version %s answers: %s", model, pick.version if pick else "none", error)
+        log.error("%s: cannot save that version %s is served: %s", model, ref.version if ref else "none", error)
 
 
-def read_note(folder: Path, model: str) -> Pick | None:
-    """The version that was noted; None where none was, or the note cannot be read."""
+def read_last_served(folder: Path, model: str) -> VersionRef | None:
+    """Return the saved version, or None if there is none or the file cannot be read."""
     try:
-        held = json.loads((folder / f"{model}.json").read_text(encoding="utf-8"))
-        return Pick(**(held | {"as_of": datetime.fromisoformat(held["as_of"])}))
+        content = json.loads((folder / f"{model}.json").read_text(encoding="utf-8"))
+        return VersionRef(**(content | {"as_of": datetime.fromisoformat(content["as_of"])}))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.error("%s: what was served last cannot be read: %s", model, error)
+        log.error("%s: the version that was served last cannot be read: %s", model, error)
         return None

@@ -1,4 +1,4 @@
-"""The OpenAPI document: each model's own path, with the types, limits and an example row of its contract."""
+"""The OpenAPI document: a path for each model, with the types and limits of its columns and an example row."""
 
 from typing import Any
 
@@ -10,36 +10,33 @@ from serving.versions import class_names
 
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
 PROBLEMS = {
-    "400": "The body cannot be read, or is no scoring request",
-    "401": "A token is needed",
+    "400": "The body cannot be read or is not a scoring request",
+    "401": "A token is required",
     "404": "No such model",
-    "408": "The body did not come in time",
+    "408": "The body did not arrive in time",
     "413": "Too many bytes or rows",
     "415": "Neither JSON nor CSV",
-    "422": "Rows that the model does not take; `errors` names row, field and value",
-    "503": "No version answers, or answers cannot be recorded",
+    "422": "Invalid rows; `errors` names row, field and value",
+    "503": "No version serves this model, or predictions cannot be recorded",
 }
 
 
-def document(follower: Follower) -> dict[str, Any]:
-    """What the server takes and says now."""
+def openapi_document(follower: Follower) -> dict[str, Any]:
+    """Build the OpenAPI document for the versions in use now."""
     paths: dict[str, Any] = {
-        "/health": {"get": _simple("Whether the process answers", "Status")},
-        "/ready": {
-            "get": _simple("Whether requests should come here, what is served, and what is wrong", "Ready", ("503",))
-        },
-        "/models": {"get": _simple("Every model with the versions that answer", "Models")},
+        "/health": {"get": _simple("Whether the process responds", "Status")},
+        "/ready": {"get": _simple("Whether the server is ready, the versions in use, and problems", "Ready", ("503",))},
+        "/models": {"get": _simple("All models with the versions in use", "Models")},
         "/metrics": {"get": _metrics()},
     }
-    for name, reign in dict(follower.reigns).items():
-        paths[f"/models/{name}"] = {"get": _simple(f"The versions that answer for {name}", "Model")}
+    for name, state in dict(follower.states).items():
+        paths[f"/models/{name}"] = {"get": _simple(f"The versions in use for {name}", "Model")}
         if name not in follower.resources:
             continue
         config = follower.resources[name].config
-        contract = reign.champion.contract if reign.champion else contract_of(config, config.features.learned)
-        paths[f"/models/{name}/invocations"] = {
-            "post": _invocations(name, config.description, contract, class_names(config))
-        }
+        contract = state.champion.contract if state.champion else contract_of(config, config.features.active)
+        invocations = _invocations(name, config.description, contract, class_names(config))
+        paths[f"/models/{name}/invocations"] = {"post": invocations}
     for path, methods in paths.items():
         for operation in methods.values():
             operation["tags"] = [path.split("/")[2] if path.startswith("/models/") else "server"]
@@ -48,25 +45,24 @@ def document(follower: Follower) -> dict[str, Any]:
         "info": {
             "title": "Evergreen serving",
             "version": "1",
-            "description": "Predictions by each model's champion, in MLflow's scoring protocol.",
+            "description": "Predictions of each model's champion, in MLflow's scoring protocol.",
         },
         "paths": paths,
         "components": {"schemas": SCHEMAS},
     }
 
 
-def _simple(summary: str, schema: str, others: tuple[str, ...] = ()) -> dict[str, Any]:
+def _simple(summary: str, schema: str, other_statuses: tuple[str, ...] = ()) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    found = {"200": {"description": summary, "content": content}}
-    found |= {status: {"description": "The same, but not ready", "content": content} for status in others}
-    return {"summary": summary, "responses": found | _problems("401")}
+    responses = {"200": {"description": summary, "content": content}}
+    responses |= {status: {"description": "The same, but not ready", "content": content} for status in other_statuses}
+    return {"summary": summary, "responses": responses | _problems("401")}
 
 
 def _metrics() -> dict[str, Any]:
-    found = {
-        "200": {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    }
-    return {"summary": "Metrics for Prometheus", "responses": found | _problems("401")}
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    responses = {"200": {"description": "Prometheus' text format", "content": content}}
+    return {"summary": "Metrics for Prometheus", "responses": responses | _problems("401")}
 
 
 def _problems(*statuses: str) -> dict[str, Any]:
@@ -76,22 +72,23 @@ def _problems(*statuses: str) -> dict[str, Any]:
 
 def _invocations(name: str, description: str, contract: Contract, classes: list[str]) -> dict[str, Any]:
     fields = list(contract.fields.values())
-    required = [own.name for own in fields if own.required]
+    required = [field.name for field in fields if field.required]
     row = {
         "type": "object",
-        "properties": {own.name: field_schema(own) for own in fields},
+        "properties": {field.name: field_schema(field) for field in fields},
         "required": required,
         "additionalProperties": False,
     }
     rows = {"type": "array", "items": row, "minItems": 1}
-    example = {own.name: example_of(own) for own in fields if own.required}  # without a key, so that it is nobody's row
+    # Without key, so that the example is joined with no outcome.
+    example = {field.name: example_of(field) for field in fields if field.required}
     split = {"columns": list(example), "data": [list(example.values())]}
     forms = {
         "dataframe_split": {
             "type": "object",
             "required": ["columns", "data"],
             "properties": {
-                "columns": {"type": "array", "items": {"enum": [own.name for own in fields]}, "uniqueItems": True},
+                "columns": {"type": "array", "items": {"enum": [field.name for field in fields]}, "uniqueItems": True},
                 "data": {"type": "array", "items": {"type": "array"}, "minItems": 1},
                 "index": {},
             },
@@ -101,7 +98,9 @@ def _invocations(name: str, description: str, contract: Contract, classes: list[
         "instances": rows,
         "inputs": {
             "type": "object",
-            "properties": {own.name: {"type": "array", "items": field_schema(own), "minItems": 1} for own in fields},
+            "properties": {
+                field.name: {"type": "array", "items": field_schema(field), "minItems": 1} for field in fields
+            },
             "required": required,
             "additionalProperties": False,
         },
@@ -111,13 +110,14 @@ def _invocations(name: str, description: str, contract: Contract, classes: list[
          "additionalProperties": False}
         for form, schema in forms.items()
     ]  # fmt: skip
-    one = {"type": "array", "items": {"type": "number"}, "description": f"probabilities of {', '.join(classes)}"}
-    predictions = one if classes else {"type": "number"}
+    predictions: dict[str, Any] = {"type": "number"}
+    if classes:
+        predictions = {"type": "array", "items": predictions, "description": f"probabilities of {', '.join(classes)}"}
     line = ",".join(example), ",".join("" if value is None else str(value) for value in example.values())
     return {
         "summary": f"Predictions of {name}",
-        "description": f"{description.strip()}\n\nThe key names a row for ever: by it outcomes are joined. A row without one, or without a "
-        "time, gets the request's.",
+        "description": f"{description.strip()}\n\nThe key identifies a row permanently: outcomes are joined by it. "
+        "A row without key or time gets those of the request.",
         "requestBody": {
             "required": True,
             "content": {
@@ -133,7 +133,7 @@ def _invocations(name: str, description: str, contract: Contract, classes: list[
         },
         "responses": {
             "200": {
-                "description": "A prediction for each row, and who made it",
+                "description": "A prediction for each row, and the versions that made them",
                 "content": {"application/json": {"schema": _answer(predictions)}},
             },
         }
@@ -152,44 +152,44 @@ def _answer(predictions: dict[str, Any]) -> dict[str, Any]:
             "versions": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "of each row, where a challenger has some",
+                "description": "the version of each row, if a canary predicted some of them",
             },
             "as_of": {
                 "type": "string",
                 "format": "date-time",
-                "description": "the moment of which the champion was promoted",
+                "description": "the point in time (as-of) of the champion's promotion",
             },
             "request_id": {"type": "string"},
         },
     }
 
 
-def field_schema(own: Field) -> dict[str, Any]:
-    """A field as JSON Schema, null where it is allowed."""
-    schema: dict[str, Any] = {"type": TYPES[own.kind], **own.schema}
-    if own.kind == "time":
+def field_schema(field: Field) -> dict[str, Any]:
+    """Return a field as JSON Schema, with null if it is allowed."""
+    schema: dict[str, Any] = {"type": TYPES[field.kind], **field.schema}
+    if field.kind == "time":
         schema["format"] = "date-time"
-    if own.schema.get("type"):
-        schema["type"] = [own.schema["type"]]
-    if own.nullable:
+    if field.schema.get("type"):
+        schema["type"] = [field.schema["type"]]
+    if field.nullable:
         schema["type"] = [*schema["type"], "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
     return schema
 
 
-def example_of(own: Field) -> Any:
-    """A value that the contract allows, as far as its limits tell."""
-    if "enum" in own.schema:
-        return own.schema["enum"][0]
-    if own.kind != "number":
-        least = own.schema.get("minLength", 0)
+def example_of(field: Field) -> Any:
+    """Return a value within the limits of a field. It may violate patterns, which are not considered."""
+    if "enum" in field.schema:
+        return field.schema["enum"][0]
+    if field.kind != "number":
+        min_length = field.schema.get("minLength", 0)
         text = "a category"
-        return text[: own.schema.get("maxLength", len(text))].ljust(least, "x")
-    low, high = own.schema.get("minimum"), own.schema.get("maximum")
-    known = [bound for bound in (low, high) if bound is not None]
-    value = sum(known) / len(known) if known else 1.5
-    return int(value) if own.schema.get("type") == "integer" or value == int(value) else value
+        return text[: field.schema.get("maxLength", len(text))].ljust(min_length, "x")
+    low, high = field.schema.get("minimum"), field.schema.get("maximum")
+    bounds = [bound for bound in (low, high) if bound is not None]
+    value = sum(bounds) / len(bounds) if bounds else 1.5
+    return int(value) if field.schema.get("type") == "integer" or value == int(value) else value
 
 
 SCHEMAS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is wrong with a request, as RFC 9457 has it: `application/problem+json` with a type, a title, a status and what to do."""
+"""Error responses as RFC 9457 problem documents: `application/problem+json` with type, title, status and detail."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:evergreen:problem:"
-SHOWN, LONGEST = 100, 200
-"""Faults that an answer lists, and characters that it shows of a value."""
+MAX_FAULTS, MAX_CHARACTERS = 100, 200
+"""Faults that a response lists, and characters that it shows of a value."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One value that a model's contract does not allow. `row` counts from 0; None where every row is concerned."""
+    """One value that violates the contract of a model. `row` counts from 0 and is None if all rows are affected."""
 
     row: int | None
     field: str
     value: Any
     problem: str
 
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"field": self.field, "value": _short(self.value), "problem": self.problem}
-        return found if self.row is None else {"row": self.row, **found}
+    def to_json(self) -> dict[str, Any]:
+        content = {"field": self.field, "value": _shorten(self.value), "problem": self.problem}
+        return content if self.row is None else {"row": self.row, **content}
 
 
 class Problem(Exception):
-    """A request that gets another answer than predictions. Every detail says what to do next."""
+    """A request that fails. `detail` describes what is wrong and what to do next."""
 
     def __init__(
         self,
@@ -45,42 +45,38 @@ class Problem(Exception):
         self.faults, self.headers = faults, dict(headers or {})
 
     def response(self, request_id: str = "") -> Response:
-        content: dict[str, Any] = {
-            "type": TYPE + self.slug,
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
+        content: dict[str, Any] = {"type": TYPE + self.slug, "title": self.title}
+        content |= {"status": self.status, "detail": self.detail}
         if self.faults:
-            content["errors"] = [fault.told() for fault in self.faults[:SHOWN]]
+            content["errors"] = [fault.to_json() for fault in self.faults[:MAX_FAULTS]]
         if request_id:
             content["request_id"] = request_id
         return Response(orjson.dumps(content), self.status, self.headers, MEDIA_TYPE)
 
 
-def refused_rows(faults: Iterable[Fault], rows: int) -> Problem:
-    """Rows that the model's contract does not allow. None of the request is predicted."""
-    found = list(islice(faults, SHOWN + 1))
-    first = found[0]
-    where = "every row" if first.row is None else f"row {first.row}"
-    others = f"at least {SHOWN}" if len(found) > SHOWN else str(len(found) - 1)
-    more = f"; and {others} more, see `errors`" if len(found) > 1 else ""
+def invalid_rows(faults: Iterable[Fault]) -> Problem:
+    """Return the problem of a request with invalid rows. No row of it is predicted."""
+    listed = list(islice(faults, MAX_FAULTS + 1))
+    first = listed[0]
+    where = "all rows" if first.row is None else f"row {first.row}"
+    others = f"at least {MAX_FAULTS}" if len(listed) > MAX_FAULTS else str(len(listed) - 1)
+    more = f"; and {others} more, see `errors`" if len(listed) > 1 else ""
     return Problem(
         422,
         "invalid-rows",
-        "Rows that the model does not take",
-        f"{where}, {first.field}: {first.problem}{more}. Nothing of the {rows} rows was predicted; mend them and send them again",
-        found,
+        "Invalid rows",
+        f"{where}, {first.field}: {first.problem}{more}. No row of the request was predicted; fix the values and send it again",
+        listed,
     )
 
 
 def unreadable(detail: str) -> Problem:
-    """A body that is not what its content type says."""
+    """Return the problem of a body that does not match its content type."""
     return Problem(400, "unreadable-body", "The body cannot be read", detail)
 
 
 def wrong_envelope(detail: str) -> Problem:
-    return Problem(400, "wrong-envelope", "The body is no scoring request", detail)
+    return Problem(400, "wrong-envelope", "The body is not a scoring request", detail)
 
 
 def too_large(detail: str) -> Problem:
@@ -88,19 +84,18 @@ def too_large(detail: str) -> Problem:
 
 
 def unavailable(slug: str, title: str, detail: str, seconds: int = 1) -> Problem:
-    """What may work in a moment."""
+    """Return a temporary problem. The client may try again after some seconds."""
     return Problem(503, slug, title, detail, headers={"Retry-After": str(seconds)})
 
 
-def _short(value: Any) -> Any:
-    """A value as JSON shows it, cut where it is long."""
+def _shorten(value: Any) -> Any:
+    """Return a value for a problem document, truncated if it is long."""
     if isinstance(value, float) and value != value:
         return "NaN"
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
-        return value if abs(value) < 2**53 else str(value)[:LONGEST]
+        return value if abs(value) < 2**53 else str(value)[:MAX_CHARACTERS]
     if not isinstance(value, str):
         return "an object" if isinstance(value, dict) else "a list"
-    text = value
-    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    return value if len(value) <= MAX_CHARACTERS else value[:MAX_CHARACTERS] + "..."

@@ -1,4 +1,4 @@
-"""The body and the id of a request, within limits."""
+"""Read the body and the ids of a request, within limits."""
 
 import asyncio
 import re
@@ -17,34 +17,34 @@ CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for."""
+    """Limits of requests."""
 
     body_mb: float = 10
     rows: int = 10_000
     body_seconds: float = 10
-    """Within which a body must have come in whole."""
+    """Seconds within which a complete body must arrive."""
     bodies_mb: float = 200
-    """What all bodies together may have at a time."""
+    """Megabytes of all bodies in memory at the same time."""
 
 
 class Bodies:
-    """How much of all bodies is in memory now, since many large ones at a time are more than one."""
+    """Reads bodies and limits how much memory all of them use at the same time."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self.held = limits, 0
+        self.limits, self.bytes_in_memory = limits, 0
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, held until its answer is made.
+        """Read a whole body. It counts as in memory until the context ends.
 
         Raises:
-            ClientDisconnect: whoever sent it has gone.
-            Problem: it is larger than allowed, takes too long to come in, or there is no room for it now.
+            ClientDisconnect: The client has closed the connection.
+            Problem: The body is too large or too slow, or the bodies of other requests use all the memory.
         """
-        most, size, parts = int(self.limits.body_mb * 1e6), 0, []
-        refusal = f"this server takes bodies of {self.limits.body_mb:g} MB; send fewer rows, or score a partition by `process`"
+        max_bytes, size, parts = int(self.limits.body_mb * 1e6), 0, []
+        refusal = f"this server accepts bodies up to {self.limits.body_mb:g} MB; send fewer rows, or score a partition with `process`"
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
+        if length.isdigit() and int(length) > max_bytes:
             raise too_large(f"{int(length):,} bytes; {refusal}")
         try:
             async with asyncio.timeout(self.limits.body_seconds):
@@ -54,41 +54,30 @@ class Bodies:
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
                     part, more = message.get("body", b""), message.get("more_body", False)
-                    if size + len(part) > most:
-                        raise too_large(f"more than {most:,} bytes; {refusal}")
-                    if self.held + len(part) > self.limits.bodies_mb * 1e6:
-                        raise unavailable(
-                            "busy",
-                            "Too much at a time",
-                            "the bodies of other requests fill the memory for them; try again",
-                        )
+                    if size + len(part) > max_bytes:
+                        raise too_large(f"more than {max_bytes:,} bytes; {refusal}")
+                    if self.bytes_in_memory + len(part) > self.limits.bodies_mb * 1e6:
+                        detail = "the bodies of other requests fill the memory for bodies; try again"
+                        raise unavailable("busy", "Too many requests at the same time", detail)
                     parts.append(part)
-                    size, self.held = size + len(part), self.held + len(part)
+                    size, self.bytes_in_memory = size + len(part), self.bytes_in_memory + len(part)
             yield parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
-            raise slow_body(self.limits.body_seconds) from None
+            detail = f"the complete body must arrive within {self.limits.body_seconds:g} seconds"
+            headers = {"Connection": "close"}
+            raise Problem(408, "slow-body", "The body did not arrive in time", detail, headers=headers) from None
         finally:
-            self.held -= size
-
-
-def slow_body(seconds: float) -> Problem:
-    return Problem(
-        408,
-        "slow-body",
-        "The body did not come in time",
-        f"it must be here whole within {seconds:g} seconds",
-        headers={"Connection": "close"},
-    )
+            self.bytes_in_memory -= size
 
 
 def request_id(request: Request) -> str:
-    """An id for one request, which no other has; the same as long as the request lasts."""
-    if (own := getattr(request.state, "id", "")) == "":
-        own = request.state.id = uuid4().hex
-    return str(own)
+    """Return the unique id of a request, the same on every call."""
+    if not hasattr(request.state, "id"):
+        request.state.id = uuid4().hex
+    return str(request.state.id)
 
 
 def client_id(request: Request) -> str:
-    """What the client calls the request, where that is a plain name; two requests may have the same."""
-    given = request.headers.get("x-request-id", "")
-    return given if CLIENT_ID.fullmatch(given) else ""
+    """Return the id that the client sent if it is a plain name, else an empty string. It is not necessarily unique."""
+    value = request.headers.get("x-request-id", "")
+    return value if CLIENT_ID.fullmatch(value) else ""

@@ -1,4 +1,4 @@
-"""Great Expectations' checks as rules for the values of one column, row by row, and as JSON Schema for the documentation."""
+"""Great Expectations' checks as rules for single values of a column, and as JSON Schema for the OpenAPI document."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,23 +8,19 @@ import numpy as np
 
 Values = np.ndarray | list[Any]
 Rule = tuple[Callable[[Values], np.ndarray], str]
-"""Which values break it, as a mask; and what is said of them."""
+"""A function that returns which values violate the rule, bool (rows,), and the message for them."""
 
 
-def _in_set(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
-    allowed = list(kwargs["value_set"])
-    known = set(allowed)
-    shown = ", ".join(map(str, allowed[:20])) + (" ..." if len(allowed) > 20 else "")
-    return (lambda values: np.array([v not in known for v in _plain(values)], dtype=bool), f"must be one of {shown}"), {
-        "enum": allowed
-    }
+def _in_set(kwargs: Mapping[str, Any], expected: bool) -> tuple[Rule, dict[str, Any]]:
+    listed = list(kwargs["value_set"])
+    members = set(listed)
 
+    def violates(values: Values) -> np.ndarray:
+        return np.array([(v in members) is not expected for v in _as_list(values)], dtype=bool)
 
-def _not_in_set(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
-    barred = list(kwargs["value_set"])
-    known = set(barred)
-    told = f"must be none of {', '.join(map(str, barred[:20]))}"
-    return (lambda values: np.array([v in known for v in _plain(values)], dtype=bool), told), {"not": {"enum": barred}}
+    text = ", ".join(map(str, listed[:20])) + (" ..." if len(listed) > 20 else "")
+    schema = {"enum": listed}
+    return (violates, f"must {'' if expected else 'not '}be one of {text}"), schema if expected else {"not": schema}
 
 
 def _lengths(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
@@ -32,52 +28,62 @@ def _lengths(kwargs: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
     low = None if low is None else low + bool(kwargs.get("strict_min"))
     high = None if high is None else high - bool(kwargs.get("strict_max"))
 
-    def breaks(values: Values) -> np.ndarray:
+    def violates(values: Values) -> np.ndarray:
         lengths = np.array([len(v) if isinstance(v, str) else 0 for v in values])
         return (lengths < (low or 0)) | (lengths > (high if high is not None else np.inf))
 
-    told = f"{low}" if low == high else f"at least {low}" if high is None else f"{low or 0} to {high}"
+    text = f"{low}" if low == high else f"at least {low}" if high is None else f"{low or 0} to {high}"
     schema = {"minLength": low, "maxLength": high}
-    return (breaks, f"must have {told} characters"), {k: v for k, v in schema.items() if v is not None}
+    return (violates, f"must have {text} characters"), {k: v for k, v in schema.items() if v is not None}
 
 
-def _matches(kwargs: Mapping[str, Any], wanted: bool) -> tuple[Rule, dict[str, Any]]:
+def _matches(kwargs: Mapping[str, Any], expected: bool) -> tuple[Rule, dict[str, Any]]:
     pattern = re.compile(kwargs["regex"])
 
-    def breaks(values: Values) -> np.ndarray:
-        return np.array([isinstance(v, str) and bool(pattern.search(v)) is not wanted for v in values], dtype=bool)
+    def violates(values: Values) -> np.ndarray:
+        return np.array([isinstance(v, str) and bool(pattern.search(v)) is not expected for v in values], dtype=bool)
 
-    told = f"must {'' if wanted else 'not '}match {kwargs['regex']}"
-    return (breaks, told), ({"pattern": kwargs["regex"]} if wanted else {})
+    text = f"must {'' if expected else 'not '}match {kwargs['regex']}"
+    return (violates, text), ({"pattern": kwargs["regex"]} if expected else {})
 
 
-def _plain(values: Values) -> Sequence[Any]:
+def _as_list(values: Values) -> Sequence[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 BETWEEN, NOT_NULL = "expect_column_values_to_be_between", "expect_column_values_to_not_be_null"
 RULES: Mapping[str, Callable[[Mapping[str, Any]], tuple[Rule, dict[str, Any]]]] = {
-    "expect_column_values_to_be_in_set": _in_set,
-    "expect_column_values_to_not_be_in_set": _not_in_set,
+    "expect_column_values_to_be_in_set": lambda kwargs: _in_set(kwargs, True),
+    "expect_column_values_to_not_be_in_set": lambda kwargs: _in_set(kwargs, False),
     "expect_column_value_lengths_to_equal": _lengths,
     "expect_column_value_lengths_to_be_between": _lengths,
     "expect_column_values_to_match_regex": lambda kwargs: _matches(kwargs, True),
     "expect_column_values_to_not_match_regex": lambda kwargs: _matches(kwargs, False),
 }
-PLAIN = {"column", "mostly", "min_value", "max_value", "strict_min", "strict_max", "value_set", "value", "regex"}
+SUPPORTED_ARGUMENTS = {
+    "column",
+    "mostly",
+    "min_value",
+    "max_value",
+    "strict_min",
+    "strict_max",
+    "value_set",
+    "value",
+    "regex",
+}
 
 
-def knows(kwargs: Mapping[str, Any]) -> bool:
-    """Whether every argument is one that changes nothing here but what it says, such as no `row_condition`."""
-    return not set(kwargs) - PLAIN
+def is_supported(kwargs: Mapping[str, Any]) -> bool:
+    """Whether all arguments of a check are supported here. `row_condition`, for example, is not."""
+    return not set(kwargs) - SUPPORTED_ARGUMENTS
 
 
-def limits(bounds: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
-    """The least and the greatest number that all of some checks allow; what must be above a bound is at least the next number."""
+def allowed_range(bounds: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return the lowest and highest number that all checks allow, both inclusive: a strict bound becomes the next float64."""
     low, high = -np.inf, np.inf
     for kwargs in bounds:
-        if (least := kwargs.get("min_value")) is not None:
-            low = max(low, np.nextafter(least, np.inf) if kwargs.get("strict_min") else least)
-        if (most := kwargs.get("max_value")) is not None:
-            high = min(high, np.nextafter(most, -np.inf) if kwargs.get("strict_max") else most)
+        if (minimum := kwargs.get("min_value")) is not None:
+            low = max(low, np.nextafter(minimum, np.inf) if kwargs.get("strict_min") else minimum)
+        if (maximum := kwargs.get("max_value")) is not None:
+            high = min(high, np.nextafter(maximum, -np.inf) if kwargs.get("strict_max") else maximum)
     return float(low), float(high)

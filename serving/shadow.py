@@ -1,4 +1,4 @@
-"""The challenger's answers to what the champion was asked, off the requests' path. Nobody acts on them; they are on record."""
+"""Shadow mode: the challenger predicts the champion's requests after they were answered. Its predictions are only recorded."""
 
 import logging
 import queue
@@ -9,68 +9,70 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving import metrics
-from serving.contract import Given
+from serving.contract import InputRows
 from serving.journal import Call
 from serving.sink import Sink
-from serving.versions import Served
+from serving.versions import ServedVersion
 from tasks.storage.answer_log import SHADOW
 
 log = logging.getLogger("serving")
 
-WAITING = 10_000
-"""Rows that may wait; with more, some requests are left out, since the champion's have the cores."""
+MAX_WAITING = 10_000
+"""Rows that may wait. If there are more, requests are skipped, because the champion's requests need the cores."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request that the champion has answered, for the challenger."""
+class ShadowRequest:
+    """Rows that the champion has predicted, to be predicted by the challenger too."""
 
-    by: Served
-    given: Given
+    served: ServedVersion
+    inputs: InputRows
     call: Call
-    places: np.ndarray | None = None
-    """Which rows of the request these are; None for all."""
+    positions: np.ndarray | None = None
+    """Positions of the rows in the request, None for all."""
 
 
 class Shadow:
-    """One thread that answers what the champion was asked by the challengers, one request after another."""
+    """A thread that lets challengers predict the champion's requests, one after another."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self._asked: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[ShadowRequest | None] = queue.SimpleQueue()
         self._rows, self._count = 0, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, patience: float = 10) -> None:
-        """Answer what waits, and end."""
-        self._asked.put(None)
-        self._thread.join(patience)
+    def stop(self, timeout: float = 10) -> None:
+        """Process the waiting requests and end the thread."""
+        self._requests.put(None)
+        self._thread.join(timeout)
 
-    def ask(self, asked: Asked) -> None:
-        """Let the challenger answer it later; left out where too many wait."""
+    def submit(self, request: ShadowRequest) -> None:
+        """Queue a request for the challenger, or skip it if too many rows wait."""
+        served, rows = request.served, request.inputs.rows
         with self._count:
-            full = self._rows > WAITING
-            self._rows += 0 if full else asked.given.rows
+            full = self._rows > MAX_WAITING
+            self._rows += 0 if full else rows
         if full:
-            metrics.of(metrics.SHADOW, asked.by.model, asked.by.version, "left out").inc(asked.given.rows)
+            metrics.with_labels(metrics.SHADOW, served.model, served.version, "left out").inc(rows)
         else:
-            self._asked.put(asked)
+            self._requests.put(request)
 
     def _run(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            by, began = asked.by, time.perf_counter()
+        while (request := self._requests.get()) is not None:
+            served, started = request.served, time.perf_counter()
             try:
-                said = by.answer(asked.given)
-                self.sink.room(asked.given.rows)
-                self.sink.put(by.answered(SHADOW, asked.given, said, asked.call, asked.places))
+                predictions = served.predict(request.inputs)
+                self.sink.require_capacity(request.inputs.rows)
+                self.sink.put(served.scored_rows(SHADOW, request.inputs, predictions, request.call, request.positions))
                 outcome = "answered"
-            except Exception as error:  # noqa: BLE001  (whatever a challenger does, the champion goes on)
-                log.warning("version %s of %s failed in the shadow: %s", by.version, by.model, type(error).__name__)
+            except Exception as error:  # noqa: BLE001  (no failure of a challenger may end this thread)
+                name = type(error).__name__
+                log.warning("version %s of %s failed in shadow mode: %s", served.version, served.model, name)
                 outcome = "failed"
-            metrics.of(metrics.SHADOW, by.model, by.version, outcome).inc(asked.given.rows)
+            metrics.with_labels(metrics.SHADOW, served.model, served.version, outcome).inc(request.inputs.rows)
             with self._count:
-                self._rows -= asked.given.rows
-            metrics.of(metrics.SHADOW_SECONDS, by.model).observe(time.perf_counter() - began)
+                self._rows -= request.inputs.rows
+            metrics.with_labels(metrics.SHADOW_SECONDS, served.model).observe(time.perf_counter() - started)

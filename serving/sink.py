@@ -1,9 +1,10 @@
-"""Every answered row goes to the lake: at once into a journal on this machine's disk, and within a minute into the served partitions.
+"""Record every served prediction in the lake: first in a journal on the local disk, within a minute in the served partitions.
 
-A request puts its rows into memory and is answered. One thread writes them into the journal four times a second, another makes each
-journal that is old or large enough into segments of the partitions that its rows lie in. So a killed process loses what came in
-within its last quarter of a second, however slow the lake is; what is in a journal is made into segments by the next process that
-finds it, under the same names, so that nothing is there twice.
+1. A request puts its rows into memory and is answered.
+2. A thread writes the rows into a journal four times a second. A killed process loses at most the last quarter of a second, however
+   slow the lake is.
+3. Another thread converts each journal that is old or large enough into segments of the partitions by the time of its rows.
+4. The next process converts the journals of a killed one. The segments get the same names, so that no row is duplicated.
 """
 
 import io
@@ -22,7 +23,7 @@ from uuid import uuid4
 from upath import UPath
 
 from configs.schema import ModelConfig
-from serving.journal import SIZE, Answered, Journal, by_partition, in_use, line
+from serving.journal import MAX_SIZE, Journal, ScoredRows, encode_line, is_locked, rows_by_partition
 from serving.problems import unavailable
 from tasks.storage.answer_log import segment_table, segments, served_folder, write_segment
 
@@ -31,125 +32,125 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serving")
 
-PAUSE = 0.25
-"""Seconds between two writings of the journal: what a killed process may lose."""
-MANY = 60
-"""Small segments of one writer and partition that are put together into one."""
-SEARCH = 60.0
-"""Seconds between two looks for journals that another process has left."""
-AGAIN = 10.0
-"""Seconds after which what could not be written is tried again."""
+WRITE_INTERVAL = 0.25
+"""Seconds between two writes of the journal: what a killed process may lose."""
+MAX_SMALL_SEGMENTS = 60
+"""So many small segments of one writer and partition are merged into one."""
+SEARCH_INTERVAL = 60.0
+"""Seconds between two searches for journals of processes that have ended."""
+RETRY_SECONDS = 10.0
+"""Seconds until a failed write to the lake is tried again."""
 
 
 class Sink:
-    """The journals of all models, and the threads behind them. `most` rows may wait in memory for a disk that does not take them."""
+    """The journals of all models, and the threads that write them. At most `max_rows` rows wait in memory while the disk fails."""
 
-    def __init__(self, folder: Path, lake: UPath, configs: Mapping[str, ModelConfig], most: int = 100_000) -> None:
-        self.folder, self.lake, self.configs, self.most = folder, lake, configs, most
-        self.waiting: deque[Answered] = deque()
+    def __init__(self, folder: Path, lake: UPath, configs: Mapping[str, ModelConfig], max_rows: int = 100_000) -> None:
+        self.folder, self.lake, self.configs, self.max_rows = folder, lake, configs, max_rows
+        self.waiting: deque[ScoredRows] = deque()
         self.rows = 0
-        """Rows in memory that are in no journal yet."""
+        """Rows in memory that are not in a journal yet."""
         self.written = 0
-        self.aside = 0
-        """Journals that cannot be read, and wait for a person."""
-        self.disk = self.away = ""
-        """Why journals cannot be written, and why they cannot get into the lake; empty where they can."""
+        self.unreadable = 0
+        """Number of journals that cannot be read. They are renamed to *.unreadable and need manual inspection."""
+        self.disk_error = self.lake_error = ""
+        """Why journals and segments cannot be written, else empty."""
         self._journals: dict[str, Journal] = {}
         self._closed: deque[Path] = deque()
         self._count = threading.Lock()
-        self._over, self._written_out = threading.Event(), threading.Event()
-        self._failed, self._searched = -AGAIN, -SEARCH
+        self._stopping, self._journals_closed = threading.Event(), threading.Event()
+        self._failed_at, self._searched_at = -RETRY_SECONDS, -SEARCH_INTERVAL
         self._id = uuid4().hex[:8]
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
-            for run, name in ((self._keep, "journals"), (self._send, "segments"))
+            for run, name in ((self._run_journals, "journals"), (self._run_segments, "segments"))
         ]
 
     @property
     def problem(self) -> str:
-        aside = f"{self.aside} journals cannot be read, see *.unreadable in {self.folder}" if self.aside else ""
-        return "; ".join(filter(None, (self.disk, self.away, aside)))
+        journals = f"{self.unreadable} journal{'s' if self.unreadable > 1 else ''}"
+        unreadable = f"{journals} cannot be read, see *.unreadable in {self.folder}" if self.unreadable else ""
+        return "; ".join(filter(None, (self.disk_error, self.lake_error, unreadable)))
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, patience: float = 30) -> None:
-        """Write what waits, make every journal into segments, and end. What the lake does not take in time stays a journal."""
-        self._over.set()
+    def stop(self, timeout: float = 30) -> None:
+        """Write all waiting rows, convert the journals and end the threads. Journals that cannot be converted in time stay on disk."""
+        self._stopping.set()
         for thread in self._threads:
-            thread.join(patience)
+            thread.join(timeout)
 
-    def room(self, rows: int) -> None:
-        """Make sure that so many rows can be kept.
+    def require_capacity(self, rows: int) -> None:
+        """Check that a number of rows can be recorded. The server returns no prediction that it cannot record.
 
         Raises:
-            Problem: they cannot, since the disk has not taken those before; an answer that is not on record is not given.
+            Problem: Too many rows wait, because the disk fails or is slow.
         """
-        if self.rows + rows > self.most:
-            raise unavailable(
-                "not-recorded",
-                "Answers cannot be recorded",
-                f"{self.rows:,} answers wait to be written ({self.problem or 'the disk is slow'}); "
-                "nothing is answered that is not on record",
-                5,
-            )
+        if self.rows + rows > self.max_rows:
+            waiting = f"{self.rows:,} predictions wait to be written ({self.problem or 'the disk is slow'})"
+            detail = f"{waiting}; the server returns none that it cannot record, so try again later"
+            raise unavailable("not-recorded", "Predictions cannot be recorded", detail, 5)
 
-    def put(self, answered: Answered) -> None:
-        """Keep the rows of an answer; they are written in a moment."""
+    def put(self, scored: ScoredRows) -> None:
+        """Queue predicted rows for the journal."""
         with self._count:
-            self.rows += answered.rows
-        self.waiting.append(answered)
+            self.rows += scored.rows
+        self.waiting.append(scored)
 
-    # Into journals
+    # Journals
 
-    def _keep(self) -> None:
-        while not self._over.wait(PAUSE):
+    def _run_journals(self) -> None:
+        while not self._stopping.wait(WRITE_INTERVAL):
             self._write_once()
-        self._write_once(last=True)
-        self._written_out.set()
+        self._write_once(final=True)
+        self._journals_closed.set()
 
-    def _write_once(self, last: bool = False) -> None:
-        """Write what waits, and close the journals that are due."""
+    def _write_once(self, final: bool = False) -> None:
+        """Write the waiting rows and close the journals that are due."""
         try:
             self._write()
-            self.disk = ""
+            self.disk_error = ""
         except OSError as error:
-            if not self.disk:
-                log.error("answered rows cannot be written, and are kept in memory: %s", type(error).__name__)
-            self.disk = f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else 'no reason given'}"
+            if not self.disk_error:
+                log.error("predictions cannot be written to the journal and wait in memory: %s", type(error).__name__)
+            reason = os.strerror(error.errno) if error.errno else "no reason given"
+            self.disk_error = f"{type(error).__name__}: {reason}"
         for model, journal in list(self._journals.items()):
-            if journal.due or last:
+            if journal.due or final:
                 journal.close()
                 self._closed.append(self._journals.pop(model).path)
 
     def _write(self) -> None:
-        """What waits, as lines of each model's journal. What the disk does not take goes on waiting."""
-        taken = [self.waiting.popleft() for _ in range(len(self.waiting))]
-        by_model: dict[str, list[tuple[Answered, bytes]]] = defaultdict(list)
-        for answered in taken:
-            if (content := self._line(answered)) is not None:
-                by_model[answered.model].append((answered, content))
+        """Append the waiting rows to the journal of each model. Rows that cannot be written go on waiting."""
+        batch = [self.waiting.popleft() for _ in range(len(self.waiting))]
+        by_model: dict[str, list[tuple[ScoredRows, bytes]]] = defaultdict(list)
+        for scored in batch:
+            if (content := self._encode(scored)) is not None:
+                by_model[scored.model].append((scored, content))
         while by_model:
-            model, some = next(iter(by_model.items()))
+            model, group = next(iter(by_model.items()))
             try:
-                self._journal(model).write(b"".join(content for _, content in some))
+                self._journal(model).write(b"".join(content for _, content in group))
             except OSError:
-                self.waiting.extendleft(reversed([one for rest in by_model.values() for one, _ in rest]))
+                self.waiting.extendleft(reversed([item for rest in by_model.values() for item, _ in rest]))
                 raise
             del by_model[model]
-            self._done(sum(one.rows for one, _ in some))
+            self._count_written(sum(item.rows for item, _ in group))
 
-    def _line(self, answered: Answered) -> bytes | None:
-        """An answer as a line; None, and told, where it cannot be one, so that no other is lost with it."""
+    def _encode(self, scored: ScoredRows) -> bytes | None:
+        """Return the journal line, or log an error and return None if it cannot be encoded, so that other rows are not lost."""
         try:
-            return line(answered, self.configs[answered.model])
+            return encode_line(scored, self.configs[scored.model])
         except Exception as error:  # noqa: BLE001
-            log.error("request %s cannot be written down: %s", answered.call.id, type(error).__name__)
-            self._done(answered.rows)
+            log.error(
+                "the predictions of request %s cannot be encoded and are lost: %s", scored.call.id, type(error).__name__
+            )
+            self._count_written(scored.rows)
             return None
 
-    def _done(self, rows: int) -> None:
+    def _count_written(self, rows: int) -> None:
         with self._count:
             self.rows -= rows
             self.written += rows
@@ -160,85 +161,85 @@ class Sink:
             self._journals[model] = Journal(self.folder / model / name)
         return self._journals[model]
 
-    # Into the lake
+    # Segments in the lake
 
-    def _send(self) -> None:
-        self._find_left_behind()
-        while not self._written_out.wait(PAUSE):
-            if time.monotonic() - self._failed > AGAIN:
-                self._find_left_behind()
+    def _run_segments(self) -> None:
+        self._find_orphans()
+        while not self._journals_closed.wait(WRITE_INTERVAL):
+            if time.monotonic() - self._failed_at > RETRY_SECONDS:
+                self._find_orphans()
                 self._send_once()
         self._send_once()
 
     def _send_once(self) -> None:
-        """Make every closed journal into segments; one that cannot be read is put aside, and holds up no other."""
+        """Convert every closed journal into segments. One that cannot be read is renamed and does not block the others."""
         while self._closed:
             path = self._closed[0]
             try:
                 parts = self._parts(path)
-            except Exception as error:  # noqa: BLE001  (whatever is in it, the others go on)
-                self._put_aside(path, error)
+            except Exception as error:  # noqa: BLE001  (an invalid journal must not block the others)
+                self._quarantine(path, error)
                 continue
             try:
                 self._write_segments(path, parts)
-            except Exception as error:  # noqa: BLE001  (a lake that is away has many names)
-                if not self.away:
-                    log.error("journals cannot get into the lake, and are kept: %s", type(error).__name__)
-                self.away, self._failed = type(error).__name__, time.monotonic()
+            except Exception as error:  # noqa: BLE001  (the error type depends on the kind of lake)
+                if not self.lake_error:
+                    log.error(
+                        "the lake cannot be written, and the journals stay on the local disk: %s", type(error).__name__
+                    )
+                self.lake_error, self._failed_at = type(error).__name__, time.monotonic()
                 return
             self._closed.popleft()
-        self.away = ""
+        self.lake_error = ""
 
     def _parts(self, path: Path) -> dict[str, "pa.Table"]:
-        """The rows of a journal by partition; none where another process has found it first."""
+        """Return the rows of a journal by partition, or none if another process has already converted it."""
         config = self.configs[path.parent.name]
         try:
-            found = by_partition(path, config)
+            by_key = rows_by_partition(path, config)
         except FileNotFoundError:
             return {}
-        return {key: segment_table(config, columns) for key, columns in found.items()}
+        return {key: segment_table(config, columns) for key, columns in by_key.items()}
 
     def _write_segments(self, path: Path, parts: Mapping[str, "pa.Table"]) -> None:
         for key, table in parts.items():
             folder = served_folder(path.parent.name, self.lake) / key
             write_segment(folder, path.stem, table)
             try:
-                put_together(folder, self._id)
-            except Exception as error:  # noqa: BLE001  (many small files are read as well as a large one)
-                log.warning("segments of %s were not put together: %s", folder, type(error).__name__)
+                merge_segments(folder, self._id)
+            except Exception as error:  # noqa: BLE001  (many small segments can be read like a large one)
+                log.warning("segments of %s were not merged: %s", folder, type(error).__name__)
         path.unlink(missing_ok=True)
 
-    def _put_aside(self, path: Path, error: Exception) -> None:
-        log.error("%s cannot be made into segments, and is put aside: %s", path, type(error).__name__)
+    def _quarantine(self, path: Path, error: Exception) -> None:
+        log.error("%s cannot be read and is renamed to *.unreadable: %s", path, type(error).__name__)
         with suppress(OSError):
             path.rename(path.with_suffix(".unreadable"))
-        self.aside += 1
+        self.unreadable += 1
         self._closed.popleft()
 
-    def _find_left_behind(self) -> None:
-        """Now and then, take the journals of processes that are gone; those of the living are locked."""
-        if time.monotonic() - self._searched < SEARCH:
+    def _find_orphans(self) -> None:
+        """Every `SEARCH_INTERVAL`, adopt the journals of ended processes. Running processes hold locks on theirs."""
+        if time.monotonic() - self._searched_at < SEARCH_INTERVAL:
             return
-        self._searched = time.monotonic()
+        self._searched_at = time.monotonic()
         own = {*self._closed, *(journal.path for journal in list(self._journals.values()))}
         with suppress(OSError):
             for path in sorted(self.folder.glob("*/*.jsonl")):
-                if path.parent.name in self.configs and path not in own and not in_use(path):
+                if path.parent.name in self.configs and path not in own and not is_locked(path):
                     self._closed.append(path)
 
 
-def put_together(folder: UPath, writer: str) -> None:
-    """Make one segment of a writer's many small ones; a reader that sees both takes each row once."""
+def merge_segments(folder: UPath, writer: str) -> None:
+    """Merge the small segments of a writer if there are many. A reader that finds old and merged segments removes duplicates."""
     own = [path for path in segments(folder) if f"-{writer}-" in path.name]
-    small = [path for path in own if path.stat().st_size < SIZE // 8]
-    if len(small) < MANY:
+    small_segments = [path for path in own if path.stat().st_size < MAX_SIZE // 8]
+    if len(small_segments) < MAX_SMALL_SEGMENTS:
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    whole = pa.concat_tables(
-        [pq.read_table(io.BytesIO(path.read_bytes())) for path in small], promote_options="default"
-    )
-    write_segment(folder, f"{small[-1].stem}-all", whole)
-    for path in small:
+    tables = [pq.read_table(io.BytesIO(path.read_bytes())) for path in small_segments]
+    write_segment(folder, f"{small_segments[-1].stem}-all", pa.concat_tables(tables, promote_options="default"))
+    for path in small_segments:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The values of one column by its type, as they were sent: JSON's, or text of CSV."""
+"""Convert the values of a column, from JSON or CSV, to its type."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 from serving.problems import Fault
 from serving.rules import Rule, Values
 
-EXACT = 2**53
-"""The first whole number whose successor float64 does not have."""
-AHEAD = timedelta(days=1)
-"""How far in the future a row's time may lie: clocks differ, and some predictions are of what is scheduled."""
+MAX_EXACT_INTEGER = 2**53
+"""float64 represents all integers below this one exactly."""
+MAX_AHEAD = timedelta(days=1)
+"""How far in the future the time of a row may be, because clocks differ and scheduled events can be predicted."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-LONGEST_KEY, LONGEST_TEXT = 200, 1000
+MAX_KEY_LENGTH, MAX_TEXT_LENGTH = 200, 1000
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-TRUTHS = {"true": 1.0, "false": 0.0}
-TEXTS = {str, type(None)}
+BOOLEANS = {"true": 1.0, "false": 0.0}
+TEXT_TYPES = {str, type(None)}
 
 
 @dataclass(frozen=True)
@@ -35,94 +35,99 @@ class Field:
     low: float = -np.inf
     high: float = np.inf
     whole: bool = False
-    """Of numbers: the least and the greatest that is allowed, and whether only whole ones are. Most columns have no other rule."""
+    """For numbers: `low` and `high` are inclusive, and `whole` allows integers only. Most columns have no other rule."""
     schema: Mapping[str, Any] = field(default_factory=dict)
-    """The same as JSON Schema, for the documentation."""
+    """The same limits as JSON Schema, for the OpenAPI document."""
 
 
-def _numbers(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
+def _numbers(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
     if text:
-        values = [_parsed(value) for value in values]
-    faults = [Fault(at, own.name, value, why) for at, value in enumerate(values) if (why := _no_number(value))]
+        values = [_parse_number(value) for value in values]
+    faults = [
+        Fault(row, column.name, value, problem)
+        for row, value in enumerate(values)
+        if (problem := _number_problem(value))
+    ]
     return (np.empty(0) if faults else np.array(values, dtype="float64")), faults
 
 
-def _parsed(text: str) -> Any:
-    """A number of CSV; the text itself where it is none."""
+def _parse_number(text: str) -> Any:
+    """Return the number of a CSV field, None if it is empty, or the text itself if it is not a number."""
     if not text:
         return None
-    if (truth := TRUTHS.get(text.lower())) is not None:
-        return truth
+    if (boolean := BOOLEANS.get(text.lower())) is not None:
+        return boolean
     if not NUMBER.fullmatch(text):
         return text
     return int(text) if text.lstrip("+-").isdigit() and len(text) < 30 else float(text)
 
 
-def _no_number(value: Any) -> str:
+def _number_problem(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, int):
-        return "" if abs(value) < EXACT else "is a whole number too large for float64 to have it exactly"
+        return "" if abs(value) < MAX_EXACT_INTEGER else "is a whole number that float64 cannot represent exactly"
     if isinstance(value, float):
-        return "" if np.isfinite(value) else "is no finite number"
-    return "is no number"
+        return "" if np.isfinite(value) else "is not a finite number"
+    return "is not a number"
 
 
-def _texts(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    found = [value or None for value in values] if text else list(values)
-    if TEXTS.issuperset(map(type, found)) and max(map(len, filter(None, found)), default=0) <= LONGEST_TEXT:
-        return found, []
+def _texts(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
+    texts = [value or None for value in values] if text else list(values)
+    if TEXT_TYPES.issuperset(map(type, texts)) and max(map(len, filter(None, texts)), default=0) <= MAX_TEXT_LENGTH:
+        return texts, []
     faults = [
-        Fault(at, own.name, value, why)
-        for at, value in enumerate(found)
-        if value is not None and (why := _no_text(value))
+        Fault(row, column.name, value, problem)
+        for row, value in enumerate(texts)
+        if value is not None and (problem := _text_problem(value))
     ]
-    return found, faults
+    return texts, faults
 
 
-def _no_text(value: Any) -> str:
+def _text_problem(value: Any) -> str:
     if not isinstance(value, str):
-        return "is no text"
-    return "" if len(value) <= LONGEST_TEXT else f"is longer than {LONGEST_TEXT} characters"
+        return "is not a text"
+    return "" if len(value) <= MAX_TEXT_LENGTH else f"is longer than {MAX_TEXT_LENGTH} characters"
 
 
-def _keys(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    """Texts, or whole numbers as texts. A key that is null or empty has a row made for it."""
-    found = [str(value) if type(value) is int else None if value == "" else value for value in values]
+def _keys(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
+    """Return keys as texts, with None for a null or empty one: the journal creates a key for it."""
+    keys = [str(value) if type(value) is int else None if value == "" else value for value in values]
     faults = [
-        Fault(at, own.name, value, f"is no key: a text of at most {LONGEST_KEY} characters, or a whole number")
-        for at, value in enumerate(found)
-        if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_KEY)
+        Fault(row, column.name, value, f"must be a text of at most {MAX_KEY_LENGTH} characters or a whole number")
+        for row, value in enumerate(keys)
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_KEY_LENGTH)
     ]
-    return found, faults
+    return keys, faults
 
 
-def _times(own: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
-    found: list[datetime | None] = []
+def _times(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
+    times: list[datetime | None] = []
     faults = []
-    for at, value in enumerate(values):
+    for row, value in enumerate(values):
         if value is None or value == "":
-            found.append(None)
-            continue
-        if why := _no_time(value, now):
-            faults.append(Fault(at, own.name, value, why))
+            times.append(None)
+        elif problem := _time_problem(value, now):
+            faults.append(Fault(row, column.name, value, problem))
         else:
-            found.append(datetime.fromisoformat(value).astimezone(UTC))
-    return found, faults
+            times.append(datetime.fromisoformat(value).astimezone(UTC))
+    return times, faults
 
 
-def _no_time(value: Any, now: datetime) -> str:
+def _time_problem(value: Any, now: datetime) -> str:
     try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is None:
             return "has no time zone; write it like 2013-05-14T10:30:00-04:00"
-        if moment < EARLIEST:
-            return f"lies before {EARLIEST:%Y}"
-        return f"lies more than a day in the future; it is {now:%Y-%m-%dT%H:%M}Z" if moment > now + AHEAD else ""
+        if time < EARLIEST:
+            return f"is before {EARLIEST:%Y}"
+        if time > now + MAX_AHEAD:
+            return f"is more than a day in the future; the server's time is {now:%Y-%m-%dT%H:%M}Z"
+        return ""
     except (TypeError, ValueError, OverflowError):
-        return "is no time; write it like 2013-05-14T10:30:00-04:00"
+        return "is not a time; write it like 2013-05-14T10:30:00-04:00"
 
 
 Reader = Callable[[Field, Sequence[Any], bool, datetime], tuple[Values, list[Fault]]]
 READERS: Mapping[str, Reader] = {"number": _numbers, "text": _texts, "key": _keys, "time": _times}
-"""Each returns the values, and the faults of those that have another type."""
+"""Each returns the converted values, and the faults of values with another type."""

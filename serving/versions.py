@@ -1,4 +1,4 @@
-"""One version in memory, as it answers requests; taken only when it has answered rows of every sort."""
+"""A model version in memory that predicts requests. It is used only after it passed a smoke test."""
 
 import logging
 from contextlib import suppress
@@ -10,13 +10,13 @@ import numpy as np
 
 from configs.features import Features
 from configs.schema import ModelConfig
-from serving.contract import Contract, Given, contract_of
-from serving.journal import Answered, Call
+from serving.contract import Contract, InputRows, contract_of
+from serving.journal import Call, ScoredRows
 from tasks.contracts import Stage
 from tasks.errors import CorruptPartition, EvergreenError, MissingPartition
-from tasks.models.fast_predict import NoPlan, Plan, plan_of
-from tasks.models.features import inputs_of, inputs_wanted
-from tasks.models.smoke_test import sorts_of, unsound
+from tasks.models.fast_predict import NoPredictionPlan, PredictionPlan, plan_of
+from tasks.models.features import input_features, inputs_of
+from tasks.models.smoke_test import prediction_problem, row_variants
 from tasks.resources import Resources
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serving")
 
-ROWS = 100
-"""Real rows that a version is asked about before it is taken."""
-SINGLES = 1
-"""Rows of each sort that are also asked about alone."""
+SMOKE_ROWS = 100
+"""Rows of the smoke test."""
+SINGLE_ROWS = 1
+"""Rows of each variant that are also predicted one at a time."""
 
 
-class NotSound(EvergreenError):
-    """A version loads, but does not answer as it should. The version before goes on."""
+class FailedSmokeTest(EvergreenError):
+    """A version can be loaded, but failed its smoke test. The current version stays in use."""
 
 
-class NoNumber(EvergreenError):
-    """A version says NaN or infinity about a row."""
+class NonFinitePrediction(EvergreenError):
+    """A version predicts NaN or infinity for a row."""
 
 
 @dataclass(frozen=True)
-class Pick:
-    """A version that the ledger wants served, and the row that says so."""
+class VersionRef:
+    """A version to serve, with its digest and the ledger row (`as_of`, `sequence`) that made it champion or challenger."""
 
     version: str
     as_of: datetime
@@ -49,134 +49,136 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that answers. Nothing of it changes, so a request that holds it sees one version to its end."""
+class ServedVersion:
+    """A loaded version. It is immutable, so a request uses the same version from start to end."""
 
     model: str
-    pick: Pick
+    ref: VersionRef
     model_object: Any = field(repr=False)
     features: Features
     contract: Contract = field(repr=False)
     kind: str
-    plan: Plan | None = field(repr=False)
-    why_no_plan: str = ""
-    """What the plan does not know, where rows go through the pipeline as it is."""
+    plan: PredictionPlan | None = field(repr=False)
+    no_plan_reason: str = ""
+    """Why the model has no prediction plan and its pipeline is used, else empty."""
 
     @property
     def version(self) -> str:
-        return self.pick.version
+        return self.ref.version
 
-    def takes(self, given: Given) -> bool:
-        """Whether rows that another version takes have everything that this one needs."""
-        return all(name in given.values for name in self.features.all)
+    def accepts(self, inputs: InputRows) -> bool:
+        """Whether rows that were validated for another version have all features of this one."""
+        return all(name in inputs.values for name in self.features.all)
 
-    def answer(self, given: Given) -> np.ndarray:
-        """What the model says, float64: a value a row for regression, a probability of each class else, as `mlflow models serve` has it.
+    def predict(self, inputs: InputRows) -> np.ndarray:
+        """Predict rows, as `mlflow models serve` does.
+
+        Returns:
+            float64: values of shape (rows,) for regression, else probabilities of shape (rows, classes).
 
         Raises:
-            NoNumber: it says something that is none.
+            NonFinitePrediction: A prediction is NaN or infinite.
         """
         if self.plan:
-            said = _say(self.plan.estimator, self.plan.matrix(given.values), self.kind)
+            predictions = _raw_predictions(self.plan.estimator, self.plan.matrix(inputs.values), self.kind)
         else:
-            said = _say(self.model_object, inputs_of(_frame(given), self.features), self.kind)
-        if not (finite := np.isfinite(said)).all():
-            row = int(np.argmin(finite.reshape(given.rows, -1).all(axis=1)))
-            raise NoNumber(f"version {self.version} says something that is no number about row {row}")
-        return said.astype("float64", copy=False)
+            predictions = _raw_predictions(self.model_object, inputs_of(_to_frame(inputs), self.features), self.kind)
+        if not (finite := np.isfinite(predictions)).all():
+            row = int(np.argmin(finite.reshape(inputs.rows, -1).all(axis=1)))
+            raise NonFinitePrediction(f"version {self.version} predicts NaN or infinity for row {row}")
+        return predictions.astype("float64", copy=False)
 
-    def answered(
-        self, role: str, given: Given, said: np.ndarray, call: Call, places: np.ndarray | None = None
-    ) -> Answered:
-        """What goes on record of rows that it has answered."""
-        return Answered(self.model, self.version, self.pick.as_of, role, given, said, call, places)
+    def scored_rows(
+        self, role: str, inputs: InputRows, predictions: np.ndarray, call: Call, positions: np.ndarray | None = None
+    ) -> ScoredRows:
+        """Return predictions of this version as the sink records them."""
+        return ScoredRows(self.model, self.version, self.ref.as_of, role, inputs, predictions, call, positions)
 
 
-def _say(estimator: Any, inputs: Any, kind: str) -> np.ndarray:
+def _raw_predictions(estimator: Any, inputs: Any, kind: str) -> np.ndarray:
     return estimator.predict(inputs) if kind == "regression" else estimator.predict_proba(inputs)
 
 
-def _frame(given: Given) -> "pd.DataFrame":
+def _to_frame(inputs: InputRows) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.DataFrame({name: pd.Series(values) for name, values in given.values.items()})
+    return pd.DataFrame({name: pd.Series(values) for name, values in inputs.values.items()})
 
 
-def take(pick: Pick, res: Resources) -> Served:
-    """Load a version, and ask it rows of every sort.
+def load_version(ref: VersionRef, res: Resources) -> ServedVersion:
+    """Load a version and run a smoke test on real rows, rows with nulls, unseen categories and single rows.
 
-    Its plan must say what its pipeline says, to the bit; where it does not, or has a step that no plan knows, the pipeline answers.
+    The prediction plan is used if it predicts the same as the pipeline to the last bit. Otherwise the pipeline is used.
 
     Raises:
-        RegistryUnavailable, UnknownVersion, ForgedVersion: it cannot be loaded.
-        NotSound: it fails on rows as production sends them.
+        RegistryUnavailable, UnknownVersion, ForgedVersion: The version cannot be loaded.
+        FailedSmokeTest: Its predictions fail or are invalid.
     """
-    model = res.registry.load(pick.version, pick.digest)
-    config, features = res.config, inputs_wanted(model, res.config)
-    plan, why = _plan(model)
+    model = res.registry.load(ref.version, ref.digest)
+    config, features = res.config, input_features(model, res.config)
+    plan, reason = _compile(model)
     if plan:
-        plan.limit(1)  # a row is predicted on one core
+        plan.set_threads(1)  # a row is predicted on one core
     rows = example_rows(res, features)
-    for name, part in sorts_of(rows, features).items():
-        if problem := unsound(model, part, config):
-            told = problem.partition(": ")[0]  # an error's text may hold values of the rows
-            raise NotSound(f"version {pick.version} of {config.name}: {name}: {told}")
-    if plan and (odd := _odd(plan, model, rows, features, config)):
-        plan, why = None, f"its plan says something else than its pipeline about {odd}"
+    for name, part in row_variants(rows, features).items():
+        if problem := prediction_problem(model, part, config):
+            summary = problem.partition(": ")[0]  # the text of an error may contain values of the rows
+            raise FailedSmokeTest(f"version {ref.version} of {config.name}: {name}: {summary}")
+    if plan and (mismatch := _mismatch(plan, model, rows, features, config)):
+        plan, reason = None, f"its plan and its pipeline predict differently for {mismatch}"
     contract = contract_of(config, features)
-    return Served(config.name, pick, model, features, contract, config.target.kind, plan, why)
+    return ServedVersion(config.name, ref, model, features, contract, config.target.kind, plan, reason)
 
 
-def _plan(model: Any) -> tuple[Plan | None, str]:
+def _compile(model: Any) -> tuple[PredictionPlan | None, str]:
     try:
         return plan_of(model), ""
-    except NoPlan as reason:
+    except NoPredictionPlan as reason:
         return None, str(reason)
 
 
-def _odd(plan: Plan, model: Any, rows: "pd.DataFrame", features: Features, config: ModelConfig) -> str:
-    """A sort of rows about which a plan and the pipeline do not say the same; empty where they always do."""
-    for name, part in sorts_of(rows, features).items():
-        for few in (part, *(part.iloc[[at]] for at in range(min(SINGLES, len(part))))):
-            values = {name: _listed(few[name]) for name in features.all}
-            said = _say(plan.estimator, plan.matrix(values), config.target.kind)
-            wanted = _say(model, inputs_of(few, features), config.target.kind)
-            if said.astype("float64").tobytes() != wanted.astype("float64").tobytes():
+def _mismatch(plan: PredictionPlan, model: Any, rows: "pd.DataFrame", features: Features, config: ModelConfig) -> str:
+    """Return the variant of rows that plan and pipeline predict differently, or an empty string."""
+    for name, part in row_variants(rows, features).items():
+        for sample in (part, *(part.iloc[[at]] for at in range(min(SINGLE_ROWS, len(part))))):
+            values = {name: _to_list(sample[name]) for name in features.all}
+            predictions = _raw_predictions(plan.estimator, plan.matrix(values), config.target.kind)
+            expected = _raw_predictions(model, inputs_of(sample, features), config.target.kind)
+            if predictions.astype("float64").tobytes() != expected.astype("float64").tobytes():
                 return name
     return ""
 
 
-def _listed(values: "pd.Series") -> list[Any]:
-    """As a request has them."""
+def _to_list(values: "pd.Series") -> list[Any]:
+    """Return values as a request contains them, with None for null."""
     return values.astype(object).where(values.notna(), None).tolist()
 
 
 def example_rows(res: Resources, features: Features) -> "pd.DataFrame":
-    """Rows of the newest valid partition that has all of a version's features, or made up where there is none."""
+    """Return rows of a recent valid partition that has all features of a version, or synthetic rows if there is none."""
     try:
         for key in reversed(res.lake.keys(Stage.VALID)[-3:]):
             with suppress(MissingPartition, CorruptPartition):
-                found = next(res.lake.batches(Stage.VALID, key)).slice(0, ROWS).to_pandas()
-                if len(found) and set(features.all) <= set(found.columns):
-                    return found
-    except Exception as error:  # noqa: BLE001  (a lake that is away, by whatever name, is no reason to lose a champion)
-        log.warning(
-            "the lake does not answer (%s); versions are asked about rows that are made up", type(error).__name__
-        )
-    return made_up(features)
+                rows = next(res.lake.batches(Stage.VALID, key)).slice(0, SMOKE_ROWS).to_pandas()
+                if len(rows) and set(features.all) <= set(rows.columns):
+                    return rows
+    except Exception as error:  # noqa: BLE001  (an unavailable lake must not prevent serving; its error types differ)
+        log.warning("the lake does not respond (%s); versions are tested with synthetic rows", type(error).__name__)
+    return synthetic_rows(features)
 
 
-def made_up(features: Features) -> "pd.DataFrame":
-    """Rows of numbers of every size, and of categories that no version knows."""
+def synthetic_rows(features: Features) -> "pd.DataFrame":
+    """Return `SMOKE_ROWS` rows with numbers of many magnitudes and unseen categories, the same on every call."""
     import pandas as pd
 
     rng = np.random.default_rng(0)
-    numbers = {name: rng.standard_normal(ROWS) * 10.0 ** rng.integers(-2, 4) for name in features.numeric}
-    return pd.DataFrame(numbers | {name: [f"made up {at % 7}" for at in range(ROWS)] for name in features.categorical})
+    numbers = {name: rng.standard_normal(SMOKE_ROWS) * 10.0 ** rng.integers(-2, 4) for name in features.numeric}
+    categories = {name: [f"unseen {i % 7}" for i in range(SMOKE_ROWS)] for name in features.categorical}
+    return pd.DataFrame(numbers | categories)
 
 
 def class_names(config: ModelConfig) -> list[str]:
-    """What the columns of an answer are; empty for a number."""
+    """Return the class of each column of a prediction, empty for regression."""
     if config.target.kind == "regression":
         return []
     return list(config.target.classes) or ["0", "1"]

@@ -1,12 +1,12 @@
-"""What can go wrong, named by the fact. Every message says what to do next."""
+"""The errors of the pipeline. Each class is named after the condition. Every message ends with what to do next."""
 
 
 class EvergreenError(Exception):
-    """The root of our own errors: expected bad days, told without a traceback's help."""
+    """Base class of the expected errors. They are reported without a traceback."""
 
 
 class BadData(EvergreenError):
-    """The data of one partition cannot be used. The partition is recorded as blocked and passed over."""
+    """The data of one partition cannot be used. The partition is recorded as blocked and skipped."""
 
 
 class MissingSource(BadData):
@@ -14,59 +14,59 @@ class MissingSource(BadData):
 
 
 class SourceMismatch(BadData):
-    """The source yields other columns or types than the model declares."""
+    """The columns or types of the source differ from those that the model declares."""
 
 
 class SourceUnavailable(EvergreenError):
-    """The source does not answer just now. Nothing is blocked; the same call may be made again."""
+    """The source does not respond. No partition is blocked. Repeat the call later."""
 
 
 class UnknownPlan(EvergreenError):
-    """No plan of a backfill has this digest here."""
+    """No stored backfill plan has this digest."""
 
 
 class PlanChanged(EvergreenError):
-    """What a backfill would do is no longer what its plan says. Make a new plan, and read it."""
+    """The steps that a backfill would run now differ from its plan. Make a new plan and review it."""
 
 
 class ClusterUnreachable(EvergreenError):
-    """No Dask scheduler answers, or it has no workers."""
+    """The Dask scheduler does not respond, or it has no workers."""
 
 
 class ClusterMismatch(EvergreenError):
-    """A Dask worker sees another lake, database or code than the run that would use it."""
+    """A Dask worker uses another lake, database or code version than the run that it would work for."""
 
 
 class LeakFound(EvergreenError):
-    """A feature changes when outcomes are hidden that were not known yet. The SQL must be mended."""
+    """A feature depends on outcomes from after the prediction time (target leakage). Fix the SQL."""
 
 
 class UnknownStage(EvergreenError):
-    """A stage of this name has no rows to read. The message names those that have."""
+    """There is no readable dataset of this name. The message lists those that exist."""
 
 
 class MissingFeature(EvergreenError):
-    """A version was fitted with a column that rows do not have any more, or not yet. Keep it until no version in use needs it."""
+    """A version in use was trained with a column that the rows do not have. Keep the column until no such version is in use."""
 
 
 class MissingPartition(EvergreenError):
-    """A partition that is needed was never made. Run `backfill` for it first."""
+    """A required partition does not exist. Run `backfill` for it first."""
 
 
 class CorruptPartition(EvergreenError):
-    """A file of the lake does not match its record. Delete the file and run `backfill` for it."""
+    """A file of the lake does not match the digest in its record. Delete the file and run `backfill` for its partition."""
 
 
 class NotEnoughData(EvergreenError):
-    """The window is too short, or holds too few labels or one class only."""
+    """The training window is too short, or it has too few labels or only one class."""
 
 
 class TooMuchData(EvergreenError):
-    """The window is larger than this machine's budget. Set `training.window.max_rows`, or learn from fewer partitions."""
+    """The training window exceeds this machine's memory budget. Set `training.window.max_rows`, or use fewer partitions."""
 
 
 class SearchTooSlow(EvergreenError):
-    """A search needed more than its time limit. Raise the limit, or lower the number of trials."""
+    """A hyperparameter search exceeded its time limit. Increase the limit, or reduce the number of trials."""
 
 
 class NoChampion(EvergreenError):
@@ -74,31 +74,31 @@ class NoChampion(EvergreenError):
 
 
 class UnknownVersion(EvergreenError):
-    """The registry or the ledger does not have this version."""
+    """The version does not exist in the registry or in the ledger, or its stage does not allow the request."""
 
 
 class ForgedVersion(EvergreenError):
-    """A model file is not the one that was registered. Find out who changed it before anything else."""
+    """A model file differs from the registered one. Find out who changed it before you do anything else."""
 
 
 class RegistryUnavailable(EvergreenError):
-    """MLflow does not answer. Nothing was changed; the same call may be made again."""
+    """MLflow does not respond. Nothing was changed. Repeat the call later."""
 
 
 class StaleDecision(EvergreenError):
-    """The champion is no longer the one that the decision was made against. Judge again."""
+    """Another version has become champion since the decision was made. Judge again."""
 
 
 class GateRefused(EvergreenError):
-    """The gate did not pass this version, so it is not promoted."""
+    """The gate refused this version, so it is not promoted."""
 
 
 class UnknownFact(EvergreenError):
-    """No fact has this id. Facts are written by `process` before their event is sent."""
+    """No fact has this id. A fact is recorded before its event is sent."""
 
 
 class FutureRead(RuntimeError):
-    """A replay was asked for something that was not known at its moment: a feature, a reference or a gate that leaks.
+    """A replay read data from after its simulated time: a feature, a drift reference or the gate has leakage.
 
-    None of ours on purpose: nothing that takes a bad day as it comes may pass over it.
+    It is not an `EvergreenError`, so that no code that handles expected errors can skip it.
     """

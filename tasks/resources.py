@@ -1,4 +1,4 @@
-"""What every step of a model's life is given: its config, its lake, its ledger, its registry."""
+"""The resources of one model that flows and steps use: config, lake, ledger, claims and registry."""
 
 import functools
 import subprocess
@@ -24,45 +24,47 @@ from tasks.storage.partitions import partition
 
 @dataclass(frozen=True)
 class Variant:
-    """Another way to see a model's past than production's: by another config, or scored by today's champion.
+    """A recomputation of past partitions with another config or with one fixed champion.
 
-    What a variant makes lies in a place of its own, so that it never passes for production's.
+    The outputs of a variant have their own folder in the lake and cannot be mistaken for those of production.
+
+    Attributes:
+        override: Keys that replace those of model.yaml, see `load_model`.
+        champion: The version that scores every partition. Empty: the version that was champion at each partition's as-of.
     """
 
     override: Mapping[str, Any] = field(default_factory=dict)
-    """Said over model.yaml, see `load_model`."""
     champion: str = ""
-    """The version that scores every partition; empty for the one that was champion at the partition's moment."""
 
     @property
     def name(self) -> str:
-        """Such as `v8`, `config-1f0c2a9b` or both; empty for production itself."""
+        """Such as `v8`, `config-1f0c2a9b` or `v8-config-1f0c2a9b`. Empty for production."""
         parts = [f"v{self.champion}"] if self.champion else []
         return "-".join(parts + ([f"config-{digest_json(self.override)[:8]}"] if self.override else []))
 
     @property
     def alone(self) -> bool:
-        """Whether its rows are others than production's, so that none of production's files can be read in their place."""
-        return not self.override.keys() <= JUDGING
+        """Whether its rows may differ from production's, so that it cannot read production's files."""
+        return not self.override.keys() <= EVALUATION_KEYS
 
 
-JUDGING = {"description", "dictionary", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
-"""Keys of model.yaml that say how rows are judged, and not which there are."""
+EVALUATION_KEYS = {"description", "dictionary", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
+"""Keys of model.yaml that do not change which rows a partition has."""
 PRODUCTION = Variant()
 
 
 class Resources:
-    """One model on this machine. Opening it connects to nothing; each part connects when it is first used."""
+    """The resources of one model. Creating it opens no connection. Each part connects on first use."""
 
     pages = True
-    """Whether steps leave pages for people beside their records."""
+    """Whether steps write HTML pages beside their records."""
     shares_models = False
-    """Whether a loaded model may be in use elsewhere in this process, as by the policies of a replay."""
+    """Whether several threads of this process may use the same loaded model, as the policies of a replay do."""
 
     def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
         self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
         self.threads = settings.threads
-        """Cores that may be used now; fewer than the setting where other partitions are worked on beside it."""
+        """Cores that may be used. Fewer than the setting while other partitions are processed in parallel."""
         self.lake = Lake(open_root(settings.lake, ROOT), model.name, variant.name, alone=variant.alone)
         self.ledger = Ledger(settings.database, model.name)
         self.claims = Claims(settings.database, self.title, flow_run)
@@ -74,39 +76,46 @@ class Resources:
 
     @property
     def title(self) -> str:
-        """The model's name, and the variant's where it is one."""
+        """The model's name, with the variant's name in brackets if there is one."""
         return f"{self.config.name} ({self.variant.name})" if self.variant.name else self.config.name
 
     @property
     def slug(self) -> str:
-        """The same for the names of artifacts, which have lower case letters, digits and dashes."""
+        """The same as a key of a Prefect artifact."""
         return f"{self.config.name}-{self.variant.name}" if self.variant.name else self.config.name
 
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
+        """Return a partition of the model; `as_of` defaults to the partition's end plus the label delay."""
         return partition(self.config, key, as_of)
 
-    def once(self, kind: Any, made_of: Callable[[], Any], make: Callable[[], Any]) -> Any:
-        """What `make` returns, of a type that `kind` names. A replay keeps it by what it is made of, and makes it once."""
-        return make()
+    def cached(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
+        """Return the result of `compute`. A replay stores it by `inputs` and computes it only once.
+
+        Args:
+            kind: Type of the result. A replay serializes it with pydantic.
+            inputs: Returns what the result depends on. Production does not call it.
+            compute: Returns the result.
+        """
+        return compute()
 
     @contextmanager
-    def making(self, stage: Stage, ref: PartitionRef, made_of: Any) -> Iterator[Record | None]:
-        """A stage of a partition is made within the body, unless a record is given: a replay has made it of the same before."""
+    def cached_step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
+        """Yield the record of an output that a replay has already computed from the same inputs, else None. The body computes it."""
         yield None
 
     def champion(self) -> Promotion:
-        """Today's champion.
+        """Return the row of the current champion.
 
         Raises:
-            NoChampion: there is none yet.
+            NoChampion: the model has no champion yet.
         """
-        found = self.ledger.champion()
-        if found is None:
+        champion = self.ledger.champion()
+        if champion is None:
             raise NoChampion(f"{self.config.name} has no champion yet; run `train` first")
-        return found
+        return champion
 
     def load(self, version: str) -> Any:
-        """A version's fitted model, held to the digest that the ledger has of it.
+        """Return the fitted model of a version, after a check against its digest in the ledger.
 
         Raises:
             RegistryUnavailable, UnknownVersion, ForgedVersion: see `Registry.load`.
@@ -115,25 +124,26 @@ class Resources:
 
     @property
     def commit(self) -> str:
-        """The git commit that runs."""
+        """The git commit of the running code."""
         return self.settings.git_commit or git_commit(ROOT)
 
     def run_info(self, started: datetime) -> RunInfo:
+        """Return the run's information for a record, with the seconds since `started`."""
         seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
         return RunInfo(started, seconds, self.flow_run, self.commit)
 
 
 def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION) -> Resources:
-    """Everything about one model, from its folder and the environment.
+    """Open the resources of one model from its folder in `configs/` and the environment.
 
     Raises:
-        ConfigError: the folder is missing or wrong, or the variant's config is.
+        ConfigError: the folder is missing, or its config or the variant's is invalid.
     """
     return Resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
 
 
-def uncommitted(root: Path) -> list[str]:
-    """Files of code and config that differ from a checkout's commit, or are not in it; none where there is no git."""
+def uncommitted_files(root: Path) -> list[str]:
+    """Return the files of code and config that differ from the commit of a git checkout. Empty outside a checkout."""
     if not (root / ".git").exists():
         return []
     command = [
@@ -149,15 +159,15 @@ def uncommitted(root: Path) -> list[str]:
         "flows",
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        status = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ["not known: git did not answer"]
-    return [line[3:] for line in done.stdout.splitlines()]
+        return ["unknown: git did not respond"]
+    return [line[3:] for line in status.stdout.splitlines()]
 
 
 @functools.cache
 def git_commit(root: Path) -> str:
-    """The commit that is checked out, read without starting git; empty outside a checkout."""
+    """Return the checked-out commit, read from `.git` without starting git. Empty outside a checkout."""
     git = root / ".git"
     try:
         head = (git / "HEAD").read_text().strip()

@@ -1,4 +1,4 @@
-"""What tests share: a tiny model in a folder of its own, a Prefect server and an MLflow store a session, and the cores."""
+"""Shared fixtures: a tiny model in its own folder, and one Prefect server and one MLflow store per session."""
 
 import os
 import shutil
@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.settings import QUIET
+from configs.settings import TELEMETRY_OFF
 
-os.environ.update(QUIET)
+os.environ.update(TELEMETRY_OFF)
 STACKS = {"browser", "e2e"}
 """Folders of tests that start a whole stack."""
 ORDER = ("browser", "e2e", "flows", "serving", "ops", "tasks")
-"""Folders by how long their tests take."""
+"""Folders by the time that their tests take, longest first."""
+NOT_UNIT, SERVERS = {"servers", "e2e", "slow"}, {"prefect_server", "mlflow_server"}
+"""Marks and fixtures of tests that need a server or take minutes."""
 FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150, 16
 
 MODEL_YAML = """\
@@ -56,15 +58,15 @@ LABELS_SQL = "SELECT parcel, late, sent + INTERVAL 1 DAY AS known_at FROM parcel
 
 
 def pytest_configure() -> None:
-    """One core for each process, since pytest has as many processes: two OpenMP teams on the same cores wait for each other for minutes."""
+    """Give each process one core, since each core has a process. Two OpenMP teams on the same cores delay each other by minutes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """How `pytest -n` shares the tests out: a file's stay together, since they share fixtures, and those of whole stacks are one group.
+    """Distribute tests for `pytest -n`: a file's tests stay together, since they share fixtures; tests of whole stacks are one group.
 
-    Two stacks at once starve each other on two cores.
+    Two stacks at once are too slow on two cores.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -78,14 +80,31 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no core waits long for the last file."""
+    """Mark the tests that need no server, and order the tests by folder, longest first, so that no core waits long for the last file."""
+    for item in items:
+        if not (NOT_UNIT & {mark.name for mark in item.iter_markers()} or SERVERS & set(item.fixturenames)):
+            item.add_marker(pytest.mark.unit)
     items.sort(
         key=lambda item: next((at for at, folder in enumerate(ORDER) if folder in item.nodeid.split("/")), len(ORDER))
     )
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Report the tests that were skipped because this machine has no server or browser for them."""
+    reasons = {
+        str(report.longrepr[2])
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    }
+    missing = sorted(reason.removeprefix("Skipped: ") for reason in reasons if "Skipped: no " in reason)
+    if missing:
+        terminalreporter.section("NOT TESTED on this machine", sep="!", red=True, bold=True)
+        for reason in missing:
+            terminalreporter.line(reason, red=True)
+
+
 def parcels(day: int) -> pd.DataFrame:
-    """One day of parcels; from day `SHIFTED_FROM` on they are heavier and the rule of lateness is another."""
+    """Return one day of parcels. From day `SHIFTED_FROM` on they are heavier, and lateness depends on the weight in another way."""
     rng = np.random.default_rng(day)
     shifted = day >= SHIFTED_FROM
     weight, distance = rng.normal(4.0 if shifted else 0.0, 1, ROWS), rng.exponential(10, ROWS)
@@ -112,7 +131,7 @@ def day_file(folder: Path, day: int) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny model's `configs/` and `data/`, to be copied, not changed."""
+    """A folder with the tiny model's `configs/` and `data/`. Tests copy it and do not change it."""
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "configs" / "tiny").mkdir(parents=True)
     (folder / "data").mkdir()
@@ -126,37 +145,37 @@ def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(tiny_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
-    """The tiny model in a world of its own: configs, data, lake and ledger under `tmp_path`; returns that."""
-    settle(tiny_source, tmp_path, mlflow_store, monkeypatch)
+    """The tiny model in its own folder, `tmp_path`: configs, data, lake and ledger."""
+    set_up_tiny(tiny_source, tmp_path, mlflow_store, monkeypatch)
     return tmp_path
 
 
-def settle(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
-    """Copy the tiny model into a folder, and point its data and every setting there."""
+def set_up_tiny(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Copy the tiny model into a folder, and change its data paths and all settings to that folder."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
     path = folder / "configs" / "tiny" / "model.yaml"
     path.write_text(path.read_text().replace("DATA/", f"{folder}/data/"))
-    point_to(folder, folder / "configs", mlflow_store, patch)
+    use_folder(folder, folder / "configs", mlflow_store, patch)
 
 
-def point_to(folder: Path, configs: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
-    """Let every setting say that lake, ledger and home are in a folder."""
+def use_folder(folder: Path, configs: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Set lake, ledger and home to a folder."""
     for name, path in (("HOME", folder / ".evergreen"), ("LAKE", folder / "lake"), ("CONFIGS", configs)):
         patch.setenv(f"EVERGREEN_{name}", str(path))
     patch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
     patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 
 
-def settle_copy(played: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Copy a world that was played in another folder, MLflow's database too, and point every setting there."""
-    shutil.copytree(played, folder, dirs_exist_ok=True)
+def set_up_copy(source: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Copy the folder of a model with its history, MLflow's database too, and change all settings to the copy."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     path = folder / "configs" / "tiny" / "model.yaml"
-    path.write_text(path.read_text().replace(str(played), str(folder)))
-    point_to(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
+    path.write_text(path.read_text().replace(str(source), str(folder)))
+    use_folder(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -164,7 +183,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A real MLflow store on SQLite, shared by the session; the first use makes its tables."""
+    """A real MLflow store on SQLite, shared by the session. The first use creates its tables."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 

@@ -1,4 +1,4 @@
-"""A webhook on this machine, for what people are written to."""
+"""A webhook on this machine that receives the messages to people."""
 
 import json
 import threading
@@ -8,13 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def receiving() -> Iterator[tuple[str, list[dict]]]:
-    """Its host and port, and every JSON body that it got."""
-    found: list[dict] = []
+def webhook() -> Iterator[tuple[str, list[dict]]]:
+    """Run the webhook; yields its host and port, and the JSON bodies received so far."""
+    bodies: list[dict] = []
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -23,6 +23,6 @@ def receiving() -> Iterator[tuple[str, list[dict]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}", found
+        yield f"127.0.0.1:{server.server_port}", bodies
     finally:
         server.shutdown()

@@ -1,4 +1,4 @@
-"""Commands as people run them: on a terminal of 80 columns, or into a pipe."""
+"""Run commands as people do: on a terminal of 80 columns, or into a pipe."""
 
 import fcntl
 import os
@@ -16,13 +16,13 @@ from pathlib import Path
 from configs.settings import ROOT
 
 WIDTH = 80
-SHOWING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+DISPLAY = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command said, and its exit code. On a terminal everything is in `out`."""
+class Output:
+    """Exit code and output of a command. On a terminal everything is in `out`."""
 
     code: int
     out: str
@@ -30,7 +30,7 @@ class Said:
 
     @property
     def lines(self) -> list[str]:
-        """What was written line by line, what was overwritten too, without colours and other escapes."""
+        """The output by line, overwritten lines too, without colours and other escapes."""
         return [ESCAPES.sub("", line) for line in re.split(r"[\r\n]+", self.out)]
 
     @property
@@ -38,22 +38,22 @@ class Said:
         return max(map(len, self.lines))
 
 
-def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A person's environment, of a terminal that can do what most can; nothing of a `make` that runs the tests."""
-    mine = dict(os.environ if given is None else given)
-    for name in (*SHOWING, "CI", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
-        mine.pop(name, None)
-    return mine | {"TERM": "xterm-256color"}
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a person at a common terminal, without the variables of a `make` that runs the tests."""
+    result = dict(os.environ if variables is None else variables)
+    for name in (*DISPLAY, "CI", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        result.pop(name, None)
+    return result | {"TERM": "xterm-256color"}
 
 
-def piped(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None) -> Said:
-    """Run Python with these arguments, or another program, its output into pipes."""
+def piped(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None) -> Output:
+    """Run Python with these arguments, or another program, with its output in pipes."""
     done = subprocess.run(_whole(command), cwd=folder, env=environment(env), capture_output=True, text=True)
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Output(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None, stop_at: str = "") -> Said:
-    """The same on a terminal. As soon as that shows `stop_at`, the command is interrupted as by Control-C."""
+def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | None = None, stop_at: str = "") -> Output:
+    """Run the same on a terminal. When it shows `stop_at`, interrupt the command as Control-C does."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
     process = subprocess.Popen(
@@ -66,14 +66,14 @@ def on_terminal(*command: str, folder: Path = ROOT, env: Mapping[str, str] | Non
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background may ignore it
     )
     os.close(slave)
-    heard = bytearray()
+    output = bytearray()
     while chunk := _read(master):
-        heard += chunk
-        if stop_at and stop_at.encode() in heard:
+        output += chunk
+        if stop_at and stop_at.encode() in output:
             process.send_signal(signal.SIGINT)
             stop_at = ""
     os.close(master)
-    return Said(process.wait(), heard.decode())
+    return Output(process.wait(), output.decode())
 
 
 def _whole(command: tuple[str, ...]) -> list[str]:
@@ -81,7 +81,7 @@ def _whole(command: tuple[str, ...]) -> list[str]:
 
 
 def _read(master: int) -> bytes:
-    """What came; nothing when everybody has left the terminal, which Linux tells by an error."""
+    """Read what is there; nothing after all processes have closed the terminal, which Linux reports as an error."""
     try:
         return os.read(master, 65536)
     except OSError:

@@ -1,11 +1,11 @@
-"""Rebuild the committed parquet file from the wheel of scikit-multiflow 0.4.1 on PyPI (BSD-3), which is unpacked, not installed.
+"""Rebuild the committed parquet file from the wheel of scikit-multiflow 0.4.1 on PyPI (BSD-3), which is unpacked and not installed.
 
     python -m data.electricity.rebuild                  download, verify, write
-    python -m data.electricity.rebuild --archive PATH   the same from a file at hand
+    python -m data.electricity.rebuild --archive PATH   the same from a local copy
     python -m data.electricity.rebuild --check          write nothing; exit 1 if the committed file differs
 
 The wheel's `elec.csv` has an order and no times. Its rows are the half-hours from 7 May 1996 on without a gap (its first
-column counts the half-hours of each day), so the time is made from the position; names and the key are ours. Values are the source's.
+column counts the half-hours of each day), so the time is derived from the position. Names and the key are ours, values the source's.
 """
 
 import io
@@ -14,7 +14,7 @@ import zipfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-# Vendors load late in what a run imports; this is a script by itself.
+# Runs import vendors late; this is a script.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.csv  # noqa: TID253
 
@@ -45,14 +45,14 @@ HALF_HOUR = timedelta(minutes=30)
 
 
 class WrongOrder(ValueError):
-    """The rows are not the half-hours of whole days one after another, so no time can be made from their position."""
+    """The rows are not consecutive half-hours of whole days, so their position does not give a time."""
 
 
 def build_tables(archive: bytes) -> dict[str, pa.Table]:
-    """The committed file's name with its rows.
+    """Return the rows of the committed file by its name.
 
     Raises:
-        WrongOrder: see there.
+        WrongOrder: the rows are not consecutive half-hours.
     """
     with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
         csv = wheel.read("skmultiflow/data/datasets/elec.csv")
@@ -60,7 +60,7 @@ def build_tables(archive: bytes) -> dict[str, pa.Table]:
     table = pa.csv.read_csv(io.BytesIO(csv), convert_options=pa.csv.ConvertOptions(column_types=types))
     for at, share in enumerate(table.column("feat_1").to_pylist()):
         if abs(share - at % 48 / 47) > 1e-5:
-            raise WrongOrder(f"row {at} says that it is {share} of its day, where {at % 48 / 47:.6f} comes next")
+            raise WrongOrder(f"row {at} is at {share} of its day, expected {at % 48 / 47:.6f}")
     times = [FIRST + at * HALF_HOUR for at in range(len(table))]
     key = pa.array([f"{time:%Y-%m-%dT%H:%M}" for time in times])
     columns = {"half_hour": key, "at": pa.array(times, pa.timestamp("us", tz="UTC"))}

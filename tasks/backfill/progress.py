@@ -1,4 +1,4 @@
-"""How far a backfill is: a progress artifact in Prefect, lines in the run's log, and whether somebody has cancelled it."""
+"""Progress of a backfill: an artifact in Prefect, lines in the run's log, and a check for cancellation."""
 
 import time
 from contextlib import suppress
@@ -16,72 +16,75 @@ from tasks.orchestration.flow_runs import is_cancelled
 from tasks.orchestration.run_names import page_key
 from tasks.resources import Resources
 
-SHOWN, TOLD = 2.0, 10.0
+ARTIFACT_SECONDS, LOG_SECONDS = 2.0, 10.0
 """Seconds between two updates of the progress artifact, and between two lines of the log."""
 
 
-class Board:
-    """How far a backfill is: a progress artifact, lines in the log, and whether somebody has cancelled it.
+class Progress:
+    """Progress of a backfill: an artifact, lines in the log, and whether the run was cancelled.
 
-    `parts` is how often a partition is taken up in all. A Prefect server that does not answer holds nothing up: the
-    work goes on, and the next update is tried again.
+    An update that the Prefect server does not answer is skipped, and the backfill goes on.
+
+    Args:
+        partitions: Number of partitions with something to do.
+        parts: Number of parts of all partitions together; a partition has one or two.
+        res: The model's resources.
     """
 
     def __init__(self, partitions: int, parts: int, res: Resources) -> None:
         self.partitions, self.parts, self.res, self.log = partitions, parts, res, get_run_logger()
-        self.began = time.monotonic()
-        self.over: dict[str, Outcome] = {}
-        """The partitions that are done with, and what came of them."""
+        self.started = time.monotonic()
+        self.finished: dict[str, Outcome] = {}
         self.cancelled = False
-        self._passed = 0
-        self._met: set[str] = set()
-        self._shown = self._told = self.began
+        self._parts_done = 0
+        self._occupied: set[str] = set()
+        self._artifact_at = self._logged_at = self.started
         self._artifact: UUID | None = None
 
-    def note(self, outcome: Outcome, last: bool) -> None:
-        """Take in that a part of a partition is done; `last` says that it has no other."""
-        self._passed += 1
+    def add(self, outcome: Outcome, last: bool) -> None:
+        """Count a finished part of a partition; `last` if the partition has no other part."""
+        self._parts_done += 1
         if last:
-            self.over[outcome.partition] = outcome
-        self.tick()
+            self.finished[outcome.partition] = outcome
+        self.update()
 
-    def meet(self, outcome: Outcome) -> None:
-        """Say once that somebody else is at work on a partition."""
-        if outcome.partition not in self._met:
-            self._met.add(outcome.partition)
-            self.log.info("%s; others come first", outcome.occupied)
+    def log_occupied(self, outcome: Outcome) -> None:
+        """Log once for each partition that another process works on it."""
+        if outcome.partition not in self._occupied:
+            self._occupied.add(outcome.partition)
+            self.log.info("%s; other partitions run first", outcome.occupied)
 
-    def tick(self) -> None:
-        """Show how far it is, every few seconds."""
+    def update(self) -> None:
+        """Update the artifact, the log and `cancelled`, if the last update is old enough."""
         now = time.monotonic()
-        if now - self._shown >= SHOWN:
-            self._shown = now
-            self._show()
+        if now - self._artifact_at >= ARTIFACT_SECONDS:
+            self._artifact_at = now
+            self._update_artifact()
             self.cancelled = self.cancelled or is_cancelled(self.res.flow_run)
-        if now - self._told >= TOLD:
-            self._told = now
+        if now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
             self.log.info(self.line())
 
     def close(self) -> None:
-        """Show the end."""
-        self._passed = self.parts
-        self._show()
+        """Write the final artifact and log line."""
+        self._parts_done = self.parts
+        self._update_artifact()
         self.log.info(self.line())
 
     def line(self) -> str:
-        """Done, failed, remaining, and the time left if it goes on like this."""
-        failed = sum(bool(o.failed or o.blocked) for o in self.over.values())
-        text = f"{len(self.over) - failed} of {self.partitions} partitions done, {failed} failed"
-        if self._passed >= self.parts:
+        """Partitions done, failed and remaining, with the remaining time at the current speed."""
+        failed = sum(bool(o.failed or o.blocked) for o in self.finished.values())
+        text = f"{len(self.finished) - failed} of {self.partitions} partitions done, {failed} failed"
+        if self._parts_done >= self.parts:
             return text
-        text += f", {self.partitions - len(self.over)} to go"
-        if not self._passed:
+        text += f", {self.partitions - len(self.finished)} remaining"
+        if not self._parts_done:
             return text
-        left = (time.monotonic() - self.began) * (self.parts - self._passed) / self._passed
-        return f"{text}, about {duration_text(left)} left"
+        seconds = (time.monotonic() - self.started) * (self.parts - self._parts_done) / self._parts_done
+        return f"{text}, about {duration_text(seconds)} left"
 
-    def _show(self) -> None:
-        share = 100.0 * self._passed / max(self.parts, 1)
+    def _update_artifact(self) -> None:
+        share = 100.0 * self._parts_done / max(self.parts, 1)
         text = f"{self.res.title}: {self.line()}"
         with suppress(httpx.HTTPError, PrefectException):
             if self._artifact is None:

@@ -1,6 +1,6 @@
-"""How many cores the libraries of this process use. One setting is for all of them, also where partitions run side by side.
+"""Limit the threads of the libraries that have one pool per process: BLAS, OpenMP and Arrow.
 
-DuckDB and XGBoost are told where they are called; BLAS, OpenMP and Arrow have pools of the whole process.
+DuckDB and XGBoost take their number of threads as an argument of each call.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 
 @contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """Within it the pools that are there already have so many threads at most, and then again what they had."""
+def limit_threads(threads: int) -> Iterator[None]:
+    """Limit the existing thread pools within the body, and restore them afterwards."""
     import pyarrow as pa
 
     before = pa.cpu_count()

@@ -1,4 +1,4 @@
-"""What tasks hand to each other: small frozen values, never frames. Standard library only.
+"""Frozen dataclasses that the other packages exchange: small values, no data frames. Standard library only.
 
 Every time is an aware datetime in UTC. Every range is half-open, `[start, end)`.
 """
@@ -16,17 +16,17 @@ from tasks.contracts.backfills import (
 )
 from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
 from tasks.contracts.decisions import (
-    AFTER,
     AUTOMATION,
     SERVING,
+    STAGE_AFTER,
     Action,
     Decision,
     Fact,
     FactKind,
     Hindsight,
     ModelStage,
+    PolicyInputs,
     Promotion,
-    Situation,
     Training,
 )
 from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
@@ -35,10 +35,10 @@ from tasks.contracts.partitions import Freshness, PartitionRef, PartitionRun, Re
 from tasks.contracts.replays import PartitionResult, PolicyRun
 
 __all__ = [
-    "AFTER",
     "AUTOMATION",
     "BASELINE",
     "SERVING",
+    "STAGE_AFTER",
     "Action",
     "Cell",
     "ChampionChoice",
@@ -63,6 +63,7 @@ __all__ = [
     "PartitionResult",
     "PartitionRun",
     "Plan",
+    "PolicyInputs",
     "PolicyRun",
     "Promotion",
     "Query",
@@ -74,7 +75,6 @@ __all__ = [
     "Scorecard",
     "Segment",
     "Selection",
-    "Situation",
     "Stage",
     "StageChoice",
     "Training",

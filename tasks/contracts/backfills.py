@@ -1,12 +1,17 @@
-"""A backfill: what was asked for, what will be done to each partition and why, and what came of it."""
+"""A backfill: the request, the plan with one action for each step of each partition, and the outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Mode = Literal["missing", "failed", "stale", "all"]
-"""`failed`: what failed or was blocked. `missing`: what is not there, failed or not. `stale`: that, and what is no longer
-what its inputs make. `all`: everything, even what is fresh."""
+"""Which outputs a backfill computes. Each mode includes the ones before it:
+
+- `failed`: outputs whose last attempt failed or was blocked.
+- `missing`: outputs that do not exist, whether they failed or were never computed.
+- `stale`: outputs whose inputs have changed since they were computed.
+- `all`: every output, fresh ones too.
+"""
 Order = Literal["oldest first", "newest first"]
 StageChoice = Literal["ingest", "validate", "score", "watch", "assess"]
 ChampionChoice = Literal["then", "now"]
@@ -15,7 +20,7 @@ Runner = Literal["threads", "dask"]
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks of a backfill: everything that decides what will be done, and nothing of how fast."""
+    """A request for a backfill: everything that determines which steps will run. Speed and parallelism are not part of it."""
 
     model: str
     start: str
@@ -29,47 +34,64 @@ class Request:
 
 @dataclass(frozen=True)
 class Cell:
-    """What will be done to one stage of one partition, and why.
+    """The planned action for one step of one partition.
 
-    `make` runs it, `again` runs it though it is fresh, `keep` passes over what is fresh, `leave` over what the mode does not
-    take up, `wait` over what cannot be made yet.
+    Attributes:
+        verb: The step, such as `ingest`.
+        action: `make` runs the step. `again` runs it although its output is fresh. `keep` skips it because its output is fresh.
+            `leave` skips it because the mode does not select it. `wait` skips it because its inputs do not exist yet.
+        why: The reason.
+        inputs: Digest of the step's inputs if they exist when the plan is made. The plan is valid only for these.
     """
 
     verb: str
     action: Literal["make", "again", "keep", "leave", "wait"]
     why: str = ""
     inputs: str = ""
-    """Digest of what it would be made from, where that is there already: a plan is for these."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, partition by partition in the order of the work. `digest` is of the request and the cells."""
+    """The planned actions of a backfill.
+
+    Attributes:
+        request: The request that the plan answers.
+        variant: Name of the variant (`tasks.resources.Variant`), empty for production.
+        cells: The actions by partition, in the order in which the partitions are processed.
+        digest: Digest of the request and the cells.
+        rows: Rows of each partition at its last ingest, None if it was never ingested.
+        seconds: Estimated work on one core, from the records of earlier runs. None if there are none.
+    """
 
     request: Request
     variant: str
     cells: Mapping[str, tuple[Cell, ...]]
     digest: str
     rows: Mapping[str, int | None] = field(default_factory=dict)
-    """Rows of each partition as it was ingested last; None where it never was."""
     seconds: float | None = None
-    """Of work on one core, from the records of earlier runs; None where there are none."""
 
     @property
     def todo(self) -> tuple[str, ...]:
-        """The partitions that have something to do, in order."""
+        """The partitions in which at least one step will run, in the order of the plan."""
         return tuple(key for key, cells in self.cells.items() if any(c.action in ("make", "again") for c in cells))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one partition: how it passed, why it failed, or who else is at work on it."""
+    """The result of a backfill for one partition.
+
+    Attributes:
+        partition: The partition's key.
+        passed: Verb, state and reason of each step, as in a `PartitionRun`.
+        blocked: Why the partition is blocked, empty if it is not.
+        failed: The error that stopped it, empty if there was none.
+        occupied: The claim of another process that works on the partition, empty if there is none.
+        untouched: True if the partition was not started because the backfill was cancelled.
+    """
 
     partition: str
     passed: tuple[tuple[str, str, str], ...] = ()
-    """Verb, state and why of each step, as in a `PartitionRun`."""
     blocked: str = ""
     failed: str = ""
     occupied: str = ""
     untouched: bool = False
-    """It was not begun: the backfill was cancelled."""

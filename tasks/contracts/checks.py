@@ -1,4 +1,4 @@
-"""What the checks of a partition found: validation's findings and drift's scores."""
+"""Results of the checks of a partition: validation findings and drift scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation's outcome. `rows` counts the rows that break it; `broke` is set when the check itself failed."""
+    """The result of one expectation.
+
+    Attributes:
+        rows: Number of rows that violate the expectation.
+        share: The same as a share of all rows, 0 to 1.
+        observed: The value that was observed, as text.
+        broke: The error if the check itself could not run, otherwise empty.
+    """
 
     expectation: str
     column: str
@@ -19,33 +26,39 @@ class Finding:
     broke: str = ""
 
     @property
-    def complaint(self) -> str:
-        """A sentence such as `weight: column_values_to_be_between could not be checked (no such column)`."""
+    def message(self) -> str:
+        """The failure in one sentence, such as `weight: column_values_to_be_between could not be checked (no such column)`."""
         what = f"{self.expectation.removeprefix('expect_')} " + ("could not be checked" if self.broke else "failed")
         return f"{self.column + ': ' if self.column else ''}{what} ({self.broke or self.observed})"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What the checks of one partition found. `bad` maps row positions to the reasons they are quarantined for."""
+    """All findings of one partition. `bad` maps the positions of quarantined rows (0-based) to the reasons."""
 
     findings: tuple[Finding, ...]
     bad: Mapping[int, tuple[str, ...]]
 
     @property
     def blocking(self) -> tuple[Finding, ...]:
-        """Critical findings, and checks that could not be made: doubt blocks."""
+        """The findings that block the partition: failed critical expectations, and checks that could not run."""
         return tuple(f for f in self.findings if not f.passed and (f.severity == "critical" or f.broke))
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One signal of one column: its distance from the reference, and what it was held against.
+    """One drift statistic of one column against its reference.
 
-    `method` is Evidently's name of the statistic, or `missing`, `new categories`, `outside range`. `score`, `threshold` and
-    `effect` are in its unit; `threshold` is the larger of the effect size that matters and of what chance
-    does, None where that is not known or the signal does not count (`note` says why). `p_value` is corrected for
-    all signals of the check. `importance` is the feature's share of what the champion knows.
+    Attributes:
+        column: The column, or `(all features)` for the domain classifier.
+        method: Evidently's name of the statistic, or `missing`, `new categories`, `outside range`, `domain classifier`.
+        score: The value of the statistic.
+        threshold: The score above which the column has drifted, in the unit of `score`: the larger of `effect` and of the
+            critical value of the permutation test. None if it is unknown or if the signal is not tested. `note` has the reason.
+        effect: The smallest effect size that matters, in the unit of `score`.
+        p_value: Corrected for multiple testing over all signals of the check.
+        importance: The feature's share of the champion's feature importances, 0 to 1.
+        reference: Description of the reference rows.
     """
 
     column: str
@@ -62,10 +75,22 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """The one verdict on a partition: `detected` when columns drifted, and their share reaches `threshold`.
+    """The drift verdict for a partition.
 
-    `columns` has what matters most first. `note` says what could not be judged; `differs` where the
-    page, which shows a sample, says otherwise than this.
+    Attributes:
+        columns: All signals, the most important first.
+        share: Share of the columns that drifted, 0 to 1.
+        threshold: The share from which on drift is detected.
+        detected: True if at least one column drifted and `share` reaches `threshold`.
+        rows: Rows of the partition.
+        alpha: Significance level of the permutation test.
+        blocks: Blocks of time in the partition.
+        references: Description of the reference of each group of columns.
+        note: What could not be tested, and why.
+        differs: Columns whose verdict differs on the HTML page, which is computed from a sample.
+        report: Path of the HTML page, absolute or relative to the repository's root.
+        snapshot: Id of the run in the Evidently workspace.
+        project: Id of the Evidently project.
     """
 
     columns: tuple[ColumnDrift, ...]
@@ -76,12 +101,8 @@ class Drift:
     alpha: float
     blocks: int = 0
     references: Mapping[str, str] = field(default_factory=dict)
-    """What each group of columns was compared with, in words."""
     note: str = ""
     differs: tuple[str, ...] = ()
     report: str = ""
-    """Path of the HTML page, relative to the repository's root or absolute."""
     snapshot: str = ""
-    """Id of the run in the Evidently workspace."""
     project: str = ""
-    """Id of the Evidently project."""

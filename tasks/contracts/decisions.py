@@ -1,4 +1,4 @@
-"""The rows of the database: facts, decisions, changes of stage and what came of them; and how a training ended."""
+"""The rows of the database (facts, decisions, stage changes, measured effects), and the result of a training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,16 @@ FactKind = Literal["drift", "decay", "estimate", "due", "person", "retry", "alia
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that was seen of a model, as a row with an id. An event only tells of it.
+    """One observation about a model, as a row with an id. The Prefect event is only a notification of the row.
 
-    `drift` of features, predictions or outcomes, `decay` of the realised and `estimate` of the estimated performance,
-    `due` by time or by new labels, a `person` who asks, a `retry` of a retraining that failed, an `alias` that was moved.
-    The same observation has the same id, so writing or sending it twice is harmless.
+    The same observation always has the same id, so recording or sending it twice has no effect.
+
+    Attributes:
+        kind: `drift`: features, predictions or outcomes drifted. `decay`: the realised loss has risen. `estimate`: the estimated
+            loss has risen. `due`: a training is due by time or by new labels. `person`: a person requests a retraining.
+            `retry`: a retraining failed and is tried again. `alias`: the champion alias in MLflow was moved.
+        as_of: The moment as of which the policy decides.
+        payload: Further values, see docs/events.md.
     """
 
     id: str
@@ -31,10 +36,16 @@ class Fact:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the policy made of a fact: `retrain` or `decline`, by which rule and why.
+    """The policy's decision about a fact, and the outcome of the retraining.
 
-    `outcome` is empty while the retraining runs, then how it ended, with its version, what it cost in
-    seconds of training, and what the gate said: each rule's line. `signals` are the values that the policy saw.
+    Attributes:
+        rule: The rule that decided.
+        outcome: Empty while the retraining runs, or if the action is `decline`.
+        detail: Description of the outcome.
+        version: The version that the retraining produced.
+        signals: The values that the policy used.
+        seconds: Cost of the retraining in seconds.
+        gate: The verdicts of the gate, one line for each rule.
     """
 
     fact_id: str
@@ -55,10 +66,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Hindsight:
-    """Whether a promotion helped, from the paired comparison with the version it replaced on the same matured rows.
+    """The measured effect of a promotion: a paired comparison of champion and previous champion on the same matured rows.
 
-    `sequence` is the promotion's in the ledger. `gain` is the loss of the version before minus the champion's, with
-    one-sided bounds; None where no partition matured before the next promotion.
+    Attributes:
+        sequence: The promotion's sequence in the ledger.
+        gain: Mean loss of the previous champion minus that of the champion, with one-sided confidence bounds. None if no
+            partition matured before the next promotion.
+        partitions: The partitions that were compared.
+        rows: Number of labelled rows that were compared.
     """
 
     model: str
@@ -76,18 +91,16 @@ class Hindsight:
 
 
 SERVING = "evergreen serving"
-"""Who gives a challenger its share of requests, and takes it away again."""
+"""Author of the ledger rows that the scoring server writes: a challenger gets a share of requests, or is refused."""
 AUTOMATION = "evergreen"
-"""Who acts where nobody does."""
+"""Author of the ledger rows that flows write without a person."""
 Action = Literal[
     "register", "stage", "request", "canary", "promote", "refuse", "retire", "rollback", "adopt", "restore"
 ]
-
-
 ModelStage = Literal["", "candidate", "challenger", "champion", "refused", "retired"]
 
 
-AFTER: Mapping[str, ModelStage] = {
+STAGE_AFTER: Mapping[str, ModelStage] = {
     "register": "candidate",
     "stage": "challenger",
     "request": "challenger",
@@ -99,16 +112,26 @@ AFTER: Mapping[str, ModelStage] = {
     "refuse": "refused",
     "retire": "retired",
 }
-"""The stage that each action leads to."""
+"""The model stage after each action."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """One row of the ledger: a version's change of stage, and why.
+    """One row of the ledger: a stage change of a version, and the reason.
 
-    A row that makes a champion counts for partitions whose as-of is after its own. `previous` and
-    `against` are version and sequence of the champion it was decided against; the ledger refuses
-    the row when that is champion no longer. `hash` covers every other field and the row before.
+    A row that makes a version champion applies to partitions whose as-of is later than the row's.
+
+    Attributes:
+        sequence: Number of the row within the model, from 1.
+        previous: Version of the champion that the decision was made against. The ledger refuses a promotion if this version
+            is no longer champion.
+        window_end: End of the version's training window, exclusive.
+        evidence: What the decision is based on, such as the gate's verdicts and the model's digest.
+        against: Sequence of the row that made `previous` champion, 0 without a champion.
+        assurance: How far the name in `by` was verified. `automation`: a flow. `asserted`: a name that somebody typed.
+            `authenticated`: a name from a Prefect server with authentication.
+        previous_hash: `hash` of the row before, empty for the first.
+        hash: SHA-256 of all other fields.
     """
 
     model: str
@@ -125,7 +148,6 @@ class Promotion:
     flow_run: str = ""
     against: int = 0
     assurance: Literal["automation", "asserted", "authenticated"] = "automation"
-    """How sure `by` is: the automation itself, a name that somebody typed, or one behind a server with authentication."""
     from_stage: ModelStage = ""
     to_stage: ModelStage = ""
     recorded_at: datetime | None = None
@@ -134,33 +156,43 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Situation:
-    """What the policy looks at beside the fact, as of the fact's moment.
+class PolicyInputs:
+    """The state of a model that the policy uses beside the fact, as of the fact's moment.
 
-    `champion` is today's. `trained` is the moment of the newest training that made a challenger, `last` the newest
-    retraining that ended with a gate's verdict, `in_flight` one that has not ended, `in_shadow` the row of a challenger that
-    has not yet held up or failed (one that waits for a person does not count). `drifted` says of the last watched partitions,
-    newest last, whether drift was found in each. `new_labels` counts rows that matured since the champion's window. `runs` and
-    `seconds` are what retrainings have cost in the budget's period. `seen` has the newest values of every signal, for the record.
+    Attributes:
+        champion: The row that made the current champion.
+        trained_at: As-of of the newest training that produced a challenger.
+        last_judged: The newest retraining that ended with a verdict of the gate.
+        in_flight: A retraining that has not ended.
+        in_shadow: The row of a challenger whose shadow test has not ended. None if the challenger waits for a person's approval.
+        drifted: Whether drift was detected in each of the last monitored partitions, newest last.
+        new_labels: Rows after the champion's training window whose labels have matured.
+        runs: Retrainings within the budget's period.
+        seconds: Cost of these retrainings in seconds.
+        latest: The newest value of every signal, recorded with the decision.
     """
 
     champion: Promotion | None = None
-    trained: datetime | None = None
-    last: Decision | None = None
+    trained_at: datetime | None = None
+    last_judged: Decision | None = None
     in_flight: Decision | None = None
     in_shadow: Promotion | None = None
     drifted: tuple[bool, ...] = ()
     new_labels: int = 0
     runs: int = 0
     seconds: float = 0.0
-    seen: Mapping[str, Any] = field(default_factory=dict)
+    latest: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a training ended: what it tried, the versions it made, what the gate said, and what came of it.
+    """The result of a training.
 
-    Where no candidate beats the baseline there is nothing to fit: no version, no comparison, and a decision that says so.
+    If no candidate beats the baseline, nothing is fitted: `challenger` and `comparison` are None and the decision is a refusal.
+
+    Attributes:
+        final: The version that was staged: the refit on the whole window, or the challenger itself without a refit.
+        row: The last ledger row about it.
     """
 
     window: Window
@@ -169,12 +201,10 @@ class Training:
     challenger: Version | None = None
     comparison: Comparison | None = None
     final: Version | None = None
-    """The version that was staged: the refit, or the challenger itself."""
     row: Promotion | None = None
-    """The ledger's last row about it."""
 
     @property
     def version(self) -> str:
-        """Number of the version that it came to; empty where there was none."""
-        made = self.final or self.challenger
-        return made.version if made else ""
+        """Number of the resulting version, empty if there is none."""
+        version = self.final or self.challenger
+        return version.version if version else ""

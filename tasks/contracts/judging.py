@@ -1,4 +1,4 @@
-"""What the gate looks at and what it answers."""
+"""The input and the result of the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Segment:
-    """One value of one column on the holdout: both losses and the gain there. `gain.upper` is a one-sided bound."""
+    """The rows of the holdout with one value in one column.
+
+    Attributes:
+        loss: The challenger's mean loss on these rows.
+        champion_loss: The champion's mean loss on these rows, None without a champion.
+        gain: Champion's minus challenger's mean loss. `gain.upper` is a one-sided bound.
+    """
 
     column: str
     value: str
@@ -28,12 +34,13 @@ class Segment:
 
     @property
     def name(self) -> str:
+        """Such as `origin = JFK`."""
         return f"{self.column} = {self.value}"
 
 
 @dataclass(frozen=True)
 class Fairness:
-    """The gap between the groups of one column, by fairlearn; `groups` has each group's rows."""
+    """A fairness metric of fairlearn: the gap between the groups of one column. `groups` has the rows of each group."""
 
     column: str
     metric: str
@@ -43,10 +50,16 @@ class Fairness:
 
 @dataclass(frozen=True)
 class Query:
-    """What a fresh process found when it loaded a registered version and scored rows with it.
+    """The result of the smoke test: a new process loads a registered version and predicts with it.
 
-    Times are medians in milliseconds, `size` is in bytes. `problem` is empty when every answer was sound
-    and the real rows got the same bytes as here.
+    Attributes:
+        problem: Empty if every prediction was valid and the predictions of real rows were identical to the byte to those
+            of the training process.
+        one_row_ms: Median latency of one row, milliseconds.
+        thousand_rows_ms: Median latency of 1000 rows, milliseconds.
+        size: Size of the model's files in bytes.
+        load_seconds: Time to load the model.
+        rows: Rows of each sort that were predicted.
     """
 
     problem: str
@@ -59,7 +72,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """One version's metrics on one set of rows. Losses: lower is better. `intervals` where a metric has one."""
+    """The metrics of one version on one set of rows. Losses: lower is better. `intervals` has the metrics with an interval."""
 
     version: str
     rows: int
@@ -69,11 +82,15 @@ class Scorecard:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger and champion on the same rows, `[start, end)`.
+    """Challenger and champion on the same rows, with times in `[start, end)`.
 
-    `gain` is the champion's mean loss minus the challenger's, with the bounds of a paired
-    bootstrap over blocks of time; None where there is no champion or it cannot be judged,
-    and then `impossible` says why.
+    Attributes:
+        prior: Scorecard of the constant prediction, see `Version.prior`.
+        gain: Champion's minus challenger's mean loss, with the bounds of a paired bootstrap over blocks of time. None if there
+            is no champion or if the gain cannot be computed.
+        blocks: Number of blocks of time.
+        impossible: Why `gain` is None, otherwise empty.
+        note: A restriction of the rows, for example that the champion was trained on the older ones.
     """
 
     challenger: Scorecard
@@ -85,7 +102,6 @@ class Comparison:
     end: datetime
     impossible: str = ""
     note: str = ""
-    """What a reader must know of the rows, such as that the champion had seen the older ones."""
     segments: tuple[Segment, ...] = ()
     fairness: tuple[Fairness, ...] = ()
     query: Query | None = None
@@ -93,10 +109,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One rule of the gate: its outcome, the number, and what it was held against.
+    """The verdict of one rule of the gate.
 
-    `passed` says whether the rule lets the version through; a rule that could not be judged
-    does so only where model.yaml says `unjudged: pass`.
+    `passed` is also true for a rule that could not be judged if model.yaml has `unjudged: pass` for it.
     """
 
     rule: str
@@ -107,15 +122,15 @@ class Verdict:
     note: str = ""
 
     def __str__(self) -> str:
-        said = {"failed": "REFUSED", "passed": "passed"}.get(self.outcome, self.outcome)
+        outcome = {"failed": "REFUSED", "passed": "passed"}.get(self.outcome, self.outcome)
         numbers = f" ({self.value:.5g} against {self.threshold:.5g})" if self.value == self.value else ""
-        text = f"{self.rule}: {said}{numbers}"
+        text = f"{self.rule}: {outcome}{numbers}"
         return f"{text}, {self.note}" if self.note else text
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """The gate's answer about one version, rule by rule. `against` is the champion's version, None for a first one."""
+    """The gate's decision about one version. `against` is the champion's version, None if there is no champion."""
 
     version: str
     against: str | None
@@ -123,9 +138,10 @@ class GateDecision:
 
     @property
     def passed(self) -> bool:
+        """Whether every rule passed. False without any verdict."""
         return bool(self.verdicts) and all(v.passed for v in self.verdicts)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The rules that refused it, with their numbers."""
+        """The verdicts that did not pass, as text."""
         return tuple(str(v) for v in self.verdicts if not v.passed)

@@ -1,4 +1,4 @@
-"""What a training tried and what it made."""
+"""The input and the results of a training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Window:
-    """The partitions a challenger may learn from, and the newest part that it is judged on.
+    """The training window and its newest part, the holdout.
 
-    Rows with time in `[start, holdout_start)` are fitted on, `[holdout_start, end)` are
-    the holdout. Only labels known at or before `as_of` count.
+    Rows with a time in `[start, holdout_start)` are for fitting, rows in `[holdout_start, end)` are the holdout. Only labels
+    that were known at or before `as_of` are used. `passed_over` has the partitions of the window that are blocked.
     """
 
     model: str
@@ -24,13 +24,13 @@ class Window:
 
     @property
     def span(self) -> str:
-        """First and last partition, for people."""
+        """First and last partition, as text."""
         return f"{self.partitions[0]} to {self.partitions[-1]}"
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The rows of one partition that a version learned from; `digest` is of their values, `path` where they lie."""
+    """The rows of one partition that a version was trained on. `digest` is of their values, `path` is their file."""
 
     partition: str
     rows: int
@@ -40,7 +40,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is fitted: a candidate of model.yaml with every parameter settled, searched ones included."""
+    """A candidate of model.yaml with the values of all its parameters, those from a hyperparameter search included."""
 
     candidate: str
     estimator: str
@@ -49,27 +49,31 @@ class Recipe:
 
 
 BASELINE = "baseline: "
-"""What the names of the trials begin with that candidates are held against."""
+"""Prefix of the names of the baselines among the trials."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate or baseline on the validation splits. `loss` is the mean over their rows, lower is better."""
+    """One candidate or baseline on the validation splits.
+
+    Attributes:
+        loss: Mean over the rows of all splits, lower is better.
+        losses: Mean of each split, oldest first.
+        tried: The trials of the hyperparameter search: number, params and loss of each.
+    """
 
     name: str
     recipe: Recipe
     loss: float
     losses: tuple[float, ...]
-    """The loss of each split, oldest first."""
     beats_baseline: bool = True
     note: str = ""
     tried: tuple[Mapping[str, Any], ...] = ()
-    """Every trial of its search: number, params and loss."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a training tried on its validation splits, the recipe it chose if any beat the baseline, and its MLflow run."""
+    """The trials on the validation splits, the best recipe (None if none beats the baseline), and the MLflow run."""
 
     run_id: str
     trials: tuple[Trial, ...]
@@ -78,7 +82,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version: what it learned from and where it is kept."""
+    """One registered version.
+
+    Attributes:
+        digest: SHA-256 of the model's files.
+        window_start: Start of its training window, inclusive.
+        window_end: End of its training window, exclusive.
+        prior: The constant prediction from the training rows: share of positives, share of each class, or mean.
+        rows: Number of training rows.
+        judged_as: The version that the gate judged, if this one is its refit on the whole window.
+        training_run: The MLflow run of the whole training.
+    """
 
     model: str
     version: str
@@ -89,9 +103,6 @@ class Version:
     as_of: datetime
     recipe: Recipe
     prior: tuple[float, ...]
-    """What the prior predicts: share of positives, share of each class, or mean, among the rows it was fitted on."""
     rows: int
     judged_as: str = ""
-    """The version that the gate judged, where this one is its refit on the whole window."""
     training_run: str = ""
-    """The MLflow run of the whole training."""

@@ -1,4 +1,4 @@
-"""The way of one partition: which it is, what is recorded of each stage, and how a run went through them."""
+"""One partition: its identity, the record of each output, and the result of a run over its steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 
 class Stage(StrEnum):
-    """The steps of one partition, each one folder of the lake."""
+    """The outputs of a partition's steps. Each is a folder of the lake."""
 
     RAW = "raw"
     VALID = "valid"
@@ -25,10 +25,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class PartitionRef:
-    """One partition of one model, looked at from one moment.
+    """One partition of one model at one moment.
 
-    `key` is the partition's name (`2013-05`), `start` and `end` its half-open range, and
-    `as_of` the moment that every decision about it pretends to be at.
+    Attributes:
+        key: The partition's name, such as `2013-05`.
+        start: Inclusive.
+        end: Exclusive.
+        as_of: The point in time of every decision about the partition. Only data known by then is used.
     """
 
     model: str
@@ -43,7 +46,7 @@ class PartitionRef:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Who made a record, and when by the clock. Takes no part in comparisons."""
+    """The run that wrote a record, in wall-clock time. Freshness does not depend on it."""
 
     started: datetime
     seconds: float
@@ -53,11 +56,13 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one stage of one partition. Stands beside its data, written after it.
+    """The metadata of one output of one partition. It is stored beside the data and written after it.
 
-    `digest` is the SHA-256 of the data file's bytes, or of `data` where a stage has no file.
-    `inputs` names what it was made from: digests of files, records, configuration, the
-    champion's version. `version` is the stage's own number, raised when its output changes.
+    Attributes:
+        version: Version of the step's code, increased when its output changes.
+        digest: SHA-256 of the data file's bytes, or of `data` if the output has no file.
+        inputs: Digests of the step's inputs by name: files, records, configuration, the champion's version.
+        data: Further values, which depend on the output.
     """
 
     model: str
@@ -74,35 +79,38 @@ class Record:
 
     @property
     def reason(self) -> str:
-        """Why the partition is blocked, in a sentence; empty when it is not."""
+        """Why the partition is blocked, empty if it is not."""
         return str(self.data.get("reason", ""))
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """Whether a stage of a partition needs work, and why."""
+    """Whether an output of a partition has to be computed, and why. `needs` is the output of the same partition it waits for."""
 
     state: Literal["fresh", "missing", "stale", "blocked", "failed", "waiting"]
     why: str = ""
     needs: Stage | None = None
-    """The stage of the same partition that it waits for, where that is what it waits for."""
 
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """How one partition went through some steps: for each step made, fresh, blocked or waiting, and why."""
+    """The result of running some steps of one partition.
+
+    Attributes:
+        steps: Verb, state (`made`, `fresh`, `blocked`, `waiting` or `failed`) and reason of each step.
+        newly_blocked: Why this run blocked the partition, empty if it did not.
+    """
 
     partition: str
     steps: tuple[tuple[str, str, str], ...]
     newly_blocked: str = ""
-    """Why this run blocked the partition; empty when it did not."""
 
     @property
-    def made(self) -> tuple[str, ...]:
-        """The steps that had something to do."""
+    def steps_run(self) -> tuple[str, ...]:
+        """Verbs of the steps that ran."""
         return tuple(verb for verb, state, _ in self.steps if state == "made")
 
     @property
     def had_work(self) -> bool:
-        """Whether any step ran, failed or is blocked."""
+        """Whether any step ran, failed or is blocked. False if all are fresh or waiting."""
         return any(state not in ("fresh", "waiting") for _, state, _ in self.steps)

@@ -1,33 +1,34 @@
-"""Numbers and decisions as people read them, the same on every page and in the terminal."""
+"""Text for numbers and decisions, the same on every page and in the terminal."""
 
 import re
 
-from tasks.contracts import Decision
+from tasks.contracts.decisions import Decision
 
 
 def without_credentials(text: str) -> str:
-    """A text without what stands before the host of an address: it is shown where everybody reads."""
+    """Remove user name and password from the addresses in a text, since messages are shown to everybody."""
     return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def first_line(text: str) -> str:
-    """The beginning of what an error said, without credentials."""
+    """Return the first line of an error message, without credentials, at most 300 characters."""
     return without_credentials(text.strip().partition("\n")[0])[:300]
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with fixed decimals, or an empty string for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def duration_text(seconds: float) -> str:
-    """A time: 8 s, 3 min, 2.5 h."""
+    """Return a duration as text: `8 s`, `3 min`, `2.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def decision_text(decision: Decision | None) -> str:
-    """A decision in a few words."""
+    """Return a short description of a decision, such as `declined: cool-down`."""
     if decision is None:
         return "no decision yet"
     if decision.action == "decline":

@@ -1,23 +1,21 @@
-"""When a difference is more than chance: scores of a partition against a reference, with thresholds of a stated error rate.
+"""Permutation test for drift: scores of a partition against a reference, with thresholds that keep a stated error rate.
 
-Rows of one day are not independent, days are much more so. So chance is what comes of dealing the blocks of both
-sides anew: the blocks are pooled, as many as the partition has are drawn to play the partition, the rest play the
-reference, and every signal of every column is scored again; 2,000 times, the same deal for all columns, or once
-for every deal that there is. Where the blocks of one side have fewer rows than the other's, those of the other play it
-with as few: fewer rows are no drift. That is a permutation test: exact where blocks are exchangeable, whatever their
-size and whatever happens inside them (Lehmann and Romano 2005, 15.2; with drawn deals, Phipson and Smyth 2010), and
-approximate where blocks are thinned: columns are thinned each by itself.
+The null distribution. Rows of one day depend on each other, days much less so. Therefore the test permutes whole blocks of time (days by
+default): the blocks of both sides are pooled, as many as the partition has are assigned to it, the others to the reference, and every
+signal of every column is scored again. 2,000 permutations are drawn, the same for all columns, or all are enumerated if there are not more.
+The test is exact if blocks are exchangeable, whatever their size and whatever the dependence within them (Lehmann and Romano 2005, section
+15.2; with drawn permutations, Phipson and Smyth 2010). If one side has larger blocks, they are subsampled, so that fewer rows do not count
+as drift. The test is then approximate, because each column is subsampled on its own.
 
-A check looks at many signals at once. Each is put on one scale by a tail model of its own (Pearson III through
-the mean, deviation and skewness of its scores under chance), and the smallest tail probability of each deal,
-among the signals that matter in it, gives the level that all must pass (Westfall and Young 1993, single-step minP):
-the chance that any signal passes it is `alpha` however the columns hang together, and does not rest on the tail
-model, which only shares that chance out among them. So the number of deals need not grow with that of columns, as
-it must where each column counts a p-value of its own. A signal's threshold is its score at that level, or the effect
-size of model.yaml if that is larger.
+Multiple testing. A check tests many signals. Each one's null scores are put on one scale by a tail model of its own (Pearson III with the
+mean, deviation and skewness of its null scores). The smallest tail probability of each permutation, among the signals that reach their
+effect size in it, gives the level for all (Westfall and Young 1993, single-step minP). So the probability of any false alarm is `alpha`,
+whatever the correlation of the columns. It does not depend on the tail model, which only distributes it among them. The number of
+permutations therefore need not grow with the number of columns, as it must if each column has a p-value of its own. A signal's threshold is
+its score at that level, or the effect size of model.yaml if that is larger.
 
-With few blocks there are few deals. Where there are fewer than 2 / alpha, nothing can be said with the stated
-error, and nothing is: the check is "not calibrated".
+Few blocks allow few permutations. With fewer than 2 / alpha of them no threshold has the stated error rate: the check is "not calibrated"
+and raises no alarm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,32 +26,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.monitoring import Method
-from tasks.drift.permutations import choosing, neighbours, permute_blocks, playing, pooled_sketch, summed, sums
-from tasks.drift.scores import FEW, score
+from tasks.drift.permutations import (
+    assignment_matrix,
+    group_starts,
+    merge_groups,
+    permute_blocks,
+    permuted_counts,
+    subsample_larger_side,
+    sum_over_blocks,
+)
+from tasks.drift.scores import MAX_DISTINCT_VALUES, score
 from tasks.drift.sketches import Column, Sketch, union
-from tasks.drift.tails import Tail, beyond_the_others
+from tasks.drift.tails import Tail, leave_one_out_sf
 
 MISSING, NEW, OUTSIDE = "missing", "new categories", "outside range"
-CALIBRATED = 2
-"""Deals that must be possible, times alpha."""
+MIN_TAIL_PERMUTATIONS = 2
+"""Possible permutations times alpha that a calibrated check needs."""
 
 
 class Signal(NamedTuple):
-    """One signal of one column: its score, and its scores under chance, float64 `(resamples,)`."""
+    """One signal of one column: its score, its effect size, and its scores under the null, float64 `(permutations,)`."""
 
     column: str
     kind: str
     score: float
     effect: float
-    chance: np.ndarray
+    null_scores: np.ndarray
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A signal with its threshold in the score's unit and its corrected p-value; no number where there is none.
+    """A tested signal, with its threshold in the unit of the score. NaN stands for a number that does not exist.
 
-    `p_value` is the chance that any signal of the check would be as far out in its tail. `drifted` needs both: a score
-    beyond chance, and one that matters.
+    `p_value` is corrected for the number of signals: the probability, under the null, that any signal of the check is as far out in its
+    tail. `drifted` needs a score above its null distribution and of at least the effect size.
     """
 
     column: str
@@ -67,7 +73,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Check:
-    """The alarms of one comparison; `note` says why it is not calibrated, and is empty when it is."""
+    """The tested signals of one comparison. `note` is why it is not calibrated, empty if it is."""
 
     alarms: tuple[Alarm, ...]
     reference_blocks: int
@@ -85,144 +91,172 @@ def check(
     resamples: int,
     seed: int = 0,
 ) -> Check:
-    """Score every column of the current sketch against the reference, and find what is beyond chance.
+    """Score every column of the current sketch against the reference, and test the scores.
 
-    `resamples` deals are drawn, or as many as `alpha` needs if that is more. `effects` has the effect sizes of the signals
-    `missing`, `new categories` and `outside range`. Blocks of both sides must be different periods. `seed` makes the deals;
-    the same inputs give the same alarms.
+    Args:
+        reference: Must not share a block with `current`.
+        current: The partition.
+        methods: The statistic of each column, and its effect size.
+        effects: Effect sizes of the signals `missing`, `new categories` and `outside range`.
+        alpha: Probability of any false alarm in the check.
+        resamples: Permutations to draw. More are drawn if `alpha` needs them.
+        seed: Makes the permutations repeatable.
+
+    Raises:
+        ValueError: the two sides share a block.
     """
-    if both := set(reference.blocks) & set(current.blocks):
+    if shared := set(reference.blocks) & set(current.blocks):
         raise ValueError(
-            f"reference and partition share {len(both)} blocks, the first {min(both)}: nothing drifts from itself"
+            f"reference and partition share {len(shared)} blocks, the first {min(shared)}; compare different blocks"
         )
-    pooled, count = union([reference.of(tuple(methods)), current.of(tuple(methods))]), len(current.blocks)
-    now = np.isin(pooled.blocks, current.blocks)
-    roles = playing(pooled, now, seed)
-    note = uncalibrated(len(pooled.blocks) - count, count, alpha)
-    drawn = max(resamples, ceil(CALIBRATED / alpha))
-    deals = np.empty((0, count), "int64") if note else permute_blocks(len(pooled.blocks), count, drawn, seed)
-    sides = np.concatenate([np.flatnonzero(now)[None, :], deals]) if count else np.empty((1, 0), "int64")
-    chosen = choosing(sides, len(pooled.blocks))  # its first row is the partition itself, the others are deals
+    names, n_current = tuple(methods), len(current.blocks)
+    pooled = union([reference.select_columns(names), current.select_columns(names)])
+    is_current = np.isin(pooled.blocks, current.blocks)
+    matched = subsample_larger_side(pooled, is_current, seed)
+    note = uncalibrated_reason(len(pooled.blocks) - n_current, n_current, alpha)
+    n_permutations = max(resamples, ceil(MIN_TAIL_PERMUTATIONS / alpha))
+    permutations = (
+        np.empty((0, n_current), "int64")
+        if note
+        else permute_blocks(len(pooled.blocks), n_current, n_permutations, seed)
+    )
+    observed = np.flatnonzero(is_current)[None, :]
+    positions = np.concatenate([observed, permutations]) if n_current else np.empty((1, 0), "int64")
+    assignments = assignment_matrix(positions, len(pooled.blocks))
     signals = [
-        s for name, method in methods.items() for s in _signals(name, pooled, roles, now, chosen, method, effects)
+        signal
+        for name, method in methods.items()
+        for signal in _signals(name, pooled, matched, is_current, assignments, method, effects)
     ]
-    alarms = tuple(_judged(signals, alpha)) if not note else tuple(_unjudged(s) for s in signals)
-    return Check(alarms, len(reference.blocks), count, note)
+    alarms = tuple(_uncalibrated(s) for s in signals) if note else tuple(_tested(signals, alpha))
+    return Check(alarms, len(reference.blocks), n_current, note)
 
 
-def uncalibrated(reference: int, current: int, alpha: float) -> str:
-    """Why so many blocks on either side do not carry a check; empty when they do."""
+def uncalibrated_reason(reference: int, current: int, alpha: float) -> str:
+    """Return why these numbers of blocks do not allow a calibrated check, empty if they do."""
     if not reference or not current:
         return f"not calibrated: {'the partition' if reference else 'the reference'} has no rows"
-    needed, possible = CALIBRATED / alpha, comb(reference + current, current)
+    needed, possible = MIN_TAIL_PERMUTATIONS / alpha, comb(reference + current, current)
     if possible >= needed:
         return ""
     return (
-        f"not calibrated: {current} blocks can be dealt against {reference} in {possible:,} ways, alpha {alpha:g} needs "
-        f"{needed:,.0f}; use a longer reference, or a shorter monitoring.block"
+        f"not calibrated: {current} current and {reference} reference blocks allow {possible:,} permutations, alpha "
+        f"{alpha:g} needs {needed:,.0f}; use a longer reference, or a shorter monitoring.block"
     )
 
 
 def _signals(
     name: str,
     pooled: Sketch,
-    roles: tuple[Sketch, Sketch],
-    now: np.ndarray,
-    chosen: Any,
+    matched: tuple[Sketch, Sketch],
+    is_current: np.ndarray,
+    assignments: Any,
     method: Method,
     effects: Mapping[str, float],
 ) -> list[Signal]:
-    """A column's signals: its score, and the shares that a score leaves out. A signal that no deal changes is left out.
+    """Return a column's signals: its score, and the shares that the score ignores.
 
-    `now` is bool `(blocks,)`, `chosen` a matrix `(1 + deals, blocks)` whose first row is `now` itself.
+    Args:
+        name: The column.
+        pooled: Both sides, as observed.
+        matched: `pooled` with the block sizes to use for the current side and for the reference.
+        is_current: bool `(blocks,)`.
+        assignments: Matrix `(1 + permutations, blocks)`. Its first row is `is_current`.
+        method: The column's statistic.
+        effects: Effect sizes of the shares.
     """
-    player, standing = (role.columns[name] for role in roles)
-    near = neighbours(pooled.columns[name])
-    dealt = sums(player, standing, near, chosen)
-    exact, chance = _scored(pooled.columns[name], player, standing, near, dealt, now, chosen, method)
-    scored = Signal(name, method.method, exact, method.threshold, chance)
-    return [scored, *_shares(name, pooled, roles, dealt, chosen, effects)]
-
-
-def _scored(
-    column: Column,
-    player: Column,
-    standing: Column,
-    near: np.ndarray,
-    dealt: tuple[np.ndarray, np.ndarray],
-    now: np.ndarray,
-    chosen: Any,
-    method: Method,
-) -> tuple[float, np.ndarray]:
-    """The exact score, and the scores of the deals, in which blocks play the partition as `player`, the reference as `standing`."""
-    reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~now, now))
-    if not reference.sum() or not current.sum():
-        return float("nan"), np.zeros(chosen.shape[0] - 1)
-    exact = float(score(method.method, column.values, reference, current))
-    if chosen.shape[0] == 1:
-        return exact, np.empty(0)
-    few = bool(not column.numeric or (reference > 0).sum() <= FEW)
-    if method.method in ("jensenshannon", "psi") and len(near) < len(column.values):
-        near = np.arange(len(column.values))  # bins of equal width are made of single values
-        dealt = sums(player, standing, near, chosen)
-    mine, left = (counts[1:] for counts in dealt)
-    whole = pooled_sketch(column, near)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        chance = score(method.method, whole.values, left, mine, few, whole.total)
-    return exact, np.nan_to_num(chance)  # a side without a value is no distance
-
-
-def _shares(
-    name: str,
-    pooled: Sketch,
-    roles: tuple[Sketch, Sketch],
-    dealt: tuple[np.ndarray, np.ndarray],
-    chosen: Any,
-    effects: Mapping[str, float],
-) -> list[Signal]:
-    """Change in the share of rows without a usable value; share of rows with a value that the reference never had."""
-    players, standings = roles
-    column, player, standing = (sketch.columns[name] for sketch in (pooled, players, standings))
-    unusable, rows = (_left(x, chosen) for x in (standing.other.sum(axis=1), standings.rows))
-    missing, every = (summed(chosen, x) for x in (player.other.sum(axis=1), players.rows))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        moved = np.nan_to_num(np.abs(missing / every - unusable / rows))
-    kind = OUTSIDE if column.numeric else NEW
-    mine, left = dealt
-    held = left > 0
-    if column.numeric:  # everything between the smallest and the largest is in range
-        held = np.maximum.accumulate(held, axis=1) & np.maximum.accumulate(held[:, ::-1], axis=1)[:, ::-1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        fresh = np.nan_to_num(np.where(held, 0, mine).sum(axis=1) / every)
+    as_current, as_reference = (side.columns[name] for side in matched)
+    starts = group_starts(pooled.columns[name])
+    counts = permuted_counts(as_current, as_reference, starts, assignments)
+    observed, null_scores = _scores(
+        pooled.columns[name], as_current, as_reference, starts, counts, is_current, assignments, method
+    )
     return [
-        Signal(name, which, float(x[0]), effects[which], x[1:])
-        for which, x in ((MISSING, moved), (kind, fresh))
-        if chosen.shape[0] == 1 or x.min() < x.max() or x[0] >= effects[which]
+        Signal(name, method.method, observed, method.threshold, null_scores),
+        *_share_signals(name, pooled, matched, counts, assignments, effects),
     ]
 
 
-def _left(counts: np.ndarray, chosen: Any) -> np.ndarray:
-    """What is left in the reference of some counts by block, in each deal."""
-    return counts.sum() - summed(chosen, counts)
+def _scores(
+    column: Column,
+    as_current: Column,
+    as_reference: Column,
+    starts: np.ndarray,
+    counts: tuple[np.ndarray, np.ndarray],
+    is_current: np.ndarray,
+    assignments: Any,
+    method: Method,
+) -> tuple[float, np.ndarray]:
+    """Return the exact score of the observed sides, and the scores of the permutations, float64 `(permutations,)`."""
+    reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~is_current, is_current))
+    if not reference.sum() or not current.sum():
+        return float("nan"), np.zeros(assignments.shape[0] - 1)
+    observed = float(score(method.method, column.values, reference, current))
+    if assignments.shape[0] == 1:
+        return observed, np.empty(0)
+    by_value = bool(not column.numeric or (reference > 0).sum() <= MAX_DISTINCT_VALUES)
+    if method.method in ("jensenshannon", "psi") and len(starts) < len(column.values):
+        starts = np.arange(len(column.values))  # bins of equal width need single values
+        counts = permuted_counts(as_current, as_reference, starts, assignments)
+    permuted_current, permuted_reference = (side[1:] for side in counts)
+    merged = merge_groups(column, starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        null_scores = score(method.method, merged.values, permuted_reference, permuted_current, by_value, merged.total)
+    return observed, np.nan_to_num(null_scores)  # a side without values scores 0
 
 
-def _judged(signals: Sequence[Signal], alpha: float) -> list[Alarm]:
-    """Thresholds and corrected p-values of signals that were dealt alike."""
-    tails = [Tail(s.chance) for s in signals]
-    beyond_chance = [beyond_the_others(s.chance, s.effect) for s in signals]
-    least = np.sort(np.min(beyond_chance, axis=0))
-    deals = len(least)
-    allowed = int(alpha * (deals + 1))
-    level = least[allowed - 1]
-    found = []
+def _share_signals(
+    name: str,
+    pooled: Sketch,
+    matched: tuple[Sketch, Sketch],
+    counts: tuple[np.ndarray, np.ndarray],
+    assignments: Any,
+    effects: Mapping[str, float],
+) -> list[Signal]:
+    """Return the change in the share of unusable values, and the share of values that the reference does not have.
+
+    A signal that is the same in all permutations and below its effect size is left out.
+    """
+    as_current, as_reference = (side.columns[name] for side in matched)
+    numeric = pooled.columns[name].numeric
+    reference_unusable, reference_rows = (
+        x.sum() - sum_over_blocks(assignments, x) for x in (as_reference.other.sum(axis=1), matched[1].rows)
+    )
+    current_unusable, current_rows = (
+        sum_over_blocks(assignments, x) for x in (as_current.other.sum(axis=1), matched[0].rows)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        missing = np.nan_to_num(np.abs(current_unusable / current_rows - reference_unusable / reference_rows))
+    current, reference = counts
+    in_reference = reference > 0
+    if numeric:  # everything between the smallest and the largest value is in range
+        in_reference = (
+            np.maximum.accumulate(in_reference, axis=1) & np.maximum.accumulate(in_reference[:, ::-1], axis=1)[:, ::-1]
+        )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unknown = np.nan_to_num(np.where(in_reference, 0, current).sum(axis=1) / current_rows)
+    return [
+        Signal(name, kind, float(x[0]), effects[kind], x[1:])
+        for kind, x in ((MISSING, missing), (OUTSIDE if numeric else NEW, unknown))
+        if assignments.shape[0] == 1 or x.min() < x.max() or x[0] >= effects[kind]
+    ]
+
+
+def _tested(signals: Sequence[Signal], alpha: float) -> list[Alarm]:
+    """Return thresholds and corrected p-values of signals that were scored on the same permutations."""
+    tails = [Tail(s.null_scores) for s in signals]
+    smallest = np.sort(np.min([leave_one_out_sf(s.null_scores, s.effect) for s in signals], axis=0))
+    n_permutations = len(smallest)
+    level = smallest[int(alpha * (n_permutations + 1)) - 1]
+    alarms = []
     for tail, s in zip(tails, signals, strict=True):
-        beyond = float(tail.beyond(np.array([s.score]))[0])
-        p_value = (1 + int((least <= beyond).sum())) / (deals + 1)
-        threshold = max(s.effect, float(np.nextafter(tail.at(level), np.inf)))
+        probability = float(tail.sf(np.array([s.score]))[0])
+        p_value = (1 + int((smallest <= probability).sum())) / (n_permutations + 1)
+        threshold = max(s.effect, float(np.nextafter(tail.isf(level), np.inf)))
         p_value = float("nan") if np.isnan(s.score) else p_value
-        found.append(Alarm(s.column, s.kind, s.score, s.effect, threshold, p_value, s.score >= threshold))
-    return found
+        alarms.append(Alarm(s.column, s.kind, s.score, s.effect, threshold, p_value, s.score >= threshold))
+    return alarms
 
 
-def _unjudged(s: Signal) -> Alarm:
+def _uncalibrated(s: Signal) -> Alarm:
     return Alarm(s.column, s.kind, s.score, s.effect, float("nan"), float("nan"), drifted=False)

@@ -1,6 +1,7 @@
-"""Deals: which blocks of time play the partition and which the reference, and what either side counts in each deal.
+"""Permutations of block labels for the drift test, and the counts of either side in each permutation.
 
-`tasks/drift/alarms.py` says why.
+The null distribution of a drift score comes from assigning whole blocks of time to the current partition and the reference at random:
+see `tasks/drift/alarms.py`.
 """
 
 from itertools import combinations
@@ -11,127 +12,161 @@ import numpy as np
 
 from tasks.drift.sketches import Column, Sketch
 
-SUPPORT = 256
-"""Points that a distribution function is looked at in under chance; the score that is judged is exact."""
-ENDS = 8
-"""Extreme values at either end that are kept single among them, since they make ranges."""
-ALIKE = 0.9
-"""Middle rows of one side's blocks over the other's, above which they count as equally many."""
-DENSE = 4
-"""Blocks for each that plays the partition, up to which deals are a dense matrix."""
-ALONE = 1 << 18
-"""Multiplications of a matrix product up to which OpenBLAS uses no thread but the caller's."""
+MAX_GROUPS = 256
+"""Groups of values at which null distributions are evaluated. The observed score is exact."""
+SINGLE_EXTREMES = 8
+"""Extreme values at either end that stay groups of their own, because they decide the range."""
+SIMILAR_SIZE = 0.9
+"""Ratio of the two sides' median block sizes above which no side is subsampled."""
+DENSE_RATIO = 4
+"""Blocks for each current block, up to which the assignments are a dense matrix."""
+SINGLE_THREAD_PRODUCT = 1 << 18
+"""Multiplications of a matrix product up to which OpenBLAS stays in the calling thread."""
 
 
-def permute_blocks(blocks: int, current: int, resamples: int, seed: int) -> np.ndarray:
-    """Positions of the blocks that play the partition, int64 `(deals, current)`: every deal, or `resamples` drawn ones.
+def permute_blocks(n_blocks: int, n_current: int, n_permutations: int, seed: int) -> np.ndarray:
+    """Draw assignments of blocks to the current partition.
 
-    Where all are dealt, the last one is the partition itself if its blocks come last, as those of a newer one do.
+    Args:
+        n_blocks: Blocks of both sides together.
+        n_current: Blocks that the current partition has.
+        n_permutations: How many to draw. All assignments are enumerated if there are not more than that.
+        seed: Makes the draw repeatable.
+
+    Returns:
+        int64 of shape (permutations, n_current): positions of the current blocks, ascending within a row. If all are enumerated, the last
+        row is the observed assignment when the current blocks come last.
     """
-    if comb(blocks, current) <= resamples:
-        return np.array(list(combinations(range(blocks), current)), dtype="int64")
-    order = np.random.default_rng(seed).random((resamples, blocks)).argsort(axis=1, kind="stable")
-    return np.sort(order[:, :current], axis=1)
+    if comb(n_blocks, n_current) <= n_permutations:
+        return np.array(list(combinations(range(n_blocks), n_current)), dtype="int64")
+    order = np.random.default_rng(seed).random((n_permutations, n_blocks)).argsort(axis=1, kind="stable")
+    return np.sort(order[:, :n_current], axis=1)
 
 
-def playing(pooled: Sketch, now: np.ndarray, seed: int) -> tuple[Sketch, Sketch]:
-    """The blocks as they play the partition, and as they play the reference: either side's with about the other's rows.
+def subsample_larger_side(pooled: Sketch, is_current: np.ndarray, seed: int) -> tuple[Sketch, Sketch]:
+    """Match block sizes, so that a difference in the number of rows is not mistaken for drift.
 
-    Few rows are far from anything by themselves. So where the partition's blocks (`now`) have fewer rows than the reference's,
-    those of the reference play the partition thinned to such sizes as its own have; where they have more, they play the reference
-    thinned to such sizes as that has. Rows are drawn without replacement, each column by itself; a block keeps one row at least,
-    since one without any is no block.
+    The side with larger blocks is subsampled without replacement, each column on its own, to block sizes drawn from the other side. Every
+    block keeps at least one row: a block without rows would not exist.
+
+    Args:
+        pooled: Blocks of both sides.
+        is_current: bool `(blocks,)`.
+        seed: Makes the subsample repeatable.
+
+    Returns:
+        The sketch to use when a block counts as current, and the one to use when it counts as reference.
     """
-    own, others = pooled.rows[now], pooled.rows[~now]
-    if not len(own) or not len(others):
+    current, reference = pooled.rows[is_current], pooled.rows[~is_current]
+    if not len(current) or not len(reference):
         return pooled, pooled
-    middle, its = float(np.median(own)), float(np.median(others))
+    current_median, reference_median = float(np.median(current)), float(np.median(reference))
     rng = np.random.default_rng(seed)
-    if middle < ALIKE * its:
-        return _thinned(pooled, ~now, own, rng), pooled
-    if its < ALIKE * middle:
-        return pooled, _thinned(pooled, now, others, rng)
+    if current_median < SIMILAR_SIZE * reference_median:
+        return _subsample_blocks(pooled, ~is_current, current, rng), pooled
+    if reference_median < SIMILAR_SIZE * current_median:
+        return pooled, _subsample_blocks(pooled, is_current, reference, rng)
     return pooled, pooled
 
 
-def _thinned(pooled: Sketch, which: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> Sketch:
-    """The sketch with some blocks thinned to sizes drawn from `sizes`, or to what they have if that is less."""
-    kept = pooled.rows.copy()
-    kept[which] = np.minimum(kept[which], rng.choice(sizes, int(which.sum())))
-    columns = {name: _drawn(c, kept, np.flatnonzero(which), rng) for name, c in pooled.columns.items()}
-    return Sketch(pooled.blocks, kept, columns)
+def _subsample_blocks(pooled: Sketch, selected: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> Sketch:
+    """Subsample the selected blocks to sizes drawn from `sizes`; a block that has fewer rows stays as it is."""
+    rows = pooled.rows.copy()
+    rows[selected] = np.minimum(rows[selected], rng.choice(sizes, int(selected.sum())))
+    columns = {name: _subsample_column(c, rows, np.flatnonzero(selected), rng) for name, c in pooled.columns.items()}
+    return Sketch(pooled.blocks, rows, columns)
 
 
-def _drawn(column: Column, kept: np.ndarray, blocks: np.ndarray, rng: np.random.Generator) -> Column:
-    """A column of which some blocks keep only so many of their rows."""
-    both = np.concatenate([column.counts, column.other], axis=1)
-    for at in blocks:
-        there = np.flatnonzero(both[at])
-        both[at, there] = rng.multivariate_hypergeometric(both[at, there], kept[at], method="marginals")
+def _subsample_column(column: Column, rows: np.ndarray, blocks: np.ndarray, rng: np.random.Generator) -> Column:
+    counts = np.concatenate([column.counts, column.other], axis=1)
+    for block in blocks:
+        used = np.flatnonzero(counts[block])
+        counts[block, used] = rng.multivariate_hypergeometric(counts[block, used], rows[block], method="marginals")
     width = column.counts.shape[1]
-    return Column(column.values, both[:, :width], both[:, width:], column.grid)
+    return Column(column.values, counts[:, :width], counts[:, width:], column.grid)
 
 
-def choosing(sides: np.ndarray, blocks: int) -> Any:
-    """A matrix `(deals, blocks)`, 1 where a deal has a block play the partition: times counts by block, it gives each deal's sums.
+def assignment_matrix(positions: np.ndarray, n_blocks: int) -> Any:
+    """Return a matrix of shape (permutations, blocks) that has 1 where a block is assigned to the current partition.
 
-    Counts are whole numbers, so a dense one gives the same sums as a sparse one. Where the partition has not much fewer blocks than the
-    reference it is as fast, and SciPy's sparse matrices take longer to import than to multiply.
+    It is sparse if the reference has many times more blocks. Otherwise a dense one is as fast, and importing SciPy's sparse matrices would
+    take longer than multiplying. Counts are whole numbers, so both give the same sums.
     """
-    deals, played = sides.shape
-    if blocks > DENSE * played:
+    n_permutations, n_current = positions.shape
+    if n_blocks > DENSE_RATIO * n_current:
         from scipy.sparse import csr_array
 
-        return csr_array((np.ones(sides.size), sides.ravel(), np.arange(deals + 1) * played), shape=(deals, blocks))
-    chosen: np.ndarray = np.zeros((deals, blocks))
-    np.put_along_axis(chosen, sides, 1.0, axis=1)
-    return chosen
+        starts = np.arange(n_permutations + 1) * n_current
+        return csr_array((np.ones(positions.size), positions.ravel(), starts), shape=(n_permutations, n_blocks))
+    assignments: np.ndarray = np.zeros((n_permutations, n_blocks))
+    np.put_along_axis(assignments, positions, 1.0, axis=1)
+    return assignments
 
 
-def summed(chosen: Any, counts: np.ndarray) -> np.ndarray:
-    """`chosen` times counts `(blocks,)` or `(blocks, groups)`, which are whole numbers: float64 `(deals,)` or `(deals, groups)`.
+def sum_over_blocks(assignments: Any, counts: np.ndarray) -> np.ndarray:
+    """Sum counts by block over the current blocks of each permutation.
 
-    By BLAS, but of a dense matrix so few rows at a time that it works in this thread: its threads would wait longer than they work.
+    A dense product takes so few rows at a time that BLAS stays in this thread: its threads would wait longer than they work.
+
+    Args:
+        assignments: From `assignment_matrix`.
+        counts: `(blocks,)` or `(blocks, groups)`, whole numbers.
+
+    Returns:
+        float64 `(permutations,)` or `(permutations, groups)`.
     """
-    if not isinstance(chosen, np.ndarray):
-        return chosen @ counts
+    if not isinstance(assignments, np.ndarray):
+        return assignments @ counts
     if counts.ndim == 1:
-        return np.einsum("db,b->d", chosen, counts)
-    step = max(1, ALONE // max(1, counts.size))
-    return np.concatenate([chosen[at : at + step] @ counts for at in range(0, len(chosen), step)])
+        return np.einsum("db,b->d", assignments, counts)
+    step = max(1, SINGLE_THREAD_PRODUCT // max(1, counts.size))
+    return np.concatenate([assignments[at : at + step] @ counts for at in range(0, len(assignments), step)])
 
 
-def sums(player: Column, standing: Column, begins: np.ndarray, chosen: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Counts by group of values of the partition and of the reference, as each deal has them: float64 `(deals, groups)` twice."""
-    left: np.ndarray = grouped(standing, begins).astype("float64")
-    theirs = summed(chosen, left)
-    mine = theirs if player is standing else summed(chosen, grouped(player, begins).astype("float64"))
-    return mine, left.sum(axis=0) - theirs
+def permuted_counts(
+    as_current: Column, as_reference: Column, starts: np.ndarray, assignments: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts of the current side and of the reference in each permutation.
+
+    Args:
+        as_current: The column to use for blocks that count as current.
+        as_reference: The column to use for blocks that count as reference.
+        starts: Where groups of values begin.
+        assignments: From `assignment_matrix`.
+
+    Returns:
+        Two float64 arrays `(permutations, groups)`.
+    """
+    reference: np.ndarray = group_counts(as_reference, starts).astype("float64")
+    removed = sum_over_blocks(assignments, reference)
+    if as_current is as_reference:
+        return removed, reference.sum(axis=0) - removed
+    current = sum_over_blocks(assignments, group_counts(as_current, starts).astype("float64"))
+    return current, reference.sum(axis=0) - removed
 
 
-def neighbours(column: Column) -> np.ndarray:
-    """Where groups of neighbouring values begin, at most about `SUPPORT` by their share; the extremes are kept single."""
-    count = len(column.values)
-    if not column.numeric or count <= SUPPORT:
-        return np.arange(count)
+def group_starts(column: Column) -> np.ndarray:
+    """Return where groups of neighbouring values begin, about `MAX_GROUPS` of equal share; extreme values stay single."""
+    n_values = len(column.values)
+    if not column.numeric or n_values <= MAX_GROUPS:
+        return np.arange(n_values)
     total = column.total
-    place = np.minimum((np.cumsum(total) - total / 2) / total.sum() * SUPPORT, SUPPORT - 1).astype("int64")
-    single = np.r_[np.arange(ENDS), np.arange(count - ENDS, count)]
-    place[single] = -1
-    return np.flatnonzero(np.r_[True, (np.diff(place) != 0) | (place[1:] == -1)])
+    group = np.minimum((np.cumsum(total) - total / 2) / total.sum() * MAX_GROUPS, MAX_GROUPS - 1).astype("int64")
+    group[np.r_[np.arange(SINGLE_EXTREMES), np.arange(n_values - SINGLE_EXTREMES, n_values)]] = -1
+    return np.flatnonzero(np.r_[True, (np.diff(group) != 0) | (group[1:] == -1)])
 
 
-def pooled_sketch(column: Column, begins: np.ndarray) -> Column:
-    """The column with neighbouring values as one, told by their mean."""
-    if len(begins) == len(column.values):
+def merge_groups(column: Column, starts: np.ndarray) -> Column:
+    """Merge each group of values into one value, its mean."""
+    if len(starts) == len(column.values):
         return column
     total = column.total
-    weight = np.add.reduceat(total, begins)
-    means = np.add.reduceat(column.values * total, begins) / np.maximum(weight, 1)
-    means = np.where(weight > 0, means, column.values[begins])
-    return Column(means, np.add.reduceat(column.counts, begins, axis=1), column.other, column.grid)
+    weight = np.add.reduceat(total, starts)
+    means = np.add.reduceat(column.values * total, starts) / np.maximum(weight, 1)
+    means = np.where(weight > 0, means, column.values[starts])
+    return Column(means, group_counts(column, starts), column.other, column.grid)
 
 
-def grouped(column: Column, begins: np.ndarray) -> np.ndarray:
-    """Counts by block and group of values."""
-    return column.counts if len(begins) == len(column.values) else np.add.reduceat(column.counts, begins, axis=1)
+def group_counts(column: Column, starts: np.ndarray) -> np.ndarray:
+    """Counts by block and group of values, int64 `(blocks, groups)`."""
+    return column.counts if len(starts) == len(column.values) else np.add.reduceat(column.counts, starts, axis=1)

@@ -1,4 +1,4 @@
-"""What some columns of a partition are compared with."""
+"""What columns of a partition are compared with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """Some columns and what they are compared with. `told` says it to people, `gap` why there is nothing."""
+    """Columns and what they are compared with."""
 
     columns: tuple[str, ...]
-    told: str
+    description: str
     sketch: Sketch
     rows: Callable[[], "pd.DataFrame"]
-    """A sample of its rows, for the page."""
-    gap: str = ""
+    """Returns a sample of the reference's rows, for the report."""
+    missing_reason: str = ""
+    """Why there is nothing to compare with, empty if there is."""
 
 
-def spaced(rows: "pd.DataFrame", most: int) -> "pd.DataFrame":
-    """About `most` of the rows, evenly spaced in their order."""
-    return rows.iloc[:: max(1, len(rows) // most)].reset_index(drop=True)
+def sample_evenly(rows: "pd.DataFrame", max_rows: int) -> "pd.DataFrame":
+    """About `max_rows` of the rows, evenly spaced, in their order."""
+    return rows.iloc[:: max(1, len(rows) // max_rows)].reset_index(drop=True)

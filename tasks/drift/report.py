@@ -1,7 +1,6 @@
-"""Evidently's owner: a page and a workspace run that show what `alarms` judged, with the same statistic and threshold.
+"""Evidently reports: a page and a workspace run that show the drift verdict, with the same statistics and thresholds.
 
-Evidently scores a sample, the verdict is on all rows. Where the two differ for a column, the page
-says so first, and the verdict stands.
+Evidently scores a sample; the verdict uses all rows. If the two differ for a column, the page states it first, and the verdict is valid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,57 +10,63 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.settings import silence_vendors
+from configs.settings import disable_telemetry
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Promotion, Stage
-from tasks.drift.columns import methods, texts, tidy
+from tasks.drift.columns import cast_columns, methods, text_columns
 from tasks.drift.reference import Reference
 from tasks.drift.scores import ks_p_value
-from tasks.drift.workspace import ESTIMATED, FIGURES, MARK, REALISED, publish, task_label
+from tasks.drift.workspace import DASHBOARD_METRICS, ESTIMATED, REALISED, SCORE_NBINSX, publish, task_label
 from tasks.resources import Resources
 from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NEVER = 1e9
-"""The threshold of a column that is shown and does not count: no score reaches it."""
+UNREACHABLE = 1e9
+"""Threshold of a column that is shown but not tested: no score reaches it."""
 
 
-def show(ref: PartitionRef, drift: Drift, against: Sequence[Reference], champion: Promotion, res: Resources) -> Drift:
-    """Write page and run of a verdict, and return it with where they are and the columns in which the page differs."""
+def write_drift_report(
+    ref: PartitionRef, drift: Drift, references: Sequence[Reference], champion: Promotion, res: Resources
+) -> Drift:
+    """Write the page and the workspace run of a verdict.
+
+    Returns:
+        The verdict with their addresses, and with the columns in which Evidently's result differs.
+    """
     config = res.config
-    whole = current_rows(ref, res)
-    taken = sample(whole, config.monitoring.sample_rows)
-    now, then = tidy(taken, tuple(methods(config)), texts(config)), reference_rows(against, res)
-    wanted = methods(config)
-    scored = {c.column: c for c in drift.columns if c.column in wanted and c.method == wanted[c.column].method}
-    shown = {c: d for c, d in scored.items() if now[c].notna().any() and then[c].notna().any()}
-    title = f"{ref} against what version {champion.version} knows"
+    rows = current_rows(ref, res)
+    sampled = sample_by_key(rows, config.monitoring.sample_rows)
+    statistics = methods(config)
+    current = cast_columns(sampled, tuple(statistics), text_columns(config))
+    reference = reference_rows(references, res)
+    scored = {c.column: c for c in drift.columns if c.column in statistics and c.method == statistics[c.column].method}
+    shown = {c: d for c, d in scored.items() if current[c].notna().any() and reference[c].notna().any()}
+    title = f"{ref} compared with version {champion.version}"
     about = {"model": ref.model, "partition": ref.key, "version": champion.version, "as_of": ref.as_of.isoformat()}
-    snapshot = run(now, then, shown, texts(config), title, about, ref)
-    said = statuses(snapshot)
-    drift = replace(drift, differs=tuple(sorted(c for c in shown if said[c] != shown[c].drifted)))
-    rows = (len(taken), len(whole))
+    snapshot = run_evidently(current, reference, shown, text_columns(config), title, about, ref)
+    drifted = drift_by_column(snapshot)
+    drift = replace(drift, differs=tuple(sorted(c for c in shown if drifted[c] != shown[c].drifted)))
     notes = [
-        f"Evidently's figures are of {_of(*rows)} of the partition and up to {config.monitoring.sample_rows:,} of each reference; "
-        f"the verdict is on all rows.",
-        *(f"{name} against {what}." for name, what in drift.references.items()),
+        f"Evidently's figures use {_sample_text(len(sampled), len(rows))} of the partition and up to "
+        f"{config.monitoring.sample_rows:,} rows of each reference. The verdict uses all rows.",
+        *(f"{name}: compared with {description}." for name, description in drift.references.items()),
         *(f"{k}: {v}" for k, v in about.items()),
-        *(f"{name}: {url}" for name, url in links(champion, res).items() if url),
+        *(f"{name}: {url}" for name, url in page_links(champion, res).items() if url),
     ]
-    page = build(snapshot, drift, title, notes)
+    page = build_page(snapshot, drift, title, notes)
     estimated = res.lake.record(Stage.ESTIMATES, ref.key)
-    add_figures(page, estimated.data["metrics"] if estimated else {}, task_label(config, ESTIMATED))
+    add_metrics(page, estimated.data["metrics"] if estimated else {}, task_label(config, ESTIMATED))
     add_scores(page, shown)
     html = res.lake.path(Stage.MONITORING, ref.key, "html")
     with replacing(html) as draft:
         draft.write_text(as_html(page), encoding="utf-8")
-    project, number = publish(page, res.settings.evidently_workspace, config, res.title, ref.key)
-    return replace(drift, report=str(html.relative_to(res.lake.root)), project=project, snapshot=number)
+    project, run_number = publish(page, res.settings.evidently_workspace, config, res.title, ref.key)
+    return replace(drift, report=str(html.relative_to(res.lake.root)), project=project, snapshot=run_number)
 
 
-def links(champion: Promotion, res: Resources) -> dict[str, str]:
-    """Where to read on: the version in MLflow, and the run that made this page in Prefect."""
+def page_links(champion: Promotion, res: Resources) -> dict[str, str]:
+    """Addresses of the version in MLflow and of the run in Prefect, empty outside of a run."""
     run = f"{res.settings.prefect_ui}/runs/flow-run/{res.flow_run}" if res.flow_run else ""
     return {"MLflow": res.registry.version_url(champion.version), "Prefect": run}
 
@@ -74,11 +79,10 @@ def current_rows(ref: PartitionRef, res: Resources) -> "pd.DataFrame":
     return features.assign(prediction=scored["prediction"].to_numpy())
 
 
-def sample(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
-    """At most `rows` rows, the same ones each time, in the frame's order.
+def sample_by_key(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
+    """Return at most `rows` rows, in the frame's order: those whose index labels have the smallest hashes.
 
-    Takes the rows whose index labels have the smallest hashes, so that with the rows' key as index their
-    order does not matter.
+    With the key as index the sample does not depend on the order of the rows.
     """
     import pandas as pd
 
@@ -88,93 +92,101 @@ def sample(frame: "pd.DataFrame", rows: int) -> "pd.DataFrame":
     return frame.iloc[np.sort(np.argsort(hashes, kind="stable")[:rows])]
 
 
-def reference_rows(against: Sequence[Reference], res: Resources) -> "pd.DataFrame":
-    """One frame in which each column comes from its own reference; the shorter ones end in nulls, which Evidently leaves out."""
+def reference_rows(references: Sequence[Reference], res: Resources) -> "pd.DataFrame":
+    """One frame in which each column comes from its own reference. Shorter columns end in nulls, which Evidently ignores."""
     import pandas as pd
 
-    config = res.config
-    parts = [tidy(r.rows(), r.columns, texts(config)).reset_index(drop=True) for r in against]
+    text = text_columns(res.config)
+    parts = [cast_columns(r.rows(), r.columns, text).reset_index(drop=True) for r in references]
     joined = pd.concat(parts, axis=1)
-    words = texts(config)
     for name in joined:
-        joined[name] = joined[name].astype(object if name in words else "float64")
-        if name in words:
+        joined[name] = joined[name].astype(object if name in text else "float64")
+        if name in text:
             joined[name] = joined[name].where(joined[name].notna(), None)
     return joined
 
 
-def run(
-    now: "pd.DataFrame",
-    then: "pd.DataFrame",
+def run_evidently(
+    current: "pd.DataFrame",
+    reference: "pd.DataFrame",
     shown: Mapping[str, ColumnDrift],
-    words: Sequence[str],
+    text: Sequence[str],
     title: str,
     about: Mapping[str, Any],
     ref: PartitionRef,
 ) -> Any:
-    """Evidently's snapshot: every column's statistic with our threshold, its test and its plots."""
-    silence_vendors()
+    """Return Evidently's snapshot: every column's statistic with its test and plots.
+
+    Args:
+        current: Rows of the partition, from `cast_columns`.
+        reference: Rows of the references, from `cast_columns`.
+        shown: The columns to show, with their statistic and threshold.
+        text: The columns that are text.
+        title: Title of the report.
+        about: Metadata of the run.
+        ref: The partition.
+    """
+    disable_telemetry()
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
     names = list(shown)
     definition = DataDefinition(
-        numerical_columns=[c for c in names if c not in words], categorical_columns=[c for c in names if c in words]
+        numerical_columns=[c for c in names if c not in text], categorical_columns=[c for c in names if c in text]
     )
-    counts = {c: (float(then[c].notna().sum()), float(now[c].notna().sum())) for c in names}
+    counts = {c: (float(reference[c].notna().sum()), float(current[c].notna().sum())) for c in names}
     metrics = [
         ValueDrift(column=c, method=d.method, threshold=evidently_threshold(d, *counts[c])) for c, d in shown.items()
     ]
     sides = [
-        Dataset.from_pandas(side[names].reset_index(drop=True), data_definition=definition) for side in (now, then)
+        Dataset.from_pandas(side[names].reset_index(drop=True), data_definition=definition)
+        for side in (current, reference)
     ]
-    moment = ref.start.astimezone(UTC).replace(tzinfo=None)  # Evidently's times are naive
+    start = ref.start.astimezone(UTC).replace(tzinfo=None)  # Evidently's times are naive
     with np.errstate(all="ignore"):  # correlations of constant columns, in plots only
-        return Report(metrics, include_tests=True).run(*sides, timestamp=moment, metadata=dict(about), name=title)
+        return Report(metrics, include_tests=True).run(*sides, timestamp=start, metadata=dict(about), name=title)
 
 
 def evidently_threshold(d: ColumnDrift, reference: float, current: float) -> float:
-    """Our threshold as Evidently takes it: for `ks` the p-value that our distance has among so many rows.
+    """Convert a threshold to Evidently's unit: for `ks` the p-value of the distance with these numbers of rows.
 
-    A column that does not count gets one that is never reached.
+    A column without a threshold gets one that is never reached.
     """
     if d.method == "ks":
         return -1.0 if d.threshold is None else ks_p_value(min(d.threshold, 1.0), reference, current)
-    return NEVER if d.threshold is None else d.threshold
+    return UNREACHABLE if d.threshold is None else d.threshold
 
 
-def statuses(snapshot: Any) -> dict[str, bool]:
-    """By column, whether Evidently says drift."""
+def drift_by_column(snapshot: Any) -> dict[str, bool]:
+    """Whether Evidently detects drift, by column."""
     tests = snapshot.dict()["tests"]
     return {t["metric_config"]["params"]["column"]: "SUCCESS" not in str(t["status"]).upper() for t in tests}
 
 
-def _of(part: int, whole: int) -> str:
-    return f"all {whole:,} rows" if part == whole else f"a fixed sample of {part:,} of the {whole:,} rows"
+def _sample_text(sampled: int, rows: int) -> str:
+    return f"all {rows:,} rows" if sampled == rows else f"a fixed sample of {sampled:,} of the {rows:,} rows"
 
 
-def build(snapshot: Any, drift: Drift, title: str, notes: Sequence[str]) -> Any:
-    """Evidently's snapshot as data, with our verdict above it and the share as a metric for the dashboard."""
+def build_page(snapshot: Any, drift: Drift, title: str, notes: Sequence[str]) -> Any:
+    """Convert Evidently's snapshot to its data model, with the verdict above it and the drifted share as a metric for the dashboard."""
     from evidently.core.metric_types import CountValue, SingleValue
     from evidently.legacy.renderers.html_widgets import CounterData, counter, table_data, text_widget
     from evidently.metrics import DriftedColumnsCount
 
     page = snapshot.to_snapshot_model()
     drifted = len({c.column for c in drift.columns if c.drifted})
-    differs = [
-        f"Differs from the verdict, because it is of a sample: {', '.join(drift.differs)}. The table here is the verdict."
-    ]
+    differs = (
+        f"Differs from the verdict, because Evidently uses a sample: {', '.join(drift.differs)}. "
+        f"The table here shows the verdict."
+    )
+    table = drift_table(drift)
     header = [
-        counter(title=title, counters=[CounterData(verdict(drift), f"{drifted} drifted")]),
+        counter(title=title, counters=[CounterData(drift_verdict(drift), f"{drifted} drifted")]),
         text_widget(
-            text="\n\n".join([*(differs if drift.differs else []), *([drift.note] if drift.note else []), *notes])
+            text="\n\n".join([*([differs] if drift.differs else []), *([drift.note] if drift.note else []), *notes])
         ),
-        table_data(
-            title="Columns, what matters most first",
-            column_names=[*rows(drift)[0]],
-            data=[[*r.values()] for r in rows(drift)],
-        )
-        if drift.columns
+        table_data(title="Columns, most important first", column_names=[*table[0]], data=[[*r.values()] for r in table])
+        if table
         else text_widget(text="No column could be compared."),
     ]
     metric = DriftedColumnsCount(drift_share=drift.threshold).to_calculation()
@@ -193,37 +205,43 @@ def as_html(page: Any) -> str:
     return Snapshot.load_model(page).get_html_str(as_iframe=False)
 
 
-def add_figures(page: Any, metrics: Mapping[str, float | None], label: Mapping[str, str]) -> None:
-    """Metrics for the dashboard's lines, as results of Evidently's own metrics of that name; `label` tells tasks apart."""
+def add_metrics(page: Any, metrics: Mapping[str, float | None], label: Mapping[str, str]) -> None:
+    """Add metrics for the dashboard's lines, as results of Evidently's metrics of the same name.
+
+    Args:
+        page: Evidently's `SnapshotModel`.
+        metrics: Values by name. Those that the dashboard does not show are ignored.
+        label: From `task_label`.
+    """
     import evidently.metrics
 
     for name, value in metrics.items():
-        if name in FIGURES and value is not None:
-            _put(page, getattr(evidently.metrics, FIGURES[name])(**label), value)
+        if name in DASHBOARD_METRICS and value is not None:
+            _add_result(page, getattr(evidently.metrics, DASHBOARD_METRICS[name])(**label), value)
 
 
 def add_scores(page: Any, shown: Mapping[str, ColumnDrift]) -> None:
-    """Our scores for the dashboard's lines, without the threshold, which differs by partition and would begin another line."""
+    """Add the scores for the dashboard's lines. The threshold is left out: it differs by partition and would start a new line."""
     from evidently.metrics import ValueDrift
 
     for name, c in shown.items():
         if c.score is not None:
-            _put(page, ValueDrift(column=name, method=c.method, nbinsx=MARK), c.score)
+            _add_result(page, ValueDrift(column=name, method=c.method, nbinsx=SCORE_NBINSX), c.score)
 
 
-def _put(page: Any, metric: Any, value: float) -> None:
-    """A figure of ours as the result of one of Evidently's metrics, seen by the dashboard only."""
+def _add_result(page: Any, metric: Any, value: float) -> None:
+    """Add a value as the result of one of Evidently's metrics. Only the dashboard shows it."""
     from evidently.core.metric_types import SingleValue
 
     calculation = metric.to_calculation()
-    found = SingleValue(display_name=calculation.display_name(), value=value, widget=[])
-    found.set_metric_location(calculation.to_metric_config())
-    page.metric_results[calculation.id] = found
+    result = SingleValue(display_name=calculation.display_name(), value=value, widget=[])
+    result.set_metric_location(calculation.to_metric_config())
+    page.metric_results[calculation.id] = result
 
 
-def show_performance(ref: PartitionRef, data: Mapping[str, Any], res: Resources) -> dict[str, Any]:
-    """Write a run of a partition's realised performance, and return `data` with where it is."""
-    silence_vendors()
+def write_performance_report(ref: PartitionRef, data: Mapping[str, Any], res: Resources) -> dict[str, Any]:
+    """Write a workspace run of a partition's realised performance. Return `data` with the ids of its project and run."""
+    disable_telemetry()
     from evidently.core.serialization import ReportModel, SnapshotModel
     from evidently.legacy.renderers.html_widgets import table_data, text_widget
 
@@ -240,7 +258,10 @@ def show_performance(ref: PartitionRef, data: Mapping[str, Any], res: Resources)
         for name, value in data["metrics"].items()
     ]
     head = ["metric", "realised", "95 % interval", "estimated before", "realised - estimated"]
-    told = f"{data['mature']:,} of {data['scored']:,} rows are mature, {data['pending']:,} wait, {data['never']:,} never will be."
+    maturity = (
+        f"Rows: {data['scored']:,}. Outcome known: {data['mature']:,}. Outcome pending: {data['pending']:,}. "
+        f"Without an outcome: {data['never']:,}."
+    )
     page = SnapshotModel(
         report=ReportModel(items=[]),
         name=f"{ref}: performance of version {data['version']}",
@@ -250,32 +271,34 @@ def show_performance(ref: PartitionRef, data: Mapping[str, Any], res: Resources)
         metric_results={},
         top_level_metrics=[],
         widgets=[
-            text_widget(text=told),
+            text_widget(text=maturity),
             table_data(title=f"{ref}, version {data['version']}", column_names=head, data=table),
         ],
         tests_widgets=[],
     )
-    add_figures(page, data["metrics"], task_label(res.config, REALISED))
-    project, number = publish(page, res.settings.evidently_workspace, res.config, res.title, f"{ref.key} performance")
-    return {**data, "project": project, "snapshot": number}
+    add_metrics(page, data["metrics"], task_label(res.config, REALISED))
+    project, run_number = publish(
+        page, res.settings.evidently_workspace, res.config, res.title, f"{ref.key} performance"
+    )
+    return {**data, "project": project, "snapshot": run_number}
 
 
 def _interval(bounds: Sequence[float | None] | None) -> str:
     return f"{_number(bounds[0])} to {_number(bounds[1])}" if bounds else ""
 
 
-def verdict(drift: Drift) -> str:
-    """The verdict in a few words: `Drift: 3 of 30 columns (temp, dewp, ...)`, or why there is none."""
-    names = list(dict.fromkeys(c.column for c in drift.columns if c.drifted))
-    told = f"{', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
+def drift_verdict(drift: Drift) -> str:
+    """The verdict in a few words, such as `Drift: 10% of columns (temp, dewp, ...)`."""
+    columns = list(dict.fromkeys(c.column for c in drift.columns if c.drifted))
+    names = f"{', '.join(columns[:4])}{' ...' if len(columns) > 4 else ''}"
     share = f"{drift.share:.0%} of columns" + (f", {drift.threshold:.0%} needed" if drift.threshold else "")
     if drift.detected:
-        return f"Drift: {share} ({told})"
-    return f"No drift: {share} ({told})" if names else "No drift"
+        return f"Drift: {share} ({names})"
+    return f"No drift: {share} ({names})" if columns else "No drift"
 
 
-def rows(drift: Drift) -> list[dict[str, Any]]:
-    """The columns as a table, what matters most first."""
+def drift_table(drift: Drift) -> list[dict[str, Any]]:
+    """The columns as a table, most important first."""
     return [
         {
             "column": c.column,

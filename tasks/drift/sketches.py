@@ -1,13 +1,12 @@
-"""Sketches: what is kept of a partition's columns so that a check needs no rows.
+"""Sketches: value counts of a partition's columns, so that a drift check does not need the rows.
 
-A sketch counts, for each block of time, how often each value of a column occurs. Text is counted
-as it is. Numbers are counted in bins with fixed edges, each told by the mean of what fell into it: a
-number `x` falls into bin `round(4096 * arcsinh((x - origin) / scale))`, a grid that is 1/4096 of
-the scale wide near the origin, grows in proportion far from it, and has no ends. Origin and scale are a
-median and a median distance of the first rows that were seen, so all bins that are ever used are some ten thousand.
+A sketch counts, for each block of time, how often each value of a column occurs. Text is counted as it is. Numbers are counted in bins with
+fixed edges, and each bin stands for the mean of its numbers. A number `x` falls into bin `round(4096 * arcsinh((x - origin) / scale))`:
+this grid is 1/4096 of the scale wide near the origin, its width grows in proportion to the distance, and it has no ends. Origin and scale
+are the median of some rows and their median distance from it. A column therefore uses some ten thousand bins.
 
-Sketches add up: blocks of several partitions are one sketch (`union`), blocks of one are one count (`Column.total`).
-Nulls, infinities (`LARGEST`) and what is no number are counted beside the values.
+Sketches can be added: `union` merges the blocks of several partitions, `Column.total` sums over blocks. Nulls, infinities (beyond
+`LARGEST`) and values that are not numbers are counted separately.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,31 +15,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.drift.columns import numbers_of, texts_of
+from tasks.drift.columns import to_numbers, to_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FINENESS = 4096
-"""Bins a scale."""
-LAYOUT_VERSION = 20_000
-"""Rows, evenly spaced, from which a grid is chosen."""
-REPEATED = 4
-"""Rows for each different number, above which numbers are counted before they are binned."""
-CELLS = 5_000_000
-"""Counts of different numbers in blocks that are held at once."""
+BINS_PER_SCALE = 4096
+GRID_SAMPLE_ROWS = 20_000
+"""About so many evenly spaced rows determine a grid."""
+MIN_REPEATS = 4
+"""Rows for each distinct number, from which on distinct numbers are counted before they are binned."""
+MAX_CELLS = 5_000_000
+"""Size limit of the table of distinct numbers by blocks that is held in memory."""
 LARGEST = 1e150
-"""Numbers beyond it count as infinite: their squares are."""
+"""Larger numbers count as infinite, because their squares are."""
 KINDS = ("null", "infinite", "no number")
-"""What is counted beside values, in the order of `Column.other`."""
+"""What `Column.other` counts, in its order."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column's values and how often each occurs in each block.
+    """The values of one column, and how often each occurs in each block.
 
-    `values` ascend: float64 `(values,)`, or str as object; `counts` is int64 `(blocks, values)`, and `other`
-    int64 `(blocks, 3)` counts what `KINDS` names.
+    Attributes:
+        values: Ascending, float64 `(values,)`, or for text str as object.
+        counts: int64 `(blocks, values)`.
+        other: int64 `(blocks, 3)`, rows of each of `KINDS`.
+        grid: Origin and scale of the bins, for numbers.
     """
 
     values: np.ndarray
@@ -57,124 +58,133 @@ class Column:
         """How often each value occurs in all blocks, float64 `(values,)`."""
         return self.counts.sum(axis=0).astype("float64")
 
-    def at(self, rows: np.ndarray) -> "Column":
-        """Some of the blocks."""
-        return Column(self.values, self.counts[rows], self.other[rows], self.grid)
+    def select_blocks(self, positions: np.ndarray) -> "Column":
+        return Column(self.values, self.counts[positions], self.other[positions], self.grid)
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """The columns of some blocks of time; `blocks` names them in ascending order, `rows` int64 counts their rows."""
+    """The columns of blocks of time.
+
+    Attributes:
+        blocks: Names of the blocks, ascending.
+        rows: Rows of each block, int64 `(blocks,)`.
+        columns: By name.
+    """
 
     blocks: tuple[str, ...]
     rows: np.ndarray
     columns: Mapping[str, Column]
 
-    def at(self, chosen: Sequence[int]) -> "Sketch":
-        """Some of the blocks, by position."""
-        rows = np.asarray(chosen, dtype="int64")
-        columns = {name: column.at(rows) for name, column in self.columns.items()}
-        return Sketch(tuple(self.blocks[i] for i in rows), self.rows[rows], columns)
+    def select_blocks(self, positions: Sequence[int]) -> "Sketch":
+        chosen = np.asarray(positions, dtype="int64")
+        columns = {name: column.select_blocks(chosen) for name, column in self.columns.items()}
+        return Sketch(tuple(self.blocks[i] for i in chosen), self.rows[chosen], columns)
 
-    def of(self, names: Sequence[str]) -> "Sketch":
-        """Some of the columns."""
+    def select_columns(self, names: Sequence[str]) -> "Sketch":
         return Sketch(self.blocks, self.rows, {n: self.columns[n] for n in names})
 
 
 def sketch(
-    frame: "pd.DataFrame", blocks: "np.ndarray | pd.Categorical", names: Sequence[str], words: Sequence[str]
+    frame: "pd.DataFrame", blocks: "np.ndarray | pd.Categorical", names: Sequence[str], text: Sequence[str]
 ) -> Sketch:
-    """Count the columns `names` of a frame; those in `words` as text, the others as numbers.
+    """Count the values of columns by block.
 
-    `blocks` names each row's block of time; names must sort as the blocks do. A column that is not in
-    the frame counts as null throughout.
+    Args:
+        frame: The rows. A column that it does not have counts as null in every row.
+        blocks: Name of each row's block. Names must sort as the blocks do.
+        names: The columns to count.
+        text: Those to count as text. The others are numbers.
     """
     import pandas as pd
 
     if not isinstance(blocks, pd.Categorical):
         blocks = pd.Categorical(np.asarray(blocks, dtype=str).astype(object))
-    kept, at = blocks.categories, blocks.codes.astype("int64")
-    rows = np.bincount(at, minlength=len(kept))
-    columns = {name: _column(frame, name, name in words, at, rows) for name in names}
-    return Sketch(tuple(str(b) for b in kept), rows, columns)
+    block_names, block = blocks.categories, blocks.codes.astype("int64")
+    rows = np.bincount(block, minlength=len(block_names))
+    columns = {name: _column(frame, name, name in text, block, rows) for name in names}
+    return Sketch(tuple(str(b) for b in block_names), rows, columns)
 
 
-def _column(frame: "pd.DataFrame", name: str, text: bool, at: np.ndarray, rows: np.ndarray) -> Column:
-    count = len(rows)
+def _column(frame: "pd.DataFrame", name: str, text: bool, block: np.ndarray, rows: np.ndarray) -> Column:
+    n_blocks = len(rows)
     if name not in frame:
-        other = np.stack([rows, np.zeros(count, "int64"), np.zeros(count, "int64")], axis=1)
-        return Column(np.empty(0, object if text else "float64"), np.zeros((count, 0), "int64"), other)
-    return _text(frame[name], at, count) if text else _numbers(*numbers_of(frame[name]), at, count)
+        other = np.stack([rows, np.zeros(n_blocks, "int64"), np.zeros(n_blocks, "int64")], axis=1)
+        return Column(np.empty(0, object if text else "float64"), np.zeros((n_blocks, 0), "int64"), other)
+    if text:
+        return _text(frame[name], block, n_blocks)
+    return _numbers(*to_numbers(frame[name]), block, n_blocks)
 
 
-def _text(held: "pd.Series", at: np.ndarray, count: int) -> Column:
+def _text(series: "pd.Series", block: np.ndarray, n_blocks: int) -> Column:
     import pandas as pd
 
-    plain = isinstance(held.dtype, pd.StringDtype)  # all text already: nothing to make of a row
-    codes, values = pd.factorize(held if plain else texts_of(held), sort=True)
-    there = codes >= 0
-    other: np.ndarray = np.zeros((count, len(KINDS)), "int64")
-    other[:, 0] = np.bincount(at[~there], minlength=count)
-    return Column(np.asarray(values, object), _count(at[there], codes[there], count, len(values)), other)
+    is_text = isinstance(series.dtype, pd.StringDtype)
+    codes, values = pd.factorize(series if is_text else to_text(series), sort=True)
+    present = codes >= 0
+    other: np.ndarray = np.zeros((n_blocks, len(KINDS)), "int64")
+    other[:, 0] = np.bincount(block[~present], minlength=n_blocks)
+    counts = _count(block[present], codes[present], n_blocks, len(values))
+    return Column(np.asarray(values, object), counts, other)
 
 
-def _numbers(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column:
-    if repeats(x) and (counted := _repeated(x, odd, at, count)):
-        return counted
+def _numbers(x: np.ndarray, invalid: np.ndarray, block: np.ndarray, n_blocks: int) -> Column:
+    """Count numbers; `invalid` marks the rows whose value is not a number, bool `(rows,)`."""
+    if has_repeats(x) and (column := _count_distinct(x, invalid, block, n_blocks)):
+        return column
     finite = np.abs(x) <= LARGEST  # False for NaN
-    other = np.stack(
-        [np.bincount(at[m], minlength=count) for m in (np.isnan(x) & ~odd, np.abs(x) > LARGEST, odd)], axis=1
-    )
-    kept, blocks = x[finite], at[finite]
-    grid = grid_of(kept)
-    index, position = _bins(kept, grid)
-    values = _means(kept, position, np.ones(len(kept)), len(index))
-    return Column(values, _count(blocks, position, count, len(index)), other, grid)
+    masks = (np.isnan(x) & ~invalid, np.abs(x) > LARGEST, invalid)
+    other = np.stack([np.bincount(block[mask], minlength=n_blocks) for mask in masks], axis=1)
+    numbers = x[finite]
+    grid = choose_grid(numbers)
+    bins, position = _bins(numbers, grid)
+    values = _bin_means(numbers, position, np.ones(len(numbers)), len(bins))
+    return Column(values, _count(block[finite], position, n_blocks, len(bins)), other, grid)
 
 
-def repeats(x: np.ndarray) -> bool:
-    """Whether a long column has so few different numbers that counting those first is faster; a look at some rows tells."""
-    seen = x[:: max(1, len(x) // LAYOUT_VERSION)]
-    return len(x) > LAYOUT_VERSION and len(np.unique(seen)) <= len(seen) / REPEATED
+def has_repeats(x: np.ndarray) -> bool:
+    """Whether a column is long and has, in a sample, so few distinct numbers that counting those first is faster."""
+    rows = x[:: max(1, len(x) // GRID_SAMPLE_ROWS)]
+    return len(x) > GRID_SAMPLE_ROWS and len(np.unique(rows)) <= len(rows) / MIN_REPEATS
 
 
-def _repeated(x: np.ndarray, odd: np.ndarray, at: np.ndarray, count: int) -> Column | None:
-    """As `_numbers`, by each different number and not by each row; None where there are more than the look told."""
+def _count_distinct(x: np.ndarray, invalid: np.ndarray, block: np.ndarray, n_blocks: int) -> Column | None:
+    """Do the same as `_numbers` by distinct number instead of by row. Return None if there are too many of them."""
     import pandas as pd
 
-    codes, held = pd.factorize(x)  # NaN is -1
-    if len(held) * REPEATED > len(x) or len(held) * count > CELLS:
+    codes, distinct = pd.factorize(x)  # NaN is -1
+    if len(distinct) * MIN_REPEATS > len(x) or len(distinct) * n_blocks > MAX_CELLS:
         return None
-    counts = _count(at, codes + 1, count, len(held) + 1)
-    finite = np.abs(held) <= LARGEST
-    no_number = np.bincount(at[odd], minlength=count)
-    other = np.stack([counts[:, 0] - no_number, counts[:, 1:][:, ~finite].sum(axis=1), no_number], axis=1)
-    grid = grid_of(x[np.abs(x) <= LARGEST])
-    index, position = _bins(held[finite], grid)
-    single = counts[:, 1:][:, finite]
-    values = _means(held[finite], position, single.sum(axis=0).astype("float64"), len(index))
-    binned: np.ndarray = np.zeros((count, len(index)), "int64")
-    np.add.at(binned, (slice(None), position), single)
+    counts = _count(block, codes + 1, n_blocks, len(distinct) + 1)
+    finite = np.abs(distinct) <= LARGEST
+    n_invalid = np.bincount(block[invalid], minlength=n_blocks)
+    other = np.stack([counts[:, 0] - n_invalid, counts[:, 1:][:, ~finite].sum(axis=1), n_invalid], axis=1)
+    grid = choose_grid(x[np.abs(x) <= LARGEST])
+    bins, position = _bins(distinct[finite], grid)
+    finite_counts = counts[:, 1:][:, finite]
+    values = _bin_means(distinct[finite], position, finite_counts.sum(axis=0).astype("float64"), len(bins))
+    binned: np.ndarray = np.zeros((n_blocks, len(bins)), "int64")
+    np.add.at(binned, (slice(None), position), finite_counts)
     return Column(values, binned, other, grid)
 
 
-def grid_of(x: np.ndarray) -> tuple[float, float]:
-    """Origin and scale for some finite numbers: their median, and the median distance of those that differ from it."""
+def choose_grid(x: np.ndarray) -> tuple[float, float]:
+    """Origin and scale for finite numbers: the median of a sample, and the median distance of numbers that differ from it."""
     if not len(x):
         return 0.0, 1.0
-    seen = x[:: max(1, len(x) // LAYOUT_VERSION)]
-    origin = float(np.median(seen))
-    away = np.abs(seen - origin)
-    away = away[away > 0]
-    scale = float(np.median(away)) if len(away) else 0.0
+    rows = x[:: max(1, len(x) // GRID_SAMPLE_ROWS)]
+    origin = float(np.median(rows))
+    distances = np.abs(rows - origin)
+    distances = distances[distances > 0]
+    scale = float(np.median(distances)) if len(distances) else 0.0
     return origin, scale if np.isfinite(scale) and scale > np.finfo("float64").tiny * 1e10 else 1.0
 
 
 def _bins(x: np.ndarray, grid: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """The bins that numbers fall into, ascending, and each number's position among them."""
+    """Return the bins that numbers fall into, ascending, and the position of each number's bin among them."""
     with np.errstate(over="ignore"):
-        away = np.clip((x - grid[0]) / grid[1], -1e300, 1e300)
-    index = np.rint(np.arcsinh(away) * FINENESS).astype("int64")
+        scaled = np.clip((x - grid[0]) / grid[1], -1e300, 1e300)
+    index = np.rint(np.arcsinh(scaled) * BINS_PER_SCALE).astype("int64")
     if not len(index):
         return index, index
     shifted = index - index.min()
@@ -182,60 +192,59 @@ def _bins(x: np.ndarray, grid: tuple[float, float]) -> tuple[np.ndarray, np.ndar
     return np.flatnonzero(used) + index.min(), (np.cumsum(used) - 1)[shifted]
 
 
-def _means(x: np.ndarray, position: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-    """The mean of what fell into each bin; to the bit the number itself where that is all there was.
+def _bin_means(x: np.ndarray, position: np.ndarray, weight: np.ndarray, n_bins: int) -> np.ndarray:
+    """Return the weighted mean of each bin. A bin with one distinct number has exactly that number.
 
-    Quotients of small counts fall on the edges of other people's bins, where a rounding error would put them on the other side.
+    Quotients of small counts often lie on the edge of an Evidently bin, where a rounding error would move them to the other side.
     """
-    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    low, high = np.full(n_bins, np.inf), np.full(n_bins, -np.inf)
     np.minimum.at(low, position, x)
     np.maximum.at(high, position, x)
-    away = np.bincount(position, weights=(x - low[position]) * weight, minlength=count)
-    total = np.bincount(position, weights=weight, minlength=count)
-    return np.where(low == high, low, np.minimum(low + away / np.maximum(total, 1), high))
+    above_low = np.bincount(position, weights=(x - low[position]) * weight, minlength=n_bins)
+    total = np.bincount(position, weights=weight, minlength=n_bins)
+    return np.where(low == high, low, np.minimum(low + above_low / np.maximum(total, 1), high))
 
 
-def _count(blocks: np.ndarray, position: np.ndarray, count: int, values: int) -> np.ndarray:
-    return np.bincount(blocks * values + position, minlength=count * values).reshape(count, values)
+def _count(block: np.ndarray, position: np.ndarray, n_blocks: int, n_values: int) -> np.ndarray:
+    return np.bincount(block * n_values + position, minlength=n_blocks * n_values).reshape(n_blocks, n_values)
 
 
 def union(parts: Sequence[Sketch]) -> Sketch:
-    """The blocks of several sketches as one; a block that occurs in two is added up.
+    """Merge the blocks of several sketches. A block that occurs in two of them is summed.
 
-    Numbers are counted anew on the grid of the first sketch that has any, each bin by its mean. Columns are
-    those that every sketch has.
+    Numbers are binned again by their bins' means, on the grid of the first sketch that has any. The result has the columns that all
+    sketches have.
     """
     names = sorted({block for part in parts for block in part.blocks})
-    place = {block: i for i, block in enumerate(names)}
-    at = [np.array([place[b] for b in part.blocks], dtype="int64") for part in parts]
+    position = {block: i for i, block in enumerate(names)}
+    positions = [np.array([position[b] for b in part.blocks], dtype="int64") for part in parts]
     rows: np.ndarray = np.zeros(len(names), "int64")
-    for part, where in zip(parts, at, strict=True):
-        np.add.at(rows, where, part.rows)
+    for part, into in zip(parts, positions, strict=True):
+        np.add.at(rows, into, part.rows)
     common = [c for c in (parts[0].columns if parts else ()) if all(c in part.columns for part in parts)]
-    columns = {c: _joined([part.columns[c] for part in parts], at, len(names)) for c in common}
+    columns = {c: _union_column([part.columns[c] for part in parts], positions, len(names)) for c in common}
     return Sketch(tuple(names), rows, columns)
 
 
-def _joined(columns: Sequence[Column], at: Sequence[np.ndarray], count: int) -> Column:
-    other: np.ndarray = np.zeros((count, len(KINDS)), "int64")
-    for column, where in zip(columns, at, strict=True):
-        np.add.at(other, where, column.other)
-    held = np.concatenate([c.values for c in columns])
+def _union_column(columns: Sequence[Column], positions: Sequence[np.ndarray], n_blocks: int) -> Column:
+    other: np.ndarray = np.zeros((n_blocks, len(KINDS)), "int64")
+    for column, into in zip(columns, positions, strict=True):
+        np.add.at(other, into, column.other)
+    pooled = np.concatenate([c.values for c in columns])
     grid = next((c.grid for c in columns if len(c.values)), (0.0, 1.0))
     if columns[0].numeric:
-        held = held.astype("float64")
-        values, position = _bins(held, grid)
-        weight = np.concatenate([c.total for c in columns])
-        means = _means(held, position, weight, len(values))
+        pooled = pooled.astype("float64")
+        bins, position = _bins(pooled, grid)
+        values = _bin_means(pooled, position, np.concatenate([c.total for c in columns]), len(bins))
     else:
-        means, position = (
-            np.unique(held.astype(str), return_inverse=True) if len(held) else (held, held.astype("int64"))
+        values, position = (
+            np.unique(pooled.astype(str), return_inverse=True) if len(pooled) else (pooled, pooled.astype("int64"))
         )
-        means = means.astype(object)
-    counts: np.ndarray = np.zeros((count, len(means)), "int64")
+        values = values.astype(object)
+    counts: np.ndarray = np.zeros((n_blocks, len(values)), "int64")
     begin = 0
-    for column, where in zip(columns, at, strict=True):
+    for column, into in zip(columns, positions, strict=True):
         end = begin + len(column.values)
-        np.add.at(counts, (where[:, None], position[None, begin:end]), column.counts)
+        np.add.at(counts, (into[:, None], position[None, begin:end]), column.counts)
         begin = end
-    return Column(means, counts, other, grid)
+    return Column(values, counts, other, grid)

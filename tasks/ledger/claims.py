@@ -1,7 +1,7 @@
-"""Who is at work on a partition: one process at a time, and a killed one's work is taken over.
+"""Claims: locks in the database that let one process at a time work on a partition.
 
-A claim is a row; its primary key keeps others off. Its holder is a process that says every few seconds that it lives.
-On its own machine a dead process is known at once, elsewhere when it has been silent for `LEASE`.
+A claim is a row, and its primary key excludes other processes. The holder of a claim is a process that renews its lease every
+few seconds. A dead process loses its claims: on its own machine immediately, on another machine when its lease has expired.
 """
 
 import functools
@@ -26,14 +26,14 @@ from tasks.ledger.tables import claims, holders
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
-"""How long a process that was not heard of still holds its claims."""
-PAUSE = 0.5
-"""Seconds between two looks at a claim that is waited for."""
+"""Time after its last renewal during which a process on another machine keeps its claims."""
+POLL_SECONDS = 0.5
+"""Seconds between two attempts to acquire a claim."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A partition on which some process is at work."""
+    """A partition that a process works on."""
 
     model: str
     partition: str
@@ -43,11 +43,13 @@ class Claim:
 
     def __str__(self) -> str:
         run = f"flow run {self.flow_run}" if self.flow_run else "another process"
-        return f"{self.model} {self.partition}: {run} is at work on it since {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"{self.model} {self.partition}: {run} has been working on it since {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
 class Claims:
-    """One model's claims in the database at `url`. Within a thread a claim may be held again by what is called."""
+    """The claims of one model in the database at `url`. Claims are re-entrant within a thread."""
 
     def __init__(self, url: str, model: str, flow_run: str = "") -> None:
         self.url, self.model, self.flow_run = url, model, flow_run
@@ -56,85 +58,91 @@ class Claims:
     def engine(self) -> sa.Engine:
         return open_database(self.url)
 
-    def running(self) -> dict[str, Claim]:
-        """The partitions that living processes are at work on."""
+    def active(self) -> dict[str, Claim]:
+        """Return the claims of live processes by partition."""
         query = sa.select(claims, holders).outerjoin(holders, holders.c.id == claims.c.holder)
         with self.engine.connect() as con:
             rows = con.execute(query.where(claims.c.model == self.model)).mappings().all()
-        return {str(row["partition"]): _claim(row) for row in rows if _lives(row)}
+        return {str(row["partition"]): _claim(row) for row in rows if _is_alive(row)}
 
     @contextmanager
-    def hold(self, partition: str, told: Callable[[Claim], None] = lambda _: None) -> Iterator[None]:
-        """Have a partition to oneself; waits for whoever is at work on it, after saying so once to `told`."""
-        other = self.take(partition)
+    def hold(self, partition: str, on_wait: Callable[[Claim], None] = lambda _: None) -> Iterator[None]:
+        """Hold the claim on a partition in the body. Waits while another process holds it, after one call of `on_wait`."""
+        other = self.acquire(partition)
         if other:
-            told(other)
+            on_wait(other)
         while other:
-            time.sleep(PAUSE)
-            other = self.take(partition)
+            time.sleep(POLL_SECONDS)
+            other = self.acquire(partition)
         try:
             yield
         finally:
-            self.leave(partition)
+            self.release(partition)
 
-    def mine(self, partition: str) -> bool:
-        """Whether this thread holds a partition."""
+    def held_by_this_thread(self, partition: str) -> bool:
+        """Return whether this thread holds the claim on a partition."""
         return _HELD.get((self.url, self.model, partition), (0, 0))[0] == threading.get_ident()
 
-    def take(self, partition: str) -> Claim | None:
-        """Claim a partition; None when it is ours now, else who has it."""
-        me, at = threading.get_ident(), (self.url, self.model, partition)
-        thread, times = _HELD.get(at, (me, 0))
-        if times and thread == me:
-            _HELD[at] = (me, times + 1)
+    def acquire(self, partition: str) -> Claim | None:
+        """Try to claim a partition, without waiting. Returns None on success, else the claim of the other process or thread."""
+        this_thread, key = threading.get_ident(), (self.url, self.model, partition)
+        thread, count = _HELD.get(key, (this_thread, 0))
+        if count and thread == this_thread:
+            _HELD[key] = (this_thread, count + 1)
             return None
         row = {
             "model": self.model,
             "partition": partition,
-            "holder": present(self.url),
+            "holder": register_holder(self.url),
             "flow_run": self.flow_run,
             "taken_at": datetime.now(UTC),
         }
-        with _TAKING:
+        with _CLAIM_LOCK:
             if (other := self._insert(row)) is None:
-                _HELD[at] = (me, 1)
+                _HELD[key] = (this_thread, 1)
         return other
 
-    def leave(self, partition: str) -> None:
-        """Give a partition back. Where the database does not take it, the row is this process's, which may take it again."""
-        at = (self.url, self.model, partition)
-        thread, times = _HELD[at]
-        if times > 1:
-            _HELD[at] = (thread, times - 1)
+    def release(self, partition: str) -> None:
+        """Release the claim on a partition. If the database is locked the row stays, and this process can acquire it again."""
+        key = (self.url, self.model, partition)
+        thread, count = _HELD[key]
+        if count > 1:
+            _HELD[key] = (thread, count - 1)
             return
-        mine = self._at(partition), claims.c.holder == present(self.url)
-        with _TAKING:
-            del _HELD[at]
+        own = self._at(partition), claims.c.holder == register_holder(self.url)
+        with _CLAIM_LOCK:
+            del _HELD[key]
             try:
                 with self.engine.begin() as con:
-                    con.execute(sa.delete(claims).where(*mine))
+                    con.execute(sa.delete(claims).where(*own))
             except sa.exc.OperationalError as error:
-                log.warning("the claim on %s %s stays for now: %s", self.model, partition, error)
+                log.warning(
+                    "the claim on %s %s could not be deleted; this process can acquire it again: %s",
+                    self.model,
+                    partition,
+                    error,
+                )
 
     def _insert(self, row: dict[str, object]) -> Claim | None:
-        """Write a claim, over one whose holder is dead; returns the one that stands in the way."""
+        """Insert a claim, or replace one whose holder is dead. Returns the claim of a live holder."""
         with suppress(sa.exc.IntegrityError):
             with self.engine.begin() as con:
                 con.execute(sa.insert(claims).values(**row))
             return None
-        here = self._at(str(row["partition"]))
-        query = sa.select(claims, holders).outerjoin(holders, holders.c.id == claims.c.holder).where(here)
+        same_partition = self._at(str(row["partition"]))
+        query = sa.select(claims, holders).outerjoin(holders, holders.c.id == claims.c.holder).where(same_partition)
         with self.engine.connect() as con:
-            found = con.execute(query).mappings().first()
-        if found is None:  # it was left at this moment
+            current = con.execute(query).mappings().first()
+        if current is None:  # released since the insert failed
             return self._insert(row)
-        forgotten = found["holder"] == row["holder"] and (self.url, self.model, row["partition"]) not in _HELD
-        if _lives(found) and not forgotten:
-            return _claim(found)
-        dead = sa.update(claims).where(here, claims.c.holder == found["holder"])
+        # A row of this process that it does not hold is left from a delete that failed.
+        leftover = current["holder"] == row["holder"] and (self.url, self.model, row["partition"]) not in _HELD
+        if _is_alive(current) and not leftover:
+            return _claim(current)
+        takeover = sa.update(claims).where(same_partition, claims.c.holder == current["holder"])
         with self.engine.begin() as con:
-            taken = con.execute(dead.values(**row)).rowcount
-        return None if taken else self._insert(row)
+            updated = con.execute(takeover.values(**row)).rowcount
+        return None if updated else self._insert(row)
 
     def _at(self, partition: str) -> sa.ColumnElement[bool]:
         return sa.and_(claims.c.model == self.model, claims.c.partition == partition)
@@ -144,44 +152,44 @@ def _claim(row: sa.RowMapping) -> Claim:
     return Claim(row["model"], row["partition"], row["holder"], row["flow_run"], row["taken_at"])
 
 
-def _lives(row: sa.RowMapping) -> bool:
-    """Whether a claim's holder still is at work: here by its process, elsewhere by when it was heard of."""
+def _is_alive(row: sa.RowMapping) -> bool:
+    """Return whether a claim's holder is alive: on this machine by its process, on another by its lease."""
     if row["expires_at"] is None:
         return False
     if row["host"] != this_host():
         return bool(row["expires_at"] >= datetime.now(UTC))
     with suppress(psutil.Error):
         process = psutil.Process(row["pid"])
-        same = abs(process.create_time() - row["born"]) < 5  # clocks are set now and then
+        same = abs(process.create_time() - row["born"]) < 5  # system clocks are adjusted
         return same and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-_ENLISTING, _TAKING = threading.Lock(), threading.Lock()
+_REGISTER_LOCK, _CLAIM_LOCK = threading.Lock(), threading.Lock()
 _HELD: dict[tuple[str, str, str], tuple[int, int]] = {}
-"""What this process holds: database, model and partition, by which thread and how often."""
+"""Claims of this process: (database, model, partition) -> (thread, how often the thread holds it)."""
 
 
 @functools.cache
 def this_host() -> str:
-    """This machine, or this container of it: where numbers of processes mean the same."""
+    """Return an id of this machine or container: the scope in which process ids are unique."""
     try:
         return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return socket.gethostname()
 
 
-def present(url: str) -> str:
-    """The id of this process as a holder; the first call writes it down and begins to renew it."""
-    with _ENLISTING:
-        return _enlist(url, os.getpid())
+def register_holder(url: str) -> str:
+    """Return the id of this process as a holder. The first call inserts its row and starts the renewal of its lease."""
+    with _REGISTER_LOCK:
+        return _insert_holder(url, os.getpid())
 
 
 @functools.cache
-def _enlist(url: str, pid: int) -> str:
-    number, engine = str(uuid4()), open_database(url)
+def _insert_holder(url: str, pid: int) -> str:
+    holder_id, engine = str(uuid4()), open_database(url)
     row = {
-        "id": number,
+        "id": holder_id,
         "host": this_host(),
         "pid": pid,
         "born": psutil.Process(pid).create_time(),
@@ -191,15 +199,15 @@ def _enlist(url: str, pid: int) -> str:
         con.execute(sa.delete(holders).where(holders.c.expires_at < datetime.now(UTC) - timedelta(days=1)))
         con.execute(sa.insert(holders).values(**row))
     threading.Thread(target=_renew, args=(engine, row), name="renew claims", daemon=True).start()
-    return number
+    return holder_id
 
 
 def _renew(engine: sa.Engine, row: Mapping[str, Any]) -> None:
-    """Say again and again that this process lives. A database that does not answer is asked again."""
+    """Renew the lease of this process until it ends. Errors of the database are ignored and the next renewal is tried."""
     while True:
         time.sleep(LEASE.total_seconds() / 4)
         with suppress(sa.exc.SQLAlchemyError), engine.begin() as con:
-            mine = sa.update(holders).where(holders.c.id == row["id"])
+            own = sa.update(holders).where(holders.c.id == row["id"])
             until = datetime.now(UTC) + LEASE
-            if not con.execute(mine.values(expires_at=until)).rowcount:  # it slept for more than a day
+            if not con.execute(own.values(expires_at=until)).rowcount:  # deleted after a suspend of more than a day
                 con.execute(sa.insert(holders).values(**{**row, "expires_at": until}))

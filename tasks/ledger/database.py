@@ -1,4 +1,4 @@
-"""The one database: opened once a process, its tables made or migrated on first use."""
+"""The database of the ledger: opened once in a process, its tables created or migrated on first use."""
 
 import functools
 from collections.abc import Iterator
@@ -13,23 +13,23 @@ from tasks.ledger.tables import HEAD
 
 @functools.lru_cache(maxsize=8)
 def open_database(url: str) -> sa.Engine:
-    """One engine a process and address, its tables up to date."""
+    """Return the engine for an SQLAlchemy URL, one per process, with all migrations applied."""
     address = sa.make_url(url)
     local = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
     if local:
         local.parent.mkdir(parents=True, exist_ok=True)
-    patience = (
+    timeout = (
         {"timeout": 30} if local else {"connect_timeout": 10} if address.get_backend_name() == "postgresql" else {}
     )
-    engine = sa.create_engine(address, connect_args=patience, pool_pre_ping=not local)
-    if standing_at(engine) != HEAD:
+    engine = sa.create_engine(address, connect_args=timeout, pool_pre_ping=not local)
+    if schema_revision(engine) != HEAD:
         with _exclusively(engine, local):
             migrate(engine)
     return engine
 
 
-def standing_at(engine: sa.Engine) -> str | None:
-    """The migration that a database stands at."""
+def schema_revision(engine: sa.Engine) -> str | None:
+    """Return the newest migration that was applied to a database, None for a database without tables."""
     with engine.connect() as con:
         if not sa.inspect(con).has_table("alembic_version"):
             return None
@@ -38,7 +38,7 @@ def standing_at(engine: sa.Engine) -> str | None:
 
 @contextmanager
 def _exclusively(engine: sa.Engine, local: Path | None) -> Iterator[None]:
-    """One process at a time makes or changes tables."""
+    """Let one process at a time create or change tables."""
     if local:
         with FileLock(f"{local}.lock", timeout=60):
             yield
@@ -52,8 +52,8 @@ def _exclusively(engine: sa.Engine, local: Path | None) -> Iterator[None]:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the tables to the newest migration; nothing to do is fine."""
-    from alembic import command  # noqa: PLC0415  (needed once, when tables are made or changed)
+    """Apply the missing migrations."""
+    from alembic import command  # noqa: PLC0415  (needed only when tables are created or changed)
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()

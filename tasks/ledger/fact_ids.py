@@ -1,4 +1,4 @@
-"""Facts with an id that is made from what was observed: the same observation is the same fact, whoever looks and however often."""
+"""Facts whose id is derived from the observation, so that the same observation always has the same id."""
 
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,13 @@ from tasks.storage.files import digest_json
 NAMESPACE = UUID("5d0c8b52-1d1c-4f7e-9f3e-2a9a8f7c1e10")
 
 
-def fact(kind: FactKind, model: str, partition: str, as_of: datetime, seen: Any, payload: dict[str, Any]) -> Fact:
-    """A fact whose id is made from what was seen."""
-    number = str(uuid5(NAMESPACE, digest_json([model, kind, partition, seen])))
+def make_fact(
+    kind: FactKind, model: str, partition: str, as_of: datetime, identity: Any, payload: dict[str, Any]
+) -> Fact:
+    """Return a fact whose id (UUID version 5) is derived from model, kind, partition and `identity`, any JSON value."""
+    fact_id = str(uuid5(NAMESPACE, digest_json([model, kind, partition, identity])))
     return Fact(
-        number,
+        fact_id,
         model,
         kind,
         partition,

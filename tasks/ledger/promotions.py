@@ -1,4 +1,4 @@
-"""Stage changes of one model: who is champion, who is challenger, and the compare-and-set that keeps one of each."""
+"""Stage changes of one model: champion, challenger, and the compare-and-set that allows only one of each."""
 
 import functools
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from tasks.contracts import AFTER, ModelStage, Promotion
+from tasks.contracts import STAGE_AFTER, ModelStage, Promotion
 from tasks.errors import StaleDecision
-from tasks.ledger.chain import plain, row_hash
+from tasks.ledger.chain import as_stored, row_hash
 from tasks.ledger.database import open_database
 from tasks.ledger.tables import deliveries, promotions
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Promotions:
-    """One model's rows of `promotions` in the database at `url`. Rows are added, never changed."""
+    """The rows of one model in the table `promotions` of the database at `url`. Rows are appended, never changed."""
 
     def __init__(self, url: str, model: str) -> None:
         self.url, self.model = url, model
@@ -28,42 +28,43 @@ class Promotions:
         return open_database(self.url)
 
     def promotions(self) -> list[Promotion]:
-        """Every stage change of the model, oldest first."""
+        """Return all stage changes of the model, oldest first."""
         return self._all(Promotion, self._rows().order_by(promotions.c.sequence))
 
     def champions(self) -> list[Promotion]:
-        """The rows that made a champion, oldest first."""
+        """Return the rows that made a version champion, oldest first."""
         return [row for row in self.promotions() if row.to_stage == "champion"]
 
     def champion(self, as_of: datetime | None = None) -> Promotion | None:
-        """The row that made the champion in force at a moment, today's without one.
+        """Return the row that made the champion as of a moment, by default the current champion.
 
-        A promotion counts for moments after its own as-of: the partition whose facts led to
-        it was scored by the version before.
+        A promotion applies to moments after its own as-of (exclusive): the partition whose facts led to the promotion was
+        scored by the previous champion.
         """
         query = self._rows().where(promotions.c.to_stage == "champion")
         if as_of is not None:
             query = query.where(promotions.c.as_of < as_of)
-        found = self._all(Promotion, query.order_by(promotions.c.sequence.desc()).limit(1))
-        return found[0] if found else None
+        rows = self._all(Promotion, query.order_by(promotions.c.sequence.desc()).limit(1))
+        return rows[0] if rows else None
 
     def challenger(self, as_of: datetime | None = None) -> Promotion | None:
-        """The row that staged the challenger in force at a moment, today's without one. Never more than one."""
+        """Return the row that staged the challenger as of a moment (exclusive), by default the current one. There is at most one."""
         rows = [row for row in self.promotions() if as_of is None or row.as_of < as_of]
         staged = [row for row in rows if row.action == "stage" and stage_of(row.version, rows) == "challenger"]
         return staged[-1] if staged else None
 
     def digest(self, version: str) -> str:
-        """The digest of a version's model as it was registered; empty for a version that no row is about."""
+        """Return the digest that a version's model had when it was registered, empty for an unknown version."""
         query = self._rows().where(promotions.c.version == version).order_by(promotions.c.sequence).limit(1)
-        found = self._all(Promotion, query)
-        return str(found[0].evidence.get("digest", "")) if found else ""
+        rows = self._all(Promotion, query)
+        return str(rows[0].evidence.get("digest", "")) if rows else ""
 
     def append(self, row: Promotion) -> Promotion:
-        """Add the next row. A row that makes a champion needs `previous` and `against` to be the champion still.
+        """Append the next row; sequence, stages, time and hashes are filled in. Returns the row as it was written.
 
         Raises:
-            StaleDecision: somebody else was first, or the champion is from a later as-of.
+            StaleDecision: the row makes a version champion, but `previous` and `against` are not the current champion, or its
+                as-of is before the champion's. Or the version's stage does not allow the action.
         """
         while True:
             before = self.promotions()
@@ -73,53 +74,55 @@ class Promotions:
                 row,
                 sequence=last.sequence + 1 if last else 1,
                 from_stage=stage_of(row.version, before),
-                to_stage=AFTER[row.action],
+                to_stage=STAGE_AFTER[row.action],
                 recorded_at=datetime.now(UTC),
                 previous_hash=last.hash if last else "",
             )
-            ready = Promotion(**{name: plain(value) for name, value in vars(ready).items()})
+            ready = Promotion(**{name: as_stored(value) for name, value in vars(ready).items()})
             ready = replace(ready, hash=row_hash(ready))
             try:
                 self._insert(promotions, vars(ready))
             except sa.exc.IntegrityError:
                 if len(self.promotions()) == len(before):
-                    raise  # it is not that another row took the sequence
-                continue  # look again at what that row says
+                    raise  # not a conflict with another row of the same sequence
+                continue  # another process appended a row: check again
             return ready
 
     def _refuse_stale(self, row: Promotion, before: Sequence[Promotion]) -> None:
-        """Raise unless the row still fits what stands in the ledger."""
+        """Raise StaleDecision unless the row is consistent with the rows before it."""
         if row.action == "canary" and stage_of(row.version, before) != "challenger":
             raise StaleDecision(
-                f"{self.model}: version {row.version} is no challenger any more, so it gets no share of requests"
+                f"{self.model}: version {row.version} is no longer challenger, so it gets no share of requests"
             )
         if row.action == "refuse" and stage_of(row.version, before) == "champion":
-            raise StaleDecision(f"{self.model}: version {row.version} is champion by now; `rollback` takes it back")
-        if AFTER[row.action] != "champion":
+            raise StaleDecision(f"{self.model}: version {row.version} is champion now; use `rollback` instead")
+        if STAGE_AFTER[row.action] != "champion":
             return
-        made = [r for r in before if r.to_stage == "champion"]
-        current = made[-1] if made else None
+        champions = [r for r in before if r.to_stage == "champion"]
+        current = champions[-1] if champions else None
         if (current.version if current else None, current.sequence if current else 0) != (row.previous, row.against):
-            judged = f"version {row.previous} (row {row.against})" if row.previous else "no champion"
-            now = f"version {current.version} (row {current.sequence})" if current else "none"
-            raise StaleDecision(f"{self.model}: judged against {judged}, but the champion now is {now}; judge again")
+            expected = f"version {row.previous} (row {row.against})" if row.previous else "no champion"
+            actual = f"version {current.version} (row {current.sequence})" if current else "none"
+            raise StaleDecision(
+                f"{self.model}: judged against {expected}, but the champion now is {actual}; judge again"
+            )
         if current and row.as_of < current.as_of:
             raise StaleDecision(
                 f"{self.model}: as of {row.as_of.isoformat()} is before the champion's promotion, as of "
-                f"{current.as_of.isoformat()}; history is not rewritten, choose a later moment"
+                f"{current.as_of.isoformat()}; history is not rewritten; choose a later moment"
             )
 
-    # Deliveries: which rows the alias, the MLflow run and the event have been made to follow
+    # Deliveries: the rows for which alias, MLflow tags and event are up to date
 
     def undelivered(self) -> list[Promotion]:
-        """Rows that the world outside has not certainly been told of, oldest first."""
-        told = sa.select(deliveries.c.sequence).where(deliveries.c.model == self.model)
+        """Return the rows whose delivery to MLflow and Prefect has not been recorded, oldest first."""
+        delivered = sa.select(deliveries.c.sequence).where(deliveries.c.model == self.model)
         return self._all(
-            Promotion, self._rows().where(promotions.c.sequence.not_in(told)).order_by(promotions.c.sequence)
+            Promotion, self._rows().where(promotions.c.sequence.not_in(delivered)).order_by(promotions.c.sequence)
         )
 
-    def delivered(self, sequence: int) -> None:
-        """Note that a row was told of; twice is harmless."""
+    def mark_delivered(self, sequence: int) -> None:
+        """Record that a row was delivered. A second call has no effect."""
         try:
             self._insert(deliveries, {"model": self.model, "sequence": sequence, "at": datetime.now(UTC)})
         except sa.exc.IntegrityError:
@@ -139,18 +142,18 @@ class Promotions:
 
 
 def newest_sequences(url: str) -> dict[str, int]:
-    """The sequence of each model's newest row, in one cheap look."""
+    """Return the sequence of each model's newest row, with one query."""
     query = sa.select(promotions.c.model, sa.func.max(promotions.c.sequence)).group_by(promotions.c.model)
     with open_database(url).connect() as con:
         return {str(model): int(sequence) for model, sequence in con.execute(query)}
 
 
 def stage_of(version: str, rows: Sequence[Promotion]) -> ModelStage:
-    """The stage that a version is in after these rows, oldest first; empty when none is about it."""
+    """Return the stage of a version after `rows` (oldest first), empty if no row is about it."""
     own = [row for row in rows if row.version == version]
     if not own:
         return ""
-    made = [row for row in rows if row.to_stage == "champion"]
-    if own[-1].to_stage == "champion" and made[-1].version != version:
+    champions = [row for row in rows if row.to_stage == "champion"]
+    if own[-1].to_stage == "champion" and champions[-1].version != version:
         return "retired"
     return own[-1].to_stage

@@ -1,4 +1,4 @@
-"""The ledger: who is champion and why, what was seen, and what was decided."""
+"""The ledger: stage changes, facts, decisions and measured effects of one model."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,16 +13,16 @@ from tasks.ledger.tables import decisions, facts, hindsights
 
 
 class RetrainingInFlight(EvergreenError):
-    """Another retraining of this model has not ended. Decide again: it will be declined."""
+    """Another retraining of this model has not ended. Decide again; the policy will decline."""
 
 
 class Ledger(Promotions):
-    """One model's rows in the one database: stage changes, facts, and decisions."""
+    """The rows of one model in the database."""
 
     # Facts
 
     def record_fact(self, fact: Fact) -> bool:
-        """Write a fact down, once. False when it was there already."""
+        """Insert a fact. Returns False if it exists already."""
         try:
             self._insert(facts, vars(fact) | {"recorded_at": datetime.now(UTC)})
         except sa.exc.IntegrityError:
@@ -30,23 +30,27 @@ class Ledger(Promotions):
         return True
 
     def fact(self, fact_id: str) -> Fact:
-        """Raises: UnknownFact."""
-        found = self._all(Fact, sa.select(facts).where(facts.c.id == fact_id, facts.c.model == self.model))
-        if not found:
-            raise UnknownFact(f"model {self.model!r} has no fact {fact_id!r}; `make status` lists the last ones")
-        return found[0]
+        """Return a fact.
+
+        Raises:
+            UnknownFact: the model has no fact with this id.
+        """
+        rows = self._all(Fact, sa.select(facts).where(facts.c.id == fact_id, facts.c.model == self.model))
+        if not rows:
+            raise UnknownFact(f"model {self.model!r} has no fact {fact_id!r}; `make status` lists the newest")
+        return rows[0]
 
     def has_fact(self, fact_id: str) -> bool:
         return bool(self._all(Fact, sa.select(facts).where(facts.c.id == fact_id)))
 
     def facts(self) -> list[Fact]:
-        """Every fact of the model, by as-of."""
+        """Return all facts of the model, ordered by as-of."""
         return self._all(
             Fact, sa.select(facts).where(facts.c.model == self.model).order_by(facts.c.as_of, facts.c.recorded_at)
         )
 
     def undecided(self) -> list[Fact]:
-        """Facts that wait for the policy: no decision names them yet; by as-of. A moved alias waits for a person."""
+        """Return the facts without a decision, ordered by as-of. Facts of kind `alias` are left out: a person handles them."""
         query = sa.select(facts).outerjoin(decisions, decisions.c.fact_id == facts.c.id)
         waiting = facts.c.model == self.model, facts.c.kind != "alias", decisions.c.fact_id.is_(None)
         query = query.where(*waiting).order_by(facts.c.as_of, facts.c.recorded_at, facts.c.id)
@@ -55,29 +59,30 @@ class Ledger(Promotions):
     # Decisions
 
     def decisions(self) -> list[Decision]:
-        """Every decision of the model, by as-of."""
+        """Return all decisions of the model, ordered by as-of."""
         query = sa.select(decisions).where(decisions.c.model == self.model)
         return [
             _decision(row) for row in self._all(Decision, query.order_by(decisions.c.as_of, decisions.c.recorded_at))
         ]
 
     def decision(self, fact_id: str) -> Decision | None:
-        found = self._all(Decision, sa.select(decisions).where(decisions.c.fact_id == fact_id))
-        return _decision(found[0]) if found else None
+        """Return the decision about a fact, None if there is none yet."""
+        rows = self._all(Decision, sa.select(decisions).where(decisions.c.fact_id == fact_id))
+        return _decision(rows[0]) if rows else None
 
     def in_flight(self) -> Decision | None:
-        """The retraining that was decided on and has not ended."""
+        """Return the decision whose retraining has not ended."""
         query = sa.select(decisions).where(
             decisions.c.model == self.model, decisions.c.action == "retrain", decisions.c.outcome == ""
         )
-        found = self._all(Decision, query)
-        return _decision(found[0]) if found else None
+        rows = self._all(Decision, query)
+        return _decision(rows[0]) if rows else None
 
     def record_decision(self, decision: Decision) -> Decision:
-        """Write the decision about a fact. A fact that has one keeps it, and that one is returned.
+        """Insert the decision about a fact. If the fact has a decision already, that one is kept and returned.
 
         Raises:
-            RetrainingInFlight: it says retrain, and another retraining began at the same moment.
+            RetrainingInFlight: the action is `retrain`, and another retraining of the model has not ended.
         """
         row = vars(decision) | {"recorded_at": datetime.now(UTC), "gate": list(decision.gate)}
         try:
@@ -85,35 +90,35 @@ class Ledger(Promotions):
         except sa.exc.IntegrityError:
             earlier = self.decision(decision.fact_id)
             if earlier is None:
-                raise RetrainingInFlight(f"{self.model}: another retraining is under way") from None
+                raise RetrainingInFlight(f"{self.model}: another retraining has not ended") from None
             return earlier
         return _decision(Decision(**row))
 
     def close_decision(
         self, fact_id: str, outcome: str, detail: str, version: str = "", seconds: float = 0.0, gate: Sequence[str] = ()
     ) -> None:
-        """Say how a retraining ended, what it cost and what the gate said. The first answer stands."""
+        """Record the outcome of a retraining, its cost in seconds and the gate's verdicts. A second call has no effect."""
         change = sa.update(decisions).where(decisions.c.fact_id == fact_id, decisions.c.outcome == "")
-        told = {"outcome": outcome, "detail": detail, "version": version, "seconds": seconds, "gate": list(gate)}
+        values = {"outcome": outcome, "detail": detail, "version": version, "seconds": seconds, "gate": list(gate)}
         with self.engine.begin() as con:
-            con.execute(change.values(**told))
+            con.execute(change.values(**values))
 
     # Hindsights
 
     def hindsights(self) -> list[Hindsight]:
-        """Whether the model's promotions helped, by their order."""
+        """Return the measured effects of the model's promotions, oldest promotion first."""
         query = sa.select(hindsights).where(hindsights.c.model == self.model).order_by(hindsights.c.sequence)
         return [_hindsight(row) for row in self._all(Hindsight, query)]
 
     def hindsight(self, sequence: int) -> Hindsight | None:
-        """Whether the promotion with this sequence helped; None where that is not known yet."""
+        """Return the measured effect of the promotion with this sequence, None if it is not known yet."""
         return next((h for h in self.hindsights() if h.sequence == sequence), None)
 
-    def record_hindsight(self, found: Hindsight) -> bool:
-        """Write a judgement down, once a promotion. False when it has one already."""
-        row = vars(found) | {"recorded_at": datetime.now(UTC), "partitions": list(found.partitions)}
+    def record_hindsight(self, effect: Hindsight) -> bool:
+        """Insert the measured effect of a promotion. Returns False if the promotion has one already."""
+        row = vars(effect) | {"recorded_at": datetime.now(UTC), "partitions": list(effect.partitions)}
         try:
-            self._insert(hindsights, row | {"gain": asdict(found.gain) if found.gain else None})
+            self._insert(hindsights, row | {"gain": asdict(effect.gain) if effect.gain else None})
         except sa.exc.IntegrityError:
             return False
         return True

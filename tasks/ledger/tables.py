@@ -1,6 +1,7 @@
-"""The tables of the one database: promotions, their deliveries and whether they helped, facts and decisions.
+"""The tables of the database.
 
-Their rows are never deleted. Claims and their holders are of the moment, and go with it.
+Rows of `promotions`, `deliveries`, `facts`, `decisions` and `hindsights` are never deleted. Rows of `claims` and `holders` are
+temporary.
 """
 
 from datetime import UTC, datetime
@@ -9,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 HEAD = "0004"
-"""The migration that these tables stand at; a test holds it to the newest file in `migrations/`."""
+"""The migration that these tables correspond to. A test compares it with the newest file in `migrations/`."""
 
 
 class Moment(sa.TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC; SQLite itself would forget the zone."""
+    """A time-zone-aware datetime, stored in UTC, because SQLite does not store the zone."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -52,7 +53,7 @@ promotions = sa.Table(
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
-"""The primary key is the compare-and-set: of racing promoters one gets the next sequence."""
+"""The primary key is the compare-and-set: of concurrent promotions only one gets the next sequence."""
 
 deliveries = sa.Table(
     "deliveries",
@@ -61,7 +62,7 @@ deliveries = sa.Table(
     sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("at", Moment, nullable=False),
 )
-"""Rows of `promotions` that alias, MLflow run and event follow. What is missing here is done again by the next run."""
+"""The rows of `promotions` that were delivered to MLflow and Prefect. The next run delivers rows that are missing here."""
 
 facts = sa.Table(
     "facts",
@@ -100,7 +101,7 @@ decisions = sa.Table(
         postgresql_where=sa.text("action = 'retrain' AND outcome = ''"),
     ),
 )
-"""One decision a fact, and one unfinished retraining a model: both are kept by the database."""
+"""The database enforces at most one decision per fact and at most one unfinished retraining per model."""
 
 hindsights = sa.Table(
     "hindsights",
@@ -118,7 +119,7 @@ hindsights = sa.Table(
     sa.Column("flow_run", sa.String(64), nullable=False),
     sa.Column("recorded_at", Moment, nullable=False),
 )
-"""One judgement a promotion, by its sequence in `promotions`."""
+"""The measured effect of each promotion, by its sequence in `promotions`."""
 
 holders = sa.Table(
     "holders",
@@ -129,7 +130,7 @@ holders = sa.Table(
     sa.Column("born", sa.Float, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
-"""Processes that work on partitions. `born` is when the process began, in seconds of the epoch: numbers of processes are used again."""
+"""Processes that work on partitions. `born` is the start time of the process (Unix time), since process ids are reused."""
 
 claims = sa.Table(
     "claims",
@@ -140,4 +141,4 @@ claims = sa.Table(
     sa.Column("flow_run", sa.String(64), nullable=False),
     sa.Column("taken_at", Moment, nullable=False),
 )
-"""The primary key lets one process at a time work on a partition."""
+"""The primary key allows only one process at a time to work on a partition."""

@@ -1,132 +1,145 @@
-"""What was seen of a model, as facts: from the records of its partitions to rows with ids.
-
-The same observation is the same fact, whoever looks and however often.
-"""
+"""Facts derived from the records of a model's partitions. The same observation always has the same id."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Stage
-from tasks.ledger.fact_ids import fact
-from tasks.lifecycle.policy import days
+from tasks.ledger.fact_ids import make_fact
+from tasks.lifecycle.policy import days_text
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
 from tasks.steps.step import done_record
 
 
 def process_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
-    """The facts that a processed partition states: drift, and a decay that is estimated."""
-    if watched := done_record(Stage.MONITORING, ref, res):
-        yield from drift_fact(watched, res)
-    if estimated := done_record(Stage.ESTIMATES, ref, res):
-        yield from estimate_fact(ref, estimated, res)
+    """Yield the facts of a processed partition: drift, and estimated decay."""
+    if monitoring := done_record(Stage.MONITORING, ref, res):
+        yield from drift_fact(monitoring, res)
+    if estimates := done_record(Stage.ESTIMATES, ref, res):
+        yield from estimate_fact(ref, estimates, res)
 
 
 def assess_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
-    """The facts that an assessed partition states: decay, outcomes that drifted."""
+    """Yield the facts of an assessed partition: realised decay, and drift of the outcomes."""
     if (assessed := done_record(Stage.PERFORMANCE, ref, res)) is None:
         return
     data, champion = assessed.data, assessed.data["version"]
     decay, target = decay_at(ref, Stage.PERFORMANCE, res), data["target"]
     if decay["detected"]:
-        told = f"loss {decay['value']:.4f} where the gate saw {decay['expected']:.4f}"
-        payload = {"told": told, "champion": champion, **decay, **links(assessed, res)}
-        yield fact("decay", ref.model, ref.key, assessed.as_of, champion, payload)
+        message = f"loss {decay['value']:.4f}, holdout loss at promotion {decay['expected']:.4f}"
+        payload = {"told": message, "champion": champion, **decay, **report_links(assessed, res)}
+        yield make_fact("decay", ref.model, ref.key, assessed.as_of, champion, payload)
     if target and target["drifted"] and res.config.retraining.signals.target:
-        told = f"outcomes drifted, {target['method']} {target['score']:.3f}"
-        payload = {"of": "outcomes", "told": told, "champion": champion, "signals": [target]}
-        yield fact("drift", ref.model, ref.key, assessed.as_of, ["target", champion], payload | links(assessed, res))
+        message = f"outcomes drifted, {target['method']} {target['score']:.3f}"
+        payload = {"of": "outcomes", "told": message, "champion": champion, "signals": [target]}
+        yield make_fact(
+            "drift", ref.model, ref.key, assessed.as_of, ["target", champion], payload | report_links(assessed, res)
+        )
 
 
 def drift_fact(record: Record, res: Resources) -> Iterator[Fact]:
-    """The fact that a monitoring record states, if it found drift."""
+    """Yield the fact of drift if a monitoring record has detected drift."""
     if not record.data["detected"]:
         return
     columns = [c for c in record.data["columns"] if c["drifted"]]
     names = list(dict.fromkeys(c["column"] for c in columns))
     payload = {
-        "told": f"{len(names)} columns drifted, {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+        "told": f"{len(names)} column{'s' if len(names) > 1 else ''} drifted, {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
         "champion": record.data["version"],
         "drift_share": record.data["share"],
         "threshold": record.data["threshold"],
         "signals": columns,
         "report": record.data["report"],
-        **links(record, res),
+        **report_links(record, res),
     }
-    made_of = {name: digest for name, digest in record.inputs.items() if name != "config"}
-    what = sorted([c["column"], c["method"]] for c in columns)
-    yield fact("drift", record.model, record.partition, record.as_of, [made_of, what], payload)
+    inputs = {name: digest for name, digest in record.inputs.items() if name != "config"}
+    signals = sorted([c["column"], c["method"]] for c in columns)
+    yield make_fact("drift", record.model, record.partition, record.as_of, [inputs, signals], payload)
 
 
 def estimate_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
-    """The fact of a decay that is estimated; made only where model.yaml lets it count, and it says whether it is trusted."""
+    """Yield the fact of an estimated decay if `retraining.signals.estimate` is set. `not_trusted` has the reason to ignore it."""
     if (rules := res.config.retraining.signals.estimate) is None:
         return
     rise = decay_at(ref, Stage.ESTIMATES, res)
     if rise["detected"]:
-        why = distrust(ref, rise["rise"], rules.after, res)
-        told = f"estimated loss {rise['value']:.4f} where the gate saw {rise['expected']:.4f}"
-        payload = {"told": told, "champion": record.data["version"], "not_trusted": why, **rise}
-        yield fact("estimate", ref.model, ref.key, record.as_of, record.data["version"], payload)
+        not_trusted = distrust_reason(ref, rise["rise"], rules.after, res)
+        message = f"estimated loss {rise['value']:.4f}, holdout loss at promotion {rise['expected']:.4f}"
+        payload = {"told": message, "champion": record.data["version"], "not_trusted": not_trusted, **rise}
+        yield make_fact("estimate", ref.model, ref.key, record.as_of, record.data["version"], payload)
 
 
-def distrust(ref: PartitionRef, rise: float, after: int, res: Resources) -> str:
-    """Why an estimated rise of the loss is not trusted as of the partition's moment; empty when it is."""
-    errors = past_errors(ref, res)
+def distrust_reason(ref: PartitionRef, rise: float, after: int, res: Resources) -> str:
+    """Return why an estimated rise of the loss is not trusted as of the partition's moment, empty if it is trusted.
+
+    Args:
+        ref: The partition.
+        rise: The estimated rise of the loss.
+        after: How many matured partitions the estimates must have been compared with.
+        res: The model's resources.
+    """
+    errors = estimation_errors(ref, res)
     if len(errors) < after:
-        return f"estimates were held against {len(errors)} matured partitions, {after} are needed"
+        return f"estimates were compared with labels in {len(errors)} matured partitions, {after} are required"
     worst = max(map(abs, errors))
     if not worst < rise:
-        return f"an estimate was wrong by {worst:.4f} before, more than the rise of {rise:.4f} that it reports"
+        return f"an earlier estimate was wrong by {worst:.4f}, and the estimated rise of {rise:.4f} is not larger"
     return ""
 
 
-def past_errors(ref: PartitionRef, res: Resources) -> list[float]:
-    """Realised minus estimated loss of every other partition that was assessed by the ref's moment, oldest first."""
-    found = []
+def estimation_errors(ref: PartitionRef, res: Resources) -> list[float]:
+    """Return realised minus estimated loss of all other partitions that were assessed by the as-of of `ref`, oldest first."""
+    errors = []
     for key in res.lake.keys(Stage.PERFORMANCE):
         record = done_record(Stage.PERFORMANCE, res.ref(key), res)
         error = record.data["estimate"]["error"] if record and key != ref.key and record.as_of <= ref.as_of else None
         if error is not None:
-            found.append(float(error))
-    return found
+            errors.append(float(error))
+    return errors
 
 
 def due_fact(
     ref: PartitionRef, champion: Promotion, since: datetime, labels: int, partitions: int, res: Resources
 ) -> Fact | None:
-    """The fact that a training is due by model.yaml, by time or by new labels, at a partition's moment.
+    """Return the fact that a training is due by time or by new labels, None if none is due.
 
-    One fact a partition, champion and last training, whatever the count of labels then was: more labels of the same
-    partition are the same wish, and a declined one is asked again with the next partition.
+    The id depends on partition, champion and last training, not on the number of labels. So there is one fact per partition,
+    and after a decline the next partition has a new one.
 
-    `since` is the last training's, `labels` counts the rows that matured since the champion's window, `partitions` those that
-    were validated since.
+    Args:
+        ref: The newest partition.
+        champion: The row that made the current champion.
+        since: As-of of the last training.
+        labels: Rows after the champion's training window whose labels have matured.
+        partitions: Partitions that were validated since the last training.
+        res: The model's resources.
     """
-    told = next(_dues(ref.as_of - since, labels, partitions, champion, res), "")
-    if not told:
+    message = next(_due_reasons(ref.as_of - since, labels, partitions, champion, res), "")
+    if not message:
         return None
-    payload = {"told": told, "champion": champion.version, "new_labels": labels}
-    return fact("due", ref.model, ref.key, ref.as_of, [champion.sequence, since], payload)
+    payload = {"told": message, "champion": champion.version, "new_labels": labels}
+    return make_fact("due", ref.model, ref.key, ref.as_of, [champion.sequence, since], payload)
 
 
-def _dues(passed: timedelta, labels: int, partitions: int, champion: Promotion, res: Resources) -> Iterator[str]:
-    """Why a training is due, in words, for each rule that says so."""
+def _due_reasons(
+    elapsed: timedelta, labels: int, partitions: int, champion: Promotion, res: Resources
+) -> Iterator[str]:
+    """Yield the reason for each rule of `retraining.signals` by which a training is due."""
     rules = res.config.retraining.signals
-    if rules.every and passed >= rules.every:
-        yield f"{days(passed)} since the last training, one is due every {days(rules.every)}"
+    if rules.every and elapsed >= rules.every:
+        yield f"{days_text(elapsed)} since the last training, one is due every {days_text(rules.every)}"
     if rules.partitions and partitions >= rules.partitions:
         yield f"{partitions} partitions since the last training, one is due every {rules.partitions}"
     if rules.new_labels and labels >= rules.new_labels:
         yield f"{labels:,} labels have matured since the champion's window, {rules.new_labels:,} make a training due"
-    if rules.growth and labels >= rules.growth * (learned := res.registry.recall(champion.version).rows):
-        yield f"{labels:,} labels have matured since the champion's window, {labels / learned:.0%} of the {learned:,} that it learned from"
+    if rules.growth and labels >= rules.growth * (trained_on := res.registry.cached_version(champion.version).rows):
+        yield f"{labels:,} labels have matured since the champion's window, {labels / trained_on:.0%} of its {trained_on:,} training rows"
 
 
-def retry_fact(decision: Decision, earlier: Fact, rules_attempts: int) -> Fact | None:
-    """The fact that a retraining failed and is to be tried again; None when it was tried often enough."""
+def retry_fact(decision: Decision, earlier: Fact, max_attempts: int) -> Fact | None:
+    """Return the fact that a failed retraining is tried again, None after `max_attempts` attempts."""
     attempt = int(earlier.payload.get("attempt", 1)) + 1
-    if decision.outcome != "failed" or attempt > rules_attempts:
+    if decision.outcome != "failed" or attempt > max_attempts:
         return None
     payload = {
         **earlier.payload,
@@ -135,28 +148,28 @@ def retry_fact(decision: Decision, earlier: Fact, rules_attempts: int) -> Fact |
         "error": decision.detail,
         "fact": earlier.id,
     }
-    return fact("retry", earlier.model, earlier.partition, earlier.as_of, [earlier.id, attempt], payload)
+    return make_fact("retry", earlier.model, earlier.partition, earlier.as_of, [earlier.id, attempt], payload)
 
 
-def alias_fact(champion: Promotion, found: str | None, res: Resources) -> Fact:
-    """The fact that the alias is not where the ledger's champion is."""
-    link = res.registry.version_url(found) if found else ""
-    payload = {"champion": champion.version, "alias": found, "link": link}
-    return fact("alias", champion.model, "", champion.as_of, [champion.hash, found], payload)
+def alias_fact(champion: Promotion, alias: str | None, res: Resources) -> Fact:
+    """Return the fact that the alias points to version `alias` (None: it was deleted) and not to the ledger's champion."""
+    link = res.registry.version_url(alias) if alias else ""
+    payload = {"champion": champion.version, "alias": alias, "link": link}
+    return make_fact("alias", champion.model, "", champion.as_of, [champion.hash, alias], payload)
 
 
 def person_fact(res: Resources, ref: PartitionRef, by: str, reason: str) -> Fact:
-    """The fact that somebody asks for a retraining; one for each run."""
-    payload = {"told": f"{by} asks for it: {reason}", "by": by, "reason": reason}
-    return fact("person", res.config.name, ref.key, ref.as_of, [by, reason, res.flow_run], payload)
+    """Return the fact that a person requests a retraining. Each flow run has its own."""
+    payload = {"told": f"requested by {by}: {reason}", "by": by, "reason": reason}
+    return make_fact("person", res.config.name, ref.key, ref.as_of, [by, reason, res.flow_run], payload)
 
 
-def links(record: Record, res: Resources) -> dict[str, str]:
-    """Where people see a record: the id of its run in Evidently, and its address."""
+def report_links(record: Record, res: Resources) -> dict[str, str]:
+    """Return the id and the address of a record's report in Evidently."""
     return {"snapshot": record.data.get("snapshot", ""), "link": snapshot_url(record, res)}
 
 
 def snapshot_url(record: Record, res: Resources) -> str:
-    """Where the Evidently UI shows a partition's report."""
+    """Return the address of a record's report in the Evidently UI, empty if there is none."""
     project, snapshot = record.data.get("project"), record.data.get("snapshot")
     return f"{res.settings.evidently_ui}/projects/{project}/reports/{snapshot}" if project and snapshot else ""

@@ -1,4 +1,4 @@
-"""Run the gate in a flow: judge a challenger, and then its refit."""
+"""Prefect tasks that run the gate on a challenger and on its refit."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,27 +10,27 @@ from tasks.lifecycle.gate import judge, judge_refit
 from tasks.models.features import predict
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
-from tasks.training.evaluation import judged_rows, mean_move, query
+from tasks.training.evaluation import evaluation_rows, mean_prediction_change, query
 from tasks.training.fit import refit_on_window
-from tasks.training.window import learning_inputs
+from tasks.training.window import training_inputs
 
 
 def log_verdicts(verdicts: Iterable[Verdict]) -> None:
-    """Leave every rule's numbers in the run log."""
-    for found in verdicts:
-        run_log().info("%s", found)
+    """Write each verdict to the run log."""
+    for verdict in verdicts:
+        run_log().info("%s", verdict)
 
 
 @as_task("judge v{comparison.challenger.version}")
 def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Resources) -> GateDecision:
-    """Run the gate, and leave every rule's numbers in the run log."""
+    """Return the gate's decision on a challenger, and log the verdicts."""
     decision = judge(comparison, res.config, count_tests(champion, res.ledger.promotions()))
     log_verdicts(decision.verdicts)
     return decision
 
 
 def refit_and_check(training: Training, res: Resources) -> Training:
-    """What passed is fitted once more on window and holdout, and the refit judged in its turn."""
+    """Refit a challenger that passed on window and holdout, and judge the refit. Returns the training with `final` set."""
     judged = training.challenger
     if judged is None or not training.decision.passed:
         return training
@@ -41,19 +41,19 @@ def refit_and_check(training: Training, res: Resources) -> Training:
     return replace(training, decision=check_refit(training, res))
 
 
-@as_task("check v{training.final.version}, the refit")
+@as_task("check refit v{training.final.version}")
 def check_refit(training: Training, res: Resources) -> GateDecision:
-    """Load and query the refit, hold it to the budgets, and see how far its predictions have moved on the holdout."""
+    """Return the gate's decision with the verdicts on the refit: smoke test, budgets, change of predictions on the holdout."""
     judged, final, comparison = training.challenger, training.final, training.comparison
     assert judged
     assert final
     assert comparison
-    asked, moved = res.once(
+    result, moved = res.cached(
         tuple[Query, float],
-        lambda: ["refit", judged.version, final.version, str(comparison.start), *learning_inputs(training.window, res)],
+        lambda: ["refit", judged.version, final.version, str(comparison.start), *training_inputs(training.window, res)],
         lambda: _query_refit(judged, final, training.window, comparison.start, res),
     )
-    decision = judge_refit(asked, moved, training.decision, final.version, res.config)
+    decision = judge_refit(result, moved, training.decision, final.version, res.config)
     log_verdicts(decision.verdicts[len(training.decision.verdicts) :])
     return decision
 
@@ -61,6 +61,6 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
 def _query_refit(
     judged: Version, final: Version, window: Window, start: datetime, res: Resources
 ) -> tuple[Query, float]:
-    _, rows = judged_rows(window, start, res)
-    said = predict(res.load(final.version), rows, res.config)
-    return query(final, rows, said, res), mean_move(judged, final, rows, res)
+    _, rows = evaluation_rows(window, start, res)
+    predictions = predict(res.load(final.version), rows, res.config)
+    return query(final, rows, predictions, res), mean_prediction_change(judged, final, rows, res)

@@ -1,4 +1,7 @@
-"""Whether promotions helped: each champion against the version it replaced, which goes on scoring in the shadow until that is known."""
+"""Measured effect of promotions: each champion is compared with the previous champion on the same matured rows.
+
+The previous champion keeps scoring in shadow mode until the effect is known.
+"""
 
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
@@ -21,31 +24,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@as_task("see whether promotions helped")
+@as_task("measure effect of promotions")
 def judge_promotions(res: Resources) -> list[Hindsight]:
-    """Judge every promotion whose time has come, write it down, tell of it; roll back from one that hurt where model.yaml allows.
+    """Measure the effect of every promotion that has enough matured partitions. Record and emit the verdicts.
 
-    The comparison is on the matured rows of the first `hindsight.partitions` partitions that the champion scored, or of
-    fewer where another was promoted before. An earlier judgement stands.
+    The comparison uses the matured rows of the first `hindsight.partitions` partitions that the champion scored, or fewer if it
+    was replaced before. A promotion is judged only once. If it hurt and model.yaml allows it, it is rolled back.
+
+    Returns:
+        The new verdicts.
     """
     if not res.config.retraining.hindsight.partitions:
         return []
-    made = champion_periods(res.ledger.promotions())
-    known = {h.sequence for h in res.ledger.hindsights()}
-    found = []
-    for at, row in enumerate(made):
-        if row.action in ("promote", "adopt") and row.previous and row.sequence not in known:
-            following = made[at + 1] if at + 1 < len(made) else None
-            if (judged := _judge(row, following, res)) and res.ledger.record_hindsight(judged):
-                emit_hindsight(judged)
-                run_log().info("%s: %s", res.config.name, verdict_text(judged))
-                found.append(judged)
+    periods = champion_periods(res.ledger.promotions())
+    judged = {h.sequence for h in res.ledger.hindsights()}
+    new = []
+    for index, row in enumerate(periods):
+        if row.action in ("promote", "adopt") and row.previous and row.sequence not in judged:
+            following = periods[index + 1] if index + 1 < len(periods) else None
+            if (effect := _judge(row, following, res)) and res.ledger.record_hindsight(effect):
+                emit_hindsight(effect)
+                run_log().info("%s: %s", res.config.name, verdict_text(effect))
+                new.append(effect)
     roll_back_hurt(res)
-    return found
+    return new
 
 
 def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hindsight | None:
-    """The judgement of one promotion; None while it must wait for labels."""
+    """Return the measured effect of one promotion, None while labels are missing. `following` began the next champion period."""
     rules = res.config.retraining.hindsight
     refs = [ref for ref in scored_partitions(row, following, res) if following is None or not is_lost(ref, res)]
     matured = [ref for ref in refs if is_matured(ref, row, res)][: rules.partitions]
@@ -73,33 +79,30 @@ def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hinds
 
 
 def verdict(gain: Interval | None) -> Literal["helped", "neutral", "hurt"]:
-    """helped, when the gain's lower bound is above nought; hurt, when its upper bound is below; else neutral. Doubt is neutral."""
+    """Return `helped` if the gain's lower bound is above 0, `hurt` if its upper bound is below 0, else `neutral`."""
     if gain is not None and gain.lower > 0:
         return "helped"
     return "hurt" if gain is not None and gain.upper < 0 else "neutral"
 
 
 def scored_partitions(row: Promotion, following: Promotion | None, res: Resources) -> list[PartitionRef]:
-    """Validated partitions that the row's version scores as champion, oldest first."""
+    """Return the validated partitions that the row's version scores as champion, oldest first."""
     refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
     until = following.as_of if following else None
-    return [
-        r
-        for r in refs
-        if r.as_of > row.as_of and (until is None or r.as_of <= until) and done_record(Stage.VALID, r, res)
-    ]
+    scored = (r for r in refs if r.as_of > row.as_of and (until is None or r.as_of <= until))
+    return [r for r in scored if done_record(Stage.VALID, r, res)]
 
 
 def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
-    """Whether both versions scored a partition, and it was assessed on the predictions and labels that are there."""
+    """Return whether both versions scored a partition and it was assessed on its current predictions and matured labels."""
     stages = (Stage.PREDICTIONS, Stage.FORMER, Stage.LABELS, Stage.PERFORMANCE)
-    scored, former, labels, assessed = (done_record(stage, ref, res) for stage in stages)
+    scored, previous, labels, assessed = (done_record(stage, ref, res) for stage in stages)
     return bool(
         scored
-        and former
+        and previous
         and labels
         and assessed
-        and (scored.data["version"], former.data["version"]) == (row.version, row.previous)
+        and (scored.data["version"], previous.data["version"]) == (row.version, row.previous)
         and assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
         and assessed.inputs.get(Stage.LABELS) == labels.digest
         and labels.as_of >= ref.as_of
@@ -108,62 +111,62 @@ def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
 
 
 def is_lost(ref: PartitionRef, res: Resources) -> bool:
-    """Whether a partition can tell nothing any more: its labels are blocked, or the version before could not score it."""
+    """Return whether a partition cannot be compared: its labels are blocked, or the previous champion failed to score it."""
     labels = res.lake.record(Stage.LABELS, ref.key)
     return bool(labels and labels.status == "blocked") or bool(res.lake.failure(Stage.FORMER, ref.key))
 
 
 def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resources) -> tuple[Interval, int]:
-    """The gain in loss over the version before on the labelled rows of some partitions, and how many rows that are.
+    """Return the gain over the previous champion on the labelled rows of some partitions, and the number of rows.
 
-    Rows that the champion had learned from do not count.
+    Rows from the champion's training window are left out.
     """
     config, rules = res.config, res.config.retraining.hindsight
-    mine, theirs = (labelled(stage, refs, res) for stage in (Stage.PREDICTIONS, Stage.FORMER))
-    mine = mine[mine[config.time] >= row.window_end].reset_index(drop=True)
-    if mine.empty:
+    champion, previous = (labelled(stage, refs, res) for stage in (Stage.PREDICTIONS, Stage.FORMER))
+    champion = champion[champion[config.time] >= row.window_end].reset_index(drop=True)
+    if champion.empty:
         return Interval(float("nan"), float("nan"), float("nan")), 0
-    theirs = mine[[config.key]].merge(theirs, on=config.key, how="left", validate="one_to_one")
+    previous = champion[[config.key]].merge(previous, on=config.key, how="left", validate="one_to_one")
     losses = [
-        row_loss(outcomes(mine, config.target), prediction_array(said, config.target), config.target)
-        for said in (theirs, mine)
+        row_loss(outcomes(champion, config.target), prediction_array(predictions, config.target), config.target)
+        for predictions in (previous, champion)
     ]
     settings = rules.confidence, config.gate.gain.resamples, config.training.seed
-    return paired_gain(losses[0], losses[1], labelled_blocks(mine, config), *settings), len(mine)
+    return paired_gain(losses[0], losses[1], labelled_blocks(champion, config), *settings), len(champion)
 
 
 def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """A version's predictions of some partitions with the outcomes that were known as of the newest one's moment."""
+    """Return predictions of some partitions, joined with the outcomes known at the as-of of the newest partition."""
     import pandas as pd
 
     frames = []
     for ref in refs:
-        known = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(join_outcomes(res.lake.read(stage, ref.key), known, res.config))
+        outcome_rows = read_outcomes(res, ref.key, refs[-1].as_of)
+        frames.append(join_outcomes(res.lake.read(stage, ref.key), outcome_rows, res.config))
     return pd.concat(frames, ignore_index=True)
 
 
 def roll_back_hurt(res: Resources) -> None:
-    """Roll back from the champion if its promotion hurt and model.yaml allows it; a run that died before it did is made up for.
+    """Roll back from the champion if its promotion hurt and model.yaml allows it.
 
-    What cannot be done now is logged, and tried again by the next run.
+    An error is logged, and the next run tries again.
     """
-    made = champion_periods(res.ledger.promotions())
-    champion = made[-1] if made else None
-    judged = res.ledger.hindsight(champion.sequence) if champion else None
-    if champion is None or judged is None or judged.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
+    periods = champion_periods(res.ledger.promotions())
+    champion = periods[-1] if periods else None
+    effect = res.ledger.hindsight(champion.sequence) if champion else None
+    if champion is None or effect is None or effect.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
         return
     try:
-        roll_back(judged.previous, AUTOMATION, verdict_text(judged), max(judged.as_of, champion.as_of), res)
+        roll_back(effect.previous, AUTOMATION, verdict_text(effect), max(effect.as_of, champion.as_of), res)
     except EvergreenError as error:
-        run_log().error("version %s hurt, but could not be rolled back from: %s", judged.version, error)
+        run_log().error("version %s hurt, but the rollback failed; the next run tries again: %s", effect.version, error)
 
 
-def verdict_text(judged: Hindsight) -> str:
-    """A judgement in a sentence."""
-    text = f"version {judged.version} {judged.verdict if judged.verdict != 'neutral' else 'made no clear difference'}"
-    if judged.gain is not None:
-        gain = judged.gain
-        text += f": gain {gain.value:+.4f} ({gain.lower:+.4f} to {gain.upper:+.4f}) over version {judged.previous}"
-        text += f" on {', '.join(judged.partitions)}"
-    return f"{text}; {judged.note}" if judged.note else text
+def verdict_text(effect: Hindsight) -> str:
+    """Return the measured effect of a promotion in one sentence."""
+    text = f"version {effect.version} {effect.verdict if effect.verdict != 'neutral' else 'made no clear difference'}"
+    if effect.gain is not None:
+        gain = effect.gain
+        text += f": gain {gain.value:+.4f} ({gain.lower:+.4f} to {gain.upper:+.4f}) over version {effect.previous}"
+        text += f" on {', '.join(effect.partitions)}"
+    return f"{text}; {effect.note}" if effect.note else text

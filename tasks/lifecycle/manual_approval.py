@@ -1,4 +1,4 @@
-"""Judge a version anew for a person, on the newest evidence there is."""
+"""Judge a version again when a person runs `promote`, on the newest data."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,39 +18,39 @@ from tasks.training.window import locate_window
 
 @dataclass(frozen=True)
 class Judgement:
-    """A decision of now, what it stands on, and the moment it is for."""
+    """A new decision, the comparison it is based on, and its as-of."""
 
     decision: GateDecision
     comparison: Comparison
     as_of: datetime
 
 
-def version_meant(number: str | None, action: str, res: Resources) -> Version:
-    """The version that a person names, or means without naming it.
+def select_version(number: str | None, action: str, res: Resources) -> Version:
+    """Return the version to judge: the named one, else the challenger, or for `adopt` the version of the moved alias.
 
     Raises:
-        UnknownVersion: there is none, or it is champion already.
+        UnknownVersion: there is no such version, or it is champion already.
     """
     staged, champion = res.ledger.challenger(), res.ledger.champion()
     if action == "adopt":
         number = number or res.registry.alias()
-    found = number or (staged.version if staged else None)
-    if found is None:
-        raise UnknownVersion(f"{res.config.name}: no challenger waits; name a version")
-    if champion and found == champion.version:
-        raise UnknownVersion(f"{res.config.name}: version {found} is champion already; there is nothing to {action}")
-    return res.registry.version(found)
+    number = number or (staged.version if staged else None)
+    if number is None:
+        raise UnknownVersion(f"{res.config.name}: there is no challenger; name a version")
+    if champion and number == champion.version:
+        raise UnknownVersion(f"{res.config.name}: version {number} is champion already; there is nothing to {action}")
+    return res.registry.version(number)
 
 
-@as_task("judge v{version.version} anew")
+@as_task("judge v{version.version} again")
 def judge_again(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
-    """Judge a challenger by its matured shadow partitions, any other version by the newest holdout."""
-    staged, look = res.ledger.challenger(), count_tests(champion, res.ledger.promotions())
+    """Judge a challenger on its matured shadow partitions, any other version on the newest holdout."""
+    staged, n_tests = res.ledger.challenger(), count_tests(champion, res.ledger.promotions())
     refs = matured_shadow(staged, champion, res) if staged and champion and staged.version == version.version else []
     if refs and champion:
         comparison = compare_in_shadow(version, champion, refs, res)
         judgement = Judgement(
-            judge_shadow(comparison, len(refs), res.config, look, differing_in_shadow(refs, res)),
+            judge_shadow(comparison, len(refs), res.config, n_tests, differing_in_shadow(refs, res)),
             comparison,
             as_of or refs[-1].as_of,
         )
@@ -58,7 +58,7 @@ def judge_again(version: Version, champion: Promotion | None, as_of: datetime | 
         window = collect_window(locate_window(res, as_of), res)
         judged = res.registry.version(version.judged_as) if version.judged_as else version
         comparison = compare_versions(judged, champion, window, res)
-        judgement = Judgement(judge(comparison, res.config, look), comparison, window.as_of)
+        judgement = Judgement(judge(comparison, res.config, n_tests), comparison, window.as_of)
     log_verdicts(judgement.decision.verdicts)
     if champion and judgement.as_of < champion.as_of:
         judgement = replace(judgement, as_of=champion.as_of)

@@ -1,8 +1,7 @@
-"""Make the world outside follow the ledger: aliases, marks on MLflow's versions and runs, events.
+"""Outbox: update MLflow's aliases and tags, and emit events, for the ledger rows that are not yet delivered.
 
-The ledger's row is the change; all of this only tells of it. A process that dies in between
-leaves the row undelivered, and the next `process`, `assess`, `train`, `promote`, `rollback` or `remind`
-delivers it: each part may be done twice.
+The ledger is the source of truth. If a process dies before it has delivered a row, the next `process`, `assess`, `train`,
+`promote`, `rollback` or `remind` delivers it. Every part is idempotent.
 """
 
 from collections.abc import Sequence
@@ -16,63 +15,66 @@ from tasks.resources import Resources
 
 
 def deliver(res: Resources) -> list[Promotion]:
-    """Deliver every row that was not; returns those that now are. Never fails: what cannot be done now is done later."""
+    """Deliver the undelivered rows and return them. If MLflow or Prefect does not respond, nothing is returned and a later run retries."""
     rows = [] if is_simulation() else res.ledger.undelivered()
     if not rows:
         return []
     log = run_log()
     try:
-        _follow(rows, res)
+        _update_aliases(rows, res)
         for row in rows:
-            _mark(row, res)
-    except RegistryUnavailable as why:
-        log.warning("the ledger has changed, but alias and MLflow follow only later: %s", why)
+            _tag_version(row, res)
+    except RegistryUnavailable as error:
+        log.warning("the ledger has changed, but MLflow was not updated; the next run tries again: %s", error)
         return []
     for row in rows:
         emit_change(row, res)
     if not flush():
-        log.warning("the events of %d ledger rows may not have arrived; they are sent again by the next run", len(rows))
+        log.warning("the events of %d ledger rows may not have arrived; the next run sends them again", len(rows))
         return []
     for row in rows:
-        res.ledger.delivered(row.sequence)
+        res.ledger.mark_delivered(row.sequence)
     return rows
 
 
-def _follow(rows: Sequence[Promotion], res: Resources) -> None:
-    """Point the aliases where the rows lead. A champion's that somebody has moved stays for people to see while no row is about it."""
+def _update_aliases(rows: Sequence[Promotion], res: Resources) -> None:
+    """Set the aliases to the ledger's versions. A champion alias that somebody moved stays, unless a row makes a champion."""
     try:
-        res.registry.follow(res.ledger, champion=any(row.to_stage == "champion" for row in rows))
-    except UnknownVersion as why:
-        run_log().error("the alias cannot follow the ledger: %s. `rollback` to a version that is there.", why)
+        res.registry.sync_aliases(res.ledger, champion=any(row.to_stage == "champion" for row in rows))
+    except UnknownVersion as error:
+        run_log().error(
+            "the alias cannot be set to the ledger's champion: %s. `rollback` to a version that exists.", error
+        )
 
 
-def _mark(row: Promotion, res: Resources) -> None:
+def _tag_version(row: Promotion, res: Resources) -> None:
     try:
-        res.registry.mark(row)
-    except UnknownVersion as why:
-        run_log().warning("row %d of the ledger cannot be marked in MLflow: %s", row.sequence, why)
+        res.registry.write_ledger_tags(row)
+    except UnknownVersion as error:
+        run_log().warning("row %d of the ledger cannot be recorded as a tag in MLflow: %s", row.sequence, error)
 
 
-def watch_alias(res: Resources) -> Fact | None:
-    """Tell, once, when somebody has moved the alias by hand; the ledger's champion goes on deciding.
+def check_alias(res: Resources) -> Fact | None:
+    """Record and emit a fact if somebody has moved the champion alias in MLflow. The ledger's champion stays in force.
 
-    Returns the fact, whether it is new or not; None when alias and ledger agree or MLflow does not answer.
+    Returns:
+        The fact, new or not. None if alias and ledger agree or if MLflow does not respond.
     """
     champion = res.ledger.champion()
     if champion is None or res.ledger.undelivered():
         return None
     try:
-        found = res.registry.alias()
+        alias = res.registry.alias()
     except RegistryUnavailable:
         return None
-    if found == champion.version:
+    if alias == champion.version:
         return None
-    fact = alias_fact(champion, found, res)
+    fact = alias_fact(champion, alias, res)
     if res.ledger.record_fact(fact):
         emit(fact)
         run_log().warning(
-            "alias `champion` of %s is at version %s, but the ledger's champion is version %s, which goes on deciding; "
-            "run `promote` with action `adopt` to judge and take over the other, or `restore` to put the alias back",
-            champion.model, found or "none", champion.version,
+            "alias `champion` of %s points to version %s, but the ledger's champion is version %s, which stays in force; "
+            "run `promote` with action `adopt` to judge and promote the other version, or `restore` to reset the alias",
+            champion.model, alias or "none", champion.version,
         )  # fmt: skip
     return fact

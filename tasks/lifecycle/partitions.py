@@ -1,4 +1,4 @@
-"""What `process` and `assess` do to a partition. Production and a replay call these same functions.
+"""Process and assess one partition. The flows and a replay call these same functions.
 
 process   ingest ─ validate ─ sketch ─ score ─ estimate ─ watch ──> drift facts
 assess    collect ─ assess ──> decay facts ──> verdicts on promotions, the challenger's shadow, a training that is due
@@ -17,35 +17,35 @@ from tasks.steps.step import Step
 
 
 def process_partition(ref: PartitionRef, res: Resources, steps: tuple[Step, ...] = PROCESS) -> PartitionRun:
-    """Score a partition and check it for drift, and record the facts that follow.
+    """Score a partition and check it for drift. Record and emit the resulting facts.
 
     Args:
         ref: The partition.
         res: The model's resources.
         steps: The steps of `PROCESS` to run. A replay leaves out those whose outputs it reads from production.
     """
-    done = run_partition(ref, steps, res)
+    run = run_partition(ref, steps, res)
     emit_new(process_facts(ref, res), res)
-    return done
+    return run
 
 
 def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) -> PartitionRun:
-    """Collect a partition's labels and measure its predictions, and record the facts that follow.
+    """Collect a partition's labels and measure the loss of its predictions. Record and emit the resulting facts.
 
     Args:
         ref: The partition.
         res: The model's resources.
-        unchanged: Whether to look for facts though no step had work to do. Production does, since an earlier run may have
-            died before it recorded them. A replay need not.
+        unchanged: Whether to derive the facts even if no step had work to do. Production does, since an earlier run may have
+            died before it recorded them. A replay does not need it.
     """
-    done = run_partition(ref, OUTCOMES, res)
-    if unchanged or done.had_work:
+    run = run_partition(ref, OUTCOMES, res)
+    if unchanged or run.had_work:
         emit_new(assess_facts(ref, res), res)
-    return done
+    return run
 
 
 def follow_outcomes(res: Resources) -> list[Hindsight]:
-    """After labels came: judge past promotions, promote or refuse a challenger in shadow, record that a training is due.
+    """After new labels: measure past promotions, promote or refuse a challenger in shadow mode, record whether a training is due.
 
     Returns:
         The new verdicts on promotions.

@@ -1,7 +1,7 @@
-"""Take a version through its stages, each step a row in the ledger: candidate -> challenger -> champion.
+"""Stage changes of a version, each a row of the ledger: candidate -> challenger -> champion.
 
-`tasks/lifecycle/gate.py` decides and touches nothing; this acts and decides nothing that the gate or model.yaml has
-not. Every step may be cut off: what the ledger says is true, and the next run goes on from there.
+`tasks/lifecycle/gate.py` decides, this module applies the decision. If a run dies between two rows, the next run continues from
+the state of the ledger.
 """
 
 from datetime import datetime
@@ -11,12 +11,12 @@ from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Sta
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.ledger.history import count_tests, predecessor, promotion_exclusion, was_requested
 from tasks.ledger.promotions import stage_of
-from tasks.lifecycle.gate import evidence, judge_shadow
+from tasks.lifecycle.gate import decision_evidence, judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.models.features import predict
-from tasks.orchestration.ledger_rows import write
+from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.order import newest_ref
@@ -25,17 +25,17 @@ from tasks.training.evaluation import query
 
 @as_task("stage or refuse v{training.version}")
 def apply_gate_decision(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
-    """Write down what the gate said: the version becomes challenger, or is refused. An earlier challenger retires."""
+    """Record the gate's decision on a training: the version becomes challenger or is refused. An earlier challenger is retired."""
     challenger, comparison = training.challenger, training.comparison
     assert challenger
     assert comparison
-    found, moment = evidence(training.decision, comparison), training.window.as_of
+    evidence, moment = decision_evidence(training.decision, comparison), training.window.as_of
     version = training.final or challenger
     if version.version != challenger.version:
-        write("retire", challenger, champion, moment, f"refitted as version {version.version}", {}, res)
+        append_row("retire", challenger, champion, moment, f"refitted as version {version.version}", {}, res)
     if not training.decision.passed:
-        return refuse(version, champion, moment, "; ".join(training.decision.reasons), found, res)
-    return stage(version, champion, moment, reason, found, res)
+        return refuse(version, champion, moment, "; ".join(training.decision.reasons), evidence, res)
+    return stage(version, champion, moment, reason, evidence, res)
 
 
 def stage(
@@ -43,18 +43,18 @@ def stage(
     champion: Promotion | None,
     as_of: datetime,
     reason: str,
-    found: dict[str, Any],
+    evidence: dict[str, Any],
     res: Resources,
     by: str = AUTOMATION,
 ) -> Promotion:
-    """Make a version that passed the gate the model's challenger."""
+    """Make a version that passed the gate the model's challenger, and load it into the local cache."""
     earlier = res.ledger.challenger()
     if earlier and earlier.version != version.version:
         retired = res.registry.version(earlier.version)
-        write("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
-    row = write("stage", version, champion, as_of, reason, found, res, by)
+        append_row("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
+    row = append_row("stage", version, champion, as_of, reason, evidence, res, by)
     for number in filter(None, (version.version, version.judged_as)):
-        res.registry.recall(number)  # remembered here, it can be watched when MLflow is down
+        res.registry.cached_version(number)  # cached locally, so that monitoring works while MLflow is down
         res.load(number)
     deliver(res)
     return row
@@ -64,37 +64,40 @@ def refuse(
     version: Version,
     champion: Promotion | None,
     as_of: datetime,
-    why: str,
-    found: dict[str, Any],
+    reason: str,
+    evidence: dict[str, Any],
     res: Resources,
     by: str = AUTOMATION,
 ) -> Promotion:
-    """Write down that a version was judged and not passed: whoever tries again has another look."""
-    row = write("refuse", version, champion, as_of, why, found, res, by)
+    """Record that a version was refused. With the gate's verdicts as evidence, it counts as a test against the champion."""
+    row = append_row("refuse", version, champion, as_of, reason, evidence, res, by)
     deliver(res)
     return row
 
 
 @as_task("advance the challenger")
 def advance_challenger(res: Resources) -> Promotion | None:
-    """Take the challenger as far as model.yaml lets it go now; returns the ledger's row if there is a new one.
+    """Promote or refuse the challenger, or request a person's approval, as far as model.yaml and its shadow test allow it.
 
-    It waits until enough partitions that it scored in the champion's shadow have matured, must hold up
-    on them, and then is promoted, or waits for a person. A step that a killed run left undone is done.
+    The shadow test needs `promotion.shadow.partitions` matured partitions that the challenger scored in shadow mode. A stage change
+    that a killed run left incomplete is completed.
+
+    Returns:
+        The new row of the ledger, None if there is none.
     """
     staged, champion = res.ledger.challenger(), res.ledger.champion()
     if staged is None:
         return None
     version = res.registry.version(staged.version)
-    if bar := promotion_exclusion(version, res.ledger.promotions()):
-        return refuse(version, champion, staged.as_of, bar, {}, res)
+    if exclusion := promotion_exclusion(version, res.ledger.promotions()):
+        return refuse(version, champion, staged.as_of, exclusion, {}, res)
     if res.config.promotion.approval and was_requested(version.version, champion, res.ledger.promotions()):
-        return None  # it is the person's turn, and `promote` judges anew
+        return None  # a person decides, and `promote` judges again
     needed = res.config.promotion.shadow.partitions if champion else 0
     if needed == 0:
         if staged.against != (champion.sequence if champion else 0):
-            why = f"it was judged against version {staged.previous or 'none'}, which is champion no longer; train or `promote` anew"
-            return refuse(version, champion, staged.as_of, why, {}, res)
+            reason = f"it was judged against version {staged.previous or 'none'}, which is no longer champion; train or `promote` again"
+            return refuse(version, champion, staged.as_of, reason, {}, res)
         return _promote_or_request(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
     assert champion
     matured = matured_shadow(staged, champion, res)
@@ -102,25 +105,25 @@ def advance_challenger(res: Resources) -> Promotion | None:
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
     comparison = compare_in_shadow(version, champion, matured, res)
-    look = count_tests(champion, res.ledger.promotions())
-    decision = judge_shadow(comparison, len(matured), res.config, look, differing_in_shadow(matured, res))
-    found, moment = evidence(decision, comparison), matured[-1].as_of
+    n_tests = count_tests(champion, res.ledger.promotions())
+    decision = judge_shadow(comparison, len(matured), res.config, n_tests, differing_in_shadow(matured, res))
+    evidence, moment = decision_evidence(decision, comparison), matured[-1].as_of
     log_verdicts(decision.verdicts)
     if not decision.passed:
-        return refuse(version, champion, moment, "; ".join(decision.reasons), found, res)
-    return _promote_or_request(
-        version, champion, moment, f"{staged.reason}; held up in the champion's shadow", found, res
-    )
+        return refuse(version, champion, moment, "; ".join(decision.reasons), evidence, res)
+    return _promote_or_request(version, champion, moment, f"{staged.reason}; passed the shadow test", evidence, res)
 
 
 def _promote_or_request(
-    version: Version, champion: Promotion | None, as_of: datetime, reason: str, found: dict[str, Any], res: Resources
+    version: Version, champion: Promotion | None, as_of: datetime, reason: str, evidence: dict[str, Any], res: Resources
 ) -> Promotion:
-    """Promote, or ask for a person's approval."""
+    """Promote, or request a person's approval if `promotion.approval` is set."""
     if res.config.promotion.approval:
-        row = write("request", version, champion, as_of, f"{reason}; waits for a person to run `promote`", found, res)
+        row = append_row(
+            "request", version, champion, as_of, f"{reason}; waits for a person to run `promote`", evidence, res
+        )
     else:
-        row = write("promote", version, champion, as_of, reason, found, res)
+        row = append_row("promote", version, champion, as_of, reason, evidence, res)
     deliver(res)
     return row
 
@@ -137,30 +140,30 @@ def promote_version(
     by: str,
     action: Literal["promote", "adopt"] = "promote",
 ) -> Promotion:
-    """Make a version champion from `as_of` on in the name of a person, on a judgement of now.
+    """Make a version champion after `as_of` in the name of a person, on the basis of a new gate decision.
 
     Raises:
-        StaleDecision: `champion`, which the decision was made against, is no longer; judge again.
-        GateRefused: the decision did not pass, or is about another version.
+        StaleDecision: `champion`, against which the version was judged, is no longer champion. Judge again.
+        GateRefused: the gate refused the version, or the decision is about another version.
     """
-    found = evidence(decision, comparison)
+    evidence = decision_evidence(decision, comparison)
     if not decision.passed or decision.version not in (version.version, version.judged_as):
-        why = "; ".join(decision.reasons) or "the decision is about another version"
-        refuse(version, champion, as_of, why, found, res, by)
-        raise GateRefused(f"{version.model} v{version.version} is not promoted: {why}")
+        refusal = "; ".join(decision.reasons) or "the decision is about another version"
+        refuse(version, champion, as_of, refusal, evidence, res, by)
+        raise GateRefused(f"{version.model} v{version.version} is not promoted: {refusal}")
     if stage_of(version.version, res.ledger.promotions()) != "challenger":
-        stage(version, champion, as_of, f"the gate passed it, judged again for {by}", found, res, by)
-    row = write(action, version, champion, as_of, reason, found, res, by)
+        stage(version, champion, as_of, f"passed the gate, judged again for {by}", evidence, res, by)
+    row = append_row(action, version, champion, as_of, reason, evidence, res, by)
     deliver(res)
     return row
 
 
 @as_task("refuse v{version.version}")
 def refuse_challenger(version: Version, by: str, reason: str, res: Resources) -> Promotion:
-    """Refuse the challenger in the name of a person; the champion stays.
+    """Refuse the challenger in the name of a person.
 
     Raises:
-        UnknownVersion: that version is not challenger.
+        UnknownVersion: the version is not challenger.
     """
     staged = res.ledger.challenger()
     if staged is None or staged.version != version.version:
@@ -169,48 +172,50 @@ def refuse_challenger(version: Version, by: str, reason: str, res: Resources) ->
     return refuse(version, res.ledger.champion(), staged.as_of, reason, {}, res, by)
 
 
-@as_task("put the alias back")
+@as_task("restore alias")
 def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
-    """Point the alias at the ledger's champion again, and write down who did and why.
+    """Set the champion alias to the ledger's champion again, and record by whom and why.
 
     Raises:
-        UnknownVersion: there is no champion.
+        UnknownVersion: the model has no champion.
     """
     champion = res.ledger.champion()
     if champion is None:
-        raise UnknownVersion(f"{res.config.name}: the ledger has no champion that the alias could be put back to")
-    found = {"alias_was": res.registry.alias()}
-    row = write("restore", res.registry.version(champion.version), champion, champion.as_of, reason, found, res, by)
+        raise UnknownVersion(f"{res.config.name}: the ledger has no champion to which the alias could be restored")
+    alias = {"alias_was": res.registry.alias()}
+    row = append_row(
+        "restore", res.registry.version(champion.version), champion, champion.as_of, reason, alias, res, by
+    )
     deliver(res)
     return row
 
 
 @as_task("roll back")
 def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, res: Resources) -> Promotion:
-    """Make an earlier champion the champion again, once a fresh process has loaded and queried it.
+    """Make an earlier champion the champion again, after a smoke test in a new process.
 
     Raises:
-        UnknownVersion: no such earlier champion, or MLflow no longer has it.
-        GateRefused: it does not load, or does not answer soundly.
-        StaleDecision: somebody else promoted meanwhile.
+        UnknownVersion: the version was never champion, or it no longer exists in MLflow.
+        GateRefused: it fails the smoke test.
+        StaleDecision: another version was promoted in the meantime.
     """
     champion, history = res.ledger.champion(), res.ledger.champions()
     earlier = [p.version for p in history if champion and p.version != champion.version]
     target = number or predecessor(history)
     if champion is None or target not in earlier:
-        known = ", ".join(dict.fromkeys(earlier)) or "none"
+        versions = ", ".join(dict.fromkeys(earlier)) or "none"
         raise UnknownVersion(
-            f"{res.config.name}: version {target or '?'} was never champion before; earlier champions: {known}"
+            f"{res.config.name}: version {target or '?'} was never champion before; earlier champions: {versions}"
         )
     version, newest = res.registry.version(target), newest_ref(res)
     rows = res.lake.read(Stage.VALID, newest.key).head(1000)
-    asked_about = query(version, rows, predict(res.load(target), rows, res.config), res)
-    if asked_about.problem:
+    result = query(version, rows, predict(res.load(target), rows, res.config), res)
+    if result.problem:
         raise GateRefused(
-            f"{res.config.name} v{target} fails load-and-query on {newest}: {asked_about.problem}; choose another version"
+            f"{res.config.name} v{target} fails load-and-query on {newest}: {result.problem}; choose another version"
         )
-    found = {"query": vars(asked_about), "asked_about": newest.key}
+    tested = {"query": vars(result), "asked_about": newest.key}
     moment = as_of or max(newest.as_of, champion.as_of)
-    row = write("rollback", version, champion, moment, reason, found, res, by)
+    row = append_row("rollback", version, champion, moment, reason, tested, res, by)
     deliver(res)
     return row

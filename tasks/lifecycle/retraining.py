@@ -1,4 +1,4 @@
-"""Carry out the policy: gather what it looks at, write its decision down, close it when the training has ended, take up what failed."""
+"""Apply the retraining policy: collect its inputs, record decisions and their outcomes, and retry failed retrainings."""
 
 import time
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Situation, Stage, Training
+from tasks.contracts import Decision, Fact, PartitionRef, PolicyInputs, Promotion, Record, Stage, Training
 from tasks.errors import EvergreenError
 from tasks.ledger.history import trained_at, was_requested
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.lifecycle.facts import due_fact, person_fact, retry_fact
 from tasks.lifecycle.policy import decide
 from tasks.orchestration.events import emit_decision, record_and_emit, resend_undecided
-from tasks.orchestration.flow_runs import ended_after
+from tasks.orchestration.flow_runs import final_run_seconds
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, read_outcomes
@@ -24,29 +24,29 @@ from tasks.steps.step import NotDue, advance, done_record
 
 Outcome = Literal["promoted", "staged", "refused"]
 OUTCOME: dict[str, Outcome] = {"promote": "promoted", "stage": "staged", "request": "staged", "refuse": "refused"}
-"""What the last of a retraining's ledger rows makes of it."""
+"""The outcome of a retraining, by the action of its last ledger row."""
 JUDGED = ("promoted", "staged", "refused")
-"""Outcomes of a training that came as far as the gate."""
+"""Outcomes of a retraining that the gate has judged."""
 
 
 @as_task("decide about {fact_id}")
 def decide_retraining(fact_id: str, res: Resources) -> Decision:
-    """Ask the policy about a fact and write its decision down. A fact that has one keeps it.
+    """Let the policy decide about a fact, and record the decision. If the fact has a decision already, that one is returned.
 
     Raises:
-        UnknownFact: no such fact.
+        UnknownFact: the model has no fact with this id.
     """
-    ledger, fresh = res.ledger, False
+    ledger, is_new = res.ledger, False
     fact = ledger.fact(fact_id)
     decision = ledger.decision(fact_id)
     while decision is None:
         close_dead_retraining(ledger)
-        asked_for = replace(decide(fact, situation(fact, res), res.config.retraining), flow_run=res.flow_run)
+        proposed = replace(decide(fact, policy_inputs(fact, res), res.config.retraining), flow_run=res.flow_run)
         try:
-            decision, fresh = ledger.record_decision(asked_for), True
+            decision, is_new = ledger.record_decision(proposed), True
         except RetrainingInFlight:
             continue
-    if fresh:
+    if is_new:
         emit_decision(decision, fact)
     run_log().info(
         "%s %s: %s by rule %r: %s", fact.model, fact.partition, decision.action, decision.rule, decision.reason
@@ -54,86 +54,87 @@ def decide_retraining(fact_id: str, res: Resources) -> Decision:
     return decision
 
 
-@as_task("write down who asks")
+@as_task("record manual request")
 def record_manual_request(by: str, reason: str, as_of: datetime | None, res: Resources) -> Fact:
-    """Write down that a person asks for a retraining, as a fact like any other.
+    """Record and return the fact that a person requests a retraining.
 
     Raises:
-        MissingPartition: nothing was ever validated.
+        MissingPartition: the model has no validated partition.
     """
     ref = newest_ref(res)
-    wish = person_fact(res, replace(ref, as_of=as_of) if as_of else ref, by, reason)
-    res.ledger.record_fact(wish)
-    return wish
+    request = person_fact(res, replace(ref, as_of=as_of) if as_of else ref, by, reason)
+    res.ledger.record_fact(request)
+    return request
 
 
-def situation(fact: Fact, res: Resources) -> Situation:
-    """What the policy looks at, as of the fact's moment. Labels that have matured since are collected for it."""
+def policy_inputs(fact: Fact, res: Resources) -> PolicyInputs:
+    """Return the policy's inputs as of the fact's moment. Labels that have matured since the last run are collected first."""
     ledger, budget = res.ledger, res.config.retraining.budget
     decisions, champion, staged = ledger.decisions(), ledger.champion(), ledger.challenger()
     judged = [d for d in decisions if d.outcome in JUDGED]
-    waits = staged and was_requested(staged.version, champion, ledger.promotions())
-    own = earlier_attempts(fact, res)
+    waits_for_person = staged and was_requested(staged.version, champion, ledger.promotions())
+    attempts = earlier_attempts(fact, res)
     spent = [d for d in decisions if d.action == "retrain" and fact.as_of - budget.period < d.as_of <= fact.as_of]
-    spent = [d for d in spent if d.fact_id not in own]
-    return Situation(
+    spent = [d for d in spent if d.fact_id not in attempts]
+    return PolicyInputs(
         champion=champion,
-        trained=trained_at(ledger.promotions()),
-        last=judged[-1] if judged else None,
+        trained_at=trained_at(ledger.promotions()),
+        last_judged=judged[-1] if judged else None,
         in_flight=ledger.in_flight(),
-        in_shadow=None if waits else staged,
-        drifted=drifted_before(fact, res),
-        new_labels=new_labels(champion, fact.as_of, res, collect=True) if champion else 0,
+        in_shadow=None if waits_for_person else staged,
+        drifted=drift_history(fact, res),
+        new_labels=count_new_labels(champion, fact.as_of, res, collect=True) if champion else 0,
         runs=len(spent),
         seconds=sum(d.seconds for d in spent),
-        seen=newest_values(fact, res),
+        latest=latest_signals(fact, res),
     )
 
 
 def earlier_attempts(fact: Fact, res: Resources) -> set[str]:
-    """The facts that a retry stands for: they do not spend its budget."""
-    found: set[str] = set()
-    while before := fact.payload.get("fact"):
-        found.add(str(before))
-        fact = res.ledger.fact(str(before))
-    return found
+    """Return the ids of the facts that a retry repeats. Their retrainings do not count in its budget."""
+    fact_ids: set[str] = set()
+    while earlier := fact.payload.get("fact"):
+        fact_ids.add(str(earlier))
+        fact = res.ledger.fact(str(earlier))
+    return fact_ids
 
 
-def drifted_before(fact: Fact, res: Resources) -> tuple[bool, ...]:
-    """Whether drift was found in each partition up to the fact's, newest last; as many as the rule looks at.
+def drift_history(fact: Fact, res: Resources) -> tuple[bool, ...]:
+    """Return whether drift was detected in each of the last partitions up to the fact's, newest last.
 
-    Only partitions that the same champion scored count: drift from what an earlier one knew may be what the present one learned from.
+    There are as many as `retraining.signals.drift.of`. Only partitions count that the same champion scored: data that had drifted
+    for an earlier champion may be part of the current champion's training window.
     """
     rule = res.config.retraining.signals.drift
-    records = [r for ref in over(fact, res) if (r := done_record(Stage.MONITORING, ref, res))]
-    found = [bool(r.data["detected"]) for r in records if r.data["version"] == records[-1].data["version"]]
-    return tuple(found[-(rule.of if rule else 1) :])
+    records = [r for ref in validated_partitions(fact, res) if (r := done_record(Stage.MONITORING, ref, res))]
+    detected = [bool(r.data["detected"]) for r in records if r.data["version"] == records[-1].data["version"]]
+    return tuple(detected[-(rule.of if rule else 1) :])
 
 
-def over(fact: Fact, res: Resources) -> list[PartitionRef]:
-    """Validated partitions up to the fact's own, oldest first."""
+def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
+    """Return the validated partitions up to the fact's own, oldest first."""
     refs = [res.ref(key) for key in res.lake.keys(Stage.VALID)]
     return [ref for ref in refs if ref.end <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
 
 
-def new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bool = False) -> int:
-    """How many rows after the champion's window have an outcome that was known at `as_of`."""
+def count_new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bool = False) -> int:
+    """Return how many rows after the champion's training window have a label that was known at `as_of`."""
     count = 0
     for key in res.lake.keys(Stage.VALID):
         ref = res.ref(key, as_of)
         if ref.end > champion.window_end and ref.end <= as_of:
-            count += _matured(ref, champion, res, collect)
+            count += _count_matured(ref, champion, res, collect)
     return count
 
 
-def _matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bool) -> int:
-    """The valid rows of one partition with a known outcome from after the champion's window."""
+def _count_matured(ref: PartitionRef, champion: Promotion, res: Resources, collect: bool) -> int:
+    """Count the rows of one partition, with a warning and 0 if its labels are not available."""
     try:
         if collect:
             advance(COLLECT, ref, res)
         return _count(ref, champion, res)
-    except (NotDue, EvergreenError) as why:
-        run_log().warning("labels of %s cannot be counted: %s", ref, why)
+    except (NotDue, EvergreenError) as error:
+        run_log().warning("labels of %s cannot be counted: %s", ref, error)
         return 0
 
 
@@ -142,35 +143,38 @@ def _count(ref: PartitionRef, champion: Promotion, res: Resources) -> int:
     if not (raw and valid and labels):
         return 0
     if ref.start >= champion.window_end and labels.as_of <= ref.as_of and valid.rows == raw.rows:
-        return int(labels.data["mature"])  # every label is of a valid row: no need to read them
+        return int(labels.data["mature"])  # no row was quarantined, so no file has to be read
     config = res.config
     rows = res.lake.read(Stage.VALID, ref.key, [config.key, config.time])
     late = rows.loc[rows[config.time] >= champion.window_end, config.key]
     return int(read_outcomes(res, ref.key, ref.as_of)[config.key].isin(late).sum())
 
 
-def newest_values(fact: Fact, res: Resources) -> dict[str, Any]:
-    """The newest value of every watched signal, for the decision's row."""
-    found: dict[str, Any] = {}
-    loss, newest = res.config.target.judged_by, over(fact, res)[::-1]
-    if watched := _newest(Stage.MONITORING, newest, res):
-        found["drift"] = {name: watched.data[name] for name in ("share", "detected")} | {"partition": watched.partition}
-    if estimated := _newest(Stage.ESTIMATES, newest, res):
-        found["estimate"] = {"partition": estimated.partition, "loss": estimated.data["metrics"].get(loss)}
-    if assessed := _newest(Stage.PERFORMANCE, [ref for ref in newest if ref.as_of <= fact.as_of], res):
+def latest_signals(fact: Fact, res: Resources) -> dict[str, Any]:
+    """Return the newest value of every signal, for the decision's row."""
+    values: dict[str, Any] = {}
+    loss, newest = res.config.target.eval_loss, validated_partitions(fact, res)[::-1]
+    if drift := _newest_record(Stage.MONITORING, newest, res):
+        values["drift"] = {name: drift.data[name] for name in ("share", "detected")} | {"partition": drift.partition}
+    if estimate := _newest_record(Stage.ESTIMATES, newest, res):
+        values["estimate"] = {"partition": estimate.partition, "loss": estimate.data["metrics"].get(loss)}
+    if assessed := _newest_record(Stage.PERFORMANCE, [ref for ref in newest if ref.as_of <= fact.as_of], res):
         rise = decay_at(res.ref(assessed.partition), Stage.PERFORMANCE, res)
-        found["decay"] = {"partition": assessed.partition, "loss": assessed.data["metrics"].get(loss)}
-        found["decay"] |= {name: rise.get(name) for name in ("expected", "rise", "lower", "detected")}
-    return found
+        values["decay"] = {"partition": assessed.partition, "loss": assessed.data["metrics"].get(loss)}
+        values["decay"] |= {name: rise.get(name) for name in ("expected", "rise", "lower", "detected")}
+    return values
 
 
-def _newest(stage: Stage, refs: list[PartitionRef], res: Resources) -> Record | None:
-    """The first record of a stage, from the newest partition on."""
+def _newest_record(stage: Stage, refs: list[PartitionRef], res: Resources) -> Record | None:
+    """Return the first record of an output among `refs`."""
     return next((record for ref in refs if (record := done_record(stage, ref, res))), None)
 
 
 def emit_due_fact(res: Resources) -> Fact | None:
-    """Tell that a training is due by time or by new labels, where model.yaml asks for it; once a partition, and after the cool-down."""
+    """Record and emit that a training is due by time or by new labels, if model.yaml has such a rule.
+
+    At most once per partition, and not during the cool-down. Returns the fact, new or not, None if no training is due.
+    """
     rules, champion = res.config.retraining.signals, res.ledger.champion()
     by_labels = rules.new_labels or rules.growth
     if champion is None or not (rules.every or rules.partitions or by_labels):
@@ -179,54 +183,56 @@ def emit_due_fact(res: Resources) -> Fact | None:
     since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
     if ref.as_of - since < res.config.retraining.cool_down:
         return None
-    labels = new_labels(champion, ref.as_of, res) if by_labels else 0
+    labels = count_new_labels(champion, ref.as_of, res) if by_labels else 0
     moments = (res.ref(key).as_of for key in res.lake.keys(Stage.VALID))
-    passed = sum(since < moment <= ref.as_of for moment in moments)
-    found = due_fact(ref, champion, since, labels, passed, res)
-    if found and not res.ledger.has_fact(found.id):
-        record_and_emit(found, res)
-    return found
+    partitions = sum(since < moment <= ref.as_of for moment in moments)
+    fact = due_fact(ref, champion, since, labels, partitions, res)
+    if fact and not res.ledger.has_fact(fact.id):
+        record_and_emit(fact, res)
+    return fact
 
 
 def follow_up(res: Resources) -> list[Fact]:
-    """Forget nothing: close retrainings whose run died, try failed ones again, and send facts again that wait for a decision."""
+    """Close retrainings whose run died, retry failed ones, and resend facts without a decision. Returns the resent facts."""
     close_dead_retraining(res.ledger)
     for decision in res.ledger.decisions():
-        again = decision.outcome == "failed" and retry_fact(
+        retry = decision.outcome == "failed" and retry_fact(
             decision, res.ledger.fact(decision.fact_id), res.config.retraining.attempts
         )
-        if again and not res.ledger.has_fact(again.id):
+        if retry and not res.ledger.has_fact(retry.id):
             run_log().warning(
-                "a retraining failed (%s); attempt %d is asked for", decision.detail, again.payload["attempt"]
+                "a retraining failed (%s); attempt %d was requested", decision.detail, retry.payload["attempt"]
             )
-            record_and_emit(again, res)
+            record_and_emit(retry, res)
     return resend_undecided(res)
 
 
 def close_dead_retraining(ledger: Ledger) -> None:
-    """Close a retraining whose flow run ended without saying how: it crashed or was killed.
+    """Record the outcome of a retraining whose flow run crashed or was killed before it did so itself.
 
-    What it had already written into the ledger is its outcome.
+    The outcome follows from the rows that it had appended to the ledger. Without such a row it is `failed`.
     """
-    open_one = ledger.in_flight()
-    if open_one and open_one.flow_run and (seconds := ended_after(open_one.flow_run)) is not None:
-        died = f"flow run {open_one.flow_run} ended without a result"
-        outcome, detail, version = _came_to(open_one, ledger) or ("failed", "", "")
-        why = "; ".join(part for part in (detail, died) if part)
-        ledger.close_decision(open_one.fact_id, outcome, why, version, seconds)
+    decision = ledger.in_flight()
+    if decision and decision.flow_run and (seconds := final_run_seconds(decision.flow_run)) is not None:
+        error = f"flow run {decision.flow_run} ended without a result"
+        outcome, detail, version = _ledger_outcome(decision, ledger) or ("failed", "", "")
+        detail = "; ".join(part for part in (detail, error) if part)
+        ledger.close_decision(decision.fact_id, outcome, detail, version, seconds)
 
 
-def _came_to(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:
-    """What the ledger's rows of a retraining say of it: outcome, detail and version."""
+def _ledger_outcome(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:
+    """Return outcome, detail and version of a retraining from its newest ledger row, None if it has none."""
     since = decision.recorded_at
     own = [r for r in ledger.promotions() if since and r.recorded_at and r.recorded_at >= since]
-    told = [(OUTCOME[r.action], r.reason, r.version) for r in own if r.as_of == decision.as_of and r.action in OUTCOME]
-    return told[-1] if told else None
+    outcomes = [
+        (OUTCOME[r.action], r.reason, r.version) for r in own if r.as_of == decision.as_of and r.action in OUTCOME
+    ]
+    return outcomes[-1] if outcomes else None
 
 
 @dataclass
-class Clock:
-    """Wall seconds since it was made."""
+class Stopwatch:
+    """Wall-clock seconds since `began`, a time of `time.monotonic`."""
 
     began: float
 
@@ -235,40 +241,40 @@ class Clock:
         return round(time.monotonic() - self.began, 3)
 
 
-class Timed(Protocol):
-    """What tells how many seconds went by."""
+class Timer(Protocol):
+    """Measures the seconds that a retraining takes. A replay counts its own."""
 
     @property
     def seconds(self) -> float: ...
 
 
 @contextmanager
-def closing(decision: Decision, ledger: Ledger, watch: Timed | None = None) -> Iterator[Timed]:
-    """Note on the decision how its retraining ended when the body fails, and what it cost; yields the clock that tells.
+def record_failure(decision: Decision, ledger: Ledger, timer: Timer | None = None) -> Iterator[Timer]:
+    """If the body fails, record the outcome and the cost of the decision's retraining. Yields the timer.
 
-    What the body had already written into the ledger is the outcome, else it failed.
+    The outcome follows from the rows that the body had appended to the ledger. Without such a row it is `failed`.
     """
-    clock = watch or Clock(time.monotonic())
+    timer = timer or Stopwatch(time.monotonic())
     try:
-        yield clock
+        yield timer
     except BaseException as error:
-        outcome, detail, version = _came_to(decision, ledger) or ("failed", "", "")
-        why = "; ".join(part for part in (detail, f"{type(error).__name__}: {error}") if part)
-        ledger.close_decision(decision.fact_id, outcome, why, version, clock.seconds)
+        outcome, detail, version = _ledger_outcome(decision, ledger) or ("failed", "", "")
+        detail = "; ".join(part for part in (detail, f"{type(error).__name__}: {error}") if part)
+        ledger.close_decision(decision.fact_id, outcome, detail, version, timer.seconds)
         raise
 
 
-def close(decision: Decision, training: Training, seconds: float, ledger: Ledger) -> Decision:
-    """Note on the decision what its retraining came to and cost, and what the gate said; returns it as it now stands."""
+def record_outcome(decision: Decision, training: Training, seconds: float, ledger: Ledger) -> Decision:
+    """Record outcome, cost and gate verdicts of a decision's retraining. Returns the updated decision."""
     version = training.version
     rows = [r for r in ledger.promotions() if r.version == version and r.action in OUTCOME]
-    said = tuple(str(v) for v in training.decision.verdicts)
+    verdicts = tuple(str(v) for v in training.decision.verdicts)
     if not rows:  # no candidate beat the baseline
         ledger.close_decision(
-            decision.fact_id, "refused", "; ".join(training.decision.reasons), seconds=seconds, gate=said
+            decision.fact_id, "refused", "; ".join(training.decision.reasons), seconds=seconds, gate=verdicts
         )
         return ledger.decision(decision.fact_id) or decision
     last = rows[-1]
     detail = f"version {version} is {last.to_stage}" if last.action != "refuse" else last.reason
-    ledger.close_decision(decision.fact_id, OUTCOME[last.action], detail, version, seconds, said)
+    ledger.close_decision(decision.fact_id, OUTCOME[last.action], detail, version, seconds, verdicts)
     return ledger.decision(decision.fact_id) or decision

@@ -1,11 +1,11 @@
-"""What a challenger said in the champion's shadow, once its outcomes are known."""
+"""The shadow test: challenger and champion on partitions that both scored and whose labels have matured."""
 
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.steps.serving_skew import differing
+from tasks.steps.serving_skew import count_differing
 from tasks.storage.frames import concatenate
 from tasks.training.evaluation import compare
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def matured_shadow(staged: Promotion, champion: Promotion, res: Resources) -> list[PartitionRef]:
-    """Partitions after the challenger's staging that both have scored and that were assessed since, oldest first.
+    """Return the matured partitions after the challenger's staging that challenger and champion scored, oldest first.
 
-    Only those count that the present champion scored: after a rollback the count begins anew.
+    Partitions that an earlier champion scored do not count, so after a rollback the count starts again at 0.
     """
-    found = []
+    refs = []
     for key in res.lake.keys(Stage.SHADOW):
         ref = res.ref(key)
         records = [
@@ -27,35 +27,35 @@ def matured_shadow(staged: Promotion, champion: Promotion, res: Resources) -> li
         shadow, scored, assessed, labels = records
         if not (shadow and scored and assessed and labels) or any(r and r.status != "done" for r in records):
             continue
-        by = shadow.data["version"] == staged.version and scored.data["version"] == champion.version
+        same_versions = shadow.data["version"] == staged.version and scored.data["version"] == champion.version
         mature = (
             assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
             and assessed.inputs.get(Stage.LABELS) == labels.digest
             and labels.data["mature"]
         )
-        if by and mature and ref.as_of > staged.as_of:
-            found.append(ref)
-    return found
+        if same_versions and mature and ref.as_of > staged.as_of:
+            refs.append(ref)
+    return refs
 
 
 def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[PartitionRef], res: Resources) -> Comparison:
-    """Both on the labelled rows of these partitions, which neither had learned from."""
+    """Return the comparison on the labelled rows of these partitions, without rows from either training window."""
     rows = labelled_rows(refs, res)
     start = max(refs[0].start, challenger.window_end, champion.window_end)
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
-    note = f"in the champion's shadow, {refs[0].key} to {refs[-1].key}"
+    note = f"in shadow mode, {refs[0].key} to {refs[-1].key}"
     return compare(challenger, champion, rows, (start, refs[-1].end), res, note)
 
 
 def differing_in_shadow(refs: list[PartitionRef], res: Resources) -> int | None:
-    """Rows of these partitions about which the challenger told requests something else; None where it was asked about none."""
-    return differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
+    """Return how many rows have a different online prediction than the batch prediction. None if it answered no requests."""
+    return count_differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
 
 
 def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """Valid rows of some partitions with the outcomes that were known as of the newest one's moment."""
+    """Return the valid rows of some partitions, joined with the outcomes known at the as-of of the newest partition."""
     frames = []
     for ref in refs:
-        known = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), known, res.config))
+        outcomes = read_outcomes(res, ref.key, refs[-1].as_of)
+        frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), outcomes, res.config))
     return concatenate(frames, res.config.features.all)

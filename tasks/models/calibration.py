@@ -1,4 +1,4 @@
-"""Calibrate probabilities on predictions of rows that the model had not seen."""
+"""Calibrate probabilities on out-of-fold predictions."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,19 +12,28 @@ Method = Literal["sigmoid", "isotonic"]
 
 
 def response(pipeline: "Pipeline", inputs: "pd.DataFrame") -> np.ndarray:
-    """What scikit-learn's calibrators learn from, `(rows, 1)` for two classes: decisions where there are any, else probabilities."""
+    """Compute the response values on which scikit-learn fits a calibrator.
+
+    Returns:
+        Values of the decision function, or probabilities if the estimator has none. The shape is (rows, 1) for two classes,
+        else (rows, classes).
+    """
     if hasattr(pipeline, "decision_function"):
-        found = pipeline.decision_function(inputs)
-        return found.reshape(-1, 1) if found.ndim == 1 else found
-    found = pipeline.predict_proba(inputs)
-    return found[:, 1:] if found.shape[1] == 2 else found
+        values = pipeline.decision_function(inputs)
+        return values.reshape(-1, 1) if values.ndim == 1 else values
+    values = pipeline.predict_proba(inputs)
+    return values[:, 1:] if values.shape[1] == 2 else values
 
 
-def calibrated(pipeline: "Pipeline", responses: np.ndarray, outcome: np.ndarray, method: Method) -> Any:
-    """A fitted classifier with a calibrator that was fitted on `responses` to rows it had not seen.
+def calibrate(pipeline: "Pipeline", responses: np.ndarray, outcome: np.ndarray, method: Method) -> Any:
+    """Return a fitted classifier with a calibrator that is fitted on out-of-fold responses.
 
-    As `CalibratedClassifierCV(ensemble=False)` does it, but with responses from time-ordered splits,
-    which that class does not take: it asks for splits that cover every row.
+    Equivalent to `CalibratedClassifierCV(ensemble=False)`, with responses from time-ordered splits. That class does not accept such
+    splits, since it requires splits that cover every row.
+
+    Args:
+        responses: As returned by `response`, for rows that were not used to fit the model that produced them.
+        outcome: Outcomes of the same rows.
     """
     from sklearn.calibration import CalibratedClassifierCV, _fit_calibrator
     from sklearn.frozen import FrozenEstimator

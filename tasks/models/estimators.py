@@ -1,7 +1,6 @@
-"""The estimators that model.yaml may name, each with the preprocessing it needs, as one scikit-learn pipeline.
+"""The estimators that model.yaml may name, each with its preprocessing as one scikit-learn pipeline.
 
-The preprocessing is part of the fitted pipeline: what it learned at fit time it uses at every
-prediction. A category that training did not see counts as missing.
+The preprocessing is part of the fitted pipeline. A category that is not in the training data counts as missing.
 """
 
 from collections.abc import Callable
@@ -13,14 +12,14 @@ import numpy as np
 from configs.features import Features
 from configs.schema import ModelConfig
 from tasks.contracts import Recipe
-from tasks.models.fast_predict import summed_in_order
+from tasks.models.fast_predict import fix_summation_order
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
 def build_pipeline(recipe: Recipe, config: ModelConfig, threads: int) -> "Pipeline":
-    """An unfitted pipeline of a recipe's preprocessing and estimator."""
+    """Return an unfitted pipeline of a recipe's preprocessing and estimator, in steps `encode` and `estimate`."""
     from sklearn.pipeline import Pipeline
 
     build = _BUILDERS[recipe.estimator]
@@ -28,8 +27,8 @@ def build_pipeline(recipe: Recipe, config: ModelConfig, threads: int) -> "Pipeli
     return Pipeline([("encode", encoder), ("estimate", estimator)])
 
 
-def _coded(features: Features, most: int | None = None) -> Any:
-    """Numbers as they are, categories as codes; what is unknown or null is missing (NaN)."""
+def _ordinal_encoding(features: Features, max_categories: int | None = None) -> Any:
+    """Return an encoder that keeps numbers and turns categories into codes; unknown categories and nulls become NaN."""
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OrdinalEncoder
 
@@ -38,15 +37,15 @@ def _coded(features: Features, most: int | None = None) -> Any:
         unknown_value=np.nan,
         encoded_missing_value=np.nan,
         dtype=np.float64,
-        max_categories=most,
+        max_categories=max_categories,
     )
     return ColumnTransformer(
         [("number", "passthrough", list(features.numeric)), ("category", codes, list(features.categorical))]
     )
 
 
-def _scaled(features: Features) -> Any:
-    """Numbers imputed by their mean and scaled, categories one-hot encoded; rare ones share a column."""
+def _linear_encoding(features: Features) -> Any:
+    """Return an encoder that imputes numbers by their mean, scales them, and one-hot encodes categories; rare ones share a column."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -62,11 +61,11 @@ def _scaled(features: Features) -> Any:
 
 
 def _xgboost(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
-    """Categories are split as sets."""
+    """Build XGBoost. Categories are split by partitions of their values, not by order of their codes."""
     from xgboost import XGBClassifier, XGBRegressor
 
-    features = config.features.learned
-    given: dict[str, Any] = {
+    features = config.features.active
+    defaults: dict[str, Any] = {
         "tree_method": "hist",
         "enable_categorical": True,
         "feature_types": ["q"] * len(features.numeric) + ["c"] * len(features.categorical),
@@ -74,31 +73,33 @@ def _xgboost(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple
         "random_state": config.training.seed,
     }
     if config.target.kind != "regression":
-        return _coded(features), XGBClassifier(**(given | params))
-    objective = "reg:absoluteerror" if config.target.judged_by == "absolute_error" else "reg:squarederror"
-    return _coded(features), XGBRegressor(**(given | {"objective": objective} | params))
+        return _ordinal_encoding(features), XGBClassifier(**(defaults | params))
+    objective = "reg:absoluteerror" if config.target.eval_loss == "absolute_error" else "reg:squarederror"
+    return _ordinal_encoding(features), XGBRegressor(**(defaults | {"objective": objective} | params))
 
 
 def _hist_gradient_boosting(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
-    """Categories are split as sets; it takes at most 255 of them, so rare ones of long lists share a code."""
+    """Build HistGradientBoosting. It accepts at most 255 categories a column, so rare categories share a code."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    features = config.features.learned
+    features = config.features.active
     categorical = [False] * len(features.numeric) + [True] * len(features.categorical)
-    # Without early_stopping=False it would hold rows back at random, later ones among them.
-    given = {"categorical_features": categorical, "random_state": config.training.seed, "early_stopping": False}
+    # With early stopping it would validate on randomly chosen rows, later ones among them.
+    defaults = {"categorical_features": categorical, "random_state": config.training.seed, "early_stopping": False}
     if config.target.kind != "regression":
-        return _coded(features, 200), HistGradientBoostingClassifier(**(given | params))
-    return _coded(features, 200), HistGradientBoostingRegressor(**(given | {"loss": config.target.judged_by} | params))
+        return _ordinal_encoding(features, 200), HistGradientBoostingClassifier(**(defaults | params))
+    return _ordinal_encoding(features, 200), HistGradientBoostingRegressor(
+        **(defaults | {"loss": config.target.eval_loss} | params)
+    )
 
 
 def _forest(classifier: str, regressor: str) -> Callable[[ModelConfig, dict[str, Any], int], tuple[Any, Any]]:
     def build(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
         from sklearn import ensemble
 
-        given = {"n_jobs": threads, "random_state": config.training.seed}
+        defaults = {"n_jobs": threads, "random_state": config.training.seed}
         name = regressor if config.target.kind == "regression" else classifier
-        return _coded(config.features.learned), getattr(ensemble, name)(**(given | params))
+        return _ordinal_encoding(config.features.active), getattr(ensemble, name)(**(defaults | params))
 
     return build
 
@@ -106,15 +107,15 @@ def _forest(classifier: str, regressor: str) -> Callable[[ModelConfig, dict[str,
 def _logistic_regression(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
     from sklearn.linear_model import LogisticRegression
 
-    # Newton's steps take a tenth of the time of the default solver where rows are many and columns some hundreds.
-    given = {"max_iter": 500, "solver": "newton-cholesky", "random_state": config.training.seed}
-    return _scaled(config.features.learned), LogisticRegression(**(given | params))
+    # With many rows and some hundreds of columns this solver takes a tenth of the default solver's time.
+    defaults = {"max_iter": 500, "solver": "newton-cholesky", "random_state": config.training.seed}
+    return _linear_encoding(config.features.active), LogisticRegression(**(defaults | params))
 
 
 def _ridge(config: ModelConfig, params: dict[str, Any], threads: int) -> tuple[Any, Any]:
     from sklearn.linear_model import Ridge
 
-    return _scaled(config.features.learned), Ridge(**({"random_state": config.training.seed} | params))
+    return _linear_encoding(config.features.active), Ridge(**({"random_state": config.training.seed} | params))
 
 
 _BUILDERS = {
@@ -126,9 +127,9 @@ _BUILDERS = {
     "ridge": _ridge,
 }
 
-TRUSTED = (
+TRUSTED_TYPES = (
     "collections.OrderedDict",
-    "functools.partial",  # of check_array, in HistGradientBoosting's preprocessing; a function it names must be trusted too
+    "functools.partial",  # of check_array, in HistGradientBoosting's preprocessing; the wrapped function must be trusted too
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -140,16 +141,16 @@ TRUSTED = (
     "xgboost.sklearn.XGBClassifier",
     "xgboost.sklearn.XGBRegressor",
 )
-"""Classes beyond skops' own list that a model file may name; none of them runs code when it is read.
+"""Classes beyond skops' own list that a model file may name. None of them executes code when it is loaded.
 
-A forged tree could still read beyond its memory when it predicts: what decides in production is loaded with the
-digest that stands in the ledger (`Registry.load`).
+A manipulated tree could still read memory out of bounds when it predicts. So production checks a model against the digest in the
+ledger when it loads it (`Registry.load`).
 """
 
 
 def read_model(file: Path | bytes) -> Any:
-    """A fitted model from its file, or from what is in it, as it predicts here."""
+    """Load a fitted model from a skops file or from its content."""
     from skops.io import load, loads
 
-    trusted = list(TRUSTED)
-    return summed_in_order(loads(file, trusted=trusted) if isinstance(file, bytes) else load(file, trusted=trusted))
+    trusted = list(TRUSTED_TYPES)
+    return fix_summation_order(loads(file, trusted=trusted) if isinstance(file, bytes) else load(file, trusted=trusted))

@@ -1,8 +1,8 @@
-"""A fitted model as a plan over NumPy arrays: the same predictions to the bit, without pandas between the rows and the estimator.
+"""Predict with NumPy arrays instead of scikit-learn's ColumnTransformer, bitwise equal and in less time.
 
-What a pipeline of `tasks/models/estimators.py` does with a row is little: numbers stay or are imputed and scaled, categories become codes
-or a column each, and the estimator gets a matrix. scikit-learn's ColumnTransformer takes ten milliseconds a call for it. The plan
-asks the fitted encoder once what each category is, and keeps that as a table.
+A pipeline of `tasks/models/estimators.py` keeps numbers or imputes and scales them, turns categories into codes or one-hot columns,
+and passes a matrix to the estimator. ColumnTransformer takes ten milliseconds a call for that. A prediction plan queries the fitted
+encoder once for each category and keeps the codes in a lookup table.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,166 +20,178 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-class NoPlan(Exception):
-    """A model has a step that no plan knows, so it is used as it is. No error; the message names the step."""
+class NoPredictionPlan(Exception):
+    """A model has a step that no plan supports, so the model itself is used. Not an error; the message names the step."""
 
 
 @dataclass(frozen=True)
-class Codes:
-    """What one column's categories are to the encoder: a code each, or the position of a column. Null and what training did not see too."""
+class CategoryCodes:
+    """The codes of one column's categories, of null and of unknown categories. For one-hot encoding a code is a column's position."""
 
-    known: Mapping[str, float]
+    by_category: Mapping[str, float]
     null: float
     unknown: float
 
-    def of(self, values: "pd.Series | list[Any]") -> np.ndarray:
-        """float64 `(rows,)`. What is no text is a category that training did not see."""
+    def encode(self, values: "pd.Series | list[Any]") -> np.ndarray:
+        """Encode values as float64 of shape (rows,). A value that is not a string counts as an unknown category."""
         if isinstance(values, list):
-            found = list(map(self.known.get, values))
-            if None in found:
-                found = [self.null if value is None else self._code(value) for value in values]
-            return np.array(found)
+            codes = list(map(self.by_category.get, values))
+            if None in codes:
+                codes = [self.null if value is None else self._code(value) for value in values]
+            return np.array(codes)
         import pandas as pd
 
-        at, others = pd.factorize(values)
-        table = [self._code(value) for value in others]
-        return np.array([*table, self.null])[at]  # a null is at -1
+        positions, distinct = pd.factorize(values)
+        table = [self._code(value) for value in distinct]
+        return np.array([*table, self.null])[positions]  # null has position -1
 
     def _code(self, value: Any) -> float:
-        return self.known.get(value, self.unknown) if isinstance(value, str) else self.unknown
+        return self.by_category.get(value, self.unknown) if isinstance(value, str) else self.unknown
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How linear models see a row: numbers imputed, marked where they were null, and scaled; a column for each category."""
+class LinearInputs:
+    """The inputs of linear models: imputed and scaled numbers, missing-value indicators, and a column for each category."""
 
     imputed: np.ndarray
-    marked: np.ndarray
-    """Positions of the numbers whose nulls have a column of their own."""
+    indicators: np.ndarray
+    """Positions of the numbers that have a missing-value indicator."""
     mean: np.ndarray
     scale: np.ndarray
     width: int
     sparse: bool
 
     def matrix(self, numbers: np.ndarray, positions: np.ndarray) -> Any:
-        """float64 `(rows, width)`, sparse where the encoder's is; `positions` of categories, -1 for none."""
+        """Build the estimator's inputs.
+
+        Args:
+            numbers: Shape (rows, numbers), NaN for null.
+            positions: Shape (rows, categorical columns): position of the category's column, -1 for none.
+
+        Returns:
+            float64 of shape (rows, width), sparse if the encoder's output is sparse.
+        """
         missing = np.isnan(numbers)
-        known = np.where(missing, self.imputed, numbers)
-        scaled = np.hstack([known, missing[:, self.marked].astype("float64")])
+        complete = np.where(missing, self.imputed, numbers)
+        scaled = np.hstack([complete, missing[:, self.indicators].astype("float64")])
         scaled -= self.mean
         scaled /= self.scale
-        found = np.zeros((len(numbers), self.width))
-        found[:, : scaled.shape[1]] = scaled
+        inputs = np.zeros((len(numbers), self.width))
+        inputs[:, : scaled.shape[1]] = scaled
         rows, columns = np.nonzero(positions >= 0)
-        found[rows, positions[rows, columns].astype("int64")] = 1.0
+        inputs[rows, positions[rows, columns].astype("int64")] = 1.0
         if not self.sparse:
-            return found
+            return inputs
         from scipy.sparse import csr_matrix
 
-        return csr_matrix(found)
+        return csr_matrix(inputs)
 
 
-class Trees:
-    """XGBoost's trees, asked without what its scikit-learn side does about each call: of one row a third of the time."""
+class XGBoostTrees:
+    """XGBoost's trees without the checks of its scikit-learn wrapper: one row takes a third of the time."""
 
     def __init__(self, estimator: Any) -> None:
         self.estimator, self.booster = estimator, estimator.get_booster()
         self.missing, self.rounds = estimator.missing, estimator._get_iteration_range(None)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """float32 `(rows,)`, or `(rows, classes)` of more than two: values, or probabilities of class 1 or of each."""
+        """Predict float32 of shape (rows,): values or probabilities of class 1; for more than two classes (rows, classes)."""
         return self.booster.inplace_predict(matrix, iteration_range=self.rounds, missing=self.missing)
 
     def predict_proba(self, matrix: np.ndarray) -> np.ndarray:
-        said = self.predict(matrix)
-        return np.column_stack((1.0 - said, said)) if said.ndim == 1 else said
+        """Predict float32 probabilities of shape (rows, classes)."""
+        prediction = self.predict(matrix)
+        return np.column_stack((1.0 - prediction, prediction)) if prediction.ndim == 1 else prediction
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A model whose inputs are coded by tables. `estimator` takes the matrix."""
+class PredictionPlan:
+    """A model whose inputs are encoded by lookup tables. `estimator` accepts the matrix."""
 
     features: Features
-    codes: Sequence[Codes]
+    codes: Sequence[CategoryCodes]
     estimator: Any
     fitted: tuple[Any, ...]
-    """What encoder and estimator were fitted to, to notice when they are fitted anew."""
-    spread: Spread | None = None
+    """Fitted state of encoder and estimator, to detect that they were fitted again."""
+    linear: LinearInputs | None = None
 
     def matrix(self, rows: "pd.DataFrame | Mapping[str, Any]") -> Any:
-        """What the estimator is given of some rows, float64 `(rows, ...)`: of a frame, or of columns by name. They have every feature."""
+        """Build the estimator's inputs, float64 of shape (rows, ...), from a frame or a mapping of columns that has every feature."""
         numeric, categorical = self.features.numeric, self.features.categorical
-        found = np.empty((len(rows[self.features.all[0]]), len(numeric) + len(categorical)))
+        encoded = np.empty((len(rows[self.features.all[0]]), len(numeric) + len(categorical)))
         for at, name in enumerate(numeric):
-            found[:, at] = numbers(rows[name])
+            encoded[:, at] = numbers(rows[name])
         for at, (name, codes) in enumerate(zip(categorical, self.codes, strict=True), start=len(numeric)):
-            found[:, at] = codes.of(rows[name])
-        return self.spread.matrix(found[:, : len(numeric)], found[:, len(numeric) :]) if self.spread else found
+            encoded[:, at] = codes.encode(rows[name])
+        return self.linear.matrix(encoded[:, : len(numeric)], encoded[:, len(numeric) :]) if self.linear else encoded
 
-    def limit(self, threads: int) -> None:
-        """Let XGBoost predict on so many cores; what it says is the same on any number."""
-        inner = getattr(self.estimator, "estimator", self.estimator)  # what is calibrated, or whose trees these are
+    def set_threads(self, threads: int) -> None:
+        """Set the number of threads with which XGBoost predicts. Predictions do not depend on it."""
+        inner = getattr(self.estimator, "estimator", self.estimator)
         if hasattr(inner, "get_booster"):
             inner.get_booster().set_param({"nthread": threads})
 
 
 def numbers(values: "pd.Series | list[Any] | np.ndarray") -> np.ndarray:
-    """float64 `(rows,)`, null as NaN."""
+    """Convert a column to float64 of shape (rows,), null as NaN."""
     if isinstance(values, list | np.ndarray):
         return np.asarray(values, dtype="float64")
     return values.to_numpy(dtype="float64", na_value=np.nan)
 
 
-_PLANS: "WeakKeyDictionary[Any, Plan]" = WeakKeyDictionary()
+_PLANS: "WeakKeyDictionary[Any, PredictionPlan]" = WeakKeyDictionary()
 
 
-def plan_of(model: Any) -> Plan:
-    """The plan of a fitted model; made once.
+def plan_of(model: Any) -> PredictionPlan:
+    """Return the prediction plan of a fitted model. Plans are cached until the model is fitted again.
 
     Raises:
-        NoPlan: it is none of our pipelines, or its encoder does more than to impute, to scale and to code categories.
+        NoPredictionPlan: The model is not one of our pipelines, or its encoder does more than impute, scale and code categories.
     """
     pipeline = pipeline_of(model)
-    fitted, features = (_fitted(pipeline), getattr(pipeline["estimate"], "_Booster", None)), features_of(model)
+    fitted, features = (
+        (_fitted_transformers(pipeline), getattr(pipeline["estimate"], "_Booster", None)),
+        fitted_features(model),
+    )
     plan = _PLANS.get(model)
     if plan is None or any(old is not new for old, new in zip(plan.fitted, fitted, strict=True)):
-        codes, spread = tables(pipeline["encode"], features)
-        plan = _PLANS[model] = Plan(features, codes, _head(model, pipeline), fitted, spread)
+        codes, linear = encoding_tables(pipeline["encode"], features)
+        plan = _PLANS[model] = PredictionPlan(features, codes, _final_estimator(model, pipeline), fitted, linear)
     return plan
 
 
-def features_of(model: Any) -> Features:
-    """The inputs that a fitted model was fitted with, in its own order: model.yaml may have others by now.
+def fitted_features(model: Any) -> Features:
+    """Return the features that a model was fitted with, in its own order. Those of model.yaml may have changed since.
 
     Raises:
-        NoPlan: it is none of our pipelines.
+        NoPredictionPlan: The model is not one of our pipelines.
     """
-    columns = {name: tuple(names) for name, _, names in _fitted(pipeline_of(model))}
+    columns = {name: tuple(names) for name, _, names in _fitted_transformers(pipeline_of(model))}
     return Features(numeric=columns.get("number", ()), categorical=columns.get("category", ()))
 
 
-def summed_in_order(model: Any) -> Any:
-    """The same model, a forest on one core: it sums its trees in the order in which threads end, and a sum's last bit depends on that."""
+def fix_summation_order(model: Any) -> Any:
+    """Make a forest's predictions deterministic, in place: threads add up the trees in the order in which they end, so use one thread."""
     try:
         estimator = pipeline_of(model)["estimate"]
-    except NoPlan:
+    except NoPredictionPlan:
         return model
     if hasattr(estimator, "estimators_") and hasattr(estimator, "n_jobs"):
         estimator.n_jobs = 1
     return model
 
 
-def _fitted(pipeline: "Pipeline") -> Any:
+def _fitted_transformers(pipeline: "Pipeline") -> Any:
     if (fitted := getattr(pipeline["encode"], "transformers_", None)) is None:
-        raise NoPlan(f"its encoder is a {type(pipeline['encode']).__name__}")
+        raise NoPredictionPlan(f"its encoder is a {type(pipeline['encode']).__name__}")
     return fitted
 
 
 def pipeline_of(model: Any) -> "Pipeline":
-    """The pipeline of a model, calibrated or not.
+    """Return the pipeline of a model, calibrated or not.
 
     Raises:
-        NoPlan: it has none of ours.
+        NoPredictionPlan: The model is not one of our pipelines.
     """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
@@ -188,12 +200,12 @@ def pipeline_of(model: Any) -> "Pipeline":
     inner = model.calibrated_classifiers_[0].estimator if isinstance(model, CalibratedClassifierCV) else model
     inner = inner.estimator if isinstance(inner, FrozenEstimator) else inner
     if not isinstance(inner, Pipeline) or list(inner.named_steps) != ["encode", "estimate"]:
-        raise NoPlan(f"{type(inner).__name__} is none of our pipelines")
+        raise NoPredictionPlan(f"{type(inner).__name__} is not one of our pipelines")
     return inner
 
 
-def _head(model: Any, pipeline: "Pipeline") -> Any:
-    """What comes after the encoder: the estimator, calibrated where the model is."""
+def _final_estimator(model: Any, pipeline: "Pipeline") -> Any:
+    """Return the step after the encoder: the estimator, calibrated if the model is calibrated."""
     from sklearn.calibration import CalibratedClassifierCV, _CalibratedClassifier
 
     if not isinstance(model, CalibratedClassifierCV):
@@ -205,37 +217,40 @@ def _head(model: Any, pipeline: "Pipeline") -> Any:
 
 
 def _trees(estimator: Any) -> Any:
-    """The trees of an XGBoost model; any other estimator as it is, and XGBoost's where its class does more than to ask them."""
+    """Return the trees of an XGBoost model. Return any other estimator unchanged, and XGBoost's if its class postprocesses predictions."""
     plain = type(estimator).__name__ in ("XGBClassifier", "XGBRegressor") and estimator.booster != "gblinear"
-    return Trees(estimator) if plain and estimator.objective != "multi:softmax" else estimator
+    return XGBoostTrees(estimator) if plain and estimator.objective != "multi:softmax" else estimator
 
 
-def tables(encoder: Any, features: Features) -> tuple[list[Codes], Spread | None]:
-    """What a fitted encoder makes of each category that it knows, by asking it, and of numbers where it changes them.
+def encoding_tables(encoder: Any, features: Features) -> tuple[list[CategoryCodes], LinearInputs | None]:
+    """Build the lookup tables of a fitted encoder.
+
+    Returns:
+        Codes of each categorical column, and the transformation of numbers if the encoder changes them.
 
     Raises:
-        NoPlan: it does more.
+        NoPredictionPlan: The encoder has a step that the tables do not cover.
     """
     from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
     parts = {name: part for name, part, _ in encoder.transformers_}
     number, category = parts.get("number"), parts.get("category")
-    if (features.categorical and isinstance(category, OneHotEncoder)) or _scales(number):
-        return _spread(encoder, number, category, features)
+    if (features.categorical and isinstance(category, OneHotEncoder)) or _imputes_and_scales(number):
+        return _linear_tables(encoder, number, category, features)
     if not (isinstance(number, FunctionTransformer) and number.func is None) and number not in ("passthrough", None):
-        raise NoPlan(f"its encoder does {type(number).__name__} to numbers")
+        raise NoPredictionPlan(f"its encoder applies {type(number).__name__} to numbers")
     if not features.categorical:
         return [], None
     if not isinstance(category, OrdinalEncoder):
-        raise NoPlan(f"its encoder does {type(category).__name__} to categories")
+        raise NoPredictionPlan(f"its encoder applies {type(category).__name__} to categories")
     return [
-        _codes(category, at, features, lambda coded, at=at: np.asarray(coded)[:, at])  # type: ignore[misc]
+        _category_codes(category, at, features, lambda coded, at=at: np.asarray(coded)[:, at])  # type: ignore[misc]
         for at in range(len(category.categories_))
     ], None
 
 
-def _scales(number: Any) -> bool:
-    """Whether numbers are imputed by a constant each, and then scaled, as for our linear models."""
+def _imputes_and_scales(number: Any) -> bool:
+    """Return whether numbers are imputed by a constant a column and then scaled, as for our linear models."""
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
@@ -248,51 +263,57 @@ def _scales(number: Any) -> bool:
     )
 
 
-def _spread(encoder: Any, number: Any, category: Any, features: Features) -> tuple[list[Codes], Spread]:
-    """The tables of imputing, scaling and one-hot encoding."""
+def _linear_tables(
+    encoder: Any, number: Any, category: Any, features: Features
+) -> tuple[list[CategoryCodes], LinearInputs]:
+    """Build the tables of imputation, scaling and one-hot encoding."""
     from sklearn.preprocessing import OneHotEncoder
 
     empty = np.empty(0)
     imputed, mean, scale = empty, empty, empty
-    marked: np.ndarray = empty.astype("int64")
+    indicators: np.ndarray = empty.astype("int64")
     if features.numeric:
-        if not _scales(number):
-            raise NoPlan(f"its encoder does {type(number).__name__} to numbers")
+        if not _imputes_and_scales(number):
+            raise NoPredictionPlan(f"its encoder applies {type(number).__name__} to numbers")
         imputed, mean, scale = number["impute"].statistics_, number["scale"].mean_, number["scale"].scale_
         indicator = number["impute"].indicator_
-        marked = indicator.features_ if indicator is not None else marked
-    codes, width = [], len(imputed) + len(marked)
+        indicators = indicator.features_ if indicator is not None else indicators
+    codes, width = [], len(imputed) + len(indicators)
     if features.categorical:
         if not isinstance(category, OneHotEncoder):
-            raise NoPlan(f"its encoder does {type(category).__name__} to categories")
-        for at, own in enumerate(category._n_features_outs):
-            read = partial(_positions, sum(category._n_features_outs[:at]), own, width)
-            codes.append(_codes(category, at, features, read))
+            raise NoPredictionPlan(f"its encoder applies {type(category).__name__} to categories")
+        for at, count in enumerate(category._n_features_outs):
+            read = partial(_positions, sum(category._n_features_outs[:at]), count, width)
+            codes.append(_category_codes(category, at, features, read))
         width += sum(category._n_features_outs)
-    return codes, Spread(imputed, marked, mean, scale, width, bool(encoder.sparse_output_))
+    return codes, LinearInputs(imputed, indicators, mean, scale, width, bool(encoder.sparse_output_))
 
 
-def _positions(first: int, count: int, before: int, coded: Any) -> np.ndarray:
-    """Which column of the matrix is set by the `count` that begin at `first` of a one-hot encoder's; -1 where none is."""
-    own = coded[:, first : first + count].toarray()
-    return np.where(own.any(axis=1), own.argmax(axis=1) + first + before, -1).astype("float64")
+def _positions(first: int, count: int, offset: int, encoded: Any) -> np.ndarray:
+    """Find which of `count` one-hot columns from `first` on is set.
+
+    Returns:
+        float64 of shape (rows,): the column's position in the matrix, where one-hot columns start at `offset`; -1 if none is set.
+    """
+    columns = encoded[:, first : first + count].toarray()
+    return np.where(columns.any(axis=1), columns.argmax(axis=1) + first + offset, -1).astype("float64")
 
 
-def _codes(encoder: Any, at: int, features: Features, read: Callable[[Any], np.ndarray]) -> Codes:
-    """Ask the encoder about every category of one column; `read` takes what it says of that column from its answer."""
+def _category_codes(encoder: Any, at: int, features: Features, read: Callable[[Any], np.ndarray]) -> CategoryCodes:
+    """Encode every category of one column, null and an unknown category; `read` takes the column's codes from the encoder's output."""
     import pandas as pd
 
     categories = [c for c in encoder.categories_[at] if isinstance(c, str)]
     if others := [c for c in encoder.categories_[at] if not isinstance(c, str) and c == c and c is not None]:
-        raise NoPlan(f"its encoder knows categories that are no text, such as {others[0]!r}")
-    asked = [*categories, np.nan, _unheard_of(categories)]
-    rows: np.ndarray = np.full((len(asked), len(features.categorical)), np.nan, dtype=object)
-    rows[:, at] = asked
+        raise NoPredictionPlan(f"its encoder has categories that are not strings, such as {others[0]!r}")
+    values = [*categories, np.nan, _unseen_category(categories)]
+    rows: np.ndarray = np.full((len(values), len(features.categorical)), np.nan, dtype=object)
+    rows[:, at] = values
     frame = pd.DataFrame(rows, columns=list(features.categorical), dtype=object)
-    *known, null, unknown = read(encoder.transform(frame)).tolist()
-    return Codes(dict(zip(categories, known, strict=True)), null, unknown)
+    *codes, null, unknown = read(encoder.transform(frame)).tolist()
+    return CategoryCodes(dict(zip(categories, codes, strict=True)), null, unknown)
 
 
-def _unheard_of(categories: Iterable[str]) -> str:
-    """A text that is none of the categories."""
+def _unseen_category(categories: Iterable[str]) -> str:
+    """Return a string that is not one of the categories."""
     return "?" + max(categories, key=len, default="")

@@ -1,6 +1,6 @@
-"""The digest of a fitted model: equal for equal models, whatever file they are kept in.
+"""Digests of fitted models and of rows, independent of the files that hold them.
 
-A skops file carries clock times and XGBoost's JSON its library's version, so files of the same model differ.
+Files of the same model differ: a skops file contains timestamps, and XGBoost's JSON contains its library's version.
 """
 
 import hashlib
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRANSIENT = ("n_jobs", "verbose", "_sklearn_version")
-"""Attributes that do not decide a prediction."""
+"""Attributes that do not influence predictions."""
 NULL = np.uint64(2**64 - 1)
-"""What pandas makes of a null text among others."""
+"""The hash that pandas gives to null in a column of strings."""
 
 
 def model_digest(model: Any) -> str:
-    """SHA-256 of the canonical JSON of a model's parameters and fitted state, and of its booster's raw bytes."""
+    """Return the SHA-256 of the canonical JSON of a model's parameters and fitted state; a booster counts by its raw bytes."""
     return digest_json(_state(model))
 
 
 def frame_digest(frame: "pd.DataFrame") -> str:
-    """SHA-256 over the values of a frame's rows in their order, whatever file they came from."""
+    """Return the SHA-256 of a frame's column names and values, in the order of its rows, independent of how strings are stored."""
     import pandas as pd
 
-    seen = hashlib.sha256(",".join(map(str, frame.columns)).encode())
+    digest = hashlib.sha256(",".join(map(str, frame.columns)).encode())
     for name in frame.columns:
         column = frame[name]
-        if isinstance(column.dtype, pd.StringDtype):  # each text once, however many rows have it
-            at, found = column.factorize()
-            hashes = pd.util.hash_array(found.to_numpy(dtype=object), categorize=False)
-            seen.update(np.append(hashes, NULL)[at].tobytes())
+        if isinstance(column.dtype, pd.StringDtype):  # hash each distinct string once
+            positions, distinct = column.factorize()
+            hashes = pd.util.hash_array(distinct.to_numpy(dtype=object), categorize=False)
+            digest.update(np.append(hashes, NULL)[positions].tobytes())
         else:
-            seen.update(pd.util.hash_array(_plain(column)).tobytes())
-    return seen.hexdigest()
+            digest.update(pd.util.hash_array(_plain(column)).tobytes())
+    return digest.hexdigest()
 
 
 def _plain(column: "pd.Series") -> np.ndarray:
-    """Values as NumPy holds them; other texts as objects, null as None, times as nanoseconds."""
+    """Return values as a NumPy array: times as nanoseconds since 1970 in UTC, other types than numbers as objects with None for null."""
     kind = str(column.dtype)
     if "datetime" in kind:
         return column.dt.tz_convert("UTC").dt.as_unit("ns").astype("int64").to_numpy()
@@ -52,7 +52,7 @@ def _plain(column: "pd.Series") -> np.ndarray:
 
 
 def _state(value: Any) -> Any:
-    """A JSON form of anything that a fitted estimator holds."""
+    """Convert any value in a fitted estimator's state to JSON types."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float | np.generic):
@@ -69,14 +69,14 @@ def _state(value: Any) -> Any:
         booster = digest_bytes(bytes(value.get_booster().save_raw("ubj")))
         return {
             "class": type(value).__name__,
-            "parameters": _state(dict(_lasting(value.get_params()))),
+            "parameters": _state(dict(_relevant(value.get_params()))),
             "booster": booster,
         }
-    return {"class": type(value).__name__, "state": _state(dict(_lasting(_attributes(value))))}
+    return {"class": type(value).__name__, "state": _state(dict(_relevant(_attributes(value))))}
 
 
 def _array(value: np.ndarray) -> Any:
-    """Values of an array; a structured one field by field, since the bytes between fields are anything."""
+    """Convert an array. A structured array is converted field by field, since its padding bytes are undefined."""
     if value.dtype.names:
         return {name: _array(np.ascontiguousarray(value[name])) for name in value.dtype.names}
     if value.dtype == object:
@@ -86,7 +86,7 @@ def _array(value: np.ndarray) -> Any:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """What an object would be pickled with."""
+    """Return the state with which an object would be pickled."""
     if type(value).__name__ == "RandomState":
         return {"state": list(value.get_state())}
     state = value.__getstate__() if hasattr(value, "__getstate__") else vars(value)
@@ -95,5 +95,5 @@ def _attributes(value: Any) -> dict[str, Any]:
     return state if isinstance(state, dict) else {"value": str(type(value))}
 
 
-def _lasting(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _relevant(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((name, value) for name, value in state.items() if name not in TRANSIENT)

@@ -1,6 +1,6 @@
-"""How good predictions are: the loss of each row, metrics by kind of target, and their confidence intervals.
+"""Loss of each row, metrics by kind of target, and their confidence intervals.
 
-Arrays are as in `tasks/models/targets.py`.
+Shapes of outcomes and predictions are defined in `tasks/models/targets.py`.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,23 @@ from tasks.models.bootstrap import block_sums, draw_blocks, mean_bounds
 
 BINS = 10
 LEVEL = 0.975
-"""One-sided level of each bound: the two together hold 95 %."""
+"""One-sided confidence level of each bound; the interval has 95 %."""
 
-MOST = {"brier": 1.0, "accuracy": 1.0}
-"""The greatest value of what cannot be any number from 0 on."""
+UPPER_BOUNDS = {"brier": 1.0, "accuracy": 1.0}
+"""Largest possible value of the metrics that have one. All metrics with intervals are at least 0."""
 
 
 def row_loss(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> np.ndarray:
-    """The loss that models of this target are judged by, of each row.
+    """Compute each row's loss, by the loss with which models of this target are compared.
 
-    Log loss has the natural logarithm, and clips probabilities at the smallest float64 step as
-    scikit-learn does.
+    Log loss uses the natural logarithm and clips probabilities at float64's machine epsilon, as scikit-learn does.
+
+    Returns:
+        float64 of shape (rows,).
     """
-    if target.judged_by == "squared_error":
+    if target.eval_loss == "squared_error":
         return (outcome - prediction) ** 2
-    if target.judged_by == "absolute_error":
+    if target.eval_loss == "absolute_error":
         return np.abs(outcome - prediction)
     step = np.finfo(np.float64).eps
     if target.kind == "binary":
@@ -39,16 +41,18 @@ def row_loss(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> np.
 
 
 def measure(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> dict[str, float]:
-    """Every metric of the target's kind; NaN where one is not defined, as ROC AUC of one class.
+    """Compute every metric of the target's kind. A metric is NaN if it is not defined, such as ROC AUC of one class.
 
-    ROC AUC of several classes is one-vs-rest, weighing classes alike.
+    ROC AUC of several classes is the unweighted mean over classes, one against the rest.
     """
     if not len(outcome) or not np.isfinite(prediction).all():
         return dict.fromkeys(METRICS[target.kind], float("nan"))
-    found = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[target.kind](outcome, prediction)
-    found |= {target.judged_by: float(row_loss(outcome, prediction, target).mean())}
-    found |= {"calibration_error": calibration_error(outcome, prediction, target)}
-    return {name: found[name] for name in METRICS[target.kind]}
+    metrics = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[target.kind](
+        outcome, prediction
+    )
+    metrics |= {target.eval_loss: float(row_loss(outcome, prediction, target).mean())}
+    metrics |= {"calibration_error": calibration_error(outcome, prediction, target)}
+    return {name: metrics[name] for name in METRICS[target.kind]}
 
 
 def _binary(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
@@ -69,12 +73,12 @@ def _multiclass(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
     classes = np.arange(prediction.shape[1])
-    said = prediction.argmax(axis=1)
-    every = len(np.unique(outcome)) == len(classes)
-    auc = [roc_auc_score(outcome == c, prediction[:, c]) for c in classes] if every else [float("nan")]
+    predicted = prediction.argmax(axis=1)
+    has_all = len(np.unique(outcome)) == len(classes)
+    auc = [roc_auc_score(outcome == c, prediction[:, c]) for c in classes] if has_all else [float("nan")]
     return {
-        "accuracy": float(accuracy_score(outcome, said)),
-        "macro_f1": float(f1_score(outcome, said, labels=classes, average="macro", zero_division=0)),
+        "accuracy": float(accuracy_score(outcome, predicted)),
+        "macro_f1": float(f1_score(outcome, predicted, labels=classes, average="macro", zero_division=0)),
         "roc_auc": float(np.mean(auc)),
     }
 
@@ -93,60 +97,65 @@ def _regression(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, float]
 
 
 def calibration_error(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> float:
-    """How far what is said is from what happens.
+    """Compute the calibration error; 0 is best.
 
-    For probabilities the expected calibration error (Naeini, Cooper and Hauskrecht 2015; Guo et al.
-    2017) over ten bins with equal numbers of rows, for several classes of the likeliest one. For
-    regression the size of the mean error, in standard deviations of the outcome.
+    For probabilities: the expected calibration error (Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017) over ten bins with equal
+    numbers of rows. For several classes: the same for the most probable class. For regression: the absolute value of the mean error,
+    in standard deviations of the outcome.
     """
     if target.kind == "regression":
         spread = float(outcome.std())
         return float(abs((outcome - prediction).mean()) / spread) if spread > 0 else float("nan")
-    said, happened = prediction, outcome
+    predicted, observed = prediction, outcome
     if target.kind == "multiclass":
-        said, happened = prediction.max(axis=1), prediction.argmax(axis=1) == outcome
-    edges = np.unique(np.quantile(said, np.linspace(0, 1, BINS + 1)[1:-1]))
-    bins = np.digitize(said, edges)
-    gaps = np.bincount(bins, weights=said - happened)
-    return float(np.abs(gaps).sum() / len(said))
+        predicted, observed = prediction.max(axis=1), prediction.argmax(axis=1) == outcome
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, BINS + 1)[1:-1]))
+    bins = np.digitize(predicted, edges)
+    gaps = np.bincount(bins, weights=predicted - observed)
+    return float(np.abs(gaps).sum() / len(predicted))
 
 
 def intervals(
     outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, target: Target, resamples: int, seed: int
 ) -> dict[str, Interval]:
-    """95 % confidence intervals of the metrics that have one, from bootstraps that draw whole blocks.
+    """Compute 95 % confidence intervals by a bootstrap of whole blocks.
 
-    Means over rows have studentised bounds (`mean_bounds`), cut off where no such mean can be; ROC AUC of two classes has percentiles
-    of the resampled AUC. Other metrics are told without an interval.
+    Means over rows have studentised bounds (`mean_bounds`), clipped to the metric's possible values. ROC AUC of two classes has
+    percentile bounds. Other metrics have no interval.
+
+    Args:
+        blocks: Block of each row.
     """
     if not len(outcome) or not np.isfinite(prediction).all():
         return {}
-    values: dict[str, np.ndarray] = {target.judged_by: row_loss(outcome, prediction, target)}
+    values: dict[str, np.ndarray] = {target.eval_loss: row_loss(outcome, prediction, target)}
     if target.kind == "binary":
         values["brier"] = (outcome - prediction) ** 2
     elif target.kind == "multiclass":
         values["accuracy"] = (prediction.argmax(axis=1) == outcome).astype("float64")
     else:
         values |= {"squared_error": (outcome - prediction) ** 2, "absolute_error": np.abs(outcome - prediction)}
-    found = {
-        name: _within(mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed), MOST.get(name, np.inf))
+    bounds = {
+        name: _clip_interval(
+            mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed), UPPER_BOUNDS.get(name, np.inf)
+        )
         for name, v in values.items()
     }
     if target.kind == "binary" and 0 < outcome.sum() < len(outcome):
-        found["roc_auc"] = _auc_interval(outcome, prediction, blocks, min(resamples, 400), seed)
-    return found
+        bounds["roc_auc"] = _auc_interval(outcome, prediction, blocks, min(resamples, 400), seed)
+    return bounds
 
 
-def _within(interval: Interval, most: float) -> Interval:
-    """Without what a mean of values from 0 to `most` cannot be: with few blocks, studentised bounds may lie beyond."""
-    lower, upper = (float(np.clip(bound, 0, most)) for bound in (interval.lower, interval.upper))  # NaN stays NaN
+def _clip_interval(interval: Interval, maximum: float) -> Interval:
+    """Clip the bounds to [0, maximum]: with few blocks, studentised bounds may lie outside of it."""
+    lower, upper = (float(np.clip(bound, 0, maximum)) for bound in (interval.lower, interval.upper))  # NaN stays NaN
     return replace(interval, lower=lower, upper=upper)
 
 
 def _auc_interval(
     outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, resamples: int, seed: int
 ) -> Interval:
-    """ROC AUC with percentile bounds over resampled blocks; ties count half (Mann and Whitney 1947)."""
+    """Compute ROC AUC with percentile bounds over resampled blocks; ties count half (Mann and Whitney 1947)."""
     order = np.argsort(prediction, kind="stable")
     _, index = np.unique(blocks, return_inverse=True)
     firsts = np.flatnonzero(np.r_[True, np.diff(prediction[order]) > 0])
@@ -168,5 +177,5 @@ def _auc_interval(
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics for JSON, which has no NaN."""
+    """Replace NaN and infinity by None, since JSON has neither."""
     return {name: value if np.isfinite(value) else None for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""Tell Prefect of facts and of stage changes. The only module that emits events; what they tell of is in the ledger."""
+"""Emit Prefect events about facts, decisions and stage changes. No other module emits events. Each is about a ledger row."""
 
 import threading
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ EVENT: dict[FactKind, str] = {
     "retry": "evergreen.retraining.due",
     "alias": "evergreen.alias.diverged",
 }
-"""The event that tells of each kind of fact. A person's wish needs none: its run decides at once."""
+"""The event of each kind of fact. Kind `person` has none: the requesting flow run decides itself."""
 DECIDED, VERDICT = "evergreen.retraining.decided", "evergreen.retraining.verdict"
 CHANGE: dict[Action, str] = {
     "stage": "evergreen.challenger.staged",
@@ -34,72 +34,72 @@ CHANGE: dict[Action, str] = {
     "adopt": "evergreen.model.promoted",
     "rollback": "evergreen.model.rolled_back",
 }
-"""The events of stage changes; the other rows are told by nothing but the ledger."""
-PATIENCE = timedelta(minutes=2)
-"""Wall time after which a fact without a decision is sent again."""
+"""The events of stage changes. The other actions have no event."""
+RESEND_AFTER = timedelta(minutes=2)
+"""Wall-clock time after which a fact without a decision is sent again."""
 
 
-def resource(model: str, **more: str) -> dict[str, str]:
-    """What an event is about: a model, with what automations may match on."""
-    named = {
+def event_resource(model: str, **more: str) -> dict[str, str]:
+    """Return the resource of an event: the model, with labels that automations can match."""
+    labels = {
         "prefect.resource.id": f"evergreen.model.{model}",
         "prefect.resource.name": model,
         "evergreen.model": model,
     }
-    return named | {f"evergreen.{key}": value for key, value in more.items()}
+    return labels | {f"evergreen.{key}": value for key, value in more.items()}
 
 
 def _send(**event: Any) -> None:
-    """Emit an event, unless this is a rehearsal."""
+    """Emit an event, except in simulation mode."""
     if not is_simulation():
         emit_event(**event)
 
 
 def emit(fact: Fact) -> None:
-    """Send a fact's event. Sending is asynchronous and may be lost; the ledger's row is not."""
-    about = {"partition": fact.partition} if fact.partition else {}
-    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}  # a retry keeps the kind of what it tries again
+    """Emit a fact's event. Sending is asynchronous, and the event may be lost. The fact is in the ledger."""
+    labels = {"partition": fact.partition} if fact.partition else {}
+    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}  # a retry keeps the kind of the original fact
     name = EVENT.get(fact.kind, "evergreen.retraining.due")
-    _send(event=name, resource=resource(fact.model, fact=fact.id, **about), payload=payload)
+    _send(event=name, resource=event_resource(fact.model, fact=fact.id, **labels), payload=payload)
 
 
 def emit_decision(decision: Decision, fact: Fact) -> None:
-    """Tell of a decision, declined ones too; its id is the fact's, so that telling twice is one event."""
+    """Emit a decision, also to decline. The event's id is derived from the fact's, so that a second call emits the same event."""
     payload = {"kind": fact.kind, "partition": fact.partition, "told": fact.payload.get("told", "")}
     for name in ("fact_id", "action", "rule", "reason", "signals", "flow_run"):
         payload[name] = getattr(decision, name)
     _send(
         event=DECIDED,
         id=uuid5(UUID(fact.id), DECIDED),
-        resource=resource(decision.model, partition=fact.partition),
+        resource=event_resource(decision.model, partition=fact.partition),
         payload=payload | {"as_of": decision.as_of.isoformat()},
     )
 
 
-def emit_hindsight(judged: Hindsight) -> None:
-    """Tell whether a promotion helped; told twice it is one event."""
+def emit_hindsight(effect: Hindsight) -> None:
+    """Emit the measured effect of a promotion. A second call emits the same event."""
     _send(
         event=VERDICT,
-        id=uuid5(NAMESPACE, f"{judged.model} {judged.sequence}"),
-        resource=resource(judged.model, version=judged.version),
-        payload=asdict(judged) | {"as_of": judged.as_of.isoformat(), "recorded_at": None},
+        id=uuid5(NAMESPACE, f"{effect.model} {effect.sequence}"),
+        resource=event_resource(effect.model, version=effect.version),
+        payload=asdict(effect) | {"as_of": effect.as_of.isoformat(), "recorded_at": None},
     )
 
 
 def change_id(row: Promotion) -> UUID:
-    """The id of a ledger row's event: sent twice, it is the same event."""
+    """Return the id of a ledger row's event, derived from the row's hash, so that a second call emits the same event."""
     return uuid5(NAMESPACE, row.hash)
 
 
 def emit_change(row: Promotion, res: Resources) -> None:
-    """Send the event of a stage change, with the row's hash; rows that nobody waits for have none."""
+    """Emit the event of a stage change, with the row's hash, if its action has one."""
     if row.action not in CHANGE:
         return
     gain = row.evidence.get("gain")
     _send(
         event=CHANGE[row.action],
         id=change_id(row),
-        resource=resource(row.model, version=row.version),
+        resource=event_resource(row.model, version=row.version),
         payload={
             "model": row.model,
             "version": row.version,
@@ -119,48 +119,50 @@ def emit_change(row: Promotion, res: Resources) -> None:
 
 
 def known_hashes(model: str) -> dict[str, str]:
-    """The hashes in the stage changes' events that Prefect still has of a model, by event id. It forgets after a while."""
-    wanted = EventFilter(
+    """Return the row hashes in the stage-change events of a model, by event id. Prefect deletes events after its retention period."""
+    event_filter = EventFilter(
         event=EventNameFilter(name=sorted(set(CHANGE.values()))),
         resource=EventResourceFilter(id=[f"evergreen.model.{model}"]),
         occurred=EventOccurredFilter(since=datetime.now(UTC) - timedelta(days=3650)),
     )
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     with get_client(sync_client=True) as client:
-        page = client.request("POST", "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 50})
+        page = client.request(
+            "POST", "/events/filter", json={"filter": event_filter.model_dump(mode="json"), "limit": 50}
+        )
         while True:
-            answer = page.raise_for_status().json()
-            found |= {event["id"]: event["payload"].get("hash", "") for event in answer["events"]}
-            if not answer.get("next_page"):
-                return found
-            page = client._client.get(answer["next_page"])
+            body = page.raise_for_status().json()
+            hashes |= {event["id"]: event["payload"].get("hash", "") for event in body["events"]}
+            if not body.get("next_page"):
+                return hashes
+            page = client._client.get(body["next_page"])
 
 
 def flush(seconds: float = 30) -> bool:
-    """Wait until the events of this process have left it. False when they have not in time."""
+    """Wait until all events of this process have been sent. Returns False if that takes longer than `seconds`."""
     worker = EventsWorker.instance()
-    waiting = threading.Thread(target=worker.wait_until_empty, daemon=True)
-    waiting.start()
-    waiting.join(seconds)
-    return not waiting.is_alive()
+    thread = threading.Thread(target=worker.wait_until_empty, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
 
 
 def emit_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
-    """Tell of the facts that the ledger does not have yet, and return them."""
+    """Record and emit the facts that the ledger does not have yet, and return them."""
     new = [fact for fact in facts if not res.ledger.has_fact(fact.id)]
     for fact in new:
         record_and_emit(fact, res)
     return new
 
 
-@as_task("tell of {fact.kind} in {fact.partition}")
+@as_task("emit {fact.kind} event of {fact.partition}")
 def record_and_emit(fact: Fact, res: Resources) -> None:
-    """Write a fact down, then send its event; one that was written already is not sent here again."""
+    """Record a fact, then emit its event. A fact that is already recorded is not emitted again here."""
     if res.ledger.record_fact(fact):
         emit(fact)
         log = run_log()
         log.warning(
-            "%s in %s %s: %s; fact %s sent",
+            "%s in %s %s: %s; emitted fact %s",
             fact.kind,
             fact.model,
             fact.partition,
@@ -170,10 +172,10 @@ def record_and_emit(fact: Fact, res: Resources) -> None:
 
 
 def resend_undecided(res: Resources, now: datetime | None = None) -> list[Fact]:
-    """Send every fact again that has waited for its decision longer than `PATIENCE`."""
-    moment = now or datetime.now(UTC)
-    late = [f for f in res.ledger.undecided() if f.recorded_at and moment - f.recorded_at > PATIENCE]
+    """Emit every fact again that has had no decision for longer than `RESEND_AFTER`, and return them."""
+    now = now or datetime.now(UTC)
+    late = [f for f in res.ledger.undecided() if f.recorded_at and now - f.recorded_at > RESEND_AFTER]
     for fact in late:
         emit(fact)
-        run_log().warning("no decision yet about fact %s (%s %s); sent again", fact.id, fact.model, fact.partition)
+        run_log().warning("fact %s (%s %s) has no decision yet; emitted again", fact.id, fact.model, fact.partition)
     return late

@@ -1,4 +1,4 @@
-"""Ask the Prefect server how a flow run is."""
+"""The state of flow runs, from the Prefect server."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -8,8 +8,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 
-def ended_after(flow_run: str) -> float | None:
-    """The seconds that a flow run took, once it is in a final state; None before. Nought where the server does not know it."""
+def final_run_seconds(flow_run: str) -> float | None:
+    """Return the run time of a flow run in seconds, None before its final state, 0 if the server does not have the run."""
     with get_client(sync_client=True) as client:
         try:
             run = client.read_flow_run(UUID(flow_run))
@@ -19,7 +19,7 @@ def ended_after(flow_run: str) -> float | None:
 
 
 def is_cancelled(flow_run: str) -> bool:
-    """Whether somebody has asked for a flow run to be cancelled. A server that does not answer has not said so."""
+    """Return whether a flow run is cancelling or cancelled. False if the server does not respond."""
     if not flow_run:
         return False
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as client:

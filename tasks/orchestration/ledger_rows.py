@@ -1,4 +1,4 @@
-"""Write one row of the ledger about a version, in the name of the automation or of a person."""
+"""Append a row about a version to the ledger, in the name of the automation or of a person."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -11,24 +11,24 @@ from tasks.resources import Resources
 
 
 def assurance(by: str) -> Literal["automation", "asserted", "authenticated"]:
-    """How sure a name is. Prefect's own server knows no users: with its shared password a name is authenticated only as far as that."""
+    """Return how far the name `by` was verified. With a self-hosted Prefect server, `authenticated` means its shared password."""
     if by == AUTOMATION:
         return "automation"
     api = get_current_settings().api
     return "authenticated" if api.key or api.auth_string else "asserted"
 
 
-def write(
+def append_row(
     action: Action,
     version: Version,
     champion: Promotion | None,
     as_of: datetime,
     reason: str,
-    found: dict[str, Any],
+    evidence: dict[str, Any],
     res: Resources,
     by: str = AUTOMATION,
 ) -> Promotion:
-    """Append one row about a version, decided against `champion`."""
+    """Append one row about a version to the ledger, decided against `champion`. Returns the row as it was written."""
     row = Promotion(
         model=version.model,
         sequence=0,
@@ -41,7 +41,7 @@ def write(
         by=by,
         assurance=assurance(by),
         reason=reason,
-        evidence=found | {"digest": version.digest},
+        evidence=evidence | {"digest": version.digest},
         run_id=version.run_id,
         flow_run=res.flow_run,
     )

@@ -1,6 +1,6 @@
-"""Run what flows run without Prefect seeing it: in a rehearsal, tasks are plain calls, the log is Python's, and no event leaves.
+"""Adapter between functions and Prefect tasks.
 
-A replay is a rehearsal: it plays history with the code of the live flows.
+In simulation mode, which a replay uses, tasks are plain function calls, the log is Python's, and no event is emitted.
 """
 
 import functools
@@ -16,13 +16,13 @@ from prefect.exceptions import MissingContextError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_LOG = logging.getLogger("evergreen.rehearsal")
+_LOG = logging.getLogger("evergreen.simulation")
 _SIMULATION: ContextVar[bool] = ContextVar("is_simulation", default=False)
 
 
 @contextmanager
 def simulation() -> Iterator[None]:
-    """Within it, this thread only rehearses. What a live run would say of each decision is kept in the play, not said."""
+    """Enable simulation mode in this context (thread). Only errors are logged."""
     _LOG.setLevel(logging.ERROR)
     token = _SIMULATION.set(True)
     try:
@@ -32,18 +32,19 @@ def simulation() -> Iterator[None]:
 
 
 def is_simulation() -> bool:
+    """Return whether simulation mode is on."""
     return _SIMULATION.get()
 
 
 def as_task(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Make a function a task of the flow run that calls it, under a name that may use its arguments."""
+    """Decorate a function as a Prefect task. The task run's name may contain its arguments, as in `judge v{version.version}`."""
 
     def wrap(function: Callable[P, T]) -> Callable[P, T]:
-        made = task(cache_policy=NO_CACHE, task_run_name=name)(function)
+        prefect_task = task(cache_policy=NO_CACHE, task_run_name=name)(function)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            return function(*args, **kwargs) if is_simulation() else made(*args, **kwargs)
+            return function(*args, **kwargs) if is_simulation() else prefect_task(*args, **kwargs)
 
         return call
 
@@ -51,7 +52,7 @@ def as_task(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
-    """The log of the run that is under way; Python's in a rehearsal, or where there is no run."""
+    """Return the log of the current flow or task run, or Python's log in simulation mode or without a run."""
     if is_simulation():
         return _LOG
     try:

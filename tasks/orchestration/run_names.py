@@ -1,49 +1,57 @@
-"""Names of flow runs that depend on which parameters were given."""
+"""Names of flow runs, from their parameters."""
 
 from prefect import runtime
 
 
 def name_by_partition() -> str:
-    """`flights 2013-05`, or `flights: all that is due`."""
-    given = runtime.flow_run.parameters
-    return f"{given['model']} {given['partition']}" if given.get("partition") else f"{given['model']}: all that is due"
+    """Return `flights 2013-05`, or `flights: all due partitions`."""
+    parameters = runtime.flow_run.parameters
+    return (
+        f"{parameters['model']} {parameters['partition']}"
+        if parameters.get("partition")
+        else f"{parameters['model']}: all due partitions"
+    )
 
 
 def name_by_moment() -> str:
-    """`flights as of 2013-05-02: drift in 2013-04 ...`."""
-    given = runtime.flow_run.parameters
-    moment = f"as of {str(given['as_of'])[:10]}" if given.get("as_of") else "as of the newest partition"
-    return f"{given['model']} {moment}: {given['reason']}"
+    """Return `flights as of 2013-05-02: drift in 2013-04 ...`."""
+    parameters = runtime.flow_run.parameters
+    moment = f"as of {str(parameters['as_of'])[:10]}" if parameters.get("as_of") else "as of the newest partition"
+    return f"{parameters['model']} {moment}: {parameters['reason']}"
 
 
 def name_by_version() -> str:
-    """`flights v3`, or `flights champion`."""
-    given = runtime.flow_run.parameters
-    return f"{given['model']} " + (f"v{given['version']}" if given.get("version") else "champion")
+    """Return `flights v3`, or `flights champion`."""
+    parameters = runtime.flow_run.parameters
+    return f"{parameters['model']} " + (f"v{parameters['version']}" if parameters.get("version") else "champion")
 
 
 def name_by_time() -> str:
-    """`flights at 2013-06-15`, or `flights today`."""
-    given = runtime.flow_run.parameters
-    return f"{given['model']} " + (f"at {str(given['at'])[:10]}" if given.get("at") else "today")
+    """Return `flights at 2013-06-15`, or `flights today`."""
+    parameters = runtime.flow_run.parameters
+    return f"{parameters['model']} " + (f"at {str(parameters['at'])[:10]}" if parameters.get("at") else "today")
 
 
 def name_by_fact() -> str:
-    """`flights after 2013-05`, or `flights: ann asks`."""
-    given = runtime.flow_run.parameters
+    """Return `flights after 2013-05`, or `flights: requested by ann`."""
+    parameters = runtime.flow_run.parameters
     return (
-        f"{given['model']} after {given['partition']}" if given.get("fact") else f"{given['model']}: {given['by']} asks"
+        f"{parameters['model']} after {parameters['partition']}"
+        if parameters.get("fact")
+        else f"{parameters['model']}: requested by {parameters['by']}"
     )
 
 
 def name_by_range() -> str:
-    """`flights 2013-01 to 2013-03`, `... (dry run)`, or `flights plan 1f0c2a9b77de`."""
-    given = runtime.flow_run.parameters
-    if given.get("plan") and not given.get("start"):
-        return f"{given['model']} plan {given['plan']}"
-    return f"{given['model']} {given['start']} to {given['end']}" + (" (dry run)" if given.get("dry_run") else "")
+    """Return `flights 2013-01 to 2013-03`, `... (dry run)`, or `flights plan 1f0c2a9b77de`."""
+    parameters = runtime.flow_run.parameters
+    if parameters.get("plan") and not parameters.get("start"):
+        return f"{parameters['model']} plan {parameters['plan']}"
+    return f"{parameters['model']} {parameters['start']} to {parameters['end']}" + (
+        " (dry run)" if parameters.get("dry_run") else ""
+    )
 
 
 def page_key(model: str, page: str) -> str:
-    """Prefect allows lower case letters, digits and dashes in a key."""
+    """Return the key of a model's artifact. Prefect allows lower-case letters, digits and dashes."""
     return f"{model}-{page}".replace("_", "-")

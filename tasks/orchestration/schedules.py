@@ -11,11 +11,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 Post = Callable[[str, dict[str, Any]], Any]
-"""Sends a body to a path of Prefect's API, such as `deployments/filter`, and returns the answer's JSON."""
+"""Sends a body to a path of Prefect's API, such as `deployments/filter`, and returns the response's JSON."""
 PAGE = 200
 """Most items that Prefect returns at once."""
 PLANNING = timedelta(minutes=3)
-"""Prefect's scheduler looks at each deployment once a minute, so a new schedule has no planned run yet."""
+"""Prefect's scheduler processes each deployment once a minute, so a new schedule has no planned run yet."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Schedule:
 
     @property
     def next_run_local(self) -> str:
-        """Its next run in its own time zone, as in `2026-12-02 06:00 America/New_York`; `none planned` without one."""
+        """The next run in the time zone of the schedule, as in `2026-12-02 06:00 America/New_York`; `none planned` without one."""
         if self.next_run is None:
             return "none planned"
         return f"{self.next_run.astimezone(ZoneInfo(self.timezone)):%Y-%m-%d %H:%M} {self.timezone}"
@@ -65,30 +65,30 @@ def active_schedules(deployments: dict[str, dict[str, Any]], post: Post, model: 
         post: Asks Prefect's API.
         model: Only the schedules of this model's deployments; by default all.
     """
-    wanted = {
+    selected = {
         name: deployment
         for name, deployment in deployments.items()
         if not deployment["paused"] and (model is None or deployment["parameters"].get("model") == model)
     }
-    active = [(name, d, s) for name, d in wanted.items() for s in d["schedules"] if s["active"]]
+    active = [(name, d, s) for name, d in selected.items() for s in d["schedules"] if s["active"]]
     planned = _next_runs([s["id"] for _, _, s in active], [d["id"] for _, d, _ in active], post)
     return [_schedule(name, d, s, planned.get(s["id"])) for name, d, s in active]
 
 
-def _schedule(name: str, deployment: dict[str, Any], found: dict[str, Any], next_run: datetime | None) -> Schedule:
-    rule = found["schedule"]
+def _schedule(name: str, deployment: dict[str, Any], schedule: dict[str, Any], next_run: datetime | None) -> Schedule:
+    rule = schedule["schedule"]
     return Schedule(
         deployment=name,
         model=str(deployment["parameters"].get("model", "")),
         rule=rule.get("cron") or rule.get("rrule") or f"every {rule['interval']:.0f} s",
         timezone=rule.get("timezone") or "UTC",
-        changed=datetime.fromisoformat(found["updated"] or found["created"]),
+        changed=datetime.fromisoformat(schedule["updated"] or schedule["created"]),
         next_run=next_run,
     )
 
 
 def _next_runs(schedules: Sequence[str], deployments: Sequence[str], post: Post) -> dict[str, datetime]:
-    """The earliest planned run after now of each schedule, by the schedule's id."""
+    """Return the earliest planned run after now of each schedule, by the schedule's id."""
     if not schedules:
         return {}
     planned = {
@@ -96,18 +96,18 @@ def _next_runs(schedules: Sequence[str], deployments: Sequence[str], post: Post)
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {"after_": datetime.now(UTC).isoformat()},
     }
-    found: dict[str, datetime] = {}
+    next_runs: dict[str, datetime] = {}
     for run in all_items(post, "flow_runs/filter", {"flow_runs": planned, "sort": "EXPECTED_START_TIME_ASC"}):
         by = run["created_by"] or {}
         if by.get("type") == "SCHEDULE":
-            found.setdefault(by["id"], datetime.fromisoformat(run["expected_start_time"]))
-        if found.keys() >= set(schedules):
+            next_runs.setdefault(by["id"], datetime.fromisoformat(run["expected_start_time"]))
+        if next_runs.keys() >= set(schedules):
             break
-    return found
+    return next_runs
 
 
 def all_items(post: Post, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every item that a filter matches, page by page."""
+    """Yield all items that a filter matches, page by page."""
     offset = 0
     while True:
         items = post(path, {**body, "limit": PAGE, "offset": offset})

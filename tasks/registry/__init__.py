@@ -1,4 +1,4 @@
-"""MLflow's owner: runs, registered versions, and the alias that follows the ledger."""
+"""The only package that uses MLflow: runs, registered versions, and aliases that are copied from the ledger."""
 
 from tasks.registry.registry import CHALLENGER, CHAMPION, Registry
 

@@ -1,4 +1,4 @@
-"""One MLflow server: its client, its errors as ours, and writes that another process makes too."""
+"""Connection to an MLflow server: client, translation of errors, and retries of conflicting writes."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from configs.settings import silence_vendors
+from configs.settings import disable_telemetry
 from tasks.errors import EvergreenError, RegistryUnavailable, UnknownVersion
 
 if TYPE_CHECKING:
@@ -21,59 +21,71 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-ANSWER = 20
-"""Seconds within which a server must answer a plain question."""
+TIMEOUT = 20
+"""Timeout of a REST call, in seconds."""
 
 
 class Connection:
-    """A registered model's MLflow server, with local copies of the model's versions under `cache`."""
+    """A connection to the MLflow server of one registered model, with local copies of its versions under `cache`."""
 
     def __init__(self, uri: str, model: str, cache: Path) -> None:
         self.uri, self.model, self.cache = uri, model, cache / model
 
     @functools.cached_property
     def client(self) -> "MlflowClient":
-        silence_vendors()
+        """MLflow's client of this server."""
+        disable_telemetry()
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)
         return mlflow.MlflowClient(self.uri)
 
     @property
-    def plain(self) -> bool:
-        """Whether it is a server that asks for no credentials and has no other one beside it, by MLflow's variables and its address."""
-        others = [name for name in os.environ if name.startswith("MLFLOW_TRACKING_") and name != "MLFLOW_TRACKING_URI"]
-        others += [name for name in ("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE") if os.environ.get(name)]
-        return self.uri.startswith("http") and "@" not in self.uri and not others
+    def is_open_server(self) -> bool:
+        """Whether the server is used over HTTP without credentials, a separate registry or a workspace, by MLflow's variables."""
+        variables = [key for key in os.environ if key.startswith("MLFLOW_TRACKING_") and key != "MLFLOW_TRACKING_URI"]
+        variables += [key for key in ("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE") if os.environ.get(key)]
+        return self.uri.startswith("http") and "@" not in self.uri and not variables
 
-    def ask(self, path: str, **parameters: str) -> dict[str, Any] | None:
-        """What the server's REST API says of something, empty where it says that there is no such thing; None for any other answer.
+    def rest_get(self, path: str, **parameters: str) -> dict[str, Any] | None:
+        """Send a GET request to MLflow's REST API.
+
+        Returns:
+            The response; {} if MLflow responds that the resource does not exist; None for any other response, such as a proxy's.
 
         Raises:
-            RegistryUnavailable: nobody answers.
+            RegistryUnavailable: The server does not respond.
         """
         url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER) as answer:  # noqa: S310  (http or https, see `plain`)
-                return _object(answer.read())
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  (http or https, see `is_open_server`)
+                return _json_object(response.read())
         except urllib.error.HTTPError as error:
-            told = _object(error.read()) or {}
-            return {} if told.get("error_code") == "RESOURCE_DOES_NOT_EXIST" else None
+            content = _json_object(error.read()) or {}
+            return {} if content.get("error_code") == "RESOURCE_DOES_NOT_EXIST" else None
         except OSError as error:
-            raise self._silent(error) from error
+            raise self._unavailable(error) from error
         except HTTPException:
             return None
 
-    def _silent(self, error: Exception) -> RegistryUnavailable:
+    def _unavailable(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(
-            f"MLflow at {self.uri} does not answer ({type(error).__name__}). Start it with `make up`, or set "
-            f"MLFLOW_TRACKING_URI; then run the same again, nothing was changed"
+            f"MLflow at {self.uri} does not answer ({type(error).__name__}). Nothing was changed. Start it with `make up` or set "
+            f"MLFLOW_TRACKING_URI, then run this again"
         )
 
     @contextmanager
-    def answers(self, what: str = "") -> Iterator[None]:
-        """Turn MLflow's errors into ours: it does not answer, or it does not have this."""
-        silence_vendors()
+    def translated_errors(self, what: str = "") -> Iterator[None]:
+        """Translate MLflow's errors in the body.
+
+        Args:
+            what: Name of the resource for the message, by default the model's.
+
+        Raises:
+            RegistryUnavailable: The server does not respond.
+            UnknownVersion: The resource does not exist.
+        """
+        disable_telemetry()
         from mlflow.exceptions import MlflowException
 
         try:
@@ -83,25 +95,25 @@ class Connection:
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise UnknownVersion(
-                    f"MLflow at {self.uri} has no {what or self.model} ({error.message}); `rollback` to a version that is there, "
-                    f"or name another"
+                    f"MLflow at {self.uri} has no {what or self.model} ({error.message}); choose another version, or `rollback` if "
+                    f"it is the champion"
                 ) from error
             if "API request to" in str(error) or "Connection" in str(error):
-                raise self._silent(error) from error
+                raise self._unavailable(error) from error
             raise
 
 
-def _object(content: bytes) -> dict[str, Any] | None:
-    """A JSON object; None for anything else."""
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; return None for anything else."""
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def insistently(call: Callable[[], T]) -> T:
-    """Make a call that writes the same whoever makes it. MLflow fails it when another process writes that at the same moment."""
+def retry_conflicts(call: Callable[[], T]) -> T:
+    """Call an idempotent write, and retry it if it conflicts with the same write of another process, which MLflow reports as an error."""
     from mlflow.exceptions import MlflowException
 
     for pause in (0.05, 0.2, 0.5):

@@ -1,4 +1,4 @@
-"""Runs of MLflow: one for each training, with a child for each candidate and for the refit."""
+"""MLflow runs: one for each training, with a child run for each candidate and for the refit."""
 
 import functools
 import json
@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 
 from tasks.contracts import Learned, Trial
-from tasks.registry.connection import Connection, insistently
+from tasks.registry.connection import Connection, retry_conflicts
 
 REQUIREMENTS = ("scikit-learn", "xgboost", "pandas", "numpy", "skops")
 RECORDED = (*REQUIREMENTS, "optuna", "mlflow", "prefect", "great-expectations", "evidently")
 
 
 class Runs(Connection):
-    """The runs of one model's trainings, in its own experiment."""
+    """The runs of one model's trainings, in an experiment of its own."""
 
     def open_training(self, name: str, flow_run: str, commit: str) -> str:
-        """Begin the run of one training in the model's experiment, and return its id.
+        """Start the run of a training in the model's experiment, and return its id.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryUnavailable: MLflow does not respond.
         """
-        with self.answers(), self.run(run_name=name) as run_id:
+        with self.translated_errors(), self.run(run_name=name) as run_id:
             self.client.set_tag(run_id, "evergreen.flow_run", flow_run)
             self.client.set_tag(run_id, "mlflow.source.git.commit", commit)
             for package, number in self.packages().items():
@@ -36,12 +36,13 @@ class Runs(Connection):
             return run_id
 
     def close_training(self, run_id: str, failed: bool = False) -> None:
-        with self.answers():
+        """End the run of a training."""
+        with self.translated_errors():
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def log_trial(self, parent: str, trial: Trial) -> None:
-        """A child run for one candidate or baseline: its recipe, the loss of each split, and its search."""
-        with self.answers(), self.run(run_name=trial.name, parent=parent) as run_id:
+        """Log a candidate or a baseline as a child run: its recipe, the loss of each split, and its search."""
+        with self.translated_errors(), self.run(run_name=trial.name, parent=parent) as run_id:
             import mlflow
 
             mlflow.log_params(
@@ -49,8 +50,8 @@ class Runs(Connection):
             )
             for step, loss in enumerate(trial.losses):
                 log_finite({"validation_loss_by_split": loss}, step)
-            for tried in trial.tried:
-                log_finite({"search_loss": tried["loss"]}, tried["number"])
+            for attempt in trial.tried:
+                log_finite({"search_loss": attempt["loss"]}, attempt["number"])
             log_finite({"validation_loss": trial.loss})
             if trial.tried:
                 mlflow.log_dict({"trials": list(trial.tried)}, "search.json")
@@ -61,7 +62,7 @@ class Runs(Connection):
 
     @contextmanager
     def run(self, run_name: str | None = None, run_id: str | None = None, parent: str | None = None) -> Iterator[str]:
-        """A run in the model's own experiment, new or `run_id` again; failed when the body fails."""
+        """Open a new run in the model's experiment, or the run `run_id` again. It fails if the body fails."""
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)
@@ -78,8 +79,15 @@ class Runs(Connection):
         files: Mapping[str, bytes] | None = None,
         description: str = "",
     ) -> None:
-        """Add what was found out later to a version's run; `files` by path, such as `plots/roc.png`."""
-        with self.answers(), tempfile.TemporaryDirectory() as folder:
+        """Add results to a run.
+
+        Args:
+            metrics: By name; NaN is left out.
+            documents: JSON documents by file name.
+            files: Contents by path, such as `plots/roc.png`.
+            description: The run's description in Markdown.
+        """
+        with self.translated_errors(), tempfile.TemporaryDirectory() as folder:
             for name, value in metrics.items():
                 if value == value:
                     self.client.log_metric(run_id, name, value)
@@ -95,49 +103,49 @@ class Runs(Connection):
                 self.client.set_tag(run_id, "mlflow.note.content", description)
 
     def document(self, run_id: str, name: str) -> Any:
-        """A JSON document of a run.
+        """Return a JSON document of a run.
 
         Raises:
-            UnknownVersion: the run or the document is gone.
+            UnknownVersion: The run or the document no longer exists.
         """
         import mlflow
 
-        with self.answers(f"{name} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+        with self.translated_errors(f"{name} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
             mlflow.set_tracking_uri(self.uri)
             path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
             return json.loads(Path(path).read_text())
 
     @staticmethod
     def packages() -> dict[str, str]:
-        """The versions of the libraries that decide what a model is and how it was made."""
+        """Return the versions of the libraries that influence a training."""
         return {name: installed(name) for name in RECORDED}
 
     def run_url(self, run_id: str) -> str:
-        """Where a person looks at a run; empty for a registry without a server."""
+        """Return a run's page in the MLflow UI; empty for a registry without a server."""
         if not self.uri.startswith("http") or not run_id:
             return ""
-        with self.answers():
+        with self.translated_errors():
             return f"{self.uri}/#/experiments/{self.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def log_finite(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Metrics on the active run; MLflow's database does not take what is no number."""
+    """Log the finite metrics on the active run. MLflow's database does not accept NaN and infinity."""
     import mlflow
 
     mlflow.log_metrics({k: v for k, v in metrics.items() if np.isfinite(v)}, step=step)
 
 
 def log_inputs(learned: Sequence[Learned]) -> None:
-    """What was learned from, as MLflow dataset inputs: each partition with the digest of its rows."""
+    """Log the partitions of a training as MLflow dataset inputs, with the digests of their rows."""
     import mlflow
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a path is a path in two ways to it
+        warnings.simplefilter("ignore")  # MLflow warns that a path matches two types of source
         sources = [resolve_dataset_source(part.path) for part in learned]
     pairs = zip(sources, learned, strict=True)
-    sets = [MetaDataset(source, name=part.partition, digest=part.digest[:32]) for source, part in pairs]
+    datasets = [MetaDataset(source, name=part.partition, digest=part.digest[:32]) for source, part in pairs]
     tags = [{"rows": str(part.rows), "sha256": part.digest} for part in learned]
-    log = functools.partial(mlflow.log_inputs, datasets=sets, contexts=["training"] * len(sets), tags_list=tags)
-    insistently(log)
+    contexts = ["training"] * len(datasets)
+    retry_conflicts(functools.partial(mlflow.log_inputs, datasets=datasets, contexts=contexts, tags_list=tags))

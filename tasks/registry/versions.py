@@ -1,6 +1,6 @@
-"""Registered versions: made once, fetched once, remembered here, and held to their digest.
+"""Registered versions: registration, local copies, and verification by digest.
 
-Models are kept as skops files, whose loading runs no arbitrary code.
+Models are stored as skops files. Loading one executes no arbitrary code.
 """
 
 import json
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import ModelConfig
-from configs.settings import silence_vendors
+from configs.settings import disable_telemetry
 from tasks.contracts import Learned, Query, Recipe, Version
 from tasks.errors import ForgedVersion, UnknownVersion
-from tasks.models.estimators import TRUSTED, read_model
+from tasks.models.estimators import TRUSTED_TYPES, read_model
 from tasks.models.fingerprint import model_digest
 from tasks.models.smoke_test import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
@@ -45,16 +45,28 @@ class Versions(Runs):
         documents: Mapping[str, Any],
         learned: Sequence[Learned],
     ) -> Version:
-        """Log a model and register it as the next version: on the training's run, or on a child of it.
+        """Log a model and register it as the next version.
 
-        `version` carries everything but the number and the run, which MLflow gives. The model
-        is logged before the metrics, since MLflow gets slower with every metric of a run.
+        A challenger is logged on the training's run, a refit on a child run. The model is logged before the metrics, since MLflow
+        becomes slower with each metric of a run.
+
+        Args:
+            run_id: Run of the training.
+            role: "challenger" or "refit".
+            params: Logged as parameters of the run.
+            metrics: Logged as metrics of the run, if finite.
+            version: Everything but the number and the run, which MLflow assigns.
+            documents: JSON documents by file name.
+            learned: The rows that the model was fitted on, by partition.
+
+        Returns:
+            `version` with its number and run.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer; a run may be left, but no version.
+            RegistryUnavailable: MLflow does not respond. A run may have been created, but no version.
         """
         child = {"parent": run_id, "run_name": role} if role != "challenger" else {"run_id": run_id}
-        with self.answers(), self.run(**child) as own:
+        with self.translated_errors(), self.run(**child) as own_run:
             import mlflow
 
             mlflow.log_params({k: str(v)[:500] for k, v in params.items()})
@@ -62,7 +74,7 @@ class Versions(Runs):
                 model,
                 name="model",
                 serialization_format="skops",
-                skops_trusted_types=list(TRUSTED),
+                skops_trusted_types=list(TRUSTED_TYPES),
                 signature=signature(config),
                 pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
                 pyfunc_predict_fn="predict" if config.target.kind == "regression" else "predict_proba",
@@ -73,58 +85,68 @@ class Versions(Runs):
             log_inputs(learned)
             tags = to_tags(version)
             mlflow.set_tags(tags)
-            made = mlflow.register_model(logged.model_uri, self.model, tags=tags)
-            return Version(**(vars(version) | {"version": str(made.version), "run_id": own}))
+            registered = mlflow.register_model(logged.model_uri, self.model, tags=tags)
+            return Version(**(vars(version) | {"version": str(registered.version), "run_id": own_run}))
 
     def version(self, number: str) -> Version:
-        """What is known of a version.
+        """Read a version from MLflow.
 
         Raises:
-            UnknownVersion: MLflow has none of this number, or it was not made by Evergreen.
+            RegistryUnavailable: MLflow does not respond.
+            UnknownVersion: MLflow has no such version, or Evergreen did not register it.
         """
-        with self.answers(f"version {number!r} of {self.model!r}"):
-            found = self.client.get_model_version(self.model, number)
-        return from_tags(self.model, number, found.run_id or "", dict(found.tags))
+        with self.translated_errors(f"version {number!r} of {self.model!r}"):
+            registered = self.client.get_model_version(self.model, number)
+        return from_tags(self.model, number, registered.run_id or "", dict(registered.tags))
 
-    def recall(self, number: str) -> Version:
-        """The same, from what this machine remembers of it: a version never changes, and may be asked about when MLflow is down."""
-        memory = self.cache / f"{number}.json"
-        if memory.is_file():
-            found = json.loads(memory.read_text(encoding="utf-8"))
-            return from_tags(self.model, number, found["run_id"], found["tags"])
+    def cached_version(self, number: str) -> Version:
+        """Read a version from this machine's cache, or from MLflow the first time. So it is available while MLflow is down."""
+        file = self.cache / f"{number}.json"
+        if file.is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            return from_tags(self.model, number, content["run_id"], content["tags"])
         version = self.version(number)
-        with replacing(memory) as draft:
+        with replacing(file) as draft:
             draft.write_text(json.dumps({"run_id": version.run_id, "tags": to_tags(version)}), encoding="utf-8")
         return version
 
     def load(self, number: str, digest: str = "") -> Any:
-        """A version's fitted model, from the local copy when there is one; held to `digest` where one is given.
+        """Load a version's fitted model, from the local copy if there is one.
+
+        Args:
+            digest: The digest that the model must have, by `model_digest`; empty for no check.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer and there is no local copy.
-            UnknownVersion: there is no such version.
-            ForgedVersion: the file is not the model that was registered.
+            RegistryUnavailable: MLflow does not respond, and there is no local copy.
+            UnknownVersion: There is no such version.
+            ForgedVersion: The model has another digest.
         """
         folder = self.local_copy(number)
-        silence_vendors()
+        disable_telemetry()
         model = read_model(folder / "model.skops")
-        if digest and (found := model_digest(model)) != digest:
+        if digest and (actual := model_digest(model)) != digest:
             raise ForgedVersion(
-                f"{folder / 'model.skops'} is not version {number} of {self.model!r} as the ledger knows it (digest {found[:12]}, "
-                f"not {digest[:12]}); find out who changed it, delete the folder, and `rollback` if MLflow's copy is wrong too"
+                f"{folder / 'model.skops'} is not version {number} of {self.model!r} in the ledger: its digest is {actual[:12]}, "
+                f"not {digest[:12]}. The model was not loaded. Find out who changed the file and delete the folder. If MLflow's copy "
+                f"is wrong too, run `rollback`"
             )
         return model
 
     def has_copy(self, number: str) -> bool:
-        """Whether a version's files are on this machine."""
+        """Return whether a version's files are on this machine."""
         return (self.cache / number).is_dir()
 
     def local_copy(self, number: str) -> Path:
-        """The folder with a version's files; fetched whole or not at all."""
+        """Return the folder with a version's files. Downloads them the first time, completely or not at all.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+            UnknownVersion: There is no such version.
+        """
         folder = self.cache / number
         if folder.is_dir():
             return folder
-        with self.answers(f"version {number!r} of {self.model!r}"):
+        with self.translated_errors(f"version {number!r} of {self.model!r}"):
             import mlflow
 
             self.client.get_model_version(self.model, number)
@@ -133,50 +155,56 @@ class Versions(Runs):
                 fetched = mlflow.artifacts.download_artifacts(f"models:/{self.model}/{number}", dst_path=draft)
                 try:
                     Path(fetched).rename(folder)
-                except OSError:  # another process fetched it meanwhile
+                except OSError:  # another process has downloaded it in the meantime
                     if not folder.is_dir():
                         raise
         return folder
 
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
-        """Load a version in a fresh process and ask it about some rows, which here are predicted as `expected`."""
+        """Run the smoke test of a version, see `query_version`."""
         return query_version(config, self.local_copy(number), rows, expected)
 
-    def forget_copies(self) -> None:
-        """Drop the local copies; the next load fetches again."""
+    def delete_copies(self) -> None:
+        """Delete the local copies. The next load downloads them again."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def version_url(self, number: str) -> str:
+        """Return a version's page in the MLflow UI; empty for a registry without a server."""
         return f"{self.uri}/#/models/{self.model}/versions/{number}" if self.uri.startswith("http") else ""
 
 
 def signature(config: ModelConfig) -> Any:
-    """MLflow's schema of the inputs: doubles and optional strings, so that nulls are allowed."""
+    """Return MLflow's schema of a model's inputs and output. Inputs are doubles and optional strings, so nulls are allowed."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    columns = [ColSpec("double", name) for name in config.features.learned.numeric]
-    columns += [ColSpec("string", name, required=False) for name in config.features.learned.categorical]
-    wide = (-1,) if config.target.kind == "regression" else (-1, max(2, len(config.target.classes)))
-    return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("float64"), wide)]))
+    columns = [ColSpec("double", name) for name in config.features.active.numeric]
+    columns += [ColSpec("string", name, required=False) for name in config.features.active.categorical]
+    shape = (-1,) if config.target.kind == "regression" else (-1, max(2, len(config.target.classes)))
+    return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("float64"), shape)]))
 
 
-TAGGED = tuple(f.name for f in fields(Version) if f.name not in ("model", "version", "run_id"))
+TAG_FIELDS = tuple(f.name for f in fields(Version) if f.name not in ("model", "version", "run_id"))
 
 
 def to_tags(version: Version) -> dict[str, str]:
-    """A version as MLflow tags, under `evergreen.`."""
+    """Convert a version to MLflow tags with the prefix `evergreen.`."""
     content = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in asdict(version).items()}
-    return {f"evergreen.{name}": json.dumps(content[name]) for name in TAGGED}
+    return {f"evergreen.{name}": json.dumps(content[name]) for name in TAG_FIELDS}
 
 
 def from_tags(model: str, number: str, run_id: str, tags: dict[str, str]) -> Version:
+    """Convert MLflow tags to a version.
+
+    Raises:
+        UnknownVersion: A tag is missing or malformed.
+    """
     try:
-        found = {name: json.loads(tags[f"evergreen.{name}"]) for name in TAGGED}
-        times = {k: datetime.fromisoformat(found.pop(k)) for k in ("window_start", "window_end", "as_of")}
-        shaped = {"recipe": Recipe(**found.pop("recipe")), "prior": tuple(found.pop("prior"))}
-        return Version(**{**found, **times, **shaped, "model": model, "version": number, "run_id": run_id})
+        values = {name: json.loads(tags[f"evergreen.{name}"]) for name in TAG_FIELDS}
+        times = {k: datetime.fromisoformat(values.pop(k)) for k in ("window_start", "window_end", "as_of")}
+        typed = {"recipe": Recipe(**values.pop("recipe")), "prior": tuple(values.pop("prior"))}
+        return Version(**{**values, **times, **typed, "model": model, "version": number, "run_id": run_id})
     except (KeyError, TypeError, ValueError) as error:
         raise UnknownVersion(
-            f"version {number} of {model!r} was not registered by Evergreen ({error}); train one instead"
+            f"version {number} of {model!r} was not registered by Evergreen ({error}); choose another version, or train one"
         ) from error

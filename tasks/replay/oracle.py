@@ -1,7 +1,7 @@
-"""The best retraining times in hindsight: a ceiling for every policy, since it knows what came.
+"""The best retraining schedule in hindsight: an upper limit for every policy, since it uses the outcomes of the whole range.
 
-By dynamic programming over the models that a retraining at each moment would have made, ungated and each from its own window alone
-(no warm start). So it is a ceiling over that set only. The optimum of a retraining schedule under a cost is the baseline of
+Dynamic programming over the models that a retraining at each point in time would have given, without the gate and each from its own
+window (no warm start). So it is an upper limit over these models only. The optimal retraining schedule under a cost is the baseline of
 Mahadevan and Mathioudakis, Cost-Effective Retraining of Machine Learning Models (CARA), 2023, arXiv 2310.04216.
 """
 
@@ -21,42 +21,42 @@ from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
-from tasks.steps.decay import by_block
-from tasks.steps.run import with_labels
+from tasks.steps.decay import losses_by_block
+from tasks.steps.run import collect_labels
 from tasks.steps.step import NotDue, advance
 from tasks.storage.blocks import labelled_blocks
-from tasks.training.fit import fitted
+from tasks.training.fit import fit_version
 from tasks.training.selection import select_candidate
 from tasks.training.window import locate_window
 
-Measured = tuple[dict[str, float | None], int, list[list[float]]]
-"""Metrics on a partition, its labelled rows, and the judged loss by block, as in a performance record."""
+Measurement = tuple[dict[str, float | None], int, list[list[float]]]
+"""Metrics on a partition, its number of labelled rows, and the loss by block, as in a performance record."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """What each training would have come to on each later partition.
+class TrainingTable:
+    """The metrics of each possible training on each later partition.
 
-    Training `k` is as of `moments[k]`; the first makes the first champion, and training `k` can serve partitions from `k` on.
-    `found[k][m]` is None where it was not made, or partition `m` has no outcomes.
+    Training `k` is as of `moments[k]` and can score partitions from `k` on. Training 0 gives the first champion.
+    `measurements[k][m]` is None if training `k` failed or partition `m` has no outcomes.
     """
 
     moments: tuple[datetime, ...]
     partitions: tuple[str, ...]
-    found: tuple[tuple[Measured | None, ...], ...]
+    measurements: tuple[tuple[Measurement | None, ...], ...]
 
     def values(self, metric: str) -> np.ndarray:
-        """The metric of each training on each partition, `(trainings, partitions)`; NaN where there is none."""
+        """Return the metric of each training on each partition, of shape (trainings, partitions); NaN if there is none."""
         rows = [
-            [np.nan if one is None or one[0].get(metric) is None else one[0][metric] for one in line]
-            for line in self.found
+            [np.nan if m is None or m[0].get(metric) is None else m[0][metric] for m in row]
+            for row in self.measurements
         ]
         return np.array(rows, dtype="float64")
 
     def rows(self) -> np.ndarray:
-        """Labelled rows of each partition."""
+        """Return the number of labelled rows of each partition as float64."""
         return np.array(
-            [max((one[1] for one in column if one), default=0) for column in zip(*self.found, strict=True)],
+            [max((m[1] for m in column if m), default=0) for column in zip(*self.measurements, strict=True)],
             dtype="float64",
         )
 
@@ -65,41 +65,48 @@ def measure_all(
     begin: datetime,
     refs: Sequence[PartitionRef],
     live: Resources,
-    told: Callable[[PartitionRef], None] = lambda _: None,
-) -> Table:
-    """Train as of every moment of the range but the last, and measure each model on every later partition."""
+    on_partition: Callable[[PartitionRef], None] = lambda _: None,
+) -> TrainingTable:
+    """Train as of `begin` and of every partition but the last, and measure each model on every later partition.
+
+    Args:
+        begin: As-of of the first champion's training.
+        refs: The partitions of the range, oldest first.
+        live: The model's production resources.
+        on_partition: Called after each partition's training.
+    """
     res = ReplayResources(live, BUILT_IN[NEVER], begin)
     moments = [begin, *(ref.as_of for ref in refs[:-1])]
-    made: list[Version | None] = []
+    versions: list[Version | None] = []
     with simulation():
         for moment, ref in zip(moments, refs, strict=True):
-            made.append(_train(moment, res))
+            versions.append(_train(moment, res))
             res.lake.now = ref.as_of
-            told(ref)
-        # As the policies' steps are in the end: by every outcome that came within the range.
-        columns = [_measure(made[: at + 1], res.ref(ref.key, refs[-1].as_of), res) for at, ref in enumerate(refs)]
-    lines = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
-    return Table(tuple(moments), tuple(ref.key for ref in refs), tuple(lines))
+            on_partition(ref)
+        # By all outcomes that were known at the end of the range, as in the policies' results.
+        columns = [_measure(versions[: at + 1], res.ref(ref.key, refs[-1].as_of), res) for at, ref in enumerate(refs)]
+    rows = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
+    return TrainingTable(tuple(moments), tuple(ref.key for ref in refs), tuple(rows))
 
 
 def _train(moment: datetime, res: ReplayResources) -> Version | None:
-    """The version that a retraining would have served, had the gate let it through; None where nothing can be fitted."""
+    """Train as of a point in time without the gate; return None if no version can be fitted."""
     try:
-        window = with_labels(locate_window(res, moment), res, lambda step, ref: advance(step, ref, res))
+        window = collect_labels(locate_window(res, moment), res, lambda step, ref: advance(step, ref, res))
         recipe: Recipe | None = select_candidate(window, res).recipe
         if recipe is None:
             return None
-        challenger = fitted("challenger", recipe, "", window, res)
+        challenger = fit_version("challenger", recipe, "", window, res)
         if res.config.training.refit == "none":
             return challenger
-        return fitted("refit", recipe, challenger.training_run, window, res, judged_as=challenger.version)
+        return fit_version("refit", recipe, challenger.training_run, window, res, judged_as=challenger.version)
     except EvergreenError as error:
         run_log().warning("no training as of %s: %s", moment, error)
         return None
 
 
-def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayResources) -> list[Measured | None]:
-    """What each version comes to on a partition's outcomes, as they are known at the ref's moment."""
+def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayResources) -> list[Measurement | None]:
+    """Measure each version on a partition, by the outcomes that are known as of `ref.as_of`."""
     valid = res.lake.record(Stage.VALID, ref.key)
     try:
         labels = advance(COLLECT, ref, res)
@@ -109,73 +116,76 @@ def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayR
         return [None] * len(versions)
     config = res.config
 
-    def make() -> list[Measured | None]:
-        outcome_of = read_outcomes(res, ref.key, ref.as_of)
-        rows = join_outcomes(res.lake.read(Stage.VALID, ref.key), outcome_of, config)
+    def compute() -> list[Measurement | None]:
+        labels = read_outcomes(res, ref.key, ref.as_of)
+        rows = join_outcomes(res.lake.read(Stage.VALID, ref.key), labels, config)
         outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
 
-        def one(version: Version) -> Measured:
-            said = predict(res.load(version.version), rows, config)
-            losses = by_block(row_loss(outcome, said, config.target), blocks)
-            return finite(measure(outcome, said, config.target)), len(rows), losses
+        def measure_version(version: Version) -> Measurement:
+            prediction = predict(res.load(version.version), rows, config)
+            losses = losses_by_block(row_loss(outcome, prediction, config.target), blocks)
+            return finite(measure(outcome, prediction, config.target)), len(rows), losses
 
-        return [one(version) if version else None for version in versions]
+        return [measure_version(version) if version else None for version in versions]
 
     rules = config.model_dump(mode="json", include={"partition", "target", "features", "gate"})
     digests = [version.digest if version else None for version in versions]
-    made_of = ["measure", MEASURE, digests, valid.digest, labels.digest, ref.as_of, rules]
-    found: list[Measured | None] = res.once(list[Measured | None], lambda: made_of, make)
-    return found
+    inputs = ["measure", MEASURE_VERSION, digests, valid.digest, labels.digest, ref.as_of, rules]
+    measurements: list[Measurement | None] = res.cached(list[Measurement | None], lambda: inputs, compute)
+    return measurements
 
 
-MEASURE = 1
-"""Raised when the same versions and rows would be measured otherwise."""
+MEASURE_VERSION = 1
+"""Increase it when a code change gives other measurements for the same versions and rows."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to train: positions in `Table.moments`, the first champion's left out; and the mean of the metric that comes of it."""
+    """A retraining schedule."""
 
     trainings: tuple[int, ...]
+    """Positions in `TrainingTable.moments`, without the first champion's training."""
     mean: float
+    """Mean of the metric, as a loss."""
 
 
 def best_schedules(values: np.ndarray, rows: np.ndarray) -> list[Schedule]:
-    """The schedule with the lowest mean for each number of retrainings, from none to all.
+    """Find the schedule with the lowest mean for each number of retrainings, from none to all.
 
-    `values` is `(trainings, partitions)` of a metric that is better when lower, NaN below the diagonal. Partitions weigh by `rows`.
-    Dynamic programming: `best[k]` is the lowest sum up to a partition with training `k` in service.
+    Args:
+        values: A metric that is better when lower, of shape (trainings, partitions), NaN below the diagonal.
+        rows: Weight of each partition.
     """
     trainings, partitions = values.shape
-    told = np.isfinite(values).any(axis=0)
-    weights = np.where(told, rows, 0.0)
+    has_outcomes = np.isfinite(values).any(axis=0)
+    weights = np.where(has_outcomes, rows, 0.0)
     loss = np.where(np.isfinite(values), values, np.inf)
     loss = np.where(weights > 0, loss, 0.0) * np.where(weights > 0, weights, 1.0)
     total = weights.sum()
-    found = []
-    # best[k] after the partitions so far with n retrainings; back[n][m][k] is the training in service before.
+    schedules = []
+    # best[n][m][k]: lowest sum over the first m partitions with n retrainings, if training k scored the last one.
+    # back[n][m][k]: the training that scored the partition before.
     best = [np.full((partitions + 1, trainings), np.inf) for _ in range(trainings)]
     back = [np.full((partitions + 1, trainings), -1) for _ in range(trainings)]
     best[0][0, 0] = 0.0
     for m in range(partitions):
         for n in range(min(m, trainings - 1) + 1):
-            stay = best[n][m]
-            came, before = stay.copy(), np.arange(trainings)
+            sums, previous = best[n][m].copy(), np.arange(trainings)
             if n and m < trainings and m > 0:
-                earlier = int(np.argmin(best[n - 1][m]))
-                if best[n - 1][m][earlier] < came[m]:
-                    came[m], before[m] = best[n - 1][m][earlier], earlier
-            best[n][m + 1] = came + loss[:, m]
-            back[n][m + 1] = before
+                replaced = int(np.argmin(best[n - 1][m]))
+                if best[n - 1][m][replaced] < sums[m]:
+                    sums[m], previous[m] = best[n - 1][m][replaced], replaced
+            best[n][m + 1] = sums + loss[:, m]
+            back[n][m + 1] = previous
     for n in range(trainings):
         k = int(np.argmin(best[n][partitions]))
         if not np.isfinite(best[n][partitions][k]) or not total:
             continue
-        chosen, at, left = [], k, n
+        reversed_trainings, current, remaining = [], k, n
         for m in range(partitions, 0, -1):
-            before_it = int(back[left][m][at])
-            if before_it != at:
-                chosen.append(at)
-                at, left = before_it, left - 1
-        found.append(Schedule(tuple(reversed(chosen)), float(best[n][partitions][k] / total)))
-    return found
+            before = int(back[remaining][m][current])
+            if before != current:
+                reversed_trainings.append(current)
+                current, remaining = before, remaining - 1
+        schedules.append(Schedule(tuple(reversed(reversed_trainings)), float(best[n][partitions][k] / total)))
+    return schedules

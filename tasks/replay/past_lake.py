@@ -1,4 +1,4 @@
-"""A lake that shows only what was known at the moment that is played."""
+"""A lake that contains only what was known at the simulated time."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,91 +11,91 @@ from upath import UPath
 
 from tasks.contracts import PartitionRef, Record, Stage
 from tasks.errors import CorruptPartition, FutureRead
-from tasks.storage.lake import FILED, Lake
+from tasks.storage.lake import STAGES_WITH_ROWS, Lake
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAST = (Stage.RAW, Stage.VALID, Stage.QUARANTINE, Stage.SKETCHES)
-"""Stages that no policy changes: a replay reads them where they are."""
+SHARED_STAGES = (Stage.RAW, Stage.VALID, Stage.QUARANTINE, Stage.SKETCHES)
+"""Stages that do not depend on the policy: a replay reads production's files."""
 _RECORD = TypeAdapter(Record)
 
 
 class ReplayLake(Lake):
-    """A model's partitions as they were known at `now`; what lies later is refused.
+    """A model's partitions as they were known at the simulated time `now`. Reading later partitions raises an error.
 
-    A partition is known from its own moment on, when production would have processed it.
-    `past` has what no policy changes. Everything else is written under `root` by what it is made from; which of that
-    belongs to this policy is kept in memory.
+    A partition is known from its as-of on, when production would have processed it. Stages that do not depend on the policy are read
+    from `past`. All other outputs are written under `root`, with a digest of their inputs in the file name. The lake keeps in memory
+    which of them this policy has.
     """
 
     def __init__(self, past: Lake, as_of: Callable[[str], datetime], now: datetime) -> None:
-        self.model, self.variant, self.below = past.model, past.variant, None
+        self.model, self.variant, self.base = past.model, past.variant, None
         self.past, self.root, self.as_of, self.now = past, past.root / "replay", functools.cache(as_of), now
-        self._keys = {stage: past.keys(stage) for stage in PAST}
+        self._keys = {stage: past.keys(stage) for stage in SHARED_STAGES}
         self._past: dict[tuple[Stage, str], Record | None] = {}
         self._own: dict[tuple[Stage, str], Record] = {}
         self._names: dict[tuple[Stage, str], str] = {}
         self._failures: dict[tuple[Stage, str], str] = {}
 
-    def guard(self, key: str) -> None:
-        """Refuse a partition that was not known yet.
+    def require_known(self, key: str) -> None:
+        """Require that a partition is known at the simulated time.
 
         Raises:
-            FutureRead: somebody asks for it.
+            FutureRead: It becomes known later.
         """
         if self.as_of(key) > self.now:
             raise FutureRead(
-                f"{self.model}: at {self.now.isoformat()} the replay was asked for {key}, which is known from "
-                f"{self.as_of(key).isoformat()} on: something looks into the future"
+                f"{self.model}: at the simulated time {self.now.isoformat()} the replay read {key}, which is known only from "
+                f"{self.as_of(key).isoformat()} on. A step uses data from after the prediction time (target leakage)"
             )
 
     def keys(self, stage: Stage) -> list[str]:
-        found = self._keys[stage] if stage in PAST else sorted(key for own, key in self._own if own is stage)
-        return [key for key in found if self.as_of(key) <= self.now]
+        keys = self._keys[stage] if stage in SHARED_STAGES else sorted(key for own, key in self._own if own is stage)
+        return [key for key in keys if self.as_of(key) <= self.now]
 
     def record(self, stage: Stage, key: str) -> Record | None:
-        self.guard(key)
-        if stage not in PAST:
+        self.require_known(key)
+        if stage not in SHARED_STAGES:
             return self._own.get((stage, key))
         if (stage, key) not in self._past:
             self._past[stage, key] = self.past.record(stage, key)
         return self._past[stage, key]
 
     def owns(self, stage: Stage, key: str) -> bool:
-        return stage not in PAST
+        return stage not in SHARED_STAGES
 
     def path(self, stage: Stage, key: str, suffix: str = "parquet") -> UPath:
         return self.root / "steps" / stage / f"{key}-{self._names[stage, key]}.{suffix}"
 
     def file(self, stage: Stage, key: str) -> UPath:
-        return self.past.file(stage, key) if stage in PAST else self.path(stage, key)
+        return self.past.file(stage, key) if stage in SHARED_STAGES else self.path(stage, key)
 
     def read(self, stage: Stage, key: str, columns: list[str] | None = None) -> "pd.DataFrame":
-        """As of `now`.
+        """Read a partition as of `now`.
 
         Raises:
-            FutureRead: the partition was not over, or an outcome was not known.
-            CorruptPartition: its file is not the one that was there when the replay first looked.
+            FutureRead: The partition or one of its outcomes becomes known later.
+            CorruptPartition: The file has changed since the replay first read its record.
         """
-        self.guard(key)
+        self.require_known(key)
         try:
             rows = super().read(stage, key, columns)
         except CorruptPartition as error:
-            if stage in PAST and self.past.record(stage, key) != self._past[stage, key]:
+            if stage in SHARED_STAGES and self.past.record(stage, key) != self._past[stage, key]:
                 raise CorruptPartition(
-                    f"{self.model} {key}: {stage} was made again while the replay ran; run the replay again, which goes on from here"
+                    f"{self.model} {key}: {stage} was written again while the replay ran; run the replay again, it continues from here"
                 ) from error
             raise
         if stage is Stage.LABELS and len(rows) and (late := rows["known_at"].max()) > self.now:
             raise FutureRead(
-                f"{self.model} {key}: at {self.now.isoformat()} the replay was given an outcome that became known at "
-                f"{late.isoformat()}: something looks into the future"
+                f"{self.model} {key}: at the simulated time {self.now.isoformat()} the replay read an outcome that became known at "
+                f"{late.isoformat()}. A step uses data from after the prediction time (target leakage)"
             )
         return rows
 
-    def write_record(self, ref: PartitionRef, stage: Stage, **given: Any) -> Record:
-        record = super().write_record(ref, stage, **given)
+    def write_record(self, ref: PartitionRef, stage: Stage, **fields: Any) -> Record:
+        record = super().write_record(ref, stage, **fields)
         self._own[stage, ref.key] = record
         return record
 
@@ -105,21 +105,21 @@ class ReplayLake(Lake):
     def failure(self, stage: Stage, key: str) -> str:
         return self._failures.get((stage, key), "")
 
-    def adopt(self, stage: Stage, key: str, name: str) -> Record | None:
-        """Take over what was made of the same before, under its name; None where it was not."""
+    def reuse(self, stage: Stage, key: str, name: str) -> Record | None:
+        """Return the record of an output that was already written under this name, and add it to this policy's outputs."""
         path = self.root / "steps" / stage / f"{key}-{name}.json"
         try:
             record = _RECORD.validate_json(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        if stage in FILED and record.status == "done" and not path.with_suffix(".parquet").is_file():
-            return None  # somebody deleted a part of what is kept
+        if stage in STAGES_WITH_ROWS and record.status == "done" and not path.with_suffix(".parquet").is_file():
+            return None  # a part of the cache was deleted
         self._names[stage, key], self._own[stage, key] = name, record
         return record
 
     @contextmanager
-    def named(self, stage: Stage, key: str, name: str) -> Iterator[None]:
-        """What is written of a stage within the body has this name; where the body fails, the one before counts."""
+    def writing_as(self, stage: Stage, key: str, name: str) -> Iterator[None]:
+        """Write a stage's output under this name in the body. If the body fails, the previous name is restored."""
         before = self._names.get((stage, key))
         self._names[stage, key] = name
         try:

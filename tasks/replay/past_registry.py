@@ -1,4 +1,4 @@
-"""The versions of a replay: files beside its lake instead of MLflow's, and what live trainings measured of theirs."""
+"""The registry of a replay: versions as files beside its lake instead of in MLflow, with the measurements of live trainings."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,16 @@ from tasks.storage.files import digest_json, replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-SOUND = Query("", 0.0, 0.0, 1, 0.0, 0)
-"""Stands for load-and-query, latency and size: measured, not judged by statistics, they are taken as held."""
+PASSED_QUERY = Query("", 0.0, 0.0, 1, 0.0, 0)
+"""The smoke test's result if production has none for that training: load, latency and size count as passed."""
 _VERSION = TypeAdapter(Version)
 
 
 class ReplayRegistry:
-    """Versions as skops files beside the replay's lake, numbered by as-of and everything that is known of them. No MLflow.
+    """Versions as skops files beside the replay's lake. Their numbers consist of the as-of and a digest of all their fields.
 
-    `measured` has what live trainings measured, by as-of and whether of a refit.
+    Attributes:
+        measured: Smoke tests of live trainings, by as-of and whether the version is a refit.
     """
 
     uri = ""
@@ -46,37 +47,41 @@ class ReplayRegistry:
     def log_trial(self, parent: str, trial: Trial) -> None: ...
 
     def register(self, model: Any, config: ModelConfig, *, role: str, version: Version, **_: Any) -> Version:
-        """Keep a model; what MLflow would log beside it is left out."""
+        """Store a model and its version; parameters, metrics and documents are not stored."""
         from skops.io import dump
 
         identity = digest_json([role, *vars(replace(version, run_id="", training_run="")).values()])
-        made = replace(version, version=f"{version.as_of:%Y-%m-%d}-{identity[:8]}")
-        with replacing(self._file(made.version, "skops")) as draft:
+        version = replace(version, version=f"{version.as_of:%Y-%m-%d}-{identity[:8]}")
+        with replacing(self._file(version.version, "skops")) as draft:
             dump(model, draft)
-        with replacing(self._file(made.version, "json")) as draft:
-            draft.write_bytes(_VERSION.dump_json(made))
-        return made
+        with replacing(self._file(version.version, "json")) as draft:
+            draft.write_bytes(_VERSION.dump_json(version))
+        return version
 
     def version(self, number: str) -> Version:
-        """Raises: UnknownVersion."""
+        """Read a version.
+
+        Raises:
+            UnknownVersion: The replay has no such version.
+        """
         try:
             return _read_version(self._file(number, "json"))
         except FileNotFoundError:
-            raise UnknownVersion(f"the replay of {self.model} has made no version {number}; run it again") from None
+            raise UnknownVersion(f"the replay of {self.model} has no version {number}; run the replay again") from None
 
-    recall = version
+    cached_version = version
 
     def has(self, number: str) -> bool:
-        """Whether a version's files are there."""
+        """Return whether a version's files exist."""
         return all(self._file(number, suffix).is_file() for suffix in ("json", "skops"))
 
     def load(self, number: str, digest: str = "") -> Any:
         return _load(self._file(number, "skops"))
 
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
-        """As the live training of the same moment measured it, else taken as held."""
+        """Return the smoke test of the live training with the same as-of, by default a passed one."""
         version = self.version(number)
-        return self.measured.get((version.as_of, bool(version.judged_as)), SOUND)
+        return self.measured.get((version.as_of, bool(version.judged_as)), PASSED_QUERY)
 
     def version_url(self, number: str) -> str:
         return ""
@@ -95,13 +100,17 @@ def _read_version(path: UPath) -> Version:
 
 @functools.lru_cache(maxsize=64)
 def _load(path: UPath) -> Any:
-    """A model that this process has just read need not be read again; policies share them."""
+    """Load a model; policies of the same process share it."""
     return read_model(path.read_bytes())
 
 
-def measured_live(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Query]:
-    """What load-and-query and the budgets measured of live trainings, by as-of, and whether of the refit."""
-    found = {}
+def live_queries(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Query]:
+    """Restore the smoke tests of live trainings from the verdicts in the ledger.
+
+    Returns:
+        Smoke tests by as-of and whether the version is a refit.
+    """
+    queries = {}
     for row in rows:
         values = {str(v["rule"]): v for v in row.evidence.get("verdicts", ())}
         for prefix in ("", "refit: "):
@@ -111,11 +120,11 @@ def measured_live(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Quer
                 "latency of a thousand rows, ms",
                 "size, MB",
             )
-            asked = [values.get(prefix + name) for name in names]
-            if all(asked) and row.action in ("stage", "refuse"):
-                sound, one, thousand, size = (v for v in asked if v)
+            verdicts = [values.get(prefix + name) for name in names]
+            if all(verdicts) and row.action in ("stage", "refuse"):
+                loads, one, thousand, size = (v for v in verdicts if v)
                 numbers = [float("nan") if v["value"] is None else float(v["value"]) for v in (one, thousand, size)]
-                problem = "" if sound["passed"] else f"refused when it was trained: {sound['note']}"
+                problem = "" if loads["passed"] else f"refused when it was trained: {loads['note']}"
                 query = Query(problem, numbers[0], numbers[1], round(numbers[2] * 1e6), 0.0, 0)
-                found[row.as_of, bool(prefix)] = query
-    return found
+                queries[row.as_of, bool(prefix)] = query
+    return queries

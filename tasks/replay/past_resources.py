@@ -1,6 +1,6 @@
-"""A world in which a policy is tried on history: a lake that shows only what was known, a ledger of its own, models made once.
+"""Resources in which a policy is simulated on history: a lake with only the known data, a ledger in memory, and cached models.
 
-What is made in it is kept by what it is made from, so policies share it, and a replay that was killed goes on where it stopped.
+Results are cached by a digest of their inputs. So policies share them, and a replay that was killed continues where it stopped.
 """
 
 import functools
@@ -23,7 +23,7 @@ from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tasks.ledger.tables import metadata
 from tasks.replay.past_lake import ReplayLake
-from tasks.replay.past_registry import ReplayRegistry, measured_live
+from tasks.replay.past_registry import ReplayRegistry, live_queries
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 
@@ -31,57 +31,65 @@ T = TypeVar("T")
 
 
 class ReplayLedger(Ledger):
-    """A ledger in memory, of one policy. What was asked is remembered until something is written."""
+    """One policy's ledger in memory. Query results are cached until the next write."""
 
     def __init__(self, model: str) -> None:
         super().__init__("sqlite://", model)
-        self._answers: dict[Any, list[Any]] = {}
+        self._results: dict[Any, list[Any]] = {}
 
     @functools.cached_property
     def engine(self) -> sa.Engine:
-        made = sa.create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        metadata.create_all(made)
-        sa.event.listen(made, "before_cursor_execute", self._forget)
-        return made
+        engine = sa.create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        metadata.create_all(engine)
+        sa.event.listen(engine, "before_cursor_execute", self._clear_cache)
+        return engine
 
-    def _forget(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def _clear_cache(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if not statement.startswith("SELECT"):
-            self._answers.clear()
+            self._results.clear()
 
     def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
-        asked = query.compile(self.engine)
-        key = kind, str(asked), tuple(sorted((k, str(v)) for k, v in asked.params.items()))
-        if key not in self._answers:
-            self._answers[key] = super()._all(kind, query)
-        return list(self._answers[key])
+        compiled = query.compile(self.engine)
+        key = kind, str(compiled), tuple(sorted((k, str(v)) for k, v in compiled.params.items()))
+        if key not in self._results:
+            self._results[key] = super()._all(kind, query)
+        return list(self._results[key])
 
 
 class NoClaims:
-    """Claims where nobody else is."""
+    """Claims that are always granted: no other process works on a replay's partitions."""
 
-    def mine(self, partition: str) -> bool:
+    def held_by_this_thread(self, partition: str) -> bool:
         return True
 
     @contextmanager
-    def hold(self, partition: str, told: Any = None) -> Iterator[None]:
+    def hold(self, partition: str, on_wait: Any = None) -> Iterator[None]:
         yield
 
 
 class ReplayResources(Resources):
-    """A model in a replay: the live one's config with another policy, and a world of its own."""
+    """The resources of a model in a replay: production's config with another policy, and its own lake, ledger and registry.
+
+    Args:
+        live: The model's production resources.
+        policy: The retraining policy to simulate.
+        now: The simulated time at the start; advance it with `lake.now`.
+    """
 
     pages = False
     shares_models = True
     lake: ReplayLake
 
     def __init__(self, live: Resources, policy: Retraining, now: datetime) -> None:
-        nobody = live.config.promotion.model_copy(update={"approval": False})  # there is no person to ask
-        model = replace(live.model, config=live.config.model_copy(update={"retraining": policy, "promotion": nobody}))
+        promotion = live.config.promotion.model_copy(update={"approval": False})  # no person can approve in a replay
+        model = replace(
+            live.model, config=live.config.model_copy(update={"retraining": policy, "promotion": promotion})
+        )
         self.model, self.settings, self.flow_run, self.variant = model, live.settings, "", live.variant
         self.live, self.threads = live, live.threads
         self.lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
         self.ledger = ReplayLedger(model.name)
-        measured = {} if live.variant.name else measured_live(live.ledger.promotions())
+        measured = {} if live.variant.name else live_queries(live.ledger.promotions())
         self.versions = ReplayRegistry(self.lake.root, model.name, measured)
         self.registry = self.versions  # type: ignore[assignment]
         self._measured = [[str(at), vars(query)] for at, query in sorted(measured.items())]
@@ -90,42 +98,43 @@ class ReplayResources(Resources):
         )
         self.claims = NoClaims()  # type: ignore[assignment]
         self.locks = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
-        self.spent = 0.0
-        """Seconds that went into what `once` gave, when it was made."""
+        self.compute_seconds = 0.0
+        """Seconds of computing that the results of `cached` have cost, those found in the cache included."""
 
-    def once(self, kind: Any, made_of: Callable[[], Any], make: Callable[[], Any]) -> Any:
+    def cached(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
         measured = self._measured if kind not in (Version, Selection) else []
-        name, adapter = digest_json([made_of(), measured])[:32], _adapter(kind)
+        name, adapter = digest_json([inputs(), measured])[:32], _adapter(kind)
         path = self.lake.root / "once" / f"{name}.json"
-        if (found := self._kept(kind, path)) is None:
+        if (entry := self._cache_entry(kind, path)) is None:
             with self.locks.hold(name[:16]):
-                if (found := self._kept(kind, path)) is None:
-                    began = time.monotonic()
-                    value = adapter.dump_python(make(), mode="json")
-                    found = {"value": value, "seconds": round(time.monotonic() - began, 3)}
+                if (entry := self._cache_entry(kind, path)) is None:
+                    started = time.monotonic()
+                    value = adapter.dump_python(compute(), mode="json")
+                    entry = {"value": value, "seconds": round(time.monotonic() - started, 3)}
                     with replacing(path) as draft:
-                        draft.write_text(json.dumps(found), encoding="utf-8")
-        self.spent += found["seconds"]
-        return adapter.validate_python(found["value"])
+                        draft.write_text(json.dumps(entry), encoding="utf-8")
+        self.compute_seconds += entry["seconds"]
+        return adapter.validate_python(entry["value"])
 
-    def _kept(self, kind: Any, path: UPath) -> dict[str, Any] | None:
-        """What was made of the same before; None where it was not, or where a version's files are gone."""
+    def _cache_entry(self, kind: Any, path: UPath) -> dict[str, Any] | None:
+        """Read a cached result; return None if there is none or if a version's files were deleted."""
         try:
-            found = dict(json.loads(path.read_text(encoding="utf-8")))
+            entry = dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return None
-        return found if kind is not Version or self.versions.has(found["value"]["version"]) else None
+        return entry if kind is not Version or self.versions.has(entry["value"]["version"]) else None
 
     @contextmanager
-    def making(self, stage: Stage, ref: PartitionRef, made_of: Any) -> Iterator[Record | None]:
-        by = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).as_of)
-        knows = [by.version, by.as_of, by.window_end] if by else []  # what outcomes its references may have seen
-        name = digest_json([stage, ref.key, ref.as_of, made_of, knows, self._rules])[:24]
-        if record := self.lake.adopt(stage, ref.key, name):
+    def cached_step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
+        champion = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).as_of)
+        # The champion determines which outcomes its drift references contain.
+        reference = [champion.version, champion.as_of, champion.window_end] if champion else []
+        name = digest_json([stage, ref.key, ref.as_of, inputs, reference, self._rules])[:24]
+        if record := self.lake.reuse(stage, ref.key, name):
             yield record
             return
-        with self.locks.hold(name[:16]), self.lake.named(stage, ref.key, name):
-            yield self.lake.adopt(stage, ref.key, name)
+        with self.locks.hold(name[:16]), self.lake.writing_as(stage, ref.key, name):
+            yield self.lake.reuse(stage, ref.key, name)
 
     def run_info(self, started: datetime) -> RunInfo:
         return RunInfo(started, 0.0, "", "")

@@ -1,8 +1,12 @@
-"""Persistence: what somebody knows who only repeats the last outcome. A model that does worse has learned less than that.
+"""Persistence baseline: predict that the last outcome repeats. Every useful model must be better.
 
-In two versions: the outcome of the row just before, which is the published protocol on streams with an order, and the last outcome
-that was known when the partition began, for all its rows: what a pipeline by partitions could have known. Outcomes are those that hold at
-the end of the range: one that was corrected counts as known from its correction on. Rows of the same time follow one another by key.
+There are two variants:
+
+- the outcome of the previous row, which is the published protocol for ordered streams
+- the last outcome that was known when the partition began, for all its rows, since a pipeline of partitions cannot know more
+
+Outcomes are those at the end of the range. A corrected outcome counts as known from its correction on. Rows with the same time are
+ordered by key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +22,7 @@ from tasks.orchestration.prefect_tasks import simulation
 from tasks.replay.past_resources import ReplayResources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
-from tasks.steps.collect import COLLECT, newest_of
+from tasks.steps.collect import COLLECT, newest_labels
 from tasks.steps.step import NotDue, advance
 
 if TYPE_CHECKING:
@@ -27,18 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Persistence:
-    """A figure for each version: accuracy for classes, the mean squared error for numbers; over all rows of the range that have both."""
+    """Accuracy (classes) or mean squared error (regression) of both variants, over the rows of the range for which they exist."""
 
     measure: str
     before: float
-    """Of the row just before."""
+    """Variant with the outcome of the previous row."""
     known: float
-    """Of the last outcome that was known when the partition began."""
+    """Variant with the last outcome that was known when the partition began."""
     by_partition: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | None:
-    """None where model.yaml does not say that rows follow one another."""
+    """Compute the persistence baseline; return None if model.yaml has no `replay.series`."""
     if live.config.replay.series is None:
         return None
     import pandas as pd
@@ -46,16 +50,16 @@ def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | 
     res = ReplayResources(live, BUILT_IN[NEVER], refs[-1].as_of)
     with simulation():
         frames = [
-            found
+            rows
             for key in res.lake.keys(Stage.VALID)
-            if (found := _told(res.ref(key, refs[-1].as_of), res)) is not None
+            if (rows := _labelled_rows(res.ref(key, refs[-1].as_of), res)) is not None
         ]
     rows = pd.concat(frames, ignore_index=True).sort_values(live.config.time, kind="stable").reset_index(drop=True)
     return repeat_last(rows, refs, live.config)
 
 
-def _told(ref: PartitionRef, res: ReplayResources) -> "pd.DataFrame | None":
-    """Time, series and outcome of a partition's rows, with when each became known."""
+def _labelled_rows(ref: PartitionRef, res: ReplayResources) -> "pd.DataFrame | None":
+    """Read time, series and outcome of a partition's rows, with the time when each outcome became known; None if it is blocked."""
     config = res.config
     try:
         labels = advance(COLLECT, ref, res)
@@ -65,34 +69,41 @@ def _told(ref: PartitionRef, res: ReplayResources) -> "pd.DataFrame | None":
     if valid is None or "blocked" in (valid.status, labels.status):
         return None
     columns = list(dict.fromkeys([config.key, config.time, *(config.replay.series or ())]))
-    told = newest_of(res.lake.read(Stage.LABELS, ref.key), config, ref.as_of)
-    return res.lake.read(Stage.VALID, ref.key, columns).merge(told[told[config.target.column].notna()], on=config.key)
+    outcomes = newest_labels(res.lake.read(Stage.LABELS, ref.key), config, ref.as_of)
+    return res.lake.read(Stage.VALID, ref.key, columns).merge(
+        outcomes[outcomes[config.target.column].notna()], on=config.key
+    )
 
 
 def repeat_last(rows: "pd.DataFrame", refs: Sequence[PartitionRef], config: ModelConfig) -> Persistence:
-    """Both versions on the rows of some partitions; `rows` may begin before and are sorted by time."""
+    """Compute both variants.
+
+    Args:
+        rows: Labelled rows with `known_at`, sorted by time; may begin before the first partition.
+        refs: The partitions that are evaluated.
+    """
     series = list(config.replay.series or ())
     grouped = rows.groupby(series, sort=False, dropna=False) if series else rows.groupby(np.zeros(len(rows)))
     before = grouped[config.target.column].shift(1)
-    found: dict[str, tuple[float, float]] = {}
-    hits: list[np.ndarray] = []
+    by_partition: dict[str, tuple[float, float]] = {}
+    scores: list[np.ndarray] = []
     for ref in refs:
-        here = (rows[config.time] >= ref.start) & (rows[config.time] < ref.end)
-        part = rows[here]
+        within = (rows[config.time] >= ref.start) & (rows[config.time] < ref.end)
+        part = rows[within]
         known = _known_at_start(rows, part, series, ref, config)
-        both = np.column_stack([_score(part[config.target.column], said, config) for said in (before[here], known)])
+        both = np.column_stack([_score(part[config.target.column], p, config) for p in (before[within], known)])
         if len(both):
-            found[ref.key] = (_mean(both[:, 0]), _mean(both[:, 1]))
-            hits.append(both)
-    whole = np.concatenate(hits) if hits else np.full((1, 2), np.nan)
+            by_partition[ref.key] = (_mean(both[:, 0]), _mean(both[:, 1]))
+            scores.append(both)
+    total = np.concatenate(scores) if scores else np.full((1, 2), np.nan)
     measure = "squared_error" if config.target.kind == "regression" else "accuracy"
-    return Persistence(measure, _mean(whole[:, 0]), _mean(whole[:, 1]), found)
+    return Persistence(measure, _mean(total[:, 0]), _mean(total[:, 1]), by_partition)
 
 
 def _known_at_start(
     rows: "pd.DataFrame", part: "pd.DataFrame", series: list[str], ref: PartitionRef, config: ModelConfig
 ) -> "pd.Series":
-    """For each row of a partition the last outcome of its series that was known when the partition began."""
+    """Return for each row of a partition the last outcome of its series that was known when the partition began."""
     earlier = rows[(rows[config.time] < ref.start) & (rows["known_at"] <= ref.start)]
     if not series:
         last = earlier[config.target.column].iloc[-1] if len(earlier) else np.nan
@@ -102,22 +113,22 @@ def _known_at_start(
     return joined[config.target.column].set_axis(part.index)
 
 
-def _score(outcome: "pd.Series", said: "pd.Series", config: ModelConfig) -> np.ndarray:
-    """Right or wrong as 1 or 0, or the squared error; NaN where nothing could be repeated."""
+def _score(outcome: "pd.Series", prediction: "pd.Series", config: ModelConfig) -> np.ndarray:
+    """Return 1 or 0 for a correct or wrong class, or the squared error; NaN without a prediction."""
     if config.target.kind == "regression":
-        return ((outcome - said) ** 2).to_numpy(dtype="float64")
-    return (outcome == said).astype("float64").where(said.notna()).to_numpy(dtype="float64")
+        return ((outcome - prediction) ** 2).to_numpy(dtype="float64")
+    return (outcome == prediction).astype("float64").where(prediction.notna()).to_numpy(dtype="float64")
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
-def kappa(accuracy: float, of_persistence: float) -> float:
-    """How much better than persistence, as a share of what persistence leaves: `(p - p_per) / (1 - p_per)`.
+def kappa(accuracy: float, persistence_accuracy: float) -> float:
+    """Compute the kappa-temporal statistic `(p - p_per) / (1 - p_per)`: 0 is as good as persistence, 1 is perfect.
 
     Zliobaite, Bifet, Read, Pfahringer and Holmes, Evaluation methods and decision theory for classification of streaming data with
     temporal dependence, Machine Learning 98, 2015.
     """
-    return (accuracy - of_persistence) / (1 - of_persistence) if of_persistence < 1 else float("nan")
+    return (accuracy - persistence_accuracy) / (1 - persistence_accuracy) if persistence_accuracy < 1 else float("nan")

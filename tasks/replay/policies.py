@@ -1,4 +1,4 @@
-"""The policies that a replay tries: those that every model has, those of model.yaml, and those that a person gives."""
+"""The policies of a replay: built-in ones, those of model.yaml, and those of the flow's parameter `given`."""
 
 import difflib
 import re
@@ -8,63 +8,68 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.errors import ConfigError
-from configs.retraining import Drifted, Hindsight, Retraining, Signals, Trusted
+from configs.retraining import DriftSignal, EstimateSignal, Hindsight, Retraining, Signals
 from configs.schema import ModelConfig
 
 LIVE, NEVER, EVERY, ORACLE = "live", "never", "every", "oracle"
-"""Names that a report leans on. The oracle is no policy: it knows the future."""
+"""Names with a special meaning in reports. The oracle is not a policy, since it uses outcomes of the future."""
 
 
-def plain(**signals: Any) -> Retraining:
-    """A policy that acts on these signals alone: no cool-down, no budget, no looking back."""
-    said = {"drift": None, "decay": False} | signals
-    return Retraining(signals=Signals(**said), hindsight=Hindsight(partitions=0))
+def policy_on(**signals: Any) -> Retraining:
+    """Return a policy with these signals only: no cool-down, no budget, and promotions are not measured in hindsight."""
+    return Retraining(signals=Signals(**({"drift": None, "decay": False} | signals)), hindsight=Hindsight(partitions=0))
 
 
 BUILT_IN: Mapping[str, Retraining] = {
-    NEVER: plain(),
-    EVERY: plain(partitions=1),
-    "every_2nd": plain(partitions=2),
-    "every_3rd": plain(partitions=3),
-    "drift": plain(drift=Drifted()),
-    "drift_twice": plain(drift=Drifted(times=2, of=3)),
-    "decay": plain(decay=True),
-    "estimate": plain(estimate=Trusted()),
+    NEVER: policy_on(),
+    EVERY: policy_on(partitions=1),
+    "every_2nd": policy_on(partitions=2),
+    "every_3rd": policy_on(partitions=3),
+    "drift": policy_on(drift=DriftSignal()),
+    "drift_twice": policy_on(drift=DriftSignal(times=2, of=3)),
+    "decay": policy_on(decay=True),
+    "estimate": policy_on(estimate=EstimateSignal()),
 }
 
 
 def policies(
     config: ModelConfig, names: Sequence[str], given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Retraining]:
-    """The policies by name, in the order of the report: those that were asked for, or all of them; the live one is always among them.
+    """Return the selected policies by name, in the report's order.
+
+    Args:
+        names: Policies to select, by default all. The live policy and those of `given` are always selected.
+        given: More policies by name, each as `retraining:` in model.yaml.
 
     Raises:
-        ConfigError: a name is not known, or what was given is no policy.
+        ConfigError: A name is unknown or not allowed, or a policy of `given` is invalid.
     """
     for name in given:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
             raise ConfigError(f"policy {name!r}: a name has small letters, digits and _, and begins with a letter")
-    mine = {name: _parse(name, content) for name, content in given.items()}
-    known = {LIVE: config.retraining, **BUILT_IN, **config.replay.policies, **mine}
-    if twice := sorted(
-        ({LIVE, ORACLE, *BUILT_IN} & {*config.replay.policies, *mine}) | (mine.keys() & config.replay.policies)
+    parsed = {name: _parse(name, content) for name, content in given.items()}
+    available = {LIVE: config.retraining, **BUILT_IN, **config.replay.policies, **parsed}
+    if duplicates := sorted(
+        ({LIVE, ORACLE, *BUILT_IN} & {*config.replay.policies, *parsed}) | (parsed.keys() & config.replay.policies)
     ):
-        raise ConfigError(f"{config.name}: a policy has the name {', '.join(twice)} already; choose another")
+        raise ConfigError(
+            f"{config.name}: there is already a policy with the name {', '.join(duplicates)}; choose another name"
+        )
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        if name not in available:
+            similar = difflib.get_close_matches(name, available, n=1)
+            hint = f"did you mean {similar[0]!r}?" if similar else f"there are: {', '.join(available)}"
             raise ConfigError(f"{config.name}: no policy {name!r}; {hint}")
-    chosen = {LIVE, *(names or known), *mine}
-    return {name: rules for name, rules in known.items() if name in chosen}
+    selected = {LIVE, *(names or available), *parsed}
+    return {name: policy for name, policy in available.items() if name in selected}
 
 
 def _parse(name: str, content: Mapping[str, Any]) -> Retraining:
     try:
         return Retraining.model_validate(content)
     except ValidationError as error:
-        found = [
-            f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']} (it says {e.get('input')!r})"
+        problems = [
+            f"{'.'.join(map(str, e['loc'])) or 'the policy'}: {e['msg']} (got {e.get('input')!r})"
             for e in error.errors()
         ]
-        raise ConfigError(f"policy {name!r}: {'; '.join(found)}") from None
+        raise ConfigError(f"policy {name!r}: {'; '.join(problems)}") from None

@@ -1,4 +1,4 @@
-"""What a replay found, and how it is told: the advice with its doubt, what a reader must know, the policies as a table."""
+"""The result of a replay as text: recommendation, explanations and the table of policies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,87 +27,91 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Replay:
-    """One replay: what was played on which range, and what came of it."""
+    """A replay and its results."""
 
     res: Resources
-    course: ReplaySetup
-    played: Sequence[PolicyRun]
-    found: Findings
-    last: Persistence | None
-    """None where rows do not follow one another."""
+    setup: ReplaySetup
+    runs: Sequence[PolicyRun]
+    findings: Findings
+    persistence: Persistence | None
+    """None if model.yaml has no `replay.series`."""
 
 
-def advice_of(found: Findings) -> str:
-    """The recommendation in words, with its doubt."""
-    advice, name = found.advice, found.metric
+def advice_of(findings: Findings) -> str:
+    """Describe the recommendation and its uncertainty in a sentence."""
+    advice, metric, gain = findings.advice, findings.metric, findings.advice.gain
     text = f"`{advice.policy}` cost least on {advice.first[0]} to {advice.first[1]}"
     if not advice.rest[0]:
-        return f"{text}; the range is too short to see whether that holds."
-    text += f"; on {advice.rest[0]} to {advice.rest[1]} its {name} is {advice.means[0]:.4f}"
+        return f"{text}; the range is too short to confirm that on later partitions."
+    text += f"; on {advice.rest[0]} to {advice.rest[1]} its {metric} is {advice.means[0]:.4f}"
     if advice.policy == advice.against:
-        return f"{text}. There is nothing to hold it against."
+        return f"{text}. There is no other policy to compare it with."
     text += f", that of `{advice.against}` {advice.means[1]:.4f}"
-    gain = advice.gain
-    net = "judged loss, less what more retrainings cost" if found.cost else "judged loss"
-    figures = f" (gain in the {net}, {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
+    unit = "loss, minus the cost of more retrainings" if findings.cost else "loss"
+    figures = f" (gain in the {unit}, {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
     if advice.verdict == UNCLEAR:
         return f"{text}: {UNCLEAR}{figures}."
     if advice.verdict == "worse":
-        return f"{text}: worse{figures}. What looked best did not hold."
+        return f"{text}: worse{figures}. The result of the first part was not confirmed."
     return f"{text}: better{figures}."
 
 
 def notes(replay: Replay) -> list[str]:
-    """What a reader must know of the figures."""
-    found, last, played = replay.found, replay.last, replay.played
-    low, high = found.costs
+    """Explain the figures of the table."""
+    findings, persistence, runs = replay.findings, replay.persistence, replay.runs
+    low, high = findings.costs
     lines = [
-        f"{found.metric}: mean over {len(replay.course.refs)} partitions by their labelled rows. Cost: {found.metric} as a loss, and "
-        f"{found.cost:g} for each retraining, a partition; area: its mean over costs from {low:g} to {high:.4g}. Gain over live: "
-        f"of the judged loss on the same rows, whole blocks of time drawn. Latency, size and load-and-query are as a live training of "
-        f"that moment measured them, else taken as held. Retrainings after the last partition are not counted."
+        f"{findings.metric}: mean over {len(replay.setup.refs)} partitions, weighted by their labelled rows. "
+        f"Cost: {findings.metric} as a loss, plus {findings.cost:g} × retrainings / partitions. "
+        f"Area: the mean of this cost for costs of a retraining from {low:g} to {high:.4g}. "
+        f"Gain over live: difference of the losses on the same rows, with bounds from a bootstrap of whole blocks of time. "
+        f"Latency, size and the load-and-query check are those of the live training with the same as-of; if there is none, they count "
+        f"as passed. Retrainings after the last partition are not counted."
     ]
-    if found.oracle:
+    if findings.oracle:
         lines.append(
-            f"The oracle, which knows what came, retrains {len(found.oracle.trainings)} times. It is a ceiling over the models that "
-            f"a retraining at each moment would have made, ungated; no policy could have known it."
+            f"The oracle uses the outcomes of the whole range and retrains {len(findings.oracle.trainings)} times. It is an upper limit "
+            f"over the models that a retraining at each partition would have given without the gate. No policy can reach it in advance."
         )
     if replay.res.config.promotion.approval:
-        lines.append("model.yaml asks for a person's approval; in a replay there is none, and what passes is promoted.")
-    if last:
-        lines.append(persistence_line(last, played))
-    skipped = [f"{s.partition} ({s.note})" for s in played[0].steps if s.note]
+        lines.append(
+            "model.yaml requires a person's approval. A replay has none and promotes every version that passes the gate."
+        )
+    if persistence:
+        lines.append(persistence_line(persistence, runs))
+    skipped = [f"{s.partition} ({s.note})" for s in runs[0].steps if s.note]
     if skipped:
-        lines.append(f"Passed over, as in production: {', '.join(skipped[:10])}{' ...' if len(skipped) > 10 else ''}.")
+        lines.append(f"Skipped, as in production: {', '.join(skipped[:10])}{' ...' if len(skipped) > 10 else ''}.")
     return lines
 
 
-def persistence_line(last: Persistence, played: Sequence[PolicyRun]) -> str:
-    """Both reference lines, and how much better than the published one each policy is."""
+def persistence_line(persistence: Persistence, runs: Sequence[PolicyRun]) -> str:
+    """Describe both variants of the persistence baseline, and each policy's kappa against the published one."""
     text = (
-        f"Persistence: {last.measure} {last.before:.4f} by repeating the row before (the published protocol), "
-        f"{last.known:.4f} by repeating the last outcome known when the partition began."
+        f"Persistence: {persistence.measure} {persistence.before:.4f} by repeating the outcome of the previous row (the published "
+        f"protocol), {persistence.known:.4f} by repeating the last outcome known when the partition began."
     )
-    if last.measure != "accuracy":
+    if persistence.measure != "accuracy":
         return text
-    kappas = [f"{p.policy} {kappa(accuracy_of(p), last.before):+.3f}" for p in played]
+    kappas = [f"{run.policy} {kappa(accuracy_of(run), persistence.before):+.3f}" for run in runs]
     return f"{text} Kappa against the first: {', '.join(kappas)}."
 
 
-def accuracy_of(played: PolicyRun) -> float:
-    pairs = [(s.metrics["accuracy"] or 0.0, s.rows) for s in played.steps if s.metrics.get("accuracy") is not None]
+def accuracy_of(run: PolicyRun) -> float:
+    """Return the mean accuracy over partitions, weighted by their labelled rows."""
+    pairs = [(s.metrics["accuracy"] or 0.0, s.rows) for s in run.steps if s.metrics.get("accuracy") is not None]
     return sum(value * rows for value, rows in pairs) / max(sum(rows for _, rows in pairs), 1)
 
 
-def table(found: Findings) -> list[str]:
-    """The policies as markdown, cheapest first."""
-    head = [name.replace("metric", found.metric) for name in COLUMNS]
+def table(findings: Findings) -> list[str]:
+    """Return the policies as lines of a Markdown table, lowest cost first."""
+    head = [name.replace("metric", findings.metric) for name in COLUMNS]
     lines = [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
-    return lines + [f"| {' | '.join(cells(s))} |" for s in found.standings]
+    return lines + [f"| {' | '.join(cells(s))} |" for s in findings.standings]
 
 
 def cells(s: PolicyResult) -> list[str]:
-    """One policy's figures as text."""
+    """Return the table cells of a policy."""
     return [
         s.policy,
         f"{s.mean:.4f}",

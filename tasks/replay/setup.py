@@ -1,4 +1,4 @@
-"""What a replay is played on: the range, the moment of the first champion, and the partitions that must be there."""
+"""Prepare a replay: its range, the as-of of the first champion, and checks of the partitions that it needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,66 +12,75 @@ from tasks.contracts import PartitionRef
 from tasks.errors import MissingPartition
 from tasks.orchestration.prefect_tasks import run_log
 from tasks.resources import PRODUCTION, Resources, Variant, open_resources
-from tasks.source.extent import available
+from tasks.source.extent import available_partitions
 from tasks.steps.ingest import INGEST
 from tasks.steps.run import run_steps
 from tasks.steps.sketch import SKETCH
 from tasks.steps.step import freshness
 from tasks.steps.validate import VALIDATE
 from tasks.storage.partitions import between, containing
-from tasks.training.window import choose_window, validity
+from tasks.training.window import choose_window, validation_states
 
 
 @dataclass(frozen=True)
 class ReplaySetup:
-    """Partitions in order, and when the first champion is trained: at the moment of the one before them."""
+    """The range of a replay."""
 
     refs: tuple[PartitionRef, ...]
+    """The partitions, oldest first."""
     begin: datetime
+    """As-of of the first champion's training: that of the partition before the first one."""
 
     @property
     def span(self) -> str:
+        """The range as text, such as `2013-04 to 2013-12`."""
         return f"{self.refs[0].key} to {self.refs[-1].key}"
 
 
-def open_past(model: str, override: Mapping[str, Any], flow_run: str = "") -> Resources:
-    """The model whose past is played: production's, or with another config a variant's.
+def open_replayed_model(model: str, override: Mapping[str, Any], flow_run: str = "") -> Resources:
+    """Open the resources that a replay reads: those of production, or of a variant if the config is overridden.
 
     Raises:
-        ConfigError: the override is wrong.
+        ConfigError: The override is invalid.
     """
     return open_resources(model, flow_run, Variant(dict(override)) if override else PRODUCTION)
 
 
 def metric_of(config: ModelConfig, name: str) -> str:
-    """The metric that policies are compared by; by default the loss that models are judged by.
+    """Return the metric to compare policies by; by default the loss with which models are compared.
 
     Raises:
-        ConfigError: this kind of target has no such metric, or it has no better and worse.
+        ConfigError: The target's kind has no such metric, or neither high nor low values of it are better.
     """
-    known = [m for m in METRICS[config.target.kind] if m in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)]
-    if name and name not in known:
-        raise ConfigError(f"{config.name}: no metric {name!r} to compare policies by; there are: {', '.join(known)}")
-    return name or config.target.judged_by
+    comparable = [m for m in METRICS[config.target.kind] if m in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)]
+    if name and name not in comparable:
+        raise ConfigError(
+            f"{config.name}: no metric {name!r} to compare policies by; there are: {', '.join(comparable)}"
+        )
+    return name or config.target.eval_loss
 
 
-def lay_out(start: str, end: str, live: Resources) -> ReplaySetup:
-    """The course of a replay, with its partitions made where they are a variant's own.
+def prepare_replay(start: str, end: str, live: Resources) -> ReplaySetup:
+    """Check the range of a replay. For a variant, ingest, validate and sketch the partitions that it does not have yet.
+
+    Args:
+        start: First partition.
+        end: Last partition (inclusive).
 
     Raises:
-        NoPartition: a name is none of the model's calendar, or the range ends before it starts.
-        NotEnoughData: what lies before the range is shorter than a training window.
-        MissingPartition: a partition was never validated; run `backfill`.
+        NoPartition: A key is not in the model's calendar, or the range ends before it starts.
+        NotEnoughData: The partitions before the range are fewer than a training needs.
+        MissingPartition: A partition was never validated, or with another config; run `backfill`.
     """
     refs = tuple(between(live.config, start, end))
     begin = containing(live.config, refs[0].start - timedelta(microseconds=1)).as_of
     if live.variant.name:
-        prepare(refs[-1].end, live)
-    states = validity(live)
+        prepare_variant(refs[-1].end, live)
+    states = validation_states(live)
     missing = [ref.key for ref in refs if ref.key not in states]
     if missing:
         raise MissingPartition(
-            f"{live.title}: {_some(missing)} never validated; run `backfill` for {missing[0]} to {missing[-1]} first"
+            f"{live.title}: {_list_keys(missing)} never validated; run `backfill` for {missing[0]} to {missing[-1]} first"
         )
     choose_window(live.config, states, begin, live.config.training.window)
     require_same_config(sorted(states), live)
@@ -79,31 +88,33 @@ def lay_out(start: str, end: str, live: Resources) -> ReplaySetup:
 
 
 def require_same_config(keys: Sequence[str], live: Resources) -> None:
-    """Refuse partitions that model.yaml would validate or sketch otherwise by now: production would make them again first.
+    """Require that partitions were validated and sketched with the current config, as production would do first.
 
     Raises:
-        MissingPartition: naming them, and what to run.
+        MissingPartition: Some were not; run `backfill` with mode=stale.
     """
     pairs = [(key, step) for key in keys for step in (VALIDATE, SKETCH)]
-    old = [key for key, step in pairs if freshness(step, live.ref(key), live).state in ("stale", "missing", "failed")]
-    if old:
+    outdated = [
+        key for key, step in pairs if freshness(step, live.ref(key), live).state in ("stale", "missing", "failed")
+    ]
+    if outdated:
         raise MissingPartition(
-            f"{live.title}: {_some(list(dict.fromkeys(old)))} validated or sketched by another config, or not at all; run `backfill` with "
-            f"mode=stale for {old[0]} to {old[-1]} first"
+            f"{live.title}: {_list_keys(list(dict.fromkeys(outdated)))} validated or sketched by another config, or not at all; run "
+            f"`backfill` with mode=stale for {outdated[0]} to {outdated[-1]} first"
         )
 
 
-def prepare(until: datetime, live: Resources) -> None:
-    """Ingest, validate and sketch what a variant does not have yet; what it shares with production is there."""
-    keys: Sequence[str] = [key for key in available(live.model) if live.ref(key).end <= until]
+def prepare_variant(until: datetime, live: Resources) -> None:
+    """Ingest, validate and sketch the partitions up to `until` that a variant neither has nor shares with production."""
+    keys: Sequence[str] = [key for key in available_partitions(live.model) if live.ref(key).end <= until]
     for at, key in enumerate(keys, start=1):
         ref = live.ref(key)
         with live.claims.hold(key):
-            passage = run_steps(ref, (INGEST, VALIDATE, SKETCH), live)
-        if any(state == "made" for _, state, _ in passage.steps):
+            run = run_steps(ref, (INGEST, VALIDATE, SKETCH), live)
+        if any(state == "made" for _, state, _ in run.steps):
             run_log().info("%s: %d of %d partitions prepared, %s", live.title, at, len(keys), key)
 
 
-def _some(keys: Sequence[str]) -> str:
+def _list_keys(keys: Sequence[str]) -> str:
     text = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
     return f"{text} was" if len(keys) == 1 else f"{text} were"

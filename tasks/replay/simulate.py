@@ -1,10 +1,11 @@
-"""Play one policy on history, partition by partition, with the code of the live flows: process, assess, decide.
+"""Simulate one policy on history, partition by partition, with the functions of the live flows: process, assess, retrain.
 
     score ─ estimate ─ watch ─┬─> facts ─> policy ─ train ─ gate ─ promote
     collect ─ assess ─────────┘
 
-Everything is as of the partition's moment. What a live run also measures (latency, size, load-and-query) is taken as held,
-and a training costs the seconds that the live one took where there was one, else those when its models were first made.
+Everything is as of the partition's as-of. Latency, size and the load-and-query check count as passed unless a live training with the
+same as-of has measured them. A training costs the seconds of the live training with the same as-of, by default those of the first
+computation of its models.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +16,11 @@ from tasks.contracts import Decision, PartitionRef, PartitionResult, PolicyRun, 
 from tasks.errors import EvergreenError, NoChampion
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes, process_partition
-from tasks.lifecycle.retraining import JUDGED, close, closing, decide_retraining, follow_up
+from tasks.lifecycle.retraining import JUDGED, decide_retraining, follow_up, record_failure, record_outcome
 from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.events import emit_new
 from tasks.orchestration.prefect_tasks import run_log, simulation
-from tasks.replay.past_lake import PAST
+from tasks.replay.past_lake import SHARED_STAGES
 from tasks.replay.past_resources import ReplayResources
 from tasks.resources import Resources
 from tasks.steps.order import PROCESS, steps_of
@@ -32,14 +33,21 @@ def simulate_policy(
     begin: datetime,
     refs: Sequence[PartitionRef],
     live: Resources,
-    told: Callable[[PartitionRef], None] = lambda _: None,
+    on_partition: Callable[[PartitionRef], None] = lambda _: None,
 ) -> PolicyRun:
-    """What a policy would have made of some partitions, oldest first, with a first champion trained as of `begin`.
+    """Simulate a policy on partitions.
+
+    Args:
+        name: The policy's name.
+        begin: As-of of the first champion's training.
+        refs: The partitions, oldest first.
+        live: The model's production resources.
+        on_partition: Called after each partition.
 
     Raises:
-        NotEnoughData, MissingPartition: the first window cannot be learned from.
-        NoChampion: the gate lets no first champion through.
-        FutureRead: something leaks.
+        NotEnoughData, MissingPartition: The first champion's training window is too short or incomplete.
+        NoChampion: No first champion passes the gate.
+        FutureRead: A step uses data from after the simulated time.
     """
     res = ReplayResources(live, policy, begin)
     with simulation():
@@ -49,11 +57,11 @@ def simulate_policy(
             process(ref, res)
             assess(ref.as_of, res)
             decide(res)
-            told(ref)
+            on_partition(ref)
         ledger = res.ledger
         return PolicyRun(
             policy=name,
-            steps=tuple(step_of(ref, res) for ref in refs),
+            steps=tuple(partition_result(ref, res) for ref in refs),
             facts=tuple(ledger.facts()),
             decisions=tuple(ledger.decisions()),
             promotions=tuple(ledger.promotions()),
@@ -63,7 +71,11 @@ def simulate_policy(
 
 
 def start_with_champion(begin: datetime, res: ReplayResources) -> None:
-    """Train the first champion; what no gate lets through cannot be played."""
+    """Train the first champion.
+
+    Raises:
+        NoChampion: It does not pass the gate.
+    """
     training = train_and_judge(begin, "first champion", res)
     if res.ledger.champion() is None:
         reasons = "; ".join(training.decision.reasons)
@@ -71,9 +83,9 @@ def start_with_champion(begin: datetime, res: ReplayResources) -> None:
 
 
 def process(ref: PartitionRef, res: ReplayResources) -> None:
-    """Score a partition and check it for drift; what no policy changes is read from production."""
+    """Score a partition and check it for drift. Outputs that do not depend on the policy are read from production."""
     follow_up(res)
-    steps = tuple(step for step in steps_of(res.config) if step in PROCESS and step.stage not in PAST)
+    steps = tuple(step for step in steps_of(res.config) if step in PROCESS and step.stage not in SHARED_STAGES)
     try:
         process_partition(ref, res, steps)
     except EvergreenError as error:
@@ -82,10 +94,10 @@ def process(ref: PartitionRef, res: ReplayResources) -> None:
 
 
 def assess(moment: datetime, res: ReplayResources) -> None:
-    """Assess every partition by the outcomes that were known by now, oldest first, and what follows from them."""
+    """Assess every partition by the outcomes that were known at `moment`, oldest first, and update promotions and challengers."""
     follow_up(res)
     changed = False
-    for ref in maturing_partitions(res, None, moment):  # the facts of a partition depend on none after it
+    for ref in maturing_partitions(res, None, moment):  # the facts of a partition do not depend on later ones
         try:
             changed = assess_partition(ref, res, unchanged=changed).had_work or changed
         except EvergreenError as error:
@@ -96,46 +108,46 @@ def assess(moment: datetime, res: ReplayResources) -> None:
 
 
 def decide(res: ReplayResources) -> None:
-    """Decide about every fact that waits, in order, and retrain where the policy says so; as `flows/retrain.py`."""
-    while waiting := res.ledger.undecided():
-        decision = decide_retraining(waiting[0].id, res)
+    """Decide about every undecided fact, in order, and retrain if the policy requires it, as `flows/retrain.py` does."""
+    while facts := res.ledger.undecided():
+        decision = decide_retraining(facts[0].id, res)
         if decision.action == "retrain":
             retrain(decision, res)
 
 
 def retrain(decision: Decision, res: ReplayResources) -> None:
-    """Carry a decision out. A training that fails is noted with its error, and tried again as model.yaml says."""
-    clock = Spent(decision.as_of, res)
+    """Run the training of a decision. A failure is recorded and repeated as often as `retraining.attempts` allows."""
+    clock = TrainingTime(decision.as_of, res)
     try:
-        with closing(decision, res.ledger, clock):
+        with record_failure(decision, res.ledger, clock):
             training = train_and_judge(decision.as_of, f"{decision.rule}: {decision.reason}", res)
     except EvergreenError as error:
         run_log().error("the retraining as of %s failed: %s", decision.as_of, error)
         return
-    close(decision, training, clock.seconds, res.ledger)
+    record_outcome(decision, training, clock.seconds, res.ledger)
 
 
-class Spent:
-    """What a retraining costs: what the live one took, else what its models took when they were made."""
+class TrainingTime:
+    """The seconds of a retraining: those of the live training with the same as-of, by default those of computing its models."""
 
     def __init__(self, as_of: datetime, res: ReplayResources) -> None:
-        self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.spent, res
+        self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.compute_seconds, res
 
     @property
     def seconds(self) -> float:
-        return self.recorded or round(self.res.spent - self.before, 3)
+        return self.recorded or round(self.res.compute_seconds - self.before, 3)
 
 
 def recorded_seconds(as_of: datetime, res: ReplayResources) -> float:
-    """What the live retraining as of a moment took; nought where there was none, or this is a variant's past."""
+    """Return the seconds of the live retraining with this as-of; 0 if there was none, or for a variant."""
     if res.variant.name:
         return 0.0
-    found = [d.seconds for d in res.live.ledger.decisions() if d.as_of == as_of and d.outcome in JUDGED]
-    return found[-1] if found else 0.0
+    seconds = [d.seconds for d in res.live.ledger.decisions() if d.as_of == as_of and d.outcome in JUDGED]
+    return seconds[-1] if seconds else 0.0
 
 
-def step_of(ref: PartitionRef, res: ReplayResources) -> PartitionResult:
-    """What came of one partition."""
+def partition_result(ref: PartitionRef, res: ReplayResources) -> PartitionResult:
+    """Return the result of one partition from its records."""
     valid, scored, assessed = (
         res.lake.record(stage, ref.key) for stage in (Stage.VALID, Stage.PREDICTIONS, Stage.PERFORMANCE)
     )
@@ -148,8 +160,8 @@ def step_of(ref: PartitionRef, res: ReplayResources) -> PartitionResult:
     version = str(scored.data["version"])
     if assessed is None or assessed.status == "blocked":
         labels = res.lake.record(Stage.LABELS, ref.key)
-        why = labels.reason if labels and labels.status == "blocked" else res.lake.failure(Stage.PERFORMANCE, ref.key)
-        return PartitionResult(ref.key, ref.as_of, version, note=why or "no outcomes")
+        note = labels.reason if labels and labels.status == "blocked" else res.lake.failure(Stage.PERFORMANCE, ref.key)
+        return PartitionResult(ref.key, ref.as_of, version, note=note or "no outcomes")
     data = assessed.data
     return PartitionResult(
         partition=ref.key,

@@ -1,4 +1,4 @@
-"""What a replay found: how good each policy was, what it cost, and how sure that is."""
+"""Evaluation of a replay: performance and cost of each policy with confidence intervals, and a recommendation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import Decision, Interval, PolicyRun
 from tasks.models.bootstrap import mean_bounds
 from tasks.models.metrics import LEVEL
-from tasks.replay.oracle import Schedule, Table, best_schedules
+from tasks.replay.oracle import Schedule, TrainingTable, best_schedules
 from tasks.replay.policies import LIVE, NEVER
 
 UNCLEAR = "no clear difference"
@@ -19,202 +19,221 @@ UNCLEAR = "no clear difference"
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """One policy over the whole range. `mean` is of the metric, partitions weighing by their labelled rows.
-
-    `cost` is the combined cost a partition: the metric as a loss, and what the retrainings cost. `area` is its mean over the range of
-    costs, the area under that curve (Regol et al., When to retrain a machine learning model, ICML 2025, arXiv 2505.14903).
-    `gain` is the mean of the judged loss that the live policy has more on the same rows, with the bounds of a paired
-    bootstrap over blocks of time that hold 95 % together. `regret` is the combined cost above the oracle's.
-    """
+    """The result of one policy over the whole range."""
 
     policy: str
     mean: float
+    """Mean of the metric over partitions, weighted by their labelled rows."""
     interval: Interval | None
+    """95 % confidence interval of the mean; only for the loss with which models are compared."""
     retrainings: int
-    """Refused ones too; without one after the last partition, which could serve none."""
+    """With refused ones, without one after the last partition, since its version scores no partition."""
     refused: int
     seconds: float
-    """Of training, as recorded when each model was made, or as the live one took."""
+    """Seconds of the trainings: those of the live trainings, or of the first computation of the models."""
     cost: float
+    """Combined cost per partition: the metric as a loss, plus the cost of the retrainings divided by the number of partitions."""
     area: float
+    """Mean of `cost` over the range of costs of a retraining, the area under that curve (Regol et al., When to retrain a machine
+    learning model, ICML 2025, arXiv 2505.14903)."""
     gain: Interval | None
+    """Mean of the live policy's loss minus this policy's on the same rows, with a 95 % interval (paired block bootstrap)."""
     gain_each: float | None
-    """What the metric gains over never retraining, by each retraining."""
+    """Decrease of the metric's loss against never retraining, divided by the number of retrainings."""
     regret: float | None
+    """`cost` minus the oracle's cost."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Which policy was chosen on the first part of the range, and how it then did on the rest."""
+    """The policy that was selected on the first part of the range, and its performance on the rest."""
 
     policy: str
     against: str
+    """The policy that it is compared with."""
     first: tuple[str, str]
-    """The first and the last partition on which it was chosen."""
+    """First and last partition of the first part."""
     rest: tuple[str, str]
+    """First and last partition of the rest; empty if there is none."""
     means: tuple[float, float]
-    """Of the metric on the rest: the chosen policy's, and that of the one it is held against."""
+    """Mean of the metric on the rest, of `policy` and of `against`."""
     gain: Interval | None
-    """In the judged loss over the other, less what more retrainings cost on the rest."""
+    """Mean decrease of the loss on the rest against the other policy, minus the cost of more retrainings."""
     verdict: str
+    """"better", "worse" or `UNCLEAR`."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that the report tells."""
+    """All results of a replay."""
 
     metric: str
     cost: float
+    """Cost of a retraining, in the metric over one partition."""
     costs: tuple[float, float]
-    """The range of costs that `area` is over."""
+    """Range of costs of a retraining for `area`."""
     standings: tuple[PolicyResult, ...]
+    """Lowest cost first."""
     schedules: tuple[Schedule, ...]
-    """The oracle's best for each number of retrainings; means as of a loss."""
+    """The oracle's best schedule for each number of retrainings."""
     oracle: Schedule | None
-    """The best under the cost."""
+    """The schedule with the lowest combined cost."""
     advice: Advice
 
 
 def as_loss(metric: str, value: float | None) -> float:
-    """A metric as something that is better when lower; NaN where there is none."""
+    """Convert a metric to a loss, which is better when lower; NaN for None."""
     if value is None:
         return float("nan")
     return 1.0 - value if metric in HIGHER_IS_BETTER else value
 
 
-def mean_of(played: PolicyRun, metric: str, partitions: Sequence[str] | None = None) -> float:
-    """The metric as a loss, partitions weighing by their labelled rows; NaN where none has any."""
-    steps = [s for s in played.steps if partitions is None or s.partition in partitions]
+def mean_loss(run: PolicyRun, metric: str, partitions: Sequence[str] | None = None) -> float:
+    """Return the mean of the metric as a loss, weighted by the partitions' labelled rows; NaN without labelled rows."""
+    steps = [s for s in run.steps if partitions is None or s.partition in partitions]
     pairs = [(as_loss(metric, s.metrics.get(metric)), s.rows) for s in steps if s.metrics.get(metric) is not None]
     total = sum(rows for _, rows in pairs)
     return sum(value * rows for value, rows in pairs) / total if total else float("nan")
 
 
-def serving(played: PolicyRun) -> list[Decision]:
-    """The retrainings that could still serve a partition of the range: one after the last comes to nothing in it."""
-    return [d for d in played.retrainings if d.as_of < played.steps[-1].as_of]
+def counted_retrainings(run: PolicyRun) -> list[Decision]:
+    """Return the retrainings before the last partition: a version that is trained after it scores no partition of the range."""
+    return [d for d in run.retrainings if d.as_of < run.steps[-1].as_of]
 
 
-def shown(metric: str, loss: float) -> float:
-    """The metric itself again."""
+def from_loss(metric: str, loss: float) -> float:
+    """Convert a loss back to the metric: the inverse of `as_loss`."""
     return 1.0 - loss if metric in HIGHER_IS_BETTER else loss
 
 
 def compare(
     one: PolicyRun, other: PolicyRun, config: ModelConfig, partitions: Sequence[str] | None = None
 ) -> Interval | None:
-    """The mean of the judged loss that `other` has more than `one`, on the blocks of time that both were assessed on."""
-    mine, theirs = (_blocks(p, partitions) for p in (one, other))
-    common = sorted(block for block in mine.keys() & theirs.keys() if mine[block][0] == theirs[block][0])
+    """Return the mean of `other`'s loss minus `one`'s with its 95 % interval, on the blocks of time for which both have outcomes."""
+    a, b = (_blocks(run, partitions) for run in (one, other))
+    common = sorted(block for block in a.keys() & b.keys() if a[block][0] == b[block][0])
     if not common:
         return None
-    rows = np.array([mine[block][0] for block in common])
-    sums = np.array([theirs[block][1] - mine[block][1] for block in common])
+    rows = np.array([a[block][0] for block in common])
+    sums = np.array([b[block][1] - a[block][1] for block in common])
     return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
 
 
-def _blocks(played: PolicyRun, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
-    """Labelled rows and sum of losses by block; one that spans partitions is one."""
-    found: dict[float, tuple[float, float]] = {}
-    for step in played.steps:
+def _blocks(run: PolicyRun, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
+    """Return labelled rows and sum of losses by block. The parts of a block in several partitions are added."""
+    blocks: dict[float, tuple[float, float]] = {}
+    for step in run.steps:
         if partitions is None or step.partition in partitions:
             for block, rows, loss in step.blocks:
-                held = found.get(block, (0.0, 0.0))
-                found[block] = (held[0] + rows, held[1] + loss)
-    return found
+                total = blocks.get(block, (0.0, 0.0))
+                blocks[block] = (total[0] + rows, total[1] + loss)
+    return blocks
 
 
-def interval_of(played: PolicyRun, config: ModelConfig) -> Interval | None:
-    """The mean of the judged loss with its 95 % interval."""
-    blocks = _blocks(played, None)
+def interval_of(run: PolicyRun, config: ModelConfig) -> Interval | None:
+    """Return the mean of the loss with its 95 % interval."""
+    blocks = _blocks(run, None)
     if not blocks:
         return None
     rows, sums = np.array([blocks[b] for b in sorted(blocks)]).T
     return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
 
 
-def find(played: Sequence[PolicyRun], table: Table | None, metric: str, cost: float, config: ModelConfig) -> Findings:
-    """Hold the policies against each other, against the live one and against the oracle."""
-    by_name = {p.policy: p for p in played}
+def evaluate_policies(
+    runs: Sequence[PolicyRun], table: TrainingTable | None, metric: str, cost: float, config: ModelConfig
+) -> Findings:
+    """Compare the policies with each other, with the live policy and with the oracle.
+
+    Args:
+        runs: One for each policy, with the live one.
+        table: The oracle's table, None without an oracle.
+        cost: Cost of a retraining, in the metric over one partition.
+    """
+    by_name = {run.policy: run for run in runs}
     schedules = tuple(best_schedules(_losses(table, metric), table.rows())) if table else ()
     count = len(by_name[LIVE].steps)
-    costs = (0.0, 2 * cost or worth_each(played, metric) or worth_of_one(schedules, count))
+    highest = 2 * cost or highest_gain_per_retraining(runs, metric) or gain_of_best_single_retraining(schedules, count)
+    costs = (0.0, highest)
     oracle = min(schedules, key=lambda s: s.mean + cost * len(s.trainings) / count) if schedules else None
-    ceiling = oracle.mean + cost * len(oracle.trainings) / count if oracle else None
-    standings = []
-    for one in played:
-        mean, n = mean_of(one, metric), len(serving(one))
+    oracle_cost = oracle.mean + cost * len(oracle.trainings) / count if oracle else None
+    results = []
+    for run in runs:
+        mean, retrainings = mean_loss(run, metric), counted_retrainings(run)
+        n = len(retrainings)
         combined = mean + cost * n / count
-        gained = mean_of(by_name[NEVER], metric) - mean if NEVER in by_name and n else None
-        standings.append(
+        gain = mean_loss(by_name[NEVER], metric) - mean if NEVER in by_name and n else None
+        results.append(
             PolicyResult(
-                policy=one.policy,
-                mean=shown(metric, mean),
-                interval=interval_of(one, config) if metric == config.target.judged_by else None,
+                policy=run.policy,
+                mean=from_loss(metric, mean),
+                interval=interval_of(run, config) if metric == config.target.eval_loss else None,
                 retrainings=n,
-                refused=sum(d.outcome == "refused" for d in serving(one)),
-                seconds=sum(d.seconds for d in serving(one)),
+                refused=sum(d.outcome == "refused" for d in retrainings),
+                seconds=sum(d.seconds for d in retrainings),
                 cost=combined,
                 area=mean + (costs[0] + costs[1]) / 2 * n / count,
-                gain=compare(one, by_name[LIVE], config) if one.policy != LIVE else None,
-                gain_each=gained / n if gained is not None else None,
-                regret=combined - ceiling if ceiling is not None else None,
+                gain=compare(run, by_name[LIVE], config) if run.policy != LIVE else None,
+                gain_each=gain / n if gain is not None else None,
+                regret=combined - oracle_cost if oracle_cost is not None else None,
             )
         )
-    ranked = tuple(sorted(standings, key=lambda s: (s.cost, s.retrainings, s.policy)))
+    ranked = tuple(sorted(results, key=lambda s: (s.cost, s.retrainings, s.policy)))
     return Findings(metric, cost, costs, ranked, schedules, oracle, advise(by_name, metric, cost, config))
 
 
-def _losses(table: Table, metric: str) -> np.ndarray:
+def _losses(table: TrainingTable, metric: str) -> np.ndarray:
     values = table.values(metric)
     return 1.0 - values if metric in HIGHER_IS_BETTER else values
 
 
-def worth_each(played: Sequence[PolicyRun], metric: str) -> float:
-    """The most that a policy's retrainings gained each over never, over one partition: beyond such a cost no policy pays."""
-    never = next((mean_of(p, metric) for p in played if p.policy == NEVER), float("nan"))
-    gains = [(never - mean_of(p, metric)) * len(p.steps) / len(serving(p)) for p in played if serving(p)]
+def highest_gain_per_retraining(runs: Sequence[PolicyRun], metric: str) -> float:
+    """Return the highest gain of a policy over never retraining, summed over partitions and divided by its retrainings.
+
+    At a higher cost of a retraining, no policy is better than never retraining.
+    """
+    never = next((mean_loss(run, metric) for run in runs if run.policy == NEVER), float("nan"))
+    counts = [(run, len(counted_retrainings(run))) for run in runs]
+    gains = [(never - mean_loss(run, metric)) * len(run.steps) / n for run, n in counts if n]
     return max([g for g in gains if g > 0], default=0.0)
 
 
-def worth_of_one(schedules: Sequence[Schedule], partitions: int) -> float:
-    """The cost at which not even the best single retraining pays."""
+def gain_of_best_single_retraining(schedules: Sequence[Schedule], partitions: int) -> float:
+    """Return the gain of the oracle's best single retraining over none, summed over partitions."""
     by_count = {len(s.trainings): s.mean for s in schedules}
     return max(0.0, (by_count[0] - by_count[1]) * partitions) if {0, 1} <= by_count.keys() else 0.0
 
 
 def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: ModelConfig) -> Advice:
-    """Choose by the combined cost on the first half of the partitions, and see on the rest whether that holds.
+    """Select the policy with the lowest combined cost on the first half of the partitions, and evaluate it on the rest.
 
-    What was chosen is held against the live policy; the live policy itself against never retraining.
+    It is compared with the live policy. The live policy itself is compared with never retraining.
     """
     keys = [step.partition for step in by_name[LIVE].steps]
     moments = {step.partition: step.as_of for step in by_name[LIVE].steps}
     half = (len(keys) + 1) // 2
     first, rest = keys[:half], keys[half:]
 
-    def count(one: PolicyRun, part: list[str]) -> int:
-        began = moments[part[0]] if part is rest else datetime.min.replace(tzinfo=UTC)
-        return sum(began <= d.as_of < moments[part[-1]] for d in one.retrainings)
+    def count(run: PolicyRun, part: list[str]) -> int:
+        start = moments[part[0]] if part is rest else datetime.min.replace(tzinfo=UTC)
+        return sum(start <= d.as_of < moments[part[-1]] for d in run.retrainings)
 
-    def combined(one: PolicyRun) -> tuple[float, int, str]:
-        n = count(one, first)
-        return mean_of(one, metric, first) + cost * n / len(first), n, one.policy
+    def combined_cost(run: PolicyRun) -> tuple[float, int, str]:
+        n = count(run, first)
+        return mean_loss(run, metric, first) + cost * n / len(first), n, run.policy
 
-    chosen = min(
-        (p for p in by_name.values() if np.isfinite(mean_of(p, metric, first))), key=combined, default=by_name[LIVE]
-    )
-    against = LIVE if chosen.policy != LIVE else NEVER if NEVER in by_name else LIVE
-    gain = compare(chosen, by_name[against], config, rest) if rest and against != chosen.policy else None
-    losses = mean_of(chosen, metric, rest), mean_of(by_name[against], metric, rest)
+    measured = [run for run in by_name.values() if np.isfinite(mean_loss(run, metric, first))]
+    selected = min(measured, key=combined_cost, default=by_name[LIVE])
+    against = LIVE if selected.policy != LIVE else NEVER if NEVER in by_name else LIVE
+    gain = compare(selected, by_name[against], config, rest) if rest and against != selected.policy else None
+    losses = mean_loss(selected, metric, rest), mean_loss(by_name[against], metric, rest)
     if gain is not None:
-        paid = cost * (count(chosen, rest) - count(by_name[against], rest)) / len(rest)
-        gain = Interval(gain.value - paid, gain.lower - paid, gain.upper - paid)
+        difference = cost * (count(selected, rest) - count(by_name[against], rest)) / len(rest)
+        gain = Interval(gain.value - difference, gain.lower - difference, gain.upper - difference)
     verdict = UNCLEAR
-    if gain is not None and gain.lower > 0 and (metric == config.target.judged_by or losses[0] < losses[1]):
+    if gain is not None and gain.lower > 0 and (metric == config.target.eval_loss or losses[0] < losses[1]):
         verdict = "better"
-    elif gain is not None and gain.upper < 0 and (metric == config.target.judged_by or losses[0] > losses[1]):
+    elif gain is not None and gain.upper < 0 and (metric == config.target.eval_loss or losses[0] > losses[1]):
         verdict = "worse"
-    means = (shown(metric, losses[0]), shown(metric, losses[1]))
+    means = (from_loss(metric, losses[0]), from_loss(metric, losses[1]))
     spans = ((first[0], first[-1]), (rest[0], rest[-1]) if rest else ("", ""))
-    return Advice(chosen.policy, against, *spans, means, gain, verdict)
+    return Advice(selected.policy, against, *spans, means, gain, verdict)

@@ -1,8 +1,8 @@
-"""What a model needs of people, and what they can do about it."""
+"""Current alerts of a model: what a person should know, and what to do about it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from tasks.contracts import Promotion, Stage
 from tasks.contracts.words import first_line
@@ -10,43 +10,58 @@ from tasks.ledger.history import was_requested
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
-from tasks.steps.serving_skew import differing
+from tasks.steps.serving_skew import count_differing
 
-Weight = Literal[3, 2, 1]
-WORDS = {3: "broken", 2: "asks for you", 1: "worth a look", 0: "good"}
-"""What a model's heaviest need makes of it."""
+
+class Severity(StrEnum):
+    """How severe an alert is, most severe first."""
+
+    ERROR = "error"  # the model cannot do its work
+    ACTION = "action required"  # a decision waits for a person
+    WARNING = "warning"
+
+
+GOOD = "good"
+"""The state of a model without alerts."""
 RECENT = 3
-"""The newest partitions, whose failures are told; older ones are in the grid."""
+"""The newest partitions, whose failures become alerts. The grid shows older failures."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that a person should know of: 3 keeps the model from its work, 2 waits for a person, 1 is worth a look."""
+    """One thing that a person should know about a model.
 
-    weight: Weight
-    told: str
-    do: str = ""
-    """A command, or what to read; empty where nothing need be done."""
+    `action` is a command to run or a page to read; empty if nothing has to be done.
+    """
+
+    severity: Severity
+    message: str
+    action: str = ""
 
 
 def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[Alert]:
-    """Everything that a model needs, the heaviest first. `schedules` are the active ones of its deployments, None if not known."""
-    found = [
+    """List all current alerts of a model, most severe first.
+
+    Args:
+        res: The resources of the model.
+        schedules: The active schedules of its deployments; None if Prefect did not answer.
+    """
+    unsorted = [
         *schedule_alerts(schedules or ()),
-        *_of_partitions(res),
-        *_of_serving(res),
-        *_of_stages(res),
-        *_of_decisions(res),
-        *_of_performance(res),
+        *_partition_alerts(res),
+        *_serving_alerts(res),
+        *_version_alerts(res),
+        *_decision_alerts(res),
+        *_performance_alerts(res),
     ]
-    return sorted(found, key=lambda need: -need.weight)
+    return sorted(unsorted, key=lambda alert: list(Severity).index(alert.severity))
 
 
 def schedule_alerts(schedules: Iterable[Schedule]) -> list[Alert]:
     """Return an alert for each active schedule that will start no run."""
     return [
         Alert(
-            3,
+            Severity.ERROR,
             f"{s.deployment} is scheduled ({s.rule} {s.timezone}), but Prefect has planned no run of it",
             "read the log of Prefect's server, then restart it (`make down up`)",
         )
@@ -55,98 +70,107 @@ def schedule_alerts(schedules: Iterable[Schedule]) -> list[Alert]:
     ]
 
 
-def state(found: list[Alert]) -> str:
-    """One of `WORDS`."""
-    return WORDS[max((need.weight for need in found), default=0)]
+def state(current: list[Alert]) -> str:
+    """Return the highest severity among sorted alerts, or `GOOD` if there are none."""
+    return str(current[0].severity) if current else GOOD
 
 
-def _of_partitions(res: Resources) -> Iterator[Alert]:
+def _partition_alerts(res: Resources) -> Iterator[Alert]:
     """Blocked data and failed steps among the newest partitions."""
     name = res.config.name
     stages = (Stage.RAW, Stage.VALID)
-    known = sorted({key for stage in stages for key in (*res.lake.keys(stage), *res.lake.failed(stage))})
-    if not known:
-        yield Alert(2, "no partition was processed yet", f"prefect deployment run process/{name}")
-    for key in known[-RECENT:]:
+    keys = sorted({key for stage in stages for key in (*res.lake.keys(stage), *res.lake.failed(stage))})
+    if not keys:
+        yield Alert(Severity.ACTION, "no partition was processed yet", f"prefect deployment run process/{name}")
+    for key in keys[-RECENT:]:
         for stage in Stage:
             record = res.lake.record(stage, key)
             if record and record.status == "blocked":
-                told = f"{key} is blocked at {stage}: {first_line(record.reason)}"
-                yield Alert(3, told, "mend the source: the next run tries again")
+                message = f"{key} is blocked at {stage}: {first_line(record.reason)}"
+                yield Alert(Severity.ERROR, message, "Fix the source. The next run tries again.")
             if failure := res.lake.failure(stage, key):
-                again = (
+                retry = (
                     f"prefect deployment run backfill/manual -p model={name} -p start={key} -p end={key} -p mode=failed"
                 )
-                yield Alert(3, f"{stage} of {key} failed: {first_line(failure)}", again)
+                yield Alert(Severity.ERROR, f"{stage} of {key} failed: {first_line(failure)}", retry)
 
 
-def _of_serving(res: Resources) -> Iterator[Alert]:
-    """Answers of serving that batch does not give."""
+def _serving_alerts(res: Resources) -> Iterator[Alert]:
+    """Partitions whose served predictions differ from those of batch scoring."""
     for key in res.lake.keys(Stage.PREDICTIONS)[-RECENT:]:
-        if odd := differing([res.lake.record(Stage.PREDICTIONS, key)]):
-            told = f"serving said something else than batch about {odd} rows of {key}"
-            yield Alert(2, told, "compare `load(stage='predictions')` with the served rows, see docs/serving.md")
+        if count := count_differing([res.lake.record(Stage.PREDICTIONS, key)]):
+            rows = "1 row" if count == 1 else f"{count} rows"
+            message = f"serving and batch scoring predicted different values for {rows} of {key}"
+            action = "compare `load(stage='predictions')` with the served rows, see docs/serving.md"
+            yield Alert(Severity.ACTION, message, action)
 
 
-def _of_stages(res: Resources) -> Iterator[Alert]:
-    """A champion that is missing, a challenger that waits, a promotion that made it worse, an alias that was moved."""
+def _version_alerts(res: Resources) -> Iterator[Alert]:
+    """A missing champion, a challenger that waits for approval, a promotion that made the loss worse, a moved alias."""
     name, ledger = res.config.name, res.ledger
     champion, challenger, rows = ledger.champion(), ledger.challenger(), ledger.promotions()
     if champion is None and res.lake.keys(Stage.VALID):
-        yield Alert(2, "it has no champion yet", f"prefect deployment run train/{name}")
+        yield Alert(Severity.ACTION, "it has no champion yet", f"prefect deployment run train/{name}")
     if challenger and was_requested(challenger.version, champion, rows):
         approve = f'prefect deployment run promote/manual -p model={name} -p by=YOU -p reason="..."'
-        yield Alert(2, f"version {challenger.version} passed the gate and waits for your approval", approve)
-    judged = ledger.hindsight(champion.sequence) if champion else None
-    if champion and judged and judged.verdict == "hurt":
-        back = f'prefect deployment run rollback/manual -p model={name} -p by=YOU -p reason="..."'
-        yield Alert(2, f"version {champion.version} is worse than version {judged.previous}, which it replaced", back)
+        yield Alert(
+            Severity.ACTION, f"version {challenger.version} passed the gate and waits for your approval", approve
+        )
+    hindsight = ledger.hindsight(champion.sequence) if champion else None
+    if champion and hindsight and hindsight.verdict == "hurt":
+        rollback = f'prefect deployment run rollback/manual -p model={name} -p by=YOU -p reason="..."'
+        message = f"version {champion.version} is worse than version {hindsight.previous}, which it replaced"
+        yield Alert(Severity.ACTION, message, rollback)
     if moved := _moved_alias(champion, res):
-        yield Alert(2, moved, f"prefect deployment run promote/manual -p model={name} -p action=restore (or adopt) ...")
+        action = f"prefect deployment run promote/manual -p model={name} -p action=restore (or adopt) ..."
+        yield Alert(Severity.ACTION, moved, action)
     if ledger.undelivered():
         yield Alert(
-            1, "alias or events do not follow the ledger yet", "the next `process`, `assess` or `remind` sees to it"
+            Severity.WARNING,
+            "the alias in MLflow or an event in Prefect is not up to date with the ledger",
+            "The next run of `process`, `assess` or `remind` updates it.",
         )
 
 
 def _moved_alias(champion: Promotion | None, res: Resources) -> str:
-    """That somebody moved the alias by hand, as it was last seen; empty when the ledger has another champion since."""
-    seen = [f for f in res.ledger.facts() if f.kind == "alias"]
-    if not (champion and seen and seen[-1].recorded_at and champion.recorded_at):
+    """Return a message if the newest alias fact is of a move by hand; empty if the champion changed since."""
+    facts = [f for f in res.ledger.facts() if f.kind == "alias"]
+    if not (champion and facts and facts[-1].recorded_at and champion.recorded_at):
         return ""
-    later = [r for r in res.ledger.promotions() if r.recorded_at and r.recorded_at > seen[-1].recorded_at]
+    later = [r for r in res.ledger.promotions() if r.recorded_at and r.recorded_at > facts[-1].recorded_at]
     if any(r.to_stage == "champion" for r in later):
         return ""
-    where = f"version {seen[-1].payload['alias']}" if seen[-1].payload["alias"] else "no version"
-    return (
-        f"the alias `champion` was moved to {where} by hand; the ledger's version {champion.version} goes on deciding"
-    )
+    target = f"version {facts[-1].payload['alias']}" if facts[-1].payload["alias"] else "no version"
+    return f"the alias `champion` was moved to {target} by hand; the ledger still has version {champion.version} as champion"
 
 
-def _of_decisions(res: Resources) -> Iterator[Alert]:
-    """Retrainings that failed, and facts that nobody has decided about."""
-    tried = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
-    if tried and tried[-1].outcome == "failed":
+def _decision_alerts(res: Resources) -> Iterator[Alert]:
+    """A failed retraining, and facts without a decision."""
+    retrainings = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
+    if retrainings and retrainings[-1].outcome == "failed":
         yield Alert(
-            3,
-            f"the last retraining failed: {first_line(tried[-1].detail)}",
+            Severity.ERROR,
+            f"the last retraining failed: {first_line(retrainings[-1].detail)}",
             f"prefect deployment run train/{res.config.name}",
         )
     for fact in res.ledger.undecided():
-        yield Alert(1, f"{fact.kind} in {fact.partition} has no decision yet", "`remind/all` sends it again every hour")
+        message = f"{fact.kind} in {fact.partition} has no decision yet"
+        yield Alert(Severity.WARNING, message, "`remind/all` sends its event again every hour")
 
 
-def _of_performance(res: Resources) -> Iterator[Alert]:
-    """Decay and drift in the newest partition that tells of them."""
+def _performance_alerts(res: Resources) -> Iterator[Alert]:
+    """Decay and drift in the newest partition of each stage, if the present champion scored it."""
     champion = res.ledger.champion()
     for stage in (Stage.PERFORMANCE, Stage.MONITORING):
         done = [r for key in res.lake.keys(stage)[-1:] if (r := res.lake.record(stage, key)) and r.status == "done"]
         if not done or champion is None or done[0].data["version"] != champion.version:
-            continue  # another version is champion now
+            continue
         key = done[0].partition
         if stage is Stage.MONITORING and done[0].data["detected"]:
-            yield Alert(1, f"{key} has drifted from what version {champion.version} knows")
-        loss = res.config.target.judged_by.replace("_", " ")
+            yield Alert(
+                Severity.WARNING, f"drift detected in {key} against the reference of version {champion.version}"
+            )
+        loss = res.config.target.eval_loss.replace("_", " ")
         if stage is Stage.PERFORMANCE and (decay := decay_at(res.ref(key), stage, res))["detected"]:
-            told = f"{loss} was {decay['value']:.3f} in {key}, where the gate saw {decay['expected']:.3f}"
-            yield Alert(1, told)
+            values = f"{loss} {decay['value']:.3f}, holdout loss at promotion {decay['expected']:.3f}"
+            yield Alert(Severity.WARNING, f"decay detected in {key}: {values}")

@@ -1,17 +1,17 @@
-"""What is known of a model's partitions, read from records and ledger: for pages, tables and the terminal."""
+"""Summaries of partitions, read from records and the ledger: for pages, tables and the terminal."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts import Decision, Fact, PartitionRef, Stage
-from tasks.lifecycle.facts import distrust
+from tasks.lifecycle.facts import distrust_reason
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
 from tasks.steps.order import steps_of
 from tasks.steps.step import Step, freshness
 
-LETTER = {
+GRID_LABEL = {
     "fresh": "fresh",
     "missing": "missing",
     "stale": "stale",
@@ -23,7 +23,10 @@ LETTER = {
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """One partition's life in numbers; None where it has not come to that."""
+    """One partition in numbers. A field is None if the step that computes it has not run.
+
+    `mature`, `pending` and `never` count rows by label: known, not known yet, and never to be known.
+    """
 
     key: str
     rows: int | None
@@ -36,50 +39,53 @@ class PartitionSummary:
     drift_share: float | None
     facts: tuple[Fact, ...] = ()
     decision: Decision | None = None
-    """What the policy made of its facts: the one that retrained, else the newest."""
+    """The policy's decision about its facts: the newest that retrained, else the newest."""
     loss: float | None = None
-    """In what models of this target are judged by."""
+    """The loss that the gate uses for this kind of target."""
     interval: tuple[float, float] | None = None
     estimate: float | None = None
     estimated_auc: float | None = None
     trust: str = ""
-    """Why the estimate is not trusted; empty when it is."""
+    """Why the estimate is not trusted; empty if it is."""
     decay: Mapping[str, Any] | None = None
     pending: int | None = None
     never: int | None = None
 
 
-def summarise(res: Resources, keys: Collection[str] | None = None, judged: bool = True) -> list[PartitionSummary]:
-    """Some partitions that were ingested, or all of them, oldest first.
+def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: bool = True) -> list[PartitionSummary]:
+    """Summarise ingested partitions, oldest first.
 
-    Without `judged` nothing is said of decay and of trust in estimates, which take a bootstrap for each.
+    Args:
+        res: The resources of the model.
+        keys: Only these partitions; None for all.
+        with_decay: Also compute decay and the trust in estimates, which takes a bootstrap per partition.
     """
     facts = [f for f in res.ledger.facts() if f.kind != "alias"]
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     return [
-        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, judged)
+        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, with_decay)
         for key in res.lake.keys(Stage.RAW)
         if keys is None or key in keys
     ]
 
 
-def chosen(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> Decision | None:
-    """The decision that tells most of some facts: one that retrained, else the newest."""
-    made = [decisions[f.id] for f in facts if f.id in decisions]
-    return next((d for d in reversed(made) if d.action == "retrain"), made[-1] if made else None)
+def main_decision(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> Decision | None:
+    """Return the newest decision about some facts that retrained, else the newest. `decisions` is by fact id."""
+    own = [decisions[f.id] for f in facts if f.id in decisions]
+    return next((d for d in reversed(own) if d.action == "retrain"), own[-1] if own else None)
 
 
 def _summary(
-    key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision], judged: bool
+    key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision], with_decay: bool
 ) -> PartitionSummary:
-    """One row, from the records of the partition's stages."""
+    """Summarise one partition from the records of its stages."""
     records = {stage: r for stage in Stage if (r := res.lake.record(stage, key))}
     data = {stage: r.data for stage, r in records.items() if r.status == "done"}
     valid = records.get(Stage.VALID)
-    measured, loss = data.get(Stage.PERFORMANCE, {}), res.config.target.judged_by
+    measured, loss = data.get(Stage.PERFORMANCE, {}), res.config.target.eval_loss
     metrics, bounds = measured.get("metrics", {}), measured.get("intervals", {}).get(loss)
     estimated = data.get(Stage.ESTIMATES, {}).get("metrics", {})
-    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured and judged else None
+    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured and with_decay else None
     return PartitionSummary(
         key=key,
         rows=valid.rows if valid and valid.status == "done" else None,
@@ -91,12 +97,12 @@ def _summary(
         mature=measured.get("mature"),
         drift_share=data.get(Stage.MONITORING, {}).get("share"),
         facts=facts,
-        decision=chosen(facts, decisions),
+        decision=main_decision(facts, decisions),
         loss=metrics.get(loss),
         interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
         estimate=estimated.get(loss),
         estimated_auc=estimated.get("roc_auc"),
-        trust=_trust(key, estimated.get(loss), decay, res) if judged else "",
+        trust=_trust(key, estimated.get(loss), decay, res) if with_decay else "",
         decay=decay,
         pending=measured.get("pending"),
         never=measured.get("never"),
@@ -104,31 +110,36 @@ def _summary(
 
 
 def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, res: Resources) -> str:
-    """Why the estimate of a partition does not count as a signal; empty when it does, or there is none."""
+    """Explain why the estimate of a partition is not used as a signal; empty if it is used or there is none."""
     rules = res.config.retraining.signals.estimate
     if estimate is None:
         return ""
     if rules is None:
         return "not trusted: retraining.signals.estimate is off"
     expected = (decay or {}).get("expected")
-    why = distrust(res.ref(key), abs(estimate - expected) if expected else 0.0, rules.after, res)
-    return f"not trusted: {why}" if why else ""
+    reason = distrust_reason(res.ref(key), abs(estimate - expected) if expected else 0.0, rules.after, res)
+    return f"not trusted: {reason}" if reason else ""
 
 
 def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
-    """One row a partition, one column a step: fresh, stale, BLOCKED, FAILED, RUNNING, missing, `.` not due."""
-    rows, running = [], res.claims.running()
+    """Return a row for each partition with the state of each step.
+
+    States are fresh, stale, missing, BLOCKED, FAILED and RUNNING; `.` if the step is not due.
+    """
+    rows, active = [], res.claims.active()
     for ref in refs:
-        states = {step.verb: LETTER[_state(step, ref, res)] for step in steps_of(res.config)}
-        if ref.key in running and (at := next((s for s, state in states.items() if state not in ("fresh", ".")), None)):
-            states[at] = "RUNNING"
+        states = {step.verb: GRID_LABEL[_state(step, ref, res)] for step in steps_of(res.config)}
+        if ref.key in active and (
+            verb := next((v for v, state in states.items() if state not in ("fresh", ".")), None)
+        ):
+            states[verb] = "RUNNING"
         rows.append({"partition": ref.key, **states})
     return rows
 
 
 def _state(step: Step, ref: PartitionRef, res: Resources) -> str:
-    """A step's state; what cannot be looked at has failed."""
+    """Return a step's state; `failed` if it cannot be determined."""
     try:
         return freshness(step, ref, res).state
-    except Exception:  # noqa: BLE001  (a source that cannot be read, say; whoever runs the step is told)
+    except Exception:  # noqa: BLE001  (for example an unreadable source, which is an error when the step runs)
         return "failed"

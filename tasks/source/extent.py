@@ -1,4 +1,4 @@
-"""What a source has: its partitions, and a cheap digest of what each is made from."""
+"""The partitions of a source, and a cheap digest of what each one is read from."""
 
 import functools
 from datetime import UTC, datetime, timedelta
@@ -6,52 +6,49 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from configs.flat import moment, quoted
+from configs.flat import quoted, time_sql
 from configs.load import Model
 from configs.source import FLAT, Table
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
-from tasks.source.files import anchor, listing, locate, source_files
+from tasks.source.files import find_files, list_paths, source_files, split_path
 from tasks.source.session import connect, raw_sql
 from tasks.storage import partitions
 from tasks.storage.answer_log import served_fingerprint, served_partitions
 from tasks.storage.files import digest_file, digest_json
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
-_PRINTS: dict[tuple[Any, ...], dict[datetime, str]] = {}
-"""By what a file is read as, and its size and time."""
+_FLAT_DIGESTS: dict[tuple[Any, ...], dict[datetime, str]] = {}
+"""Digests of partitions of flat files, by the SQL and the path, size and time of the files."""
 _LONG_AGO, _FAR_AWAY = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-def available(model: Model) -> list[str]:
-    """The partitions that the source has data for, oldest first; empty when it has none.
-
-    From `source.served_from` on they are those that serving was asked about.
-    """
+def available_partitions(model: Model) -> list[str]:
+    """The partitions that the source has data for, oldest first. From `source.served_from` on, those with served requests."""
     if served_from := model.config.source.served_from:
         served = [key for key in served_partitions(model.name) if key >= served_from]
-        return [key for key in _in_tables(model) if key < served_from] + served
-    return _in_tables(model)
+        return [key for key in _table_partitions(model) if key < served_from] + served
+    return _table_partitions(model)
 
 
-def _in_tables(model: Model) -> list[str]:
+def _table_partitions(model: Model) -> list[str]:
     config, zone = model.config, ZoneInfo(model.config.partition.timezone)
     dated = [t for t in config.source.views.values() if t.every]
-    found = [_span(t, zone) for t in dated] if dated else [_extent(model)]
-    spans = [s for s in found if s]
-    if len(spans) < len(found):
+    ranges = [_file_range(t, zone) for t in dated] if dated else [_time_range(model)]
+    known = [r for r in ranges if r]
+    if len(known) < len(ranges):
         return []
-    first, last = max(s[0] for s in spans), min(s[1] for s in spans)
+    first, last = max(r[0] for r in known), min(r[1] for r in known)
     if last <= first:
         return []
     newest = partitions.containing(config, last - timedelta(microseconds=1))
     return [r.key for r in partitions.between(config, partitions.containing(config, first).key, newest.key)]
 
 
-def _span(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-    """From the start of a table's first file to the end of its last."""
+def _file_range(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
+    """The start of a table's first file and the end of its last, None if it has no file."""
     assert table.every is not None
-    folder, pattern = anchor(table.path)
+    folder, pattern = split_path(table.path)
     starts = []
     for path in folder.glob("*"):
         try:
@@ -60,42 +57,43 @@ def _span(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
             continue
     if not starts:
         return None
-    return min(starts).replace(tzinfo=zone), partitions.following(max(starts), table.every).replace(tzinfo=zone)
+    return min(starts).replace(tzinfo=zone), partitions.next_start(max(starts), table.every).replace(tzinfo=zone)
 
 
-def _extent(model: Model) -> tuple[datetime, datetime] | None:
-    """First and just after the last moment of a source that is not cut into files by time; None when there is none."""
+def _time_range(model: Model) -> tuple[datetime, datetime] | None:
+    """The first time in a source without dated files, and 1 microsecond after the last, None if it has no rows."""
     time = model.config.time
-    files = {n: locate(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.views.items()}
+    files = {n: find_files(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.views.items()}
     if not all(files.values()):
         return None
     with connect(model, files) as con:
         query = f'SELECT min("{time}"), max("{time}") FROM ({raw_sql(model.source_sql)})'  # noqa: S608  (the SQL is the model's own)
-        found = con.execute(query, {"start": _LONG_AGO, "end": _FAR_AWAY}).fetchone()
-    return (found[0], found[1] + timedelta(microseconds=1)) if found and found[0] is not None else None
+        row = con.execute(query, {"start": _LONG_AGO, "end": _FAR_AWAY}).fetchone()
+    return (row[0], row[1] + timedelta(microseconds=1)) if row and row[0] is not None else None
 
 
 def fingerprint(model: Model, ref: PartitionRef) -> str:
     """A cheap digest of everything that a partition's rows are read from.
 
     Raises:
-        MissingSource: there is nothing to read.
+        MissingSource: the source has nothing for the partition.
     """
     return served_fingerprint(model, ref.key) if is_served(model, ref.key) else table_fingerprint(model, ref)
 
 
 def is_served(model: Model, key: str) -> bool:
-    """Whether a partition's rows are those that serving was asked about."""
+    """Whether a partition's rows are served requests, and not rows of the tables."""
     return bool(model.config.source.served_from) and key >= str(model.config.source.served_from)
 
 
 def table_fingerprint(model: Model, ref: PartitionRef) -> str:
-    """The same of the tables alone, which outcomes always come from: names, sizes and contents of the files.
+    """A cheap digest of what a partition reads from the tables, where outcomes always come from.
 
-    Of one flat file it is the partition's own rows, so that a file that grows leaves the partitions before as they are.
+    Of dated files these are names, sizes and contents. Of one flat file it is the partition's own rows, so that adding rows does not
+    change the digests of older partitions.
 
     Raises:
-        MissingSource: there is nothing to read.
+        MissingSource: the tables have nothing for the partition.
     """
     if model.config.source.file and not model.config.source.file.every:
         return _flat_fingerprint(model, ref)
@@ -105,7 +103,7 @@ def table_fingerprint(model: Model, ref: PartitionRef) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    """A file's digest, read again in this process only when its size or time changed."""
+    """A file's digest. This process computes it again only if size or time have changed."""
     return digest_file(path)
 
 
@@ -113,20 +111,20 @@ def _flat_fingerprint(model: Model, ref: PartitionRef) -> str:
     config = model.config
     ((_, paths),) = source_files(model, ref).items()
     stats = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
-    known = _PRINTS.setdefault((model.source_sql, model.labels_sql, config.partition.every, stats), {})
-    if not known:
-        known.update(_prints(model, paths))
+    digests = _FLAT_DIGESTS.setdefault((model.source_sql, model.labels_sql, config.partition.every, stats), {})
+    if not digests:
+        digests.update(_flat_digests(model, paths))
     start = partitions.parse_key(ref.key, config.partition.every)
-    if not (known and min(known) <= start <= max(known)):
-        raise MissingSource(f"{ref}: {listing({'': paths})} has no rows for it; there is nothing to ingest yet")
-    return known.get(start, "no rows")
+    if not (digests and min(digests) <= start <= max(digests)):
+        raise MissingSource(f"{ref}: {list_paths({'': paths})} has no rows for it; there is nothing to ingest yet")
+    return digests.get(start, "no rows")
 
 
-def _prints(model: Model, paths: list[Path]) -> dict[datetime, str]:
-    """A digest of the rows of each partition of a flat file, by its first moment as naive local time."""
+def _flat_digests(model: Model, paths: list[Path]) -> dict[datetime, str]:
+    """A digest of the rows of each partition of a flat file, by the partition's start as naive local time."""
     config = model.config
     columns = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in (*config.columns, config.target.column))
-    local = f"timezone('{config.partition.timezone}', {moment(config)})"
+    local = f"timezone('{config.partition.timezone}', {time_sql(config)})"
     query = (
         f"SELECT CAST(date_trunc('{PERIOD[config.partition.every]}', {local}) AS TIMESTAMP), "  # noqa: S608  (from model.yaml)
         f"count(*) || ' ' || sum(hash({columns})::HUGEINT) FROM {FLAT} WHERE {quoted(config.time)} IS NOT NULL GROUP BY 1"

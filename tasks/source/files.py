@@ -1,4 +1,4 @@
-"""Which files a table has, and which of them a partition is made from."""
+"""The files of a table, and those that a partition is read from."""
 
 from datetime import datetime
 from pathlib import Path
@@ -12,27 +12,27 @@ from tasks.errors import MissingSource
 from tasks.storage import partitions
 
 
-def locate(table: Table, zone: str, start: datetime, end: datetime) -> list[Path]:
-    """The files of a table that cover `[start, end)` and exist, oldest first."""
-    folder, pattern = anchor(table.path)
+def find_files(table: Table, zone: str, start: datetime, end: datetime) -> list[Path]:
+    """The existing files of a table that cover `[start, end)`, oldest first. All its files if they are not dated."""
+    folder, pattern = split_path(table.path)
     if table.every is None:
         return sorted(folder.glob(pattern))
     first, last = (t.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in (start, end))
-    at, found = partitions.floor(first, table.every), []
+    at, paths = partitions.floor(first, table.every), []
     while at < last:
-        found.append(folder / at.strftime(pattern))
-        at = partitions.following(at, table.every)
-    return [path for path in found if path.is_file()]
+        paths.append(folder / at.strftime(pattern))
+        at = partitions.next_start(at, table.every)
+    return [path for path in paths if path.is_file()]
 
 
-def anchor(path: str) -> tuple[Path, str]:
-    """A folder that exists by name and the pattern below it; what is relative counts from the repository's root."""
-    whole = Path(path) if Path(path).is_absolute() else ROOT / path
-    return whole.parent, whole.name
+def split_path(path: str) -> tuple[Path, str]:
+    """Split a path into its folder and the pattern of its file names. Relative paths start at the repository's root."""
+    absolute = Path(path) if Path(path).is_absolute() else ROOT / path
+    return absolute.parent, absolute.name
 
 
 def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
-    """The files that a partition is made from, by table.
+    """The files that a partition is read from, with `source.lookback`, by table.
 
     Raises:
         MissingSource: a table has no file for the partition's own range.
@@ -40,15 +40,15 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
     config = model.config
     files = {}
     for name, table in config.source.views.items():
-        if not locate(table, config.partition.timezone, ref.start, ref.end):
+        if not find_files(table, config.partition.timezone, ref.start, ref.end):
             raise MissingSource(
                 f"{ref}: table {name!r} has no file for it (expected {table.path}); there is nothing to ingest yet"
             )
-        files[name] = locate(table, config.partition.timezone, ref.start - config.source.lookback, ref.end)
+        files[name] = find_files(table, config.partition.timezone, ref.start - config.source.lookback, ref.end)
     return files
 
 
-def listing(files: dict[str, list[Path]]) -> str:
+def list_paths(files: dict[str, list[Path]]) -> str:
     return ", ".join(
         str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p) for paths in files.values() for p in paths
     )

@@ -1,7 +1,7 @@
 """Read a partition's rows and outcomes from a model's source.
 
-`source.sql` and `labels.sql` see the tables of model.yaml as views and get `$start` and `$end`. What comes back is sorted by
-time and key and has exactly the declared columns, so that the same source gives the same bytes.
+In `source.sql` and `labels.sql` the tables of model.yaml are views, and `$start` and `$end` are parameters. The result is sorted by time
+and key and has exactly the declared columns, so that the same source gives the same bytes.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.extent import is_served
 from tasks.source.files import source_files
-from tasks.source.session import connect, raw_sql, refuse_undated
+from tasks.source.session import connect, raw_sql, require_time
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
@@ -25,12 +25,20 @@ TEXTS = ("VARCHAR", "ENUM", "UUID", '"NULL"')
 ZONED = ("TIMESTAMP WITH TIME ZONE",)
 
 
-def read_source(model: Model, ref: PartitionRef, threads: int = 2, cut: datetime | None = None) -> "pa.Table":
-    """Key, time and features of a partition's rows; of a served partition as they were sent.
+def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datetime | None = None) -> "pa.Table":
+    """Read key, time and features of a partition's rows. Rows of a served partition are as the requests sent them.
+
+    Args:
+        model: The model.
+        ref: The partition.
+        threads: Threads of DuckDB. They do not change the result.
+        cutoff: Hides what became known later. Not for served partitions.
 
     Raises:
-        MissingSource, SourceMismatch: the files are not there, cannot be read, lack a column, or have rows without a time.
-        ConfigError: the SQL yields other columns than model.yaml declares.
+        MissingSource: the source has nothing for the partition.
+        SourceMismatch: a file cannot be read or lacks a column, or a row has no time.
+        SourceUnavailable: the source does not answer.
+        ConfigError: the SQL does not return the columns that model.yaml declares.
     """
     config = model.config
     if is_served(model, ref.key):
@@ -39,31 +47,34 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cut: datetime
             .select(list(config.columns))
             .sort_by([(config.time, "ascending"), (config.key, "ascending")])
         )
-    wanted = {config.key: TEXTS, config.time: ZONED}
-    wanted |= dict.fromkeys(config.features.numeric, NUMBERS)
-    wanted |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)
+    declared = {config.key: TEXTS, config.time: ZONED}
+    declared |= dict.fromkeys(config.features.numeric, NUMBERS)
+    declared |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)
     casts = {config.time: "TIMESTAMPTZ"} | dict.fromkeys(config.features.numeric, "DOUBLE")
     files = source_files(model, ref)
     if config.source.file:
-        refuse_undated(model, files)
-    return _query(model, model.config.source.sql, model.source_sql, ref, files, wanted, casts, threads, cut)
+        require_time(model, files)
+    return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, casts, threads, cutoff)
 
 
 def read_labels(model: Model, ref: PartitionRef, threads: int = 2) -> "pa.Table":
-    """Key, outcome and known-time of a partition's rows, whether known by the ref's as-of or not.
+    """Read key, outcome and `known_at` of a partition's rows, also of outcomes that became known after the ref's as-of.
 
-    A row whose outcome is null and whose known-time is given will never have one.
+    A row with `known_at` whose outcome is null will never have an outcome.
+
+    Raises:
+        MissingSource, SourceMismatch, SourceUnavailable, ConfigError: see `read_source`.
     """
     config = model.config
     classes = config.target.kind == "multiclass"
-    wanted: dict[str, tuple[str, ...]] = {
+    declared: dict[str, tuple[str, ...]] = {
         config.key: TEXTS,
         config.target.column: TEXTS if classes else NUMBERS,
         "known_at": ZONED,
     }
     casts = {config.target.column: "VARCHAR" if classes else "DOUBLE", "known_at": "TIMESTAMPTZ"}
     files = source_files(model, ref)
-    return _query(model, model.config.source.labels, model.labels_sql, ref, files, wanted, casts, threads, None)
+    return _query(model, model.config.source.labels, model.labels_sql, ref, files, declared, casts, threads, None)
 
 
 def _query(
@@ -72,42 +83,42 @@ def _query(
     sql: str,
     ref: PartitionRef,
     files: dict[str, list[Path]],
-    wanted: dict[str, tuple[str, ...]],
+    declared: dict[str, tuple[str, ...]],
     casts: dict[str, str],
     threads: int,
-    cut: datetime | None,
+    cutoff: datetime | None,
 ) -> "pa.Table":
-    """Run one of the model's queries, hold its columns to `wanted`, and return them sorted by their first two."""
-    with connect(model, files, cut, threads) as con:
+    """Run one of the model's queries, require the declared columns, and return them sorted by time and key."""
+    with connect(model, files, cutoff, threads) as con:
         relation = con.sql(raw_sql(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
-        found = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-        _require_declared(model.folder / file, found, wanted)
-        columns = ", ".join(f'CAST("{c}" AS {casts.get(c, "VARCHAR")}) AS "{c}"' for c in wanted)
-        first, second = list(wanted)[:2]
+        types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+        _require_declared(model.folder / file, types, declared)
+        columns = ", ".join(f'CAST("{c}" AS {casts.get(c, "VARCHAR")}) AS "{c}"' for c in declared)
+        first, second = list(declared)[:2]
         order = f'"{second}", "{first}"' if second != model.config.target.column else f'"{first}"'
         return relation.project(columns).order(order).to_arrow_table()
 
 
 def _used(sql: str, params: dict[str, Any]) -> dict[str, Any]:
-    """DuckDB refuses a parameter that the query does not name."""
+    """The parameters that a query uses. DuckDB refuses others."""
     return {name: value for name, value in params.items() if f"${name}" in sql}
 
 
-def _require_declared(file: Path, found: dict[str, str], wanted: dict[str, tuple[str, ...]]) -> None:
-    """Refuse other columns than declared, or columns of another kind."""
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+def _require_declared(file: Path, types: dict[str, str], declared: dict[str, tuple[str, ...]]) -> None:
+    """Refuse a query that returns other columns than declared, or columns of another kind."""
+    missing, extra = sorted(declared.keys() - types.keys()), sorted(types.keys() - declared.keys())
     if missing:
         raise ConfigError(
-            f"{file}: does not yield {', '.join(missing)}, which model.yaml declares; add to the SELECT or remove there"
+            f"{file}: does not return {', '.join(missing)}, which model.yaml declares; add it to the SELECT, or remove it from model.yaml"
         )
     if extra:
         raise ConfigError(
-            f"{file}: yields {', '.join(extra)}, which model.yaml does not declare; declare as a feature or drop"
+            f"{file}: returns {', '.join(extra)}, which model.yaml does not declare; declare it as a feature, or remove it from the SELECT"
         )
-    for name, kinds in wanted.items():
-        if not any(kind in found[name] for kind in kinds):
+    for name, kinds in declared.items():
+        if not any(kind in types[name] for kind in kinds):
             raise SourceMismatch(
-                f"{file}: column {name!r} is {found[name]}, but must be {_kind(kinds)}; cast it, or move it to the other feature list"
+                f"{file}: column {name!r} is {types[name]}, but must be {_kind(kinds)}; cast it, or move it to the other feature list"
             )
 
 

@@ -1,4 +1,4 @@
-"""A DuckDB session that sees a model's tables as views: the only way that source files are opened. Its time zone is UTC."""
+"""DuckDB sessions in which a model's tables are views. All source files are read through them. Their time zone is UTC."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,20 +11,31 @@ from configs.load import Model
 from configs.schema import ModelConfig
 from configs.source import FLAT, Table
 from tasks.errors import SourceMismatch, SourceUnavailable
-from tasks.source.files import listing
+from tasks.source.files import list_paths
 
 if TYPE_CHECKING:
     import duckdb
 
-LASTING = ("Permission denied", "No such file", "No files found", "404")
-"""What DuckDB says of files that will not be there in a moment either."""
+PERMANENT = ("Permission denied", "No such file", "No files found", "404")
+"""Parts of DuckDB's I/O errors that trying again does not fix."""
 
 
 @contextmanager
 def connect(
-    model: Model, files: dict[str, list[Path]], cut: datetime | None = None, threads: int = 2
+    model: Model, files: dict[str, list[Path]], cutoff: datetime | None = None, threads: int = 2
 ) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A DuckDB session with the model's tables as views; with `cut`, as they were known at that moment."""
+    """Open a DuckDB session with the model's tables as views.
+
+    Args:
+        model: The model.
+        files: Files of each table.
+        cutoff: Hides rows and outcomes that became known later.
+        threads: Threads of DuckDB.
+
+    Raises:
+        SourceUnavailable: the source does not answer, and trying again may help.
+        SourceMismatch: any other error of DuckDB.
+    """
     import duckdb
 
     outages = duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException
@@ -32,32 +43,34 @@ def connect(
     try:
         con.execute("SET TimeZone = 'UTC'")
         for name, table in model.config.source.views.items():
-            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cut, text_columns(model.config))}')
+            con.execute(
+                f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cutoff, text_columns(model.config))}'
+            )
         yield con
     except duckdb.Error as error:
-        if isinstance(error, outages) and not any(sign in str(error) for sign in LASTING):
-            raise SourceUnavailable(
-                f"{model.folder}: {_first_lines(error)}; read from {listing(files)}. Run the same again when it answers"
-            ) from error
-        told = f"{model.folder}: {_first_lines(error)}; read from {listing(files)}{_columns(con, error)}"
-        raise SourceMismatch(f"{told}. Mend the file, or the SQL if the table has changed") from error
+        message = f"{model.folder}: {_first_lines(error)}; read from {list_paths(files)}"
+        if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
+            raise SourceUnavailable(f"{message}. Run it again when the source is available") from error
+        raise SourceMismatch(
+            f"{message}{_columns(con, error)}. Fix the file, or the SQL if the table has changed"
+        ) from error
     finally:
         con.close()
 
 
-def _view(name: str, table: Table, files: list[Path], cut: datetime | None, as_text: Sequence[str] = ()) -> str:
-    """The SQL of one table, its unknown outcomes and rows hidden when there is a `cut`.
+def _view(name: str, table: Table, files: list[Path], cutoff: datetime | None, as_text: Sequence[str] = ()) -> str:
+    """The SQL of one table's view. With a `cutoff` it hides rows and outcomes that became known later.
 
-    Columns `as_text` of a CSV are not guessed at: a row that is added must not make another type of them.
+    Columns `as_text` of a CSV are read as text. If DuckDB guessed their types, added rows could change them.
     """
     paths = ", ".join("'" + str(p).replace("'", "''") + "'" for p in files)
-    text = bool(files) and any(sign in files[0].name.lower() for sign in (".csv", ".tsv", ".txt"))
+    is_csv = bool(files) and any(suffix in files[0].name.lower() for suffix in (".csv", ".tsv", ".txt"))
     types = ", ".join(f"'{column}': 'VARCHAR'" for column in as_text)
-    reader = f"read_csv([{paths}]{f', types={{{types}}}' if types else ''})" if text else f"read_parquet([{paths}])"
+    reader = f"read_csv([{paths}]{f', types={{{types}}}' if types else ''})" if is_csv else f"read_parquet([{paths}])"
     base = f'FROM {reader} AS "{name}"'
-    if cut is None:
+    if cutoff is None:
         return f"SELECT * {base}"
-    moment = f"TIMESTAMPTZ '{cut.isoformat()}'"
+    moment = f"TIMESTAMPTZ '{cutoff.isoformat()}'"
     hidden = ", ".join(
         f'CASE WHEN {table.outcomes_known_at} <= {moment} THEN "{c}" END AS "{c}"' for c in table.outcomes
     )
@@ -66,18 +79,18 @@ def _view(name: str, table: Table, files: list[Path], cut: datetime | None, as_t
 
 
 def text_columns(config: ModelConfig) -> tuple[str, ...]:
-    """Columns of a flat file that are text whatever they look like; none where SQL says what they are."""
+    """Columns of a flat file to read as text. Empty if the model has SQL, which determines the types."""
     if not config.source.file:
         return ()
     classes = (config.target.column,) if config.target.kind == "multiclass" else ()
     return (config.key, *config.features.categorical, *config.groups, *classes)
 
 
-def refuse_undated(model: Model, files: dict[str, list[Path]]) -> None:
-    """Hold a flat file to have a time in every row: one without would be in no partition, and nobody would miss it.
+def require_time(model: Model, files: dict[str, list[Path]]) -> None:
+    """Require a time in every row of a flat file. A row without one would silently be in no partition.
 
     Raises:
-        SourceMismatch: naming how many have none, and the first one's key.
+        SourceMismatch: rows have no time. The message has their number and the first one's key.
     """
     key, time = quoted(model.config.key), quoted(model.config.time)
     query = f"SELECT count(*), min(CAST({key} AS VARCHAR)) FROM {FLAT} WHERE {time} IS NULL"  # noqa: S608  (from model.yaml)
@@ -85,14 +98,13 @@ def refuse_undated(model: Model, files: dict[str, list[Path]]) -> None:
         count, first = con.execute(query).fetchall()[0]
     if count:
         raise SourceMismatch(
-            f"{model.folder}: {count:,} rows of {listing(files)} have no {model.config.time!r}, such as the one with "
-            f"{model.config.key} {first!r}, and so belong to no partition; give them a time, or name `tables` and leave them out "
-            f"in source.sql"
+            f"{model.folder}: rows without {model.config.time!r} belong to no partition: {count:,} in {list_paths(files)}, such as "
+            f"the one with {model.config.key} {first!r}; add the time, or use `tables` and exclude the rows in source.sql"
         )
 
 
 def raw_sql(sql: str) -> str:
-    """A query that can stand in brackets."""
+    """A query without its semicolon, so that it can be put in parentheses."""
     return f"\n{sql.strip().rstrip(';')}\n"
 
 
@@ -101,7 +113,7 @@ def _first_lines(error: Exception) -> str:
 
 
 def _columns(con: "duckdb.DuckDBPyConnection", error: Exception) -> str:
-    """What the tables hold, where a column or its type was the trouble; DuckDB does not always say which."""
+    """The columns of the tables, for errors about a column or its type: DuckDB's message does not always have the column."""
     import duckdb
 
     if not isinstance(error, duckdb.BinderException | duckdb.ConversionException):
@@ -110,4 +122,4 @@ def _columns(con: "duckdb.DuckDBPyConnection", error: Exception) -> str:
         "SELECT table_name || '(' || string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) || ')' "
         "FROM duckdb_columns() WHERE NOT internal GROUP BY table_name ORDER BY table_name"
     )
-    return f", which now hold {', '.join(row[0] for row in con.execute(query).fetchall())}"
+    return f", which now have {', '.join(row[0] for row in con.execute(query).fetchall())}"

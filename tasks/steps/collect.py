@@ -1,4 +1,4 @@
-"""Collect a partition's outcomes as they become known: mature, late, corrected, or never to come."""
+"""Collect the labels of a partition as they become known: mature, late, corrected, or missing for good."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,106 +23,115 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """Labels sorted out as of one moment.
-
-    `known` has every outcome that was ever told of a key, with when; null where there never will be one.
-    """
+class ClassifiedLabels:
+    """Labels of a partition, classified as of one moment."""
 
     known: "pd.DataFrame"
+    """Key, outcome and `known_at` of every valid label known by then, corrections included. Null means that there will be no outcome."""
     bad: "pd.DataFrame"
+    """The faulty labels, with a column `reasons`."""
     mature: int
     never: int
     pending: int
-    """Rows without a label or a word that none will come."""
+    """Rows without any known label."""
     later: int
-    """Labels that the source has and that were not known yet, corrections among them."""
+    """Labels in the source that were not known yet, corrections included."""
 
 
-def sort_labels(labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfig, as_of: datetime) -> Sorted:
-    """Take what was known at or before `as_of`, and put aside what cannot be true.
+def classify_labels(
+    labels: "pd.DataFrame", rows: "pd.DataFrame", config: ModelConfig, as_of: datetime
+) -> ClassifiedLabels:
+    """Separate the valid labels known at or before `as_of` from later and faulty ones.
 
-    `labels` has key, target and `known_at`; `rows` has key and time of the raw partition. Where
-    a key has several known-times the newest counts, as a correction, and the earlier ones are kept for looks from
-    earlier moments; the same known-time twice is a duplicate, and neither is believed.
+    If a key has several values of `known_at`, the newest is a correction. The earlier ones are kept for point-in-time queries.
+    Two labels with the same key and `known_at` are both faulty.
+
+    Args:
+        labels: Key, target and `known_at`.
+        rows: Key and time of the raw partition.
+        config: The model's config.
+        as_of: The moment, inclusive.
     """
     key, target = config.key, config.target.column
     times = rows.drop_duplicates(key).set_index(key)[config.time]
     row_time = labels[key].map(times)
     value = labels[target]
-    possible, impossible = _possible(value, config.target)
-    wrong = {
+    valid, fault = _valid_outcomes(value, config.target)
+    faults = {
         "no key": labels[key].isna(),
         "no row has this key": labels[key].notna() & row_time.isna(),
-        "the same key and known-time twice": labels[key].notna() & labels.duplicated([key, "known_at"], keep=False),
-        f"{target} is {impossible}": value.notna() & ~possible,
-        "no known-time": value.notna() & labels["known_at"].isna(),
-        "known before the moment of its row": labels["known_at"] < row_time,
+        "duplicate key and known_at": labels[key].notna() & labels.duplicated([key, "known_at"], keep=False),
+        f"{target} is {fault}": value.notna() & ~valid,
+        "no known_at": value.notna() & labels["known_at"].isna(),
+        "known_at is before the time of its row": labels["known_at"] < row_time,
     }
-    marks = np.column_stack([mask.to_numpy(dtype=bool) for mask in wrong.values()])
-    faulty = marks.any(axis=1)
-    why = ["; ".join(np.array(list(wrong))[found]) for found in marks[faulty]]
-    bad = labels[faulty].assign(reasons=np.array(why, dtype=object))
+    masks = np.column_stack([mask.to_numpy(dtype=bool) for mask in faults.values()])
+    faulty = masks.any(axis=1)
+    reasons = ["; ".join(np.array(list(faults))[mask]) for mask in masks[faulty]]
+    bad = labels[faulty].assign(reasons=np.array(reasons, dtype=object))
     known = labels[~faulty & (labels["known_at"] <= as_of)].sort_values([key, "known_at"])
-    told = newest_of(known, config)
-    mature = int(told[target].notna().sum())
+    newest = newest_labels(known, config)
+    mature = int(newest[target].notna().sum())
     later = int((~faulty & (labels["known_at"] > as_of).to_numpy()).sum())
-    return Sorted(known, bad, mature, len(told) - mature, len(times) - len(told), later)
+    return ClassifiedLabels(known, bad, mature, len(newest) - mature, len(times) - len(newest), later)
 
 
-def newest_of(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
-    """One row a key: what was told last at or before `as_of`, by default at all. A null outcome is one that never will be.
+def newest_labels(labels: "pd.DataFrame", config: ModelConfig, as_of: datetime | None = None) -> "pd.DataFrame":
+    """The newest label of each key. A null outcome means that there will be none.
 
-    Takes labels as `sort_labels` leaves them, which is how they are kept: by key, and of a key the earlier known-time first.
+    Args:
+        labels: Labels sorted by key and `known_at`, as `classify_labels` returns them and the lake stores them.
+        config: The model's config.
+        as_of: Ignore labels that became known after this moment; None for no limit.
     """
-    told = labels if as_of is None else filter_rows(labels, labels["known_at"] <= as_of)
-    keys = told[config.key].array
-    last: np.ndarray = np.ones(len(told), dtype=bool)
+    known = labels if as_of is None else filter_rows(labels, labels["known_at"] <= as_of)
+    keys = known[config.key].array
+    last: np.ndarray = np.ones(len(known), dtype=bool)
     last[:-1] = keys[1:] != keys[:-1]
-    return filter_rows(told, last)
+    return filter_rows(known, last)
 
 
-def join_outcomes(rows: "pd.DataFrame", told: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
-    """Those rows, in their order, whose outcome is known and exists, with it; `told` has one row a key.
+def join_outcomes(rows: "pd.DataFrame", labels: "pd.DataFrame", config: ModelConfig) -> "pd.DataFrame":
+    """Inner join of rows and outcomes, in the order of the rows, without null outcomes. `labels` has one row per key.
 
     Raises:
-        ValueError: a key stands twice on one side.
+        ValueError: a key occurs twice on one side.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = told[told[config.target.column].notna()]
+    known = labels[labels[config.target.column].notna()]
     keys = pa.array(rows[config.key])
-    there = pa.array(known[config.key]).cast(keys.type)
-    at = pc.fill_null(pc.index_in(keys, there), -1).to_numpy()
-    at, found = at[at >= 0], filter_rows(rows, at >= 0).reset_index(drop=True)
-    if np.bincount(at, minlength=1).max() > 1 or len(there) != pc.count_distinct(there).as_py():
-        raise ValueError(f"{config.name}: a {config.key} stands twice among rows or outcomes that are to be joined")
-    return found.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
+    label_keys = pa.array(known[config.key]).cast(keys.type)
+    at = pc.fill_null(pc.index_in(keys, label_keys), -1).to_numpy()
+    at, joined = at[at >= 0], filter_rows(rows, at >= 0).reset_index(drop=True)
+    if np.bincount(at, minlength=1).max() > 1 or len(label_keys) != pc.count_distinct(label_keys).as_py():
+        raise ValueError(f"{config.name}: a {config.key} occurs twice among the rows or the outcomes to join")
+    return joined.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
 
 
 def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":
-    """Key and outcome of a partition's rows, of those that had one as of a moment; a later correction is not seen.
+    """Key and outcome of the rows that had one as of a moment, without later corrections.
 
     Raises:
-        MissingPartition: its labels were never collected, or are blocked.
+        MissingPartition: the partition's labels were never collected, or are blocked.
     """
     config = res.config
-    told = newest_of(res.lake.read(Stage.LABELS, key), config, as_of)[[config.key, config.target.column]]
-    return filter_rows(told, told[config.target.column].notna())
+    labels = newest_labels(res.lake.read(Stage.LABELS, key), config, as_of)[[config.key, config.target.column]]
+    return filter_rows(labels, labels[config.target.column].notna())
 
 
-def _possible(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
-    """Which outcomes can be true, and what is said of the others."""
+def _valid_outcomes(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
+    """Which outcomes are valid, and the fault of the others."""
     if target.kind == "binary":
         return value.isin([0, 1]), "not 0 or 1"
     if target.kind == "multiclass":
         return value.isin(target.classes), f"not in target.classes ({', '.join(target.classes)})"
-    return value.abs() < float("inf"), "no finite number"
+    return value.abs() < float("inf"), "not a finite number"
 
 
 def collect(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Write key, outcome and known-time of every row whose outcome is known as of the ref's moment.
+    """Write key, outcome and `known_at` of every label that is known as of the ref's moment.
 
     Raises:
         BadData: more labels are faulty than `target.max_bad_share` allows.
@@ -130,35 +139,42 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     config = res.config
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    if is_served(res.model, ref.key):  # the tables also have outcomes of what nobody asked about
+    if is_served(res.model, ref.key):  # the tables also have outcomes of rows that were not served
         labels = labels[labels[config.key].isin(rows[config.key].dropna())]
     moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
-    found = sort_labels(labels, rows, config, moment)
-    reasons = found.bad["reasons"].value_counts().head(10).to_dict()
-    share = len(found.bad) / max(len(labels), 1)
-    if share > config.target.max_bad_share:
-        told = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
+    classified = classify_labels(labels, rows, config, moment)
+    known, faulty = classified.known, len(classified.bad)
+    reasons = classified.bad["reasons"].value_counts().head(10).to_dict()
+    if faulty / max(len(labels), 1) > config.target.max_bad_share:
+        counted = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
         raise BadData(
-            f"{ref}: {len(found.bad)} of {len(labels)} labels are faulty ({told}), more than target.max_bad_share = "
-            f"{config.target.max_bad_share:g} allows; mend {config.source.labels} or its tables"
+            f"{ref}: {faulty} of {len(labels)} labels are faulty ({counted}), more than target.max_bad_share = "
+            f"{config.target.max_bad_share:g} allows. Fix {config.source.labels} or its tables"
         )
-    digest = res.lake.write_frame(Stage.LABELS, ref.key, found.known)
-    counts = {"mature": found.mature, "never": found.never, "pending": found.pending, "later": found.later}
-    return StepOutput(len(found.known), digest, counts | {"faulty": len(found.bad), "reasons": reasons}, as_of=moment)
+    digest = res.lake.write_frame(Stage.LABELS, ref.key, known)
+    data = {
+        "mature": classified.mature,
+        "never": classified.never,
+        "pending": classified.pending,
+        "later": classified.later,
+        "faulty": faulty,
+        "reasons": reasons,
+    }
+    return StepOutput(len(known), digest, data, as_of=moment)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Labels are collected again when their source changed, or when some were to come or to be corrected at an earlier moment.
+    """Digests of the inputs, and the moment as of which labels are collected.
 
-    A look from an earlier moment never takes back what is known already.
+    The moment moves on if the inputs have changed, or if labels were pending or known only later. It never moves back.
     """
     config = res.config
-    wanted = {
+    digests = {
         "source": table_fingerprint(res.model, ref),
         "raw": upstream_record(ref, res, Stage.RAW).digest,
         "config": digest_json(
             [
-                config.source.queried(),
+                config.source.query_settings(),
                 res.model.labels_sql,
                 config.target.model_dump(),
                 config.key,
@@ -167,11 +183,11 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     }
     earlier = res.lake.record(Stage.LABELS, ref.key)
     if earlier is None:
-        return wanted | {"as_of": ref.as_of.isoformat()}
+        return digests | {"as_of": ref.as_of.isoformat()}
     collected = datetime.fromisoformat(earlier.inputs["as_of"])
-    unchanged = all(earlier.inputs.get(name) == value for name, value in wanted.items())
-    settled = unchanged and earlier.data.get("pending") == 0 == earlier.data.get("later")
-    return wanted | {"as_of": (collected if settled else max(collected, ref.as_of)).isoformat()}
+    unchanged = all(earlier.inputs.get(name) == value for name, value in digests.items())
+    complete = unchanged and earlier.data.get("pending") == 0 == earlier.data.get("later")
+    return digests | {"as_of": (collected if complete else max(collected, ref.as_of)).isoformat()}
 
 
 COLLECT = Step("collect", Stage.LABELS, VERSION, inputs, collect)

@@ -1,6 +1,6 @@
-"""What a partition is compared with: sketches of the champion's window, of partitions before or a year ago, and of its own predictions.
+"""References of the drift test: the champion's training window, trailing partitions, the season a year earlier, holdout predictions.
 
-No reference holds the partition's own blocks, nor anything after it.
+No reference has blocks of the partition itself, or any later ones.
 """
 
 import io
@@ -17,16 +17,16 @@ from upath import UPath
 
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Promotion, Stage, Version
-from tasks.drift.columns import PREDICTION, methods, texts
-from tasks.drift.reference import Reference, spaced
+from tasks.drift.columns import PREDICTION, methods, text_columns
+from tasks.drift.reference import Reference, sample_evenly
 from tasks.drift.sketch_file import from_frame, to_frame
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
 from tasks.models.importance import importances
 from tasks.resources import Resources
-from tasks.steps.holdout import holdout_rows, judged_version, labelled_holdout, no_rows, validated
+from tasks.steps.holdout import empty_holdout, holdout_rows, judged_version, labelled_holdout, validated_keys
 from tasks.steps.score import champion_of
-from tasks.steps.sketch import empty, read_sketches
+from tasks.steps.sketch import empty_sketch, read_sketches
 from tasks.steps.step import NotDue
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json, replacing
@@ -35,121 +35,130 @@ from tasks.storage.partitions import floor, format_key
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 400
-"""Blocks that a reference keeps, evenly spaced ones of a longer window: days of more than a year tell a check no more."""
-PAD = timedelta(days=15)
-"""What the same season a year earlier takes on either side."""
-NO_YEAR = "no partition of a year earlier to compare with"
-TOO_YOUNG = "what it would be compared with does not have this column yet"
+MAX_BLOCKS = 400
+"""Maximum blocks of a reference. Of a longer window, evenly spaced blocks are used: more than about a year of days adds no power."""
+SEASON_PADDING = timedelta(days=15)
+"""How far the season a year earlier extends beyond the same days, on either side."""
+NO_EARLIER_YEAR = "no partition of a year earlier to compare with"
+NO_COLUMN = "the reference does not have this column yet"
 
 
 def references(ref: PartitionRef, current: Sketch, champion: Promotion, res: Resources) -> list[Reference]:
-    """Every compared column in one reference or another; columns without one come with the usual one and a `gap`.
+    """The references of a partition. Each compared column is in one of them.
+
+    A column that cannot be tested is in a reference with a `missing_reason`.
+
+    Args:
+        ref: The partition.
+        current: Its sketch; its blocks are excluded from the references.
+        champion: The promotion of the champion.
+        res: The model's resources.
 
     Raises:
-        MissingPartition: a partition of the training window is gone.
-        RegistryUnavailable: MLflow does not answer and the champion was never fetched before.
+        MissingPartition: a partition of the training window no longer exists.
+        RegistryUnavailable: MLflow does not answer, and there is no local copy of the champion.
     """
-    rules, version = res.config.monitoring, res.registry.recall(champion.version)
+    rules, version = res.config.monitoring, res.registry.cached_version(champion.version)
     seasonal = tuple(c for c in methods(res.config) if c in rules.seasonal and c != PREDICTION)
-    steady = tuple(c for c in methods(res.config) if c not in seasonal and c != PREDICTION)
-    usual = {"training": _training, "trailing": _trailing, "season": _season}[rules.reference]
-    found = [usual(steady, ref, version, champion, res)] if steady else []
+    other = tuple(c for c in methods(res.config) if c not in seasonal and c != PREDICTION)
+    default = {"training": _training, "trailing": _trailing, "season": _season}[rules.reference]
+    chosen = [default(other, ref, version, champion, res)] if other else []
     if seasonal:
         yearly = _season(seasonal, ref, version, champion, res)
-        if yearly.gap and rules.reference != "season":
-            yearly = replace(usual(seasonal, ref, version, champion, res), gap=NO_YEAR)
-        found.append(yearly)
-    found.append(_predictions(ref, version, champion, res))
-    known = [part for reference in found for part in _split_by_available(reference, res.config)]
-    return [replace(r, sketch=without(r.sketch.of(r.columns), current)) for r in known]
+        if yearly.missing_reason and rules.reference != "season":
+            yearly = replace(default(seasonal, ref, version, champion, res), missing_reason=NO_EARLIER_YEAR)
+        chosen.append(yearly)
+    chosen.append(_predictions(ref, version, champion, res))
+    split = [part for reference in chosen for part in _split_by_available(reference, res.config)]
+    return [replace(r, sketch=exclude_blocks(r.sketch.select_columns(r.columns), current)) for r in split]
 
 
 def _split_by_available(reference: Reference, config: ModelConfig) -> list[Reference]:
-    """A reference, and apart from it the columns that its rows do not have: a feature may be younger than they are."""
-    lacking = tuple(c for c in reference.columns if c not in reference.sketch.columns)
-    if not lacking:
+    """Split a reference by whether its rows have the column: a feature may be newer than they are."""
+    absent = tuple(c for c in reference.columns if c not in reference.sketch.columns)
+    if not absent:
         return [reference]
-    nothing = Reference(lacking, TOO_YOUNG, empty(config).of(lacking), lambda: no_rows(config), TOO_YOUNG)
-    rest = tuple(c for c in reference.columns if c not in lacking)
-    return [replace(reference, columns=rest), nothing] if rest else [nothing]
+    missing = Reference(
+        absent, NO_COLUMN, empty_sketch(config).select_columns(absent), lambda: empty_holdout(config), NO_COLUMN
+    )
+    present = tuple(c for c in reference.columns if c not in absent)
+    return [replace(reference, columns=present), missing] if present else [missing]
 
 
-def without(found: Sketch, current: Sketch) -> Sketch:
-    """A reference without the partition's own blocks, and with at most `MOST` of the others, evenly spaced."""
-    others = [i for i, block in enumerate(found.blocks) if block not in set(current.blocks)]
+def exclude_blocks(reference: Sketch, current: Sketch) -> Sketch:
+    """A reference without the blocks of the current partition, thinned evenly to at most `MAX_BLOCKS`."""
+    others = [i for i, block in enumerate(reference.blocks) if block not in set(current.blocks)]
     count = len(others)
-    kept = others if count <= MOST else [others[i * count // MOST] for i in range(MOST)]
-    return found.at(kept)
+    kept = others if count <= MAX_BLOCKS else [others[i * count // MAX_BLOCKS] for i in range(MAX_BLOCKS)]
+    return reference.select_blocks(kept)
 
 
 def _training(
     columns: tuple[str, ...], ref: PartitionRef, version: Version, champion: Promotion, res: Resources
 ) -> Reference:
-    """The champion's window, kept once a champion."""
+    """The champion's training window. Its sketch is cached per champion."""
     keys = keys_between(version.window_start, version.window_end, res)
 
     def make() -> Sketch:
-        whole = read_sketches(keys, res)
-        last = block_at(version.window_end, res.config)
-        return whole.at([i for i, block in enumerate(whole.blocks) if block < last])
+        window = read_sketches(keys, res)
+        end = block_at(version.window_end, res.config)
+        return window.select_blocks([i for i, block in enumerate(window.blocks) if block < end])
 
-    told = (
-        f"{len(keys)} partitions to {keys[-1]}, which version {version.version} learned from"
-        if keys
-        else "no partition"
-    )
-    found = cached_sketch(home(champion, res, f"window-{rows_digest(keys, Stage.VALID, res)}"), make)
-    return Reference(columns, told, found, partial(sample_of, keys, version.window_end, res))
+    count = f"{len(keys)} partition{'s' if len(keys) > 1 else ''}"
+    description = f"training window of version {version.version}: {count} up to {keys[-1]}" if keys else "no partition"
+    window = cached_sketch(cache_path(champion, res, f"window-{rows_digest(keys, Stage.VALID, res)}"), make)
+    return Reference(columns, description, window, partial(sample_partitions, keys, version.window_end, res))
 
 
 def _trailing(
     columns: tuple[str, ...], ref: PartitionRef, version: Version, champion: Promotion, res: Resources
 ) -> Reference:
-    """The partitions just before."""
-    keys = before(ref, res)
-    told = f"the {len(keys)} partitions before it" if keys else "no partition before it"
-    return Reference(
-        columns, told, read_sketches(keys, res), partial(sample_of, keys, ref.start, res), "" if keys else told
-    )
+    """The `monitoring.trailing` partitions before this one."""
+    keys = trailing_keys(ref, res)
+    description = f"the {len(keys)} partitions before it" if keys else "no partition before it"
+    sample = partial(sample_partitions, keys, ref.start, res)
+    return Reference(columns, description, read_sketches(keys, res), sample, "" if keys else description)
 
 
 def _season(
     columns: tuple[str, ...], ref: PartitionRef, version: Version, champion: Promotion, res: Resources
 ) -> Reference:
-    """The same days a year earlier, and `PAD` around them."""
-    start, end = a_year_before(ref)
+    """The same days a year earlier, extended by `SEASON_PADDING`."""
+    start, end = season_range(ref)
     keys = keys_between(start, end, res, whole=False)
-    found, low, high = read_sketches(keys, res), block_at(start, res.config), block_at(end, res.config)
-    found = found.at([i for i, block in enumerate(found.blocks) if low <= block < high])
-    told = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}, a year earlier" if keys else NO_YEAR
-    return Reference(columns, told, found, partial(sample_of, keys, end, res), "" if keys else NO_YEAR)
+    season, first, last = read_sketches(keys, res), block_at(start, res.config), block_at(end, res.config)
+    season = season.select_blocks([i for i, block in enumerate(season.blocks) if first <= block < last])
+    description = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}, a year earlier" if keys else NO_EARLIER_YEAR
+    sample = partial(sample_partitions, keys, end, res)
+    return Reference(columns, description, season, sample, "" if keys else NO_EARLIER_YEAR)
 
 
 def _predictions(ref: PartitionRef, version: Version, champion: Promotion, res: Resources) -> Reference:
-    """What the champion said of rows that it had not learned from: its judged version's holdout."""
+    """Predictions of the judged version on its holdout, on which it was not fitted."""
     try:
         judged = judged_version(champion, res)
     except UnknownVersion as error:
-        nothing = _sketch_predictions(no_rows(res.config), res.config)
-        return Reference((PREDICTION,), str(error), nothing, partial(no_rows, res.config), str(error))
+        no_rows = _sketch_predictions(empty_holdout(res.config), res.config)
+        return Reference((PREDICTION,), str(error), no_rows, partial(empty_holdout, res.config), str(error))
     make = partial(holdout_rows, champion, res)
-    found = cached_sketch(home(champion, res, "holdout"), lambda: _sketch_predictions(make(), res.config))
-    told = f"what version {judged.version} said of its holdout"
-    return Reference((PREDICTION,), told, found, lambda: spaced(make(), res.config.monitoring.sample_rows))
+    holdout = cached_sketch(cache_path(champion, res, "holdout"), lambda: _sketch_predictions(make(), res.config))
+    description = f"predictions of version {judged.version} on its holdout"
+    return Reference(
+        (PREDICTION,), description, holdout, lambda: sample_evenly(make(), res.config.monitoring.sample_rows)
+    )
 
 
 def _sketch_predictions(rows: "pd.DataFrame", config: ModelConfig) -> Sketch:
     blocks = block_categories(rows[config.time], config.monitoring.block, config.partition.timezone)
-    return sketch(rows, blocks, (PREDICTION,), texts(config))
+    return sketch(rows, blocks, (PREDICTION,), text_columns(config))
 
 
 def feature_importances(champion: Promotion, res: Resources) -> dict[str, float]:
-    """Each feature's share of what the champion knows: permutation importance on its holdout, negatives as nought.
+    """Each feature's share of the permutation importance on the champion's holdout, with negative values as 0.
 
-    Kept once a champion. Empty where the holdout has no labels here, and then made again.
+    Cached per champion. Empty, and not cached, if the holdout has no labels.
     """
-    path = home(champion, res, "importance").with_suffix(".json")
+    path = cache_path(champion, res, "importance").with_suffix(".json")
     if path.is_file():
         return {str(k): float(v) for k, v in json.loads(path.read_text()).items()}
     try:
@@ -158,17 +167,17 @@ def feature_importances(champion: Promotion, res: Resources) -> dict[str, float]
         return {}
     if rows.empty:
         return {}
-    found = importances(res.load(judged_version(champion, res).version), rows, res.config)
-    positive = {name: max(value, 0.0) for name, value in found.items()}
-    whole = sum(positive.values()) or 1.0
-    shares = {name: value / whole for name, value in positive.items()}
+    raw = importances(res.load(judged_version(champion, res).version), rows, res.config)
+    positive = {name: max(value, 0.0) for name, value in raw.items()}
+    total = sum(positive.values()) or 1.0
+    shares = {name: value / total for name, value in positive.items()}
     with replacing(path) as draft:
         draft.write_text(json.dumps(shares))
     return shares
 
 
 def cached_sketch(path: UPath, make: Callable[[], Sketch]) -> Sketch:
-    """The sketch in a file, made when it is not there. A file that cannot be read is made again."""
+    """Read a sketch from a cache file. If the file is missing or unreadable, make the sketch and write the file."""
     import pandas as pd
 
     try:
@@ -180,8 +189,8 @@ def cached_sketch(path: UPath, make: Callable[[], Sketch]) -> Sketch:
     return from_frame(pd.read_parquet(io.BytesIO(path.read_bytes())))
 
 
-def home(champion: Promotion, res: Resources, what: str) -> UPath:
-    """Where something of a champion is kept: by its digest, and by what would make it another."""
+def cache_path(champion: Promotion, res: Resources, content: str) -> UPath:
+    """Path of a cache file of a champion. Its name has the model's digest and a digest of the config that affects the content."""
     config = res.config
     rules = [
         config.features.columns,
@@ -191,81 +200,83 @@ def home(champion: Promotion, res: Resources, what: str) -> UPath:
         config.training.seed,
         champion.as_of,
     ]
-    name = f"{champion.version}-{champion.evidence.get('digest', '')[:12]}-{what}-{digest_json(rules)[:8]}"
+    name = f"{champion.version}-{champion.evidence.get('digest', '')[:12]}-{content}-{digest_json(rules)[:8]}"
     return res.lake.root / "reference" / f"{name}.parquet"
 
 
 def rows_digest(keys: Sequence[str], stage: Stage, res: Resources) -> str:
-    """Digest of the rows of some partitions, to know a sketch of them by: one that was missing for a while makes another."""
+    """Digest of the rows of some partitions, for the name of a cache file: it changes if a missing partition is added."""
     return digest_json([[key, res.lake.done(stage, key).digest] for key in keys])[:12]
 
 
 def reference_ranges(ref: PartitionRef, res: Resources) -> list[tuple[datetime, datetime]]:
-    """The ranges of time whose partitions a check of this one looks at, beside its own."""
-    found, rules = [], res.config.monitoring
+    """The half-open time ranges of the other partitions that a partition's drift test reads."""
+    ranges, rules = [], res.config.monitoring
     with suppress(NotDue, UnknownVersion):
-        version = res.registry.recall(champion_of(ref, res).version)
-        found.append((version.window_start, version.window_end))
+        version = res.registry.cached_version(champion_of(ref, res).version)
+        ranges.append((version.window_start, version.window_end))
     if rules.seasonal or rules.reference == "season":
-        found.append(a_year_before(ref))
+        ranges.append(season_range(ref))
     if rules.reference == "trailing":
-        found += [(r.start, r.end) for r in map(res.ref, before(ref, res))]
-    return found
+        ranges += [(r.start, r.end) for r in map(res.ref, trailing_keys(ref, res))]
+    return ranges
 
 
-def before(ref: PartitionRef, res: Resources) -> list[str]:
-    """The partitions that `reference: trailing` takes."""
-    over = [key for key in validated(res) if res.ref(key).end <= ref.start]
-    return over[-res.config.monitoring.trailing :]
+def trailing_keys(ref: PartitionRef, res: Resources) -> list[str]:
+    """The keys of the partitions for `reference: trailing`, oldest first."""
+    ended = [key for key in validated_keys(res) if res.ref(key).end <= ref.start]
+    return ended[-res.config.monitoring.trailing :]
 
 
-def a_year_before(ref: PartitionRef) -> tuple[datetime, datetime]:
-    """The range that is the same season a year earlier."""
+def season_range(ref: PartitionRef) -> tuple[datetime, datetime]:
+    """The season a year earlier: the same range extended by `SEASON_PADDING`, half-open."""
     import pandas as pd
 
     year = pd.DateOffset(years=1)
     start, end = ((pd.Timestamp(t) - year).to_pydatetime() for t in (ref.start, ref.end))
-    return start - PAD, end + PAD
+    return start - SEASON_PADDING, end + SEASON_PADDING
 
 
 def keys_between(start: datetime, end: datetime, res: Resources, whole: bool = True) -> list[str]:
-    """Validated partitions that begin in `[start, end)`, or with `whole=False` that overlap it, oldest first."""
-    refs = [res.ref(key) for key in validated(res)]
+    """Keys of the validated partitions that begin in `[start, end)`, or with `whole=False` that overlap it, oldest first."""
+    refs = [res.ref(key) for key in validated_keys(res)]
     return [r.key for r in refs if r.start < end and (r.start >= start if whole else r.end > start)]
 
 
 def block_at(moment: datetime, config: ModelConfig) -> str:
-    """The name of the block that an aware moment lies in."""
+    """The name of the block that contains an aware moment."""
     every = config.monitoring.block
     zone = ZoneInfo("UTC" if every == "H" else config.partition.timezone)
     return format_key(floor(moment.astimezone(zone).replace(tzinfo=None), every), every)
 
 
-def sample_of(keys: Sequence[str], end: datetime, res: Resources) -> "pd.DataFrame":
-    """Evenly spaced rows of some validated partitions from before `end`, so that every day has its share."""
+def sample_partitions(keys: Sequence[str], end: datetime, res: Resources) -> "pd.DataFrame":
+    """About `monitoring.sample_rows` evenly spaced rows of validated partitions, from before `end`."""
     import pandas as pd
 
     config = res.config
     frames = [f[f[config.time] < end] for key in keys if len(f := res.lake.read(Stage.VALID, key))]
-    return spaced(pd.concat(frames, ignore_index=True), config.monitoring.sample_rows) if frames else pd.DataFrame()
+    return (
+        sample_evenly(pd.concat(frames, ignore_index=True), config.monitoring.sample_rows) if frames else pd.DataFrame()
+    )
 
 
-def reference_sample(champion: Promotion, most: int, res: Resources) -> "pd.DataFrame":
-    """About `most` evenly spaced rows of the champion's window, kept once a champion."""
+def reference_sample(champion: Promotion, max_rows: int, res: Resources) -> "pd.DataFrame":
+    """About `max_rows` evenly spaced rows of the champion's training window, cached per champion."""
     import pandas as pd
 
-    path = home(champion, res, f"sample-{most}")
+    path = cache_path(champion, res, f"sample-{max_rows}")
     if not path.is_file():
-        config, version = res.config, res.registry.recall(champion.version)
+        config, version = res.config, res.registry.cached_version(champion.version)
         keys = keys_between(version.window_start, version.window_end, res)
         frames = [res.lake.read(Stage.VALID, key, [config.time, *config.features.all]) for key in keys]
         rows = pd.concat([f[f[config.time] < version.window_end] for f in frames], ignore_index=True)
         with replacing(path) as draft:
-            spaced(rows, most).to_parquet(draft, compression="zstd", index=False)
+            sample_evenly(rows, max_rows).to_parquet(draft, compression="zstd", index=False)
     return pd.read_parquet(path)
 
 
-def partition_sample(ref: PartitionRef, most: int, res: Resources) -> "pd.DataFrame":
-    """About `most` evenly spaced valid rows of a partition: its time column and features."""
+def partition_sample(ref: PartitionRef, max_rows: int, res: Resources) -> "pd.DataFrame":
+    """About `max_rows` evenly spaced valid rows of a partition: time and features."""
     config = res.config
-    return spaced(res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all]), most)
+    return sample_evenly(res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all]), max_rows)

@@ -1,13 +1,14 @@
-"""What the champion's performance on a partition probably is, before its labels are there.
+"""Estimate the champion's performance on a partition before its labels are available.
 
-classifiers  CBPE, confidence-based performance estimation (NannyML; Bialek et al. 2024, arXiv 2401.08348): the model's own
-             probabilities, calibrated on the holdout where that helps, say how often each outcome is to be expected, and so
-             the expected loss and ROC AUC.
-regression   DLE, direct loss estimation (NannyML): a model of the loss, learned on the holdout from features and prediction.
+classifiers  CBPE, confidence-based performance estimation (NannyML; Bialek et al. 2024, arXiv 2401.08348). The model's
+             probabilities, calibrated on the holdout where that helps, give the expected loss and the expected ROC AUC.
+regression   DLE, direct loss estimation (NannyML). A second model predicts the loss from features and prediction. It is fitted
+             on the holdout.
 
-Both assume that the outcome depends on the features as it did on the holdout, and that the champion, where it is a refit,
-errs as the version that was judged there. So they see harder rows, and are blind to a world that has changed its
-rules: then the realised performance is worse than the estimate. An estimate never promotes and never rolls back.
+Both assume that the outcome depends on the features as it did on the holdout. If the champion is a refit, they also assume that its
+errors are like those of the version judged there. So they detect a covariate shift to rows that are harder to predict. They do not
+detect a change of the relation between features and outcome (concept drift): then the realised performance is worse than the
+estimate. An estimate never promotes and never rolls back.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from tasks.models.bootstrap import block_sums, mean_bounds
 from tasks.models.metrics import LEVEL, finite, row_loss
 from tasks.models.targets import outcomes, prediction_array
 from tasks.resources import Resources
-from tasks.steps.decay import by_block
+from tasks.steps.decay import losses_by_block
 from tasks.steps.holdout import labelled_holdout
 from tasks.steps.score import champion_of, model_input
 from tasks.steps.step import Step, StepOutput, upstream_record
@@ -32,129 +33,143 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-LEAST = 100
-"""Labelled rows of the holdout below which nothing is estimated."""
+MIN_ROWS = 100
+"""Minimum number of labelled rows in the holdout."""
 
 
 def estimate(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Write the estimated metrics of a scored partition, or why there are none."""
+    """Estimate the metrics of a scored partition. The record's `note` gives the reason if that is not possible."""
     config, champion = res.config, champion_of(ref, res)
     rows = res.lake.read(Stage.VALID, ref.key)
-    said = res.lake.read(Stage.PREDICTIONS, ref.key).drop(columns=[config.time])
-    rows = rows.merge(said, on=config.key, how="inner", validate="one_to_one")
+    predictions = res.lake.read(Stage.PREDICTIONS, ref.key).drop(columns=[config.time])
+    rows = rows.merge(predictions, on=config.key, how="inner", validate="one_to_one")
     try:
-        known = labelled_holdout(champion, res)
-        note = "" if len(known) >= LEAST else f"{len(known)} labelled rows in the holdout, {LEAST} are needed"
+        labelled = labelled_holdout(champion, res)
+        note = (
+            "" if len(labelled) >= MIN_ROWS else f"{len(labelled)} labelled rows in the holdout, {MIN_ROWS} are needed"
+        )
     except UnknownVersion as error:
-        known, note = rows.iloc[:0], str(error)
+        labelled, note = rows.iloc[:0], str(error)
     if rows.empty:
         note = note or "the partition has no rows"
     data = {"version": champion.version, "note": note, "metrics": {}, "intervals": {}, "blocks": []}
     if not note:
-        data |= _estimated(rows, known, config)
+        data |= _estimate_metrics(rows, labelled, config)
     return StepOutput(rows=len(rows), data=data)
 
 
-def _estimated(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -> dict[str, Any]:
-    """Metrics, and the loss's interval over blocks: of which days there were, not of the assumption."""
+def _estimate_metrics(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig) -> dict[str, Any]:
+    """Metrics, and the interval of the loss. It is a bootstrap over blocks of time, so it does not cover a wrong assumption."""
     target = config.target
     if target.kind == "regression":
-        losses = learned_loss(rows, known, config)
-        metrics: dict[str, float] = {target.judged_by: float(losses.mean())}
-        if target.judged_by == "squared_error":
+        losses = predict_loss(rows, labelled, config)
+        metrics: dict[str, float] = {target.eval_loss: float(losses.mean())}
+        if target.eval_loss == "squared_error":
             metrics["rmse"] = float(losses.mean()) ** 0.5
     else:
-        said = prediction_array(rows, target)
-        chance = calibrate(said, prediction_array(known, target), outcomes(known, target), target)
-        losses = expected_loss(said, chance, target)
-        metrics = {"log_loss": float(losses.mean())} | _expected_scores(said, chance, target)
+        predicted = prediction_array(rows, target)
+        probability = calibrate(predicted, prediction_array(labelled, target), outcomes(labelled, target), target)
+        losses = expected_loss(predicted, probability, target)
+        metrics = {"log_loss": float(losses.mean())} | _expected_scores(predicted, probability, target)
     blocks = labelled_blocks(rows, config)
     bounds = mean_bounds(*block_sums(losses, blocks), LEVEL, config.gate.gain.resamples, config.training.seed)
     interval = [*finite({"lower": bounds.lower, "upper": bounds.upper}).values()]
     return {
         "metrics": finite(metrics),
-        "intervals": {target.judged_by: interval},
-        "blocks": by_block(losses, blocks),
+        "intervals": {target.eval_loss: interval},
+        "blocks": losses_by_block(losses, blocks),
     }
 
 
-def calibrate(said: np.ndarray, known: np.ndarray, outcome: np.ndarray, target: Target) -> np.ndarray:
-    """How often outcomes are to be expected where a model says `said`, in its shape.
+def calibrate(predicted: np.ndarray, labelled: np.ndarray, outcome: np.ndarray, target: Target) -> np.ndarray:
+    """Calibrate probabilities by isotonic regression on labelled rows, one class against the rest.
 
-    Isotonic regression on the labelled rows `known` (one class against the rest), where that lowers the loss of their
-    newer half when learned from the older; else `said` itself.
+    This is done only if a calibration fitted on the older half of the labelled rows lowers the loss of the newer half.
+
+    Args:
+        predicted: Probabilities to calibrate, of shape (rows,) or (rows, classes).
+        labelled: Probabilities of the labelled rows, oldest first.
+        outcome: Outcomes of the labelled rows.
+        target: The model's target.
+
+    Returns:
+        Calibrated probabilities in the shape of `predicted`, or `predicted` itself.
     """
-    half = len(known) // 2
-    one, two = slice(None, half), slice(half, None)
-    before = row_loss(outcome[two], known[two], target).mean()
-    after = row_loss(outcome[two], _isotonic(known[two], known[one], outcome[one]), target).mean()
-    return _isotonic(said, known, outcome) if after < before else said
+    half = len(labelled) // 2
+    older, newer = slice(None, half), slice(half, None)
+    before = row_loss(outcome[newer], labelled[newer], target).mean()
+    after = row_loss(outcome[newer], _isotonic(labelled[newer], labelled[older], outcome[older]), target).mean()
+    return _isotonic(predicted, labelled, outcome) if after < before else predicted
 
 
-def _isotonic(said: np.ndarray, known: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+def _isotonic(predicted: np.ndarray, labelled: np.ndarray, outcome: np.ndarray) -> np.ndarray:
     from sklearn.isotonic import IsotonicRegression
 
-    def one(x: np.ndarray, learned: np.ndarray, happened: np.ndarray) -> np.ndarray:
-        return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(learned, happened).predict(x)
+    def fit_predict(x: np.ndarray, x_fit: np.ndarray, y_fit: np.ndarray) -> np.ndarray:
+        return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x_fit, y_fit).predict(x)
 
-    if said.ndim == 1:
-        return one(said, known, outcome)
-    found = np.stack([one(said[:, k], known[:, k], outcome == k) for k in range(said.shape[1])], axis=1)
-    total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.where(total > 0, total, 1), said)
+    if predicted.ndim == 1:
+        return fit_predict(predicted, labelled, outcome)
+    columns = [fit_predict(predicted[:, k], labelled[:, k], outcome == k) for k in range(predicted.shape[1])]
+    calibrated = np.stack(columns, axis=1)
+    total = calibrated.sum(axis=1, keepdims=True)
+    return np.where(total > 0, calibrated / np.where(total > 0, total, 1), predicted)
 
 
-def expected_loss(said: np.ndarray, chance: np.ndarray, target: Target) -> np.ndarray:
-    """The log loss of each row that is to be expected when outcomes come with probability `chance`."""
+def expected_loss(predicted: np.ndarray, probability: np.ndarray, target: Target) -> np.ndarray:
+    """The expected log loss of each row, of shape (rows,), if outcomes have the given `probability`."""
     if target.kind == "binary":
-        ones, noughts = (row_loss(np.full(len(said), y), said, target) for y in (1, 0))
-        return chance * ones + (1 - chance) * noughts
-    losses = [row_loss(np.full(len(said), k), said, target) for k in range(said.shape[1])]
-    return (np.stack(losses, axis=1) * chance).sum(axis=1)
+        positive, negative = (row_loss(np.full(len(predicted), y), predicted, target) for y in (1, 0))
+        return probability * positive + (1 - probability) * negative
+    losses = [row_loss(np.full(len(predicted), k), predicted, target) for k in range(predicted.shape[1])]
+    return (np.stack(losses, axis=1) * probability).sum(axis=1)
 
 
-def _expected_scores(said: np.ndarray, chance: np.ndarray, target: Target) -> dict[str, float]:
+def _expected_scores(predicted: np.ndarray, probability: np.ndarray, target: Target) -> dict[str, float]:
     if target.kind == "binary":
-        return {"roc_auc": expected_auc(said, chance)}
-    return {"accuracy": float(chance[np.arange(len(said)), said.argmax(axis=1)].mean())}
+        return {"roc_auc": expected_auc(predicted, probability)}
+    return {"accuracy": float(probability[np.arange(len(predicted)), predicted.argmax(axis=1)].mean())}
 
 
-def expected_auc(said: np.ndarray, chance: np.ndarray) -> float:
-    """ROC AUC when each row is positive with probability `chance`: every row counts as both, by weight; ties count half.
+def expected_auc(predicted: np.ndarray, probability: np.ndarray) -> float:
+    """The expected ROC AUC if each row is positive with the given `probability`.
 
-    A row is not compared with itself. NaN where one class is not to be expected.
+    Every row counts as positive and as negative, by weight. Ties count half. A row is not compared with itself.
+
+    Returns:
+        The AUC; NaN if all rows are certain to be of one class.
     """
-    order = np.argsort(said, kind="stable")
-    firsts = np.flatnonzero(np.r_[True, np.diff(said[order]) > 0])
-    up, down = (np.add.reduceat(w[order], firsts) for w in (chance, 1 - chance))
-    itself = float((chance * (1 - chance)).sum())
-    both = float(up.sum() * down.sum()) - itself
-    won = float((up * (np.cumsum(down) - down / 2)).sum()) - itself / 2
-    return won / both if both > 0 else float("nan")
+    order = np.argsort(predicted, kind="stable")
+    tie_starts = np.flatnonzero(np.r_[True, np.diff(predicted[order]) > 0])
+    positive, negative = (np.add.reduceat(w[order], tie_starts) for w in (probability, 1 - probability))
+    same_row = float((probability * (1 - probability)).sum())
+    pairs = float(positive.sum() * negative.sum()) - same_row
+    concordant = float((positive * (np.cumsum(negative) - negative / 2)).sum()) - same_row / 2
+    return concordant / pairs if pairs > 0 else float("nan")
 
 
-def learned_loss(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
-    """The loss of each row by a model that learned the losses of the labelled rows `known`; never negative."""
+def predict_loss(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """Predict the loss of each row by a model fitted on the losses of `labelled` rows; at least 0, of shape (rows,)."""
     from xgboost import XGBRegressor
 
     target = config.target
-    losses = row_loss(outcomes(known, target), prediction_array(known, target), target)
+    losses = row_loss(outcomes(labelled, target), prediction_array(labelled, target), target)
     model = XGBRegressor(n_estimators=100, max_depth=4, learning_rate=0.1, n_jobs=1, random_state=config.training.seed)
-    model.fit(_numbers(known, known, config), losses)
-    return np.maximum(model.predict(_numbers(rows, known, config)).astype("float64"), 0)
+    model.fit(_encode(labelled, labelled, config), losses)
+    return np.maximum(model.predict(_encode(rows, labelled, config)).astype("float64"), 0)
 
 
-def _numbers(rows: "pd.DataFrame", known: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
-    """Features and prediction as numbers; categories by their place among the known ones, others as missing."""
+def _encode(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """Features and prediction as numbers. A category that the `labelled` rows do not have is missing (NaN)."""
     import pandas as pd
 
-    both = {name for name in config.features.all if name in rows and name in known}  # one may be younger than the known
+    both = {name for name in config.features.all if name in rows and name in labelled}  # a feature may be new
     names = [name for name in config.features.numeric if name in both]
     numeric = rows[[*names, "prediction"]].to_numpy(dtype="float64")
     codes = []
     for name in (name for name in config.features.categorical if name in both):
-        found = pd.Categorical(rows[name], categories=sorted(known[name].dropna().unique())).codes
-        codes.append(np.where(found < 0, np.nan, found))
+        column = pd.Categorical(rows[name], categories=sorted(labelled[name].dropna().unique())).codes
+        codes.append(np.where(column < 0, np.nan, column))
     return np.column_stack([numeric, *codes])
 
 

@@ -1,11 +1,11 @@
-"""The rows that judged a champion: what is known of how it does on rows that it had not learned from."""
+"""The holdout rows on which the gate judged a champion. The judged version was not fitted on them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Stage, Version
-from tasks.models.features import inputs_wanted, predict
+from tasks.models.features import input_features, predict
 from tasks.models.targets import prediction_columns
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
@@ -16,50 +16,52 @@ if TYPE_CHECKING:
 
 
 def judged_version(champion: Promotion, res: Resources) -> Version:
-    """The version that the gate judged: the champion itself, or the one that it is the refit of.
+    """The version that the gate judged: the champion, or the version of which it is the refit.
 
     Raises:
         UnknownVersion: MLflow no longer has it.
-        RegistryUnavailable: MLflow does not answer and it was never fetched before.
+        RegistryUnavailable: MLflow does not answer, and there is no local copy.
     """
-    version = res.registry.recall(champion.version)
-    return res.registry.recall(version.judged_as) if version.judged_as else version
+    version = res.registry.cached_version(champion.version)
+    return res.registry.cached_version(version.judged_as) if version.judged_as else version
 
 
 def holdout_rows(champion: Promotion, res: Resources) -> "pd.DataFrame":
-    """Valid rows of the holdout that judged a champion, with what the judged version says of them; there may be none left.
+    """The valid rows of a champion's holdout with the predictions of the judged version. May be empty.
 
-    Raises: as `judged_version`.
+    Raises:
+        UnknownVersion, RegistryUnavailable: see `judged_version`.
     """
     config, judged = res.config, judged_version(champion, res)
     start, end = judged.window_end, holdout_end(champion, judged, config)
-    frames = [res.lake.read(Stage.VALID, key) for key in validated(res) if _overlaps(res, key, start, end)]
+    frames = [res.lake.read(Stage.VALID, key) for key in validated_keys(res) if _overlaps(res, key, start, end)]
     frames = [f[(f[config.time] >= start) & (f[config.time] < end)] for f in frames]
     if not any(map(len, frames)):
-        return no_rows(config)
+        return empty_holdout(config)
     model = res.load(judged.version)
-    rows = concatenate(frames, inputs_wanted(model, config).all)
+    rows = concatenate(frames, input_features(model, config).all)
     return rows.assign(**prediction_columns(predict(model, rows, config), config.target))
 
 
 def holdout_end(champion: Promotion, judged: Version, config: ModelConfig) -> datetime:
-    """Where the holdout ended: where the refit's window does, else by model.yaml, and never after the champion was made."""
+    """The exclusive end of the holdout: the end of the refit's window, else by model.yaml, but at most the champion's as-of."""
     if judged.version != champion.version:
         return champion.window_end
     return min(judged.window_end + config.training.window.holdout, champion.as_of)
 
 
-def no_rows(config: ModelConfig) -> "pd.DataFrame":
-    """A holdout without rows."""
+def empty_holdout(config: ModelConfig) -> "pd.DataFrame":
+    """A holdout without rows: time and prediction."""
     import pandas as pd
 
     return pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), "prediction": []})
 
 
 def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
-    """The holdout's rows with their outcomes, as they were known when the champion was made.
+    """The holdout rows with their outcomes, as known at the champion's as-of.
 
-    Raises: as `judged_version`.
+    Raises:
+        UnknownVersion, RegistryUnavailable: see `judged_version`.
     """
     import pandas as pd
 
@@ -75,8 +77,8 @@ def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
     return join_outcomes(rows, pd.concat(frames), config) if frames else rows.iloc[:0]
 
 
-def validated(res: Resources) -> list[str]:
-    """Every partition whose valid rows are there, oldest first."""
+def validated_keys(res: Resources) -> list[str]:
+    """The keys of all validated partitions, oldest first."""
     records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
     return [r.partition for r in records if r and r.status == "done"]
 

@@ -1,4 +1,4 @@
-"""Read one partition from the source and keep it as it came: the first copy, which nothing changes."""
+"""Ingest: copy one partition from the source into the lake, unchanged."""
 
 from configs.load import Model
 from tasks.contracts import PartitionRef, Stage
@@ -16,11 +16,11 @@ VERSION = 1
 def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
     """Copy key, time and features of the partition's rows into the lake, sorted by time and key.
 
-    The first partition that a version of the SQL makes is also checked for leaks.
+    For each version of the SQL, the first partition is also checked for target leakage.
 
     Raises:
-        MissingSource, SourceMismatch: the source has no or other data; the partition is blocked.
-        ConfigError, LeakFound: the SQL is wrong; nothing is written.
+        MissingSource, SourceMismatch: the source has no data, or other columns. The partition is blocked.
+        ConfigError, LeakFound: the SQL is wrong. Nothing is written.
     """
     import pyarrow.compute as pc
 
@@ -31,29 +31,29 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
     outside = pc.sum(pc.or_(pc.less(times, ref.start), pc.greater_equal(times, ref.end))).as_py()
     if outside:
         raise SourceMismatch(
-            f"{ref}: {res.config.source.sql} yields {outside} rows outside [{ref.start.isoformat()}, "
-            f"{ref.end.isoformat()}); restrict {res.config.time!r} to [$start, $end)"
+            f"{ref}: {res.config.source.sql} returns {outside} rows outside [{ref.start.isoformat()}, "
+            f"{ref.end.isoformat()}). Restrict {res.config.time!r} to [$start, $end)"
         )
     digest = res.lake.write_table(Stage.RAW, ref.key, table)
     return StepOutput(rows=table.num_rows, digest=digest)
 
 
 def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:
-    """Check the SQL for leaks once for each version of it; the proof is kept beside the partitions."""
-    proof = res.lake.root / "leak_checks" / f"{source_digest(res.model)[:16]}.txt"
-    if proof.is_file():
+    """Check the SQL for target leakage, once for each version of it. A file in the lake marks the version as checked."""
+    marker = res.lake.root / "leak_checks" / f"{source_digest(res.model)[:16]}.txt"
+    if marker.is_file():
         return
     check_leaks(res.model, ref, res.threads)
-    with replacing(proof) as draft:
+    with replacing(marker) as draft:
         draft.write_text(f"no leak found in {ref}\n", encoding="utf-8")
 
 
 def source_digest(model: Model) -> str:
-    """Digest of the config that decides what a partition's rows are."""
+    """Digest of the config and SQL that determine a partition's rows."""
     config = model.config
     return digest_json(
         [
-            config.source.queried(),
+            config.source.query_settings(),
             model.source_sql,
             config.key,
             config.time,

@@ -1,7 +1,7 @@
-"""The steps of a partition in order, what each comes after, and which of them a model needs.
+"""The steps of a partition: their order, their prerequisites, and which of them a model needs.
 
 ingest ─ validate ─ sketch ────────────┐
-   │        ├───── score ─ estimate ─ watch, and in the shadow: shadow, former
+   │        ├───── score ─ estimate ─ watch; in shadow mode: shadow (challenger), former (previous champion)
    └────────┴── collect ─── assess
 """
 
@@ -15,29 +15,29 @@ from tasks.steps.assess import ASSESS
 from tasks.steps.collect import COLLECT
 from tasks.steps.estimate import ESTIMATE
 from tasks.steps.ingest import INGEST
-from tasks.steps.score import FORMER, SCORE, SHADOW
+from tasks.steps.score import PREVIOUS, SCORE, SHADOW
 from tasks.steps.sketch import SKETCH
 from tasks.steps.step import Step
 from tasks.steps.validate import VALIDATE
 from tasks.steps.watch import WATCH
 
-PROCESS = (INGEST, VALIDATE, SKETCH, SCORE, ESTIMATE, WATCH, SHADOW, FORMER)
+PROCESS = (INGEST, VALIDATE, SKETCH, SCORE, ESTIMATE, WATCH, SHADOW, PREVIOUS)
 OUTCOMES = (COLLECT, ASSESS)
 ALL = PROCESS + OUTCOMES
-IN_SHADOW = (SHADOW, FORMER)
-"""Steps that most partitions do not need."""
-OPTIONAL = (ESTIMATE, *IN_SHADOW)
-"""Steps that nothing waits for: where one fails, the partition goes on."""
+SHADOW_STEPS = (SHADOW, PREVIOUS)
+"""Predictions in shadow mode, by the challenger and by the previous champion. Most partitions have neither."""
+OPTIONAL = (ESTIMATE, *SHADOW_STEPS)
+"""Steps on which no other step depends. If one fails, the partition's other steps still run."""
 INDEPENDENT = (INGEST, VALIDATE, SKETCH, COLLECT)
-"""Steps that look at their own partition only. The others also look at earlier partitions, or at the champion's window."""
+"""Steps that read their own partition only. The others also read earlier partitions or the champion's training window."""
 STEPS_BY_CHOICE: Mapping[StageChoice, tuple[Step, ...]] = {
     "ingest": (INGEST,),
     "validate": (VALIDATE, SKETCH),
-    "score": (SCORE, ESTIMATE, *IN_SHADOW),
+    "score": (SCORE, ESTIMATE, *SHADOW_STEPS),
     "watch": (WATCH,),
     "assess": OUTCOMES,
 }
-"""What people choose, and the steps behind it."""
+"""The steps behind each choice in a backfill's form."""
 PREREQUISITES: Mapping[Stage, tuple[Stage, ...]] = {
     Stage.RAW: (),
     Stage.VALID: (Stage.RAW,),
@@ -50,30 +50,30 @@ PREREQUISITES: Mapping[Stage, tuple[Stage, ...]] = {
     Stage.LABELS: (Stage.RAW,),
     Stage.PERFORMANCE: (Stage.PREDICTIONS, Stage.LABELS, Stage.ESTIMATES),
 }
-"""The stages of the same partition that each is made from."""
+"""The outputs of the same partition that each output is computed from."""
 
 
 def steps_of(config: ModelConfig) -> tuple[Step, ...]:
-    """Every step that partitions of a model go through; only some models have a challenger in the shadow, or look back."""
-    left_out = [
+    """The steps of a model's partitions, in order. The shadow steps are left out if model.yaml switches them off."""
+    switched_off = [
         step
         for step, count in (
             (SHADOW, config.promotion.shadow.partitions),
-            (FORMER, config.retraining.hindsight.partitions),
+            (PREVIOUS, config.retraining.hindsight.partitions),
         )
         if not count
     ]
-    return tuple(step for step in ALL if step not in left_out)
+    return tuple(step for step in ALL if step not in switched_off)
 
 
 def newest_ref(res: Resources) -> PartitionRef:
-    """The newest partition that was validated: its as-of is the default of a training.
+    """The newest validated partition. Its as-of is the default as-of of a training.
 
     Raises:
-        MissingPartition: there is none.
+        MissingPartition: no partition is validated.
     """
     for key in reversed(res.lake.keys(Stage.VALID)):
         record = res.lake.record(Stage.VALID, key)
         if record and record.status == "done":
             return res.ref(key)
-    raise MissingPartition(f"{res.config.name}: no partition was validated yet; run `backfill` first")
+    raise MissingPartition(f"{res.config.name}: no partition is validated yet; run `backfill` first")

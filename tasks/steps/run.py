@@ -1,4 +1,4 @@
-"""Take one partition through some steps. Only what is not fresh runs, up to where the partition is blocked."""
+"""Run the steps of one partition whose output is not fresh."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from tasks.errors import EvergreenError
 from tasks.ledger.claims import Claim
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT
-from tasks.steps.order import IN_SHADOW, OPTIONAL
+from tasks.steps.order import OPTIONAL, SHADOW_STEPS
 from tasks.steps.step import NotDue, Step, advance, freshness, inspect_step
 
 log = logging.getLogger(__name__)
 
 
 class Advance(Protocol):
-    """What runs one step: `advance` itself, or a Prefect task around it."""
+    """A function that runs one step: `advance`, or a Prefect task around it."""
 
     def __call__(
         self,
@@ -38,73 +38,73 @@ def run_steps(
     again: Callable[[Step], bool] = lambda _: False,
     waiting_for: Callable[[Claim], None] = lambda _: None,
 ) -> PartitionRun:
-    """Take a partition through some steps, in order.
+    """Run the steps of a partition that have work, in order.
 
-    A step that must wait, or is blocked, holds up only the steps that need its output. The partition is claimed from the
-    first step on that has work to do. Each step's inputs are asked for once, and that first step's once more under the claim.
+    If a step waits or is blocked, only the steps that need its output do not run. The partition is claimed when the first step
+    has work. The inputs of each step are computed once, and those of that first step again under the claim.
 
     Args:
         ref: The partition.
-        steps: The steps, each after those that it needs.
+        steps: The steps, each after its prerequisites.
         res: The model's resources.
         run: Runs one step.
-        again: Whether to run a step though its output is fresh or blocked.
-        waiting_for: Called with the claim of another process, if there is one to wait for.
+        again: Whether to run a step even if its output is fresh or blocked.
+        waiting_for: Called with the claim of another process, if this one has to wait for it.
 
     Returns:
-        For each step what became of it: `made`, `fresh`, `blocked`, `waiting` or `failed`, and why.
+        For each step its verb, its state and the reason. States are `made` (it ran), `fresh`, `blocked`, `waiting` and `failed`.
 
     Raises:
-        EvergreenError: a step failed, other than one that nothing waits for.
+        EvergreenError: a step failed that is not in `OPTIONAL`.
     """
-    done: list[tuple[str, str, str]] = []
-    held_up: set[Stage] = set()
+    results: list[tuple[str, str, str]] = []
+    unavailable: set[Stage] = set()
     newly_blocked = ""
     with ExitStack() as claim:
         for step in steps:
-            anew = again(step)
-            found, inputs = inspect_step(step, ref, res)
-            if _has_work(found, anew) and not res.claims.mine(ref.key):
+            rerun = again(step)
+            status, inputs = inspect_step(step, ref, res)
+            if _has_work(status, rerun) and not res.claims.held_by_this_thread(ref.key):
                 claim.enter_context(res.claims.hold(ref.key, waiting_for))
-                found, inputs = inspect_step(step, ref, res)  # another process may just have done it
-            if found.state == "waiting":
-                if found.needs in held_up:
-                    held_up.add(step.stage)
-                elif step not in IN_SHADOW:
-                    done.append((step.verb, "waiting", found.why))
+                status, inputs = inspect_step(step, ref, res)  # another process may have run it in the meantime
+            if status.state == "waiting":
+                if status.needs in unavailable:
+                    unavailable.add(step.stage)
+                elif step not in SHADOW_STEPS:
+                    results.append((step.verb, "waiting", status.why))
                 continue
-            if not _has_work(found, anew):
-                done.append((step.verb, found.state, found.why if found.state == "blocked" else ""))
-                if found.state == "blocked":
-                    held_up.add(step.stage)
+            if not _has_work(status, rerun):
+                results.append((step.verb, status.state, status.why if status.state == "blocked" else ""))
+                if status.state == "blocked":
+                    unavailable.add(step.stage)
                 continue
             try:
-                record = run(step, ref, res, anew, inputs)
+                record = run(step, ref, res, rerun, inputs)
             except NotDue as reason:
-                done.append((step.verb, "waiting", str(reason)))
+                results.append((step.verb, "waiting", str(reason)))
                 continue
             except EvergreenError as error:
                 if step not in OPTIONAL:
                     raise
-                log.error("%s %s failed, and nothing waits for it: %s", step.verb, ref, error)
-                done.append((step.verb, "failed", str(error)))
+                log.error("%s %s failed, and no other step depends on it: %s", step.verb, ref, error)
+                results.append((step.verb, "failed", str(error)))
                 continue
             if record.status == "blocked":
-                done.append((step.verb, "blocked", record.reason))
-                held_up.add(step.stage)
+                results.append((step.verb, "blocked", record.reason))
+                unavailable.add(step.stage)
                 newly_blocked = newly_blocked or record.reason
                 continue
-            done.append((step.verb, "made", found.why))
-    return PartitionRun(ref.key, tuple(done), newly_blocked=newly_blocked)
+            results.append((step.verb, "made", status.why))
+    return PartitionRun(ref.key, tuple(results), newly_blocked=newly_blocked)
 
 
-def _has_work(found: Freshness, again: bool) -> bool:
-    """Whether a step has to run: its output is missing, stale or failed, or it is to run again."""
-    return found.state != "waiting" and (again or found.state not in ("fresh", "blocked"))
+def _has_work(status: Freshness, again: bool) -> bool:
+    """Whether a step has to run: its output is missing or stale, it has failed, or `again` requires it."""
+    return status.state != "waiting" and (again or status.state not in ("fresh", "blocked"))
 
 
-def with_labels(window: Window, res: Resources, run: Callable[[Step, PartitionRef], Record]) -> Window:
-    """Bring the labels of a window up to its moment; partitions whose labels are blocked are passed over."""
+def collect_labels(window: Window, res: Resources, run: Callable[[Step, PartitionRef], Record]) -> Window:
+    """Collect the labels of a window as of its moment, and drop the partitions whose labels are blocked."""
     blocked = []
     for key in window.partitions:
         ref = res.ref(key, window.as_of)

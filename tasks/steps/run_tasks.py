@@ -1,4 +1,4 @@
-"""Take partitions through their steps, in order, doing only what is not fresh."""
+"""Run the steps of partitions as tasks of a flow run."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,32 +7,32 @@ from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import SourceUnavailable
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
-from tasks.source.extent import available, fingerprint
+from tasks.source.extent import available_partitions, fingerprint
 from tasks.steps.order import newest_ref
-from tasks.steps.run import run_steps, with_labels
+from tasks.steps.run import collect_labels, run_steps
 from tasks.steps.step import Step, advance
 
 
 def due_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
-    """The partition that was named, or every one of the source whose as-of is over, oldest first.
+    """The named partition, or every partition of the source with an as-of up to `as_of` (default: now), oldest first.
 
     Raises:
-        NoPartition: the name is none of the model's calendar.
-        MissingSource: the source has nothing for the partition that was named.
+        NoPartition: the name is not in the model's calendar.
+        MissingSource: the source has no data for the named partition.
     """
     if partition:
         ref = res.ref(partition, as_of)
         fingerprint(res.model, ref)
         return [ref]
     until = as_of or datetime.now(UTC)
-    return [ref for key in available(res.model) if (ref := res.ref(key)).as_of <= until]
+    return [ref for key in available_partitions(res.model) if (ref := res.ref(key)).as_of <= until]
 
 
 @as_task("{step.verb} {ref.key}")
 def advance_partition(
     step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
 ) -> Record:
-    """Run one step of one partition, and write what came of it into the run's log."""
+    """Run one step of one partition, and log the result in the run's log."""
     record = advance(step, ref, res, again, inputs)
     log = run_log()
     if record.status == "blocked":
@@ -43,15 +43,15 @@ def advance_partition(
 
 
 def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) -> PartitionRun:
-    """Take one partition through some steps, up to where it is blocked; each that has something to do is a task of its own.
+    """Run the steps of one partition that have work, each as a task.
 
-    A step that must wait holds up only what is made from it: labels are collected before there is a champion. Waits
-    for another process that is at work on the partition. A source that does not answer for it holds up no other partition.
+    Waits if another process works on the partition. A source that does not answer is logged, and the partition counts as blocked.
+    So the caller can go on with the next partition.
     """
     log = run_log()
     try:
         return run_steps(
-            ref, steps, res, advance_partition, waiting_for=lambda other: log.info("%s; waiting for it", other)
+            ref, steps, res, advance_partition, waiting_for=lambda claim: log.info("%s; waiting for it", claim)
         )
     except SourceUnavailable as error:
         log.error("%s: %s", ref, error)
@@ -59,11 +59,13 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
 
 
 def maturing_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
-    """The partition that was named, or every ingested one, as of the newest one's moment: labels come late.
+    """The partitions whose labels may have matured: the named one, or every ingested one, with a common as-of.
+
+    The default as-of is that of the newest validated partition.
 
     Raises:
-        NoPartition: the name is none of the model's calendar.
-        MissingPartition: nothing was ever validated.
+        NoPartition: the name is not in the model's calendar.
+        MissingPartition: no partition is validated.
     """
     if partition:
         return [res.ref(partition, as_of)]
@@ -73,5 +75,5 @@ def maturing_partitions(res: Resources, partition: str | None, as_of: datetime |
 
 
 def collect_window(window: Window, res: Resources) -> Window:
-    """Bring the labels of a window up to its moment; partitions whose labels are blocked are passed over."""
-    return with_labels(window, res, lambda step, ref: advance_partition(step, ref, res))
+    """Like `collect_labels`, with a task for each partition."""
+    return collect_labels(window, res, lambda step, ref: advance_partition(step, ref, res))

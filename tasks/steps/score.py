@@ -1,15 +1,15 @@
-"""Score a partition with the version that was champion at its as-of, and in its shadow with the challenger and the champion before."""
+"""Score a partition with the champion at its as-of, and in shadow mode with the challenger and the previous champion."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.ledger.history import champion_periods
-from tasks.models.fast_predict import NoPlan, plan_of
-from tasks.models.features import inputs_wanted, predict
+from tasks.models.fast_predict import NoPredictionPlan, plan_of
+from tasks.models.features import input_features, predict
 from tasks.models.targets import prediction_columns
 from tasks.resources import Resources
-from tasks.steps.serving_skew import with_served
+from tasks.steps.serving_skew import compare_with_served
 from tasks.steps.step import NotDue, Step, StepOutput, upstream_record
 
 if TYPE_CHECKING:
@@ -19,50 +19,54 @@ VERSION = 1
 
 
 def score(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Write key, time, prediction, model version and as-of of every valid row. `tasks/models/targets.py` tells what a prediction is.
+    """Write key, time, prediction, model version and as-of of every valid row. `tasks/models/targets.py` defines the predictions.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer and this version was never fetched before.
+        NotDue: there was no champion yet.
+        RegistryUnavailable: MLflow does not answer, and there is no local copy of the version.
     """
     return _score(Stage.PREDICTIONS, champion_of(ref, res), ref, res)
 
 
 def score_shadow(ref: PartitionRef, res: Resources) -> StepOutput:
-    """The same by the challenger, kept apart: nobody acts on these, they are evidence for its promotion."""
+    """Like `score`, by the challenger. These predictions are only used to decide on its promotion."""
     return _score(Stage.SHADOW, challenger_of(ref, res), ref, res)
 
 
 def score_previous(ref: PartitionRef, res: Resources) -> StepOutput:
-    """The same by the version that the champion replaced, until it is known whether that helped."""
+    """Like `score`, by the previous champion, until the effect of its replacement is measured."""
     return _score(Stage.FORMER, previous_champion_of(ref, res), ref, res)
 
 
-def _score(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> StepOutput:
-    model = res.load(by.version)
-    if not res.shares_models:  # a booster that is being set cannot predict
-        with suppress(NoPlan):
-            plan_of(model).limit(res.threads)
-    columns = [res.config.key, res.config.time, *inputs_wanted(model, res.config).all]
-    tables = (scored(batch, model, by, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns))
+def _score(stage: Stage, promotion: Promotion, ref: PartitionRef, res: Resources) -> StepOutput:
+    model = res.load(promotion.version)
+    if not res.shares_models:  # setting threads is not safe while another thread predicts
+        with suppress(NoPredictionPlan):
+            plan_of(model).set_threads(res.threads)
+    columns = [res.config.key, res.config.time, *input_features(model, res.config).all]
+    tables = (
+        score_batch(batch, model, promotion, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns)
+    )
     rows, digest = res.lake.write_batches(stage, ref.key, tables)
-    told = with_served(stage, by, ref, res)
-    return StepOutput(rows, digest, {"version": by.version, "trained_on_it": by.window_end > ref.start, **told})
+    trained_on_it = promotion.window_end > ref.start
+    served = compare_with_served(stage, promotion, ref, res)
+    return StepOutput(rows, digest, {"version": promotion.version, "trained_on_it": trained_on_it, **served})
 
 
-def scored(batch: "pa.Table", model: Any, by: Promotion, ref: PartitionRef, res: Resources) -> "pa.Table":
-    """Some rows with what the model says of them."""
+def score_batch(batch: "pa.Table", model: Any, promotion: Promotion, ref: PartitionRef, res: Resources) -> "pa.Table":
+    """Key, time, predictions, version and as-of of some valid rows."""
     import pyarrow as pa
 
     config, frame = res.config, batch.to_pandas()
-    said = prediction_columns(predict(model, frame, config), config.target)
-    found = frame[[config.key, config.time]].assign(**said, model_version=by.version, as_of=ref.as_of)
+    predictions = prediction_columns(predict(model, frame, config), config.target)
+    scored = frame[[config.key, config.time]].assign(**predictions, model_version=promotion.version, as_of=ref.as_of)
     if res.variant.name:
-        found["variant"] = res.variant.name
-    return pa.Table.from_pandas(found, preserve_index=False)
+        scored["variant"] = res.variant.name
+    return pa.Table.from_pandas(scored, preserve_index=False)
 
 
 def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
-    """The promotion in force at the partition's as-of, or the one of the version by which a variant scores.
+    """The promotion of the champion at the partition's as-of, or of the version with which a variant scores.
 
     Raises:
         NotDue: there was no champion yet.
@@ -76,19 +80,19 @@ def champion_of(ref: PartitionRef, res: Resources) -> Promotion:
 
 
 def scored_by(ref: PartitionRef, res: Resources) -> Promotion:
-    """The promotion of the version whose predictions of a partition are there, whatever is champion at the ref's moment.
+    """The promotion of the version that made a partition's predictions, whatever the ref's as-of.
 
     Raises:
-        NotDue: it was not scored.
+        NotDue: the partition is not scored.
     """
     return champion_of(res.ref(ref.key, upstream_record(ref, res, Stage.PREDICTIONS).as_of), res)
 
 
 def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
-    """The row that staged the challenger in force at the partition's as-of.
+    """The promotion that made the challenger at the partition's as-of.
 
     Raises:
-        NotDue: there was none, or the model has no shadow stage.
+        NotDue: there was no challenger, or the model has no shadow stage.
     """
     shadow = res.config.promotion.shadow.partitions and not res.variant.champion
     challenger = res.ledger.challenger(ref.as_of) if shadow else None
@@ -98,26 +102,26 @@ def challenger_of(ref: PartitionRef, res: Resources) -> Promotion:
 
 
 def previous_champion_of(ref: PartitionRef, res: Resources) -> Promotion:
-    """The row that had made the champion before the one in force at the partition's as-of.
+    """The promotion of the champion before the one at the partition's as-of.
 
     Raises:
-        NotDue: there was none, or it is known whether the replacement helped.
+        NotDue: there was none, or the effect of the replacement is measured already.
     """
     if res.variant.champion:
         raise NotDue("no version was replaced")
-    made = [row for row in champion_periods(res.ledger.promotions()) if row.as_of < ref.as_of]
-    champion = made[-1] if made else None
-    promoted = champion is not None and champion.action in ("promote", "adopt") and champion.against
-    if champion is None or not promoted or not res.config.retraining.hindsight.partitions:
+    champions = [row for row in champion_periods(res.ledger.promotions()) if row.as_of < ref.as_of]
+    champion = champions[-1] if champions else None
+    replaced = champion is not None and champion.action in ("promote", "adopt") and champion.against
+    if champion is None or not replaced or not res.config.retraining.hindsight.partitions:
         raise NotDue("no version was replaced")
-    judged = res.ledger.hindsight(champion.sequence)
-    if judged and judged.as_of < ref.as_of:
-        raise NotDue(f"it is known since {judged.as_of:%Y-%m-%d} whether version {champion.version} helped")
+    hindsight = res.ledger.hindsight(champion.sequence)
+    if hindsight and hindsight.as_of < ref.as_of:
+        raise NotDue(f"the effect of version {champion.version} was measured on {hindsight.as_of:%Y-%m-%d}")
     return next(row for row in res.ledger.champions() if row.sequence == champion.against)
 
 
 def model_input(promotion: Promotion) -> str:
-    """A version by number and content, so that a new registry's version 1 is not taken for the old one's."""
+    """Version number and digest of the model, so that the same number in a new registry is another input."""
     return f"{promotion.version}:{promotion.evidence.get('digest', '')}"
 
 
@@ -133,10 +137,10 @@ def previous_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return _inputs(previous_champion_of(ref, res), ref, res)
 
 
-def _inputs(by: Promotion, ref: PartitionRef, res: Resources) -> dict[str, str]:
-    return {"valid": upstream_record(ref, res, Stage.VALID).digest, "model": model_input(by)}
+def _inputs(promotion: Promotion, ref: PartitionRef, res: Resources) -> dict[str, str]:
+    return {"valid": upstream_record(ref, res, Stage.VALID).digest, "model": model_input(promotion)}
 
 
 SCORE = Step("score", Stage.PREDICTIONS, VERSION, inputs, score)
 SHADOW = Step("shadow", Stage.SHADOW, VERSION, shadow_inputs, score_shadow)
-FORMER = Step("former", Stage.FORMER, VERSION, previous_inputs, score_previous)
+PREVIOUS = Step("former", Stage.FORMER, VERSION, previous_inputs, score_previous)

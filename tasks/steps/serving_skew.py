@@ -1,4 +1,4 @@
-"""Whether serving and batch say the same of a served partition's rows, but for rounding. Else training does not fit serving."""
+"""Serving skew: compare the predictions that serving answered with those of the batch score of the same rows."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -16,69 +16,73 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROLES = {Stage.PREDICTIONS: (CHAMPION, CANARY), Stage.SHADOW: (SHADOW, CANARY)}
-"""Whose answers a stage's predictions are held to. A challenger with a share says in the shadow only what it has not said in its share."""
-ANSWER = ["request_id", "request_row"]
+"""The roles whose answers are compared with a stage's predictions. A challenger with a share of requests answers those as `CANARY`,
+and all others as `SHADOW`."""
+ANSWER_KEY = ["request_id", "request_row"]
 
 
-def with_served(stage: Stage, by: Promotion, ref: PartitionRef, res: Resources) -> dict[str, Any]:
-    """What a record of predictions says of the answers that serving gave; empty for partitions that were not served.
+def compare_with_served(stage: Stage, promotion: Promotion, ref: PartitionRef, res: Resources) -> dict[str, Any]:
+    """Compare a stage's predictions with the answers of serving, apart from rounding.
 
-    `answers` that were given, `by_version` how many; of those by the version that scores here, about rows as they are here, how
-    many are the `same` and how many `differ`. A row that was asked about again with other values is another row.
+    Only answers of the promotion's version are compared, and only if the request had the same feature values as the row has here.
+
+    Returns:
+        Under `served`: the number of `answers`, their number `by_version`, and how many are the `same` and how many `differ`.
+        Empty for partitions that were not served.
     """
     if stage not in ROLES or not is_served(res.model, ref.key):
         return {}
     import pandas as pd
 
     try:
-        online = _answers(stage, ref, res)
+        online = _read_answers(stage, ref, res)
     except MissingSource:
         return {}
-    key, said = res.config.key, ["prediction", *(f"p_{name}" for name in res.config.target.classes)]
-    batch = pd.read_parquet(io.BytesIO(res.lake.path(stage, ref.key).read_bytes()))[[key, *said]]
+    key, outputs = res.config.key, ["prediction", *(f"p_{name}" for name in res.config.target.classes)]
+    batch = pd.read_parquet(io.BytesIO(res.lake.path(stage, ref.key).read_bytes()))[[key, *outputs]]
     rows = res.lake.read(Stage.VALID, ref.key)
     values = [name for name in res.config.features.all if name in rows and name in online]
     here = rows[[key, *values]].merge(batch, on=key)
-    both = online[online["model_version"] == by.version].merge(here, on=key, suffixes=("", "_batch"))
-    both = both[_equal(both, values)]
-    same = _alike(both, said)
+    both = online[online["model_version"] == promotion.version].merge(here, on=key, suffixes=("", "_batch"))
+    both = both[_equal_values(both, values)]
+    same = _equal_predictions(both, outputs)
     counts = online["model_version"].value_counts().sort_index().to_dict()
-    found = {"answers": len(online), "by_version": counts, "same": int(same.sum()), "differ": int((~same).sum())}
-    return {"served": found}
+    differ = int((~same).sum())
+    return {"served": {"answers": len(online), "by_version": counts, "same": int(same.sum()), "differ": differ}}
 
 
-def _answers(stage: Stage, ref: PartitionRef, res: Resources) -> "pd.DataFrame":
-    """Every answer in the stage's roles, with the values that were asked about."""
-    everything = served_rows(res.model, ref.key, (CHAMPION, CANARY, SHADOW)).to_pandas()
-    found = everything[everything["role"].isin(ROLES[stage])]
+def _read_answers(stage: Stage, ref: PartitionRef, res: Resources) -> "pd.DataFrame":
+    """Every answer in the stage's roles, with the feature values of its request."""
+    answers = served_rows(res.model, ref.key, (CHAMPION, CANARY, SHADOW)).to_pandas()
+    in_roles = answers[answers["role"].isin(ROLES[stage])]
     if stage is not Stage.SHADOW:
-        return found
-    asked = everything[everything["role"] != SHADOW]
-    values = [name for name in res.config.features.all if name in asked]
-    once = found.drop_duplicates([*ANSWER, "model_version"])
-    return once.drop(columns=values).merge(asked[[*ANSWER, *values]], on=ANSWER)
+        return in_roles
+    requests = answers[answers["role"] != SHADOW]
+    values = [name for name in res.config.features.all if name in requests]
+    distinct = in_roles.drop_duplicates([*ANSWER_KEY, "model_version"])
+    return distinct.drop(columns=values).merge(requests[[*ANSWER_KEY, *values]], on=ANSWER_KEY)
 
 
-def _equal(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
-    """Rows in which some columns and their namesakes of batch are the same, nulls too; bool `(rows,)`."""
-    found: np.ndarray = np.ones(len(both), dtype=bool)
+def _equal_values(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
+    """Where columns equal those with the suffix `_batch`; two nulls are equal. Bool of shape (rows,)."""
+    equal: np.ndarray = np.ones(len(both), dtype=bool)
     for name in names:
-        mine, theirs = both[name], both[f"{name}_batch"]
-        found &= ((mine == theirs) | (mine.isna() & theirs.isna())).to_numpy(dtype=bool)
-    return found
+        online, batch = both[name], both[f"{name}_batch"]
+        equal &= ((online == batch) | (online.isna() & batch.isna())).to_numpy(dtype=bool)
+    return equal
 
 
-def _alike(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
-    """The same for predictions; a sum over one row may round otherwise than over a thousand, as `tasks/models/smoke_test.py` allows too."""
-    found: np.ndarray = np.ones(len(both), dtype=bool)
+def _equal_predictions(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
+    """Like `_equal_values` for predictions, with the tolerance of `tasks/models/smoke_test.py`: batch size affects rounding."""
+    equal: np.ndarray = np.ones(len(both), dtype=bool)
     for name in names:
-        mine, theirs = both[name], both[f"{name}_batch"]
-        numbers = mine.dtype.kind == "f"
-        found &= np.isclose(mine, theirs, rtol=1e-5, atol=1e-7) if numbers else (mine == theirs).to_numpy(dtype=bool)
-    return found
+        online, batch = both[name], both[f"{name}_batch"]
+        numeric = online.dtype.kind == "f"
+        equal &= np.isclose(online, batch, rtol=1e-5, atol=1e-7) if numeric else (online == batch).to_numpy(dtype=bool)
+    return equal
 
 
-def differing(records: Sequence[Record | None]) -> int | None:
-    """Rows of some partitions about which serving said something else; None where serving was asked about none."""
-    told = [record.data["served"] for record in records if record and record.data.get("served")]
-    return sum(one["differ"] for one in told) if told else None
+def count_differing(records: Sequence[Record | None]) -> int | None:
+    """How many answers of serving differ from batch, over the records of some partitions; None if none was served."""
+    served = [record.data["served"] for record in records if record and record.data.get("served")]
+    return sum(counts["differ"] for counts in served) if served else None

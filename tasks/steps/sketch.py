@@ -1,4 +1,4 @@
-"""The step that sketches a valid partition's features, and reading sketches of several partitions as one."""
+"""Sketch the features of a validated partition, and read the sketches of several partitions as one."""
 
 from collections.abc import Sequence
 
@@ -15,30 +15,30 @@ VERSION = 2
 
 
 def sketch_partition(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Count every feature that the partition has, by block of time."""
+    """Sketch every feature that the partition has, by block of time."""
     config = res.config
     frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
     blocks = block_categories(frame[config.time], config.monitoring.block, config.partition.timezone)
     names = [name for name in config.features.all if name in frame]
-    found = sketch(frame, blocks, names, config.features.categorical)
-    digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(found))
-    return StepOutput(len(frame), digest, {"blocks": len(found.blocks)})
+    features = sketch(frame, blocks, names, config.features.categorical)
+    digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(features))
+    return StepOutput(len(frame), digest, {"blocks": len(features.blocks)})
 
 
 def read_sketches(keys: Sequence[str], res: Resources) -> Sketch:
-    """The features that some validated partitions all have, each sketched first where that was not done, as one sketch.
+    """The union of the sketches of validated partitions, with the features that all of them have. Missing sketches are made first.
 
     Raises:
-        MissingPartition: one was never validated; run `backfill`.
+        MissingPartition: a partition was never validated; run `backfill`.
     """
     parts = []
     for key in keys:
         advance(SKETCH, res.ref(key), res)
         parts.append(from_frame(res.lake.read(Stage.SKETCHES, key)))
-    return union(parts) if parts else empty(res.config)
+    return union(parts) if parts else empty_sketch(res.config)
 
 
-def empty(config: ModelConfig) -> Sketch:
+def empty_sketch(config: ModelConfig) -> Sketch:
     """A sketch of no rows."""
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Drift of the outcomes themselves, once a partition's labels have matured."""
+"""Target drift: compare the outcomes of a partition with those of the champion's training window."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
-from tasks.steps.drift_reference import cached_sketch, home, keys_between, rows_digest, without
+from tasks.steps.drift_reference import cache_path, cached_sketch, exclude_blocks, keys_between, rows_digest
 from tasks.storage.blocks import block_categories
 
 if TYPE_CHECKING:
@@ -22,25 +22,34 @@ TARGET = "target"
 
 
 def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) -> dict[str, Any]:
-    """One signal: the matured outcomes of a partition against those of its champion's window, by blocks of time.
+    """Test the matured outcomes of a partition against those of its champion's window, by blocks of time.
 
-    `labelled` has time and outcome. A check of its own: its error rate is `monitoring.alpha` beside the features' check.
-    Returns the fields of a `ColumnDrift`; empty where the champion's window is not known here.
+    This test has the error rate `monitoring.alpha` for itself, in addition to that of the features.
+
+    Args:
+        labelled: Time and outcome of the partition's rows.
+        champion: The promotion of the version that scored the partition.
+        res: The model's resources.
+
+    Returns:
+        The fields of a `ColumnDrift`; empty if the registry does not have the champion.
     """
     config, rules = res.config, res.config.monitoring
     try:
         keys = labelled_keys(champion, res)
         window = cached_sketch(
-            home(champion, res, f"{TARGET}-{rows_digest(keys, Stage.LABELS, res)}"),
-            partial(_window, keys, champion, res),
+            cache_path(champion, res, f"{TARGET}-{rows_digest(keys, Stage.LABELS, res)}"),
+            partial(_sketch_window, keys, champion, res),
         )
     except UnknownVersion:
         return {}
     current = sketch_outcomes(labelled, config)
     method = rules.numeric if config.target.kind == "regression" else rules.categorical
-    effects = dict.fromkeys(("missing", "new categories", "outside range"), 1.1)  # its score says it all
-    found = check(
-        without(window, current),
+    effects = dict.fromkeys(
+        ("missing", "new categories", "outside range"), 1.1
+    )  # above 1, so never reached: the score is the only signal
+    result = check(
+        exclude_blocks(window, current),
         current,
         {TARGET: method},
         effects,
@@ -48,9 +57,9 @@ def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) 
         resamples=rules.resamples,
         seed=config.training.seed,
     )
-    alarm = next(a for a in found.alarms if a.kind == method.method)
+    alarm = next(a for a in result.alarms if a.kind == method.method)
     score, threshold, p_value = (None if x != x else x for x in (alarm.score, alarm.threshold, alarm.p_value))
-    against = f"the outcomes of version {champion.version}'s window"
+    reference = f"outcomes in the training window of version {champion.version}"
     return asdict(
         ColumnDrift(
             config.target.column,
@@ -61,14 +70,14 @@ def target_drift(labelled: "pd.DataFrame", champion: Promotion, res: Resources) 
             alarm.effect,
             p_value,
             None,
-            against,
-            found.note,
+            reference,
+            result.note,
         )
     )
 
 
 def sketch_outcomes(labelled: "pd.DataFrame", config: ModelConfig) -> Sketch:
-    """Outcomes by block; classes as text, which counts them."""
+    """Sketch outcomes by block of time. Classes are text, so that the sketch counts them."""
     import pandas as pd
 
     values = labelled[config.target.column]
@@ -80,21 +89,21 @@ def sketch_outcomes(labelled: "pd.DataFrame", config: ModelConfig) -> Sketch:
 
 
 def labelled_keys(champion: Promotion, res: Resources) -> list[str]:
-    """The partitions of the champion's window whose labels are there."""
-    version = res.registry.recall(champion.version)
+    """The partitions of the champion's window that have labels."""
+    version = res.registry.cached_version(champion.version)
     keys = keys_between(version.window_start, version.window_end, res)
     return [key for key in keys if (r := res.lake.record(Stage.LABELS, key)) and r.status == "done"]
 
 
-def _window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
-    """The outcomes that the champion learned from, as they were known when it was made."""
+def _sketch_window(keys: Sequence[str], champion: Promotion, res: Resources) -> Sketch:
+    """Sketch the outcomes of the champion's training window, as known at its as-of."""
     import pandas as pd
 
-    config, version = res.config, res.registry.recall(champion.version)
+    config, version = res.config, res.registry.cached_version(champion.version)
     frames = []
     for key in keys:
         rows = res.lake.read(Stage.VALID, key, [config.key, config.time])
         joined = join_outcomes(rows, read_outcomes(res, key, champion.as_of), config)
         frames.append(joined[joined[config.time] < version.window_end])
-    nothing = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
-    return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else nothing, config)
+    no_outcomes = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
+    return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else no_outcomes, config)

@@ -1,4 +1,4 @@
-"""Let a partition's good rows in, put the bad ones aside with their reasons, or block the whole of it."""
+"""Validate a partition: accept valid rows, quarantine invalid ones with their reasons, or block the partition."""
 
 from dataclasses import asdict
 
@@ -6,7 +6,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.resources import Resources
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
-from tasks.validation.expectations import check, structural
+from tasks.validation.expectations import structural_expectations, validate_frame
 
 VERSION = 1
 
@@ -14,12 +14,12 @@ VERSION = 1
 def validate(ref: PartitionRef, res: Resources) -> StepOutput:
     """Split raw rows into valid and quarantined ones by the model's expectations.
 
-    The partition is blocked when a critical expectation fails as a whole or a check could not
-    be made; its bad rows are in quarantine then too, but no row is valid.
+    The partition is blocked if a critical expectation fails, or if a check raises an error. Then its invalid rows are quarantined
+    too, but no rows are written as valid.
     """
     frame = res.lake.read(Stage.RAW, ref.key)
-    found = check(frame, structural(res.config) + res.config.expectations, res.config.key)
-    bad = frame.iloc[sorted(found.bad)].assign(reasons=["; ".join(found.bad[i]) for i in sorted(found.bad)])
+    result = validate_frame(frame, structural_expectations(res.config) + res.config.expectations, res.config.key)
+    bad = frame.iloc[sorted(result.bad)].assign(reasons=["; ".join(result.bad[i]) for i in sorted(result.bad)])
     if len(bad):
         res.lake.write_frame(Stage.QUARANTINE, ref.key, bad)
     else:
@@ -27,11 +27,11 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
     data = {
         "quarantined": len(bad),
         "reasons": bad["reasons"].value_counts().head(20).to_dict(),
-        "findings": [asdict(f) for f in found.findings],
+        "findings": [asdict(f) for f in result.findings],
     }
-    if found.blocking:
-        return StepOutput(data=data, blocked="; ".join(f.complaint for f in found.blocking))
-    good = frame.drop(index=frame.index[sorted(found.bad)])
+    if result.blocking:
+        return StepOutput(data=data, blocked="; ".join(f.message for f in result.blocking))
+    good = frame.drop(index=frame.index[sorted(result.bad)])
     return StepOutput(rows=len(good), digest=res.lake.write_frame(Stage.VALID, ref.key, good), data=data)
 
 

@@ -1,24 +1,24 @@
-"""Compare a scored partition with what its champion knows. Writes what it found, never starts a training."""
+"""Watch: test a scored partition for drift against its champion's reference. It never starts a training."""
 
 from dataclasses import asdict, replace
 
 from configs.monitoring import Monitoring
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
-from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated
-from tasks.drift.columns import PREDICTION, methods, texts
+from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated_reason
+from tasks.drift.columns import PREDICTION, methods, text_columns
 from tasks.drift.multivariate import multivariate_drift
 from tasks.drift.reference import Reference
-from tasks.drift.report import show
+from tasks.drift.report import write_drift_report
 from tasks.drift.sketches import Sketch, sketch
 from tasks.resources import Resources
 from tasks.steps.drift_reference import (
-    a_year_before,
-    before,
     feature_importances,
     keys_between,
     partition_sample,
     reference_sample,
     references,
+    season_range,
+    trailing_keys,
 )
 from tasks.steps.score import champion_of, model_input
 from tasks.steps.sketch import read_sketches
@@ -30,53 +30,63 @@ VERSION = 4
 
 
 def watch(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Judge every column of a partition, and show the same on Evidently's page.
+    """Test every column of a partition for drift, and write Evidently's report.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer and the champion was never fetched before.
+        NotDue: there was no champion yet.
+        RegistryUnavailable: MLflow does not answer, and there is no local copy of the champion.
     """
     champion = champion_of(ref, res)
     current = sketch_current(ref, res)
     against = references(ref, current, champion, res)
-    drift = judge(current, against, feature_importances(champion, res), res)
+    drift = detect_drift(current, against, feature_importances(champion, res), res)
     if rules := res.config.monitoring.multivariate:
         rows = reference_sample(champion, rules.rows, res), partition_sample(ref, rules.rows, res)
-        drift = with_all_features(drift, multivariate_drift(*rows, champion.version, rules, res.config))
+        drift = add_multivariate(drift, multivariate_drift(*rows, champion.version, rules, res.config))
     if res.pages:
-        drift = show(ref, drift, against, champion, res)
+        drift = write_drift_report(ref, drift, against, champion, res)
     return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
 
 
 def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:
-    """The partition's features as they were sketched, and its predictions beside them."""
+    """The sketch of the partition's features and predictions."""
     config = res.config
     features = read_sketches([ref.key], res)
     scored = res.lake.read(Stage.PREDICTIONS, ref.key, [config.time, PREDICTION])
     blocks = block_categories(scored[config.time], config.monitoring.block, config.partition.timezone)
-    said = sketch(scored, blocks, (PREDICTION,), texts(config))
-    return Sketch(features.blocks, features.rows, {**features.columns, **said.columns})
+    predictions = sketch(scored, blocks, (PREDICTION,), text_columns(config))
+    return Sketch(features.blocks, features.rows, {**features.columns, **predictions.columns})
 
 
-def judge(current: Sketch, against: list[Reference], importance: dict[str, float], res: Resources) -> Drift:
-    """The verdict. Each reference's columns are one check; those that can be judged share `alpha` out by their numbers of columns."""
+def detect_drift(current: Sketch, against: list[Reference], importance: dict[str, float], res: Resources) -> Drift:
+    """Test the columns of each reference, and combine the results.
+
+    The columns of one reference are one check. The checks that can be calibrated share `alpha`, see `split_alpha`.
+
+    Args:
+        current: Sketch of the partition's features and predictions.
+        against: The references; each compared column is in one of them.
+        importance: Each feature's share of the permutation importance in the champion.
+        res: The model's resources.
+    """
     config, rules = res.config, res.config.monitoring
-    shares = shared_out(against, len(current.blocks), rules.alpha)
+    shares = split_alpha(against, len(current.blocks), rules.alpha)
     columns: list[ColumnDrift] = []
     notes = []
     for at, reference in enumerate(against):
-        found = check(
+        result = check(
             reference.sketch,
-            current.of(reference.columns),
+            current.select_columns(reference.columns),
             {name: method for name, method in methods(config).items() if name in reference.columns},
             {MISSING: rules.missing, NEW: rules.new_categories, OUTSIDE: rules.outside},
             alpha=shares.get(at, rules.alpha),
             resamples=rules.resamples,
             seed=config.training.seed,
         )
-        columns += [column_drift(alarm, reference, found, importance, rules) for alarm in found.alarms]
-        if why := reference.gap or found.note:
+        columns += [column_drift(alarm, reference, result, importance, rules) for alarm in result.alarms]
+        if why := reference.missing_reason or result.note:
             notes.append(f"{', '.join(reference.columns[:3])}{' ...' if len(reference.columns) > 3 else ''}: {why}")
-    shown = tuple(sorted((c for c in columns if is_reportable(c)), key=rank))
+    shown = tuple(sorted((c for c in columns if is_reportable(c)), key=sort_key))
     share = len({c.column for c in columns if c.drifted}) / len(methods(config))
     return Drift(
         columns=shown,
@@ -86,40 +96,45 @@ def judge(current: Sketch, against: list[Reference], importance: dict[str, float
         rows=int(current.rows.sum()),
         alpha=rules.alpha,
         blocks=len(current.blocks),
-        references={", ".join(r.columns): r.told for r in against},
+        references={", ".join(r.columns): r.description for r in against},
         note="; ".join(notes),
     )
 
 
-def shared_out(against: list[Reference], blocks: int, alpha: float) -> dict[int, float]:
-    """The share of `alpha` of each reference that can be judged with it, by position; by their numbers of columns.
+def split_alpha(against: list[Reference], blocks: int, alpha: float) -> dict[int, float]:
+    """Split `alpha` among the references in proportion to their numbers of columns.
 
-    A reference that is too short for its share gives it to the others.
+    A reference with too few blocks for its share gets none, and the others share it.
+
+    Returns:
+        The share of each reference that has one, by its position in `against`.
     """
-    usable = [at for at, r in enumerate(against) if not r.gap]
+    usable = [at for at, r in enumerate(against) if not r.missing_reason]
     while usable:
-        counted = sum(len(against[at].columns) for at in usable)
-        shares = {at: alpha * len(against[at].columns) / counted for at in usable}
-        able = [at for at in usable if not uncalibrated(len(against[at].sketch.blocks), blocks, shares[at])]
-        if able == usable:
+        total = sum(len(against[at].columns) for at in usable)
+        shares = {at: alpha * len(against[at].columns) / total for at in usable}
+        calibrated = [
+            at for at in usable if not uncalibrated_reason(len(against[at].sketch.blocks), blocks, shares[at])
+        ]
+        if calibrated == usable:
             return shares
-        usable = able
+        usable = calibrated
     return {}
 
 
-def with_all_features(drift: Drift, found: ColumnDrift) -> Drift:
-    """The verdict with the signal of all features together; it detects by itself, and does not count as a column."""
-    columns = (found, *drift.columns) if found.drifted else (*drift.columns, found)
-    note = "; ".join(n for n in (drift.note, found.note and f"{found.column}: {found.note}") if n)
-    return replace(drift, columns=columns, detected=drift.detected or found.drifted, note=note)
+def add_multivariate(drift: Drift, signal: ColumnDrift) -> Drift:
+    """Add the signal of all features together. It can detect drift alone, and is not counted in the share of columns."""
+    columns = (signal, *drift.columns) if signal.drifted else (*drift.columns, signal)
+    note = "; ".join(n for n in (drift.note, signal.note and f"{signal.column}: {signal.note}") if n)
+    return replace(drift, columns=columns, detected=drift.detected or signal.drifted, note=note)
 
 
 def column_drift(
-    alarm: Alarm, reference: Reference, found: Check, importance: dict[str, float], rules: Monitoring
+    alarm: Alarm, reference: Reference, result: Check, importance: dict[str, float], rules: Monitoring
 ) -> ColumnDrift:
-    """An alarm for the record, which has no NaN."""
+    """Convert an alarm for the record: NaN becomes None, and without a reference nothing counts as drifted."""
     score, threshold, p_value = (None if x != x else x for x in (alarm.score, alarm.threshold, alarm.p_value))
-    counts = not reference.gap and threshold is not None
+    counts = not reference.missing_reason and threshold is not None
     return ColumnDrift(
         column=alarm.column,
         method=alarm.kind,
@@ -129,18 +144,18 @@ def column_drift(
         effect=alarm.effect,
         p_value=p_value if counts else None,
         importance=importance.get(alarm.column),
-        reference=reference.told,
-        note=reference.gap or found.note or ("" if score is not None else "a side has no value"),
+        reference=reference.description,
+        note=reference.missing_reason or result.note or ("" if score is not None else "one side has no values"),
     )
 
 
 def is_reportable(c: ColumnDrift) -> bool:
-    """Every score, and of the other signals those that moved by half of what matters."""
+    """Whether a signal is in the record: every score, and other signals that drifted or reach half of their effect size."""
     return c.drifted or c.method not in (MISSING, NEW, OUTSIDE) or (c.score or 0.0) >= c.effect / 2
 
 
-def rank(c: ColumnDrift) -> tuple[bool, float, str]:
-    """What drifted first; among those, importance in the champion times drift. The prediction weighs like the whole model."""
+def sort_key(c: ColumnDrift) -> tuple[bool, float, str]:
+    """Sort key: drifted columns first, then by importance times distance to the threshold. The prediction has importance 1."""
     weight = 1.0 if c.column == PREDICTION else (c.importance or 0.0)
     distance = (c.score or 0.0) / (c.threshold or c.effect)
     return not c.drifted, -weight * distance, c.column
@@ -148,18 +163,18 @@ def rank(c: ColumnDrift) -> tuple[bool, float, str]:
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     scored, rules = upstream_record(ref, res, Stage.PREDICTIONS), res.config.monitoring
-    wanted = {
+    digests = {
         "predictions": scored.digest,
         "sketches": upstream_record(ref, res, Stage.SKETCHES).digest,
         "model": model_input(champion_of(ref, res)),
         "config": digest_json(rules.model_dump(exclude={"decay"})),
     }
-    others = before(ref, res) if rules.reference == "trailing" else []
+    others = trailing_keys(ref, res) if rules.reference == "trailing" else []
     if rules.seasonal or rules.reference == "season":
-        others = [*others, *keys_between(*a_year_before(ref), res, whole=False)]
+        others = [*others, *keys_between(*season_range(ref), res, whole=False)]
     if others:
-        wanted["reference"] = digest_json([[k, res.lake.done(Stage.VALID, k).digest] for k in others])
-    return wanted
+        digests["reference"] = digest_json([[k, res.lake.done(Stage.VALID, k).digest] for k in others])
+    return digests
 
 
 WATCH = Step("watch", Stage.MONITORING, VERSION, inputs, watch)

@@ -1,8 +1,7 @@
 """Rows that serving has answered, as files of the lake: `<model>/served/<partition>/<segment>.parquet`.
 
-A partition's segments are added while requests come in. A row stands in them once for each time that it was asked about, with its
-features as they were sent, what was said, by which version, and in which role. `process` reads them where model.yaml has
-`source.served_from`.
+Segments are added while requests arrive. They have one row for each answer about a row: its features as they were sent, the prediction, the
+model version, and the version's role. `process` reads them if model.yaml has `source.served_from`.
 """
 
 import io
@@ -22,32 +21,32 @@ if TYPE_CHECKING:
 
 FOLDER = "served"
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
-"""In which role a version has answered: instead of the champion, or beside whoever did."""
+"""Roles of a version. A canary answers instead of the champion, a shadow in addition to it."""
 
 
 def served_folder(model: str, lake: UPath | None = None) -> UPath:
-    """Where a model's served rows are, in the lake of the settings or in another."""
+    """The folder of a model's served rows, by default in the lake of the settings."""
     return (lake or open_root(load_settings().lake, ROOT)) / model / FOLDER
 
 
-def schema_of(config: ModelConfig) -> "pa.Schema":
-    """The columns of a segment: those of a source's rows, then what was said."""
+def segment_schema(config: ModelConfig) -> "pa.Schema":
+    """The columns of a segment: those of a source's rows, the prediction, and where it comes from."""
     import pyarrow as pa
 
-    moment = pa.timestamp("us", tz="UTC")
-    kinds = {config.key: pa.string(), config.time: moment}
-    kinds |= dict.fromkeys(config.features.numeric, pa.float64())
-    kinds |= dict.fromkeys((*config.features.categorical, *config.groups), pa.string())
+    utc_time = pa.timestamp("us", tz="UTC")
+    types = {config.key: pa.string(), config.time: utc_time}
+    types |= dict.fromkeys(config.features.numeric, pa.float64())
+    types |= dict.fromkeys((*config.features.categorical, *config.groups), pa.string())
     multiclass = config.target.kind == "multiclass"
-    kinds |= {"prediction": pa.string() if multiclass else pa.float64()}
-    kinds |= dict.fromkeys((f"p_{name}" for name in config.target.classes), pa.float64())
-    kinds |= {"model_version": pa.string(), "as_of": moment, "role": pa.string()}
-    kinds |= {"request_id": pa.string(), "client_id": pa.string(), "request_row": pa.int32(), "served_at": moment}
-    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+    types |= {"prediction": pa.string() if multiclass else pa.float64()}
+    types |= dict.fromkeys((f"p_{name}" for name in config.target.classes), pa.float64())
+    types |= {"model_version": pa.string(), "as_of": utc_time, "role": pa.string()}
+    types |= {"request_id": pa.string(), "client_id": pa.string(), "request_row": pa.int32(), "served_at": utc_time}
+    return pa.schema([pa.field(name, column_type) for name, column_type in types.items()])
 
 
 def write_segment(folder: UPath, name: str, table: "pa.Table") -> None:
-    """Write rows of one partition as a whole; the same name again replaces them."""
+    """Write rows of one partition atomically. A segment of the same name is replaced."""
     import pyarrow.parquet as pq
 
     with replacing(folder / f"{name}.parquet") as draft:
@@ -68,38 +67,38 @@ def segments(folder: UPath) -> list[UPath]:
 
 
 def served_rows(model: Model, key: str, roles: Sequence[str] = (CHAMPION, CANARY)) -> "pa.Table":
-    """Every answer about a partition's rows in some roles, by the columns of `schema_of`, oldest first.
+    """All answers of some roles about a partition's rows, with the columns of `segment_schema`, oldest first.
 
-    An answer that stands in two segments, since its writer died between two steps, is there once.
+    If a writer was killed between two steps, two segments have the same answer. It is returned once.
 
     Raises:
-        MissingSource: nothing was served of this partition.
+        MissingSource: no request was served for this partition.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    folder, wanted = served_folder(model.name) / key, schema_of(model.config)
-    found: list[pa.Table] = []
-    for _ in range(3):  # while segments are put together, one may go between the listing and the reading
+    folder, schema = served_folder(model.name) / key, segment_schema(model.config)
+    tables: list[pa.Table] = []
+    for _ in range(3):  # while segments are merged, one may be deleted between listing and reading
         paths = segments(folder)
         try:
-            found = [_as(pq.read_table(io.BytesIO(path.read_bytes())), wanted) for path in paths]
+            tables = [_conform(pq.read_table(io.BytesIO(path.read_bytes())), schema) for path in paths]
             break
         except FileNotFoundError:
             continue
-    if not found:
-        raise MissingSource(f"{model.name} {key}: serving was asked nothing about it; there is nothing to ingest yet")
-    rows = pa.concat_tables(found)
+    if not tables:
+        raise MissingSource(f"{model.name} {key}: no request was served for it; there is nothing to ingest yet")
+    rows = pa.concat_tables(tables)
     rows = rows.filter(pc.is_in(rows["role"], pa.array(list(roles))))
     frame = rows.to_pandas()
-    order = frame.sort_values(["served_at", "request_id", "request_row", "role"], kind="stable")
-    once = order.drop_duplicates(["request_id", "request_row", "role"])
-    return rows.take(pa.array(once.index.to_numpy()))
+    ordered = frame.sort_values(["served_at", "request_id", "request_row", "role"], kind="stable")
+    unique = ordered.drop_duplicates(["request_id", "request_row", "role"])
+    return rows.take(pa.array(unique.index.to_numpy()))
 
 
 def newest_rows(model: Model, key: str, roles: Sequence[str] = (CHAMPION, CANARY)) -> "pa.Table":
-    """The same with the last answer of each key only: a row is one row, however often it was asked about."""
+    """The same as `served_rows`, but only the newest answer of each key: one row, however often it was requested."""
     import pyarrow as pa
 
     rows = served_rows(model, key, roles)
@@ -108,34 +107,34 @@ def newest_rows(model: Model, key: str, roles: Sequence[str] = (CHAMPION, CANARY
 
 
 def served_fingerprint(model: Model, key: str) -> str:
-    """A cheap digest of a partition's segments, which are never changed, only added and put together.
+    """A cheap digest of a partition's segments: names and sizes, since segments are added and merged, but never changed.
 
     Raises:
-        MissingSource: nothing was served of this partition.
+        MissingSource: no request was served for this partition.
     """
     paths = segments(served_folder(model.name) / key)
     if not paths:
-        raise MissingSource(f"{model.name} {key}: serving was asked nothing about it; there is nothing to ingest yet")
+        raise MissingSource(f"{model.name} {key}: no request was served for it; there is nothing to ingest yet")
     return digest_json(["served", *((path.name, path.stat().st_size) for path in paths)])
 
 
-def _as(table: "pa.Table", wanted: "pa.Schema") -> "pa.Table":
-    """A segment by today's columns: what it does not have is null, what model.yaml does not have any more is left out."""
+def _conform(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+    """A segment with the columns of `schema`. Columns that the segment lacks are null."""
     import pyarrow as pa
 
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in wanted
+        for field in schema
     ]
-    return pa.table(columns, schema=wanted)
+    return pa.table(columns, schema=schema)
 
 
 def segment_table(config: ModelConfig, columns: Mapping[str, Sequence[Any]]) -> "pa.Table":
-    """Rows as a segment has them, of columns with None for null; one that is not there is null. Times are aware datetimes."""
+    """Build a segment from columns, with None for null and aware datetimes. Columns that are not given are null."""
     import pyarrow as pa
 
     rows = len(columns[config.key])
-    schema = schema_of(config)
+    schema = segment_schema(config)
     arrays = [
         pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type)
         for field in schema

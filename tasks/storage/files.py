@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, in a folder or in a bucket, and digests of what is in them."""
+"""Atomic writes to a folder or a bucket, and digests of contents."""
 
 import glob
 import hashlib
@@ -15,10 +15,10 @@ from uuid import uuid4
 
 from upath import UPath
 
-ABANDONED = 3600
-"""Seconds after which a temporary file has no writer any more."""
+MAX_WRITE_SECONDS = 3600
+"""Age from which on a temporary file counts as left behind."""
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci"}
-"""Protocols of stores that show an object as a whole or not at all."""
+"""Protocols of stores whose uploads are atomic."""
 
 
 def digest_bytes(content: bytes) -> str:
@@ -31,22 +31,22 @@ def digest_file(path: Path) -> str:
 
 
 def digest_of(file: IO[bytes]) -> str:
-    """Digest of what is left of a file, which need not fit into memory."""
-    found = hashlib.sha256()
+    """SHA-256 of the rest of a file, which need not fit into memory."""
+    sha256 = hashlib.sha256()
     while chunk := file.read(1 << 20):
-        found.update(chunk)
-    return found.hexdigest()
+        sha256.update(chunk)
+    return sha256.hexdigest()
 
 
 def digest_json(value: Any) -> str:
-    """Digest of a value's canonical JSON: sorted keys, no spaces, times and paths as text."""
+    """SHA-256 of a value's canonical JSON: sorted keys, no spaces, times and paths as text."""
     return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
 
 
 def open_root(address: str, base: Path) -> UPath:
-    """A folder, relative ones from `base`, or any address that fsspec knows, such as s3://bucket/lake.
+    """A folder, or an address that fsspec supports, such as s3://bucket/lake. Relative folders start at `base`.
 
-    Lists are not remembered: other processes write there too.
+    Listings are not cached, because other processes write there.
     """
     if "://" not in address or address.startswith("file://"):
         return UPath(base / address.removeprefix("file://"))
@@ -55,10 +55,10 @@ def open_root(address: str, base: Path) -> UPath:
 
 @contextmanager
 def replacing(path: UPath | Path) -> Iterator[Path]:
-    """Yield a temporary local path; on success it becomes `path` as a whole, on failure it goes.
+    """Write a file atomically: yield a temporary local path, which replaces `path` on success and is deleted on failure.
 
-    In a folder it lies beside `path` and is renamed. Elsewhere it is uploaded: object stores show whole objects only, in
-    others it is uploaded beside `path` and moved.
+    In a folder it is a file beside `path` and is renamed. Elsewhere it is uploaded: to object stores directly, since their uploads are
+    atomic, to others beside `path` and then moved.
     """
     if not isinstance(path, Path):
         with tempfile.TemporaryDirectory(prefix="evergreen-") as folder:
@@ -67,7 +67,7 @@ def replacing(path: UPath | Path) -> Iterator[Path]:
             _upload(draft, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    _remove_old_drafts(path)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         yield draft
@@ -78,15 +78,14 @@ def replacing(path: UPath | Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def opened(path: UPath | Path) -> IO[bytes]:
-    """A file of this machine as it is, any other as a whole; empty where there is none."""
+def open_file(path: UPath | Path) -> IO[bytes]:
+    """Open a file for reading. Remote files are read into memory. A file that does not exist is empty."""
     if not path.is_file():
         return io.BytesIO()
     return path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes())
 
 
 def _upload(draft: Path, path: UPath) -> None:
-    """Put a file into a file system that is none of this machine's, as a whole."""
     if path.protocol in OBJECT_STORES:
         path.fs.put_file(str(draft), path.path)
         return
@@ -96,9 +95,9 @@ def _upload(draft: Path, path: UPath) -> None:
     path.fs.mv(beside, path.path)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what writers of `path` left behind that were killed; who began within the hour may still be at it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+def _remove_old_drafts(path: Path) -> None:
+    """Remove temporary files of killed writers of `path`. Younger ones may belong to a running writer."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()
+            if time.time() - draft.stat().st_mtime > MAX_WRITE_SECONDS:
+                draft.unlink()

@@ -1,4 +1,4 @@
-"""Rows of partitions as frames: some of them, and several together."""
+"""Filter and concatenate frames of partitions."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 def filter_rows(rows: "pd.DataFrame", which: "pd.Series | np.ndarray") -> "pd.DataFrame":
-    """The rows that a mask without NA names; where that is all of them, as mostly, the frame itself and no copy."""
+    """The rows that a mask without NA selects. If it selects all, the frame itself and not a copy."""
     return rows if which.all() else rows[which]
 
 
-def concatenate(frames: "Sequence[pd.DataFrame]", wanted: Iterable[str]) -> "pd.DataFrame":
+def concatenate(frames: "Sequence[pd.DataFrame]", required: Iterable[str]) -> "pd.DataFrame":
     """The rows of several partitions as one frame.
 
     Raises:
-        MissingFeature: some of them have a column of `wanted` and others do not, which would be nulls in one frame.
+        MissingFeature: some partitions have a column of `required` and others do not. It would be null in their rows.
     """
     import pandas as pd
 
-    held = [frame for frame in frames if len(frame)] or list(frames)
-    for name in wanted:
-        if len({name in frame for frame in held}) > 1:
+    parts = [frame for frame in frames if len(frame)] or list(frames)
+    for name in required:
+        if len({name in frame for frame in parts}) > 1:
             raise MissingFeature(
-                f"some of these partitions have {name} and others do not; `backfill` the older ones with mode=stale, or put "
-                f"it back into model.yaml, in `features.retired`"
+                f"some of these partitions have {name} and others do not; run `backfill` with mode=stale for the older ones, or "
+                f"put it back into model.yaml, in `features.retired`"
             )
-    return pd.concat(held, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)

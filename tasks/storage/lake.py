@@ -1,7 +1,6 @@
-"""Partitions in a folder or a bucket: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record beside it.
+"""Partitions in a folder or a bucket: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record.
 
-A writer makes a temporary file, moves it into place as a whole, and writes the record last. So a record that
-matches its file is the proof that the stage is done; anything else counts as not done.
+Files are written atomically, and the record is written last. A stage is done only if its record exists and matches its file.
 """
 
 import functools
@@ -19,69 +18,69 @@ from upath import UPath
 
 from tasks.contracts import Freshness, PartitionRef, Record, RunInfo, Stage
 from tasks.errors import CorruptPartition, MissingPartition
-from tasks.storage.files import digest_file, digest_json, digest_of, opened, replacing
+from tasks.storage.files import digest_file, digest_json, digest_of, open_file, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 _RECORD = TypeAdapter(Record)
-BATCH = 1 << 18
-"""Rows that are held at a time by what need not hold all of a partition's."""
+BATCH_ROWS = 1 << 18
+"""Rows that are held in memory at a time where a partition is read in batches."""
 
 
 class Lake:
     """One model's partitions and records under a root.
 
-    A variant's lake lies over the model's own: what it writes is its own, what it has not made it reads from below,
-    unless it stands `alone` because its partitions are others.
+    The lake of a variant is an overlay over that of its model, `base`: it writes only into itself, and reads from `base` what it does not
+    have. A variant with other partitions than its model is `alone` and has no `base`.
     """
 
     def __init__(self, root: UPath, model: str, variant: str = "", alone: bool = False) -> None:
         self.model, self.variant = model, variant
-        self.below = Lake(root, model) if variant and not alone else None
+        self.base = Lake(root, model) if variant and not alone else None
         self.root = root / model / "variants" / variant if variant else root / model
 
     def path(self, stage: Stage, key: str, suffix: str = "parquet") -> UPath:
-        """Where this lake writes."""
+        """The file of a stage's partition in this lake, where it writes."""
         return self.root / stage / f"{key}.{suffix}"
 
     def file(self, stage: Stage, key: str) -> UPath:
-        """Where the rows are that a record tells of."""
-        return self.path(stage, key) if self.below is None or self.owns(stage, key) else self.below.path(stage, key)
+        """The file with the rows of `record`, which may be in the base lake."""
+        return self.path(stage, key) if self.base is None or self.owns(stage, key) else self.base.path(stage, key)
 
     def record(self, stage: Stage, key: str) -> Record | None:
-        """What is known of a stage, or None. A record that cannot be read counts as none."""
-        return self._own_record(stage, key) or (self.below.record(stage, key) if self.below else None)
+        """The record of a stage, None if it does not exist or cannot be read."""
+        return self._own_record(stage, key) or (self.base.record(stage, key) if self.base else None)
 
     def owns(self, stage: Stage, key: str) -> bool:
-        """Whether a stage was made here, and not in the lake below."""
-        return self.below is None or self._own_record(stage, key) is not None
+        """Whether this lake has the stage, and not only the base lake."""
+        return self.base is None or self._own_record(stage, key) is not None
 
     def _own_record(self, stage: Stage, key: str) -> Record | None:
         path = self.path(stage, key, "json")
         try:
             if not isinstance(path, Path):
                 return _RECORD.validate_json(path.read_bytes())
-            seen = path.stat()
-            return _read_record(str(path), seen.st_mtime_ns, seen.st_ino, seen.st_size)
+            stat = path.stat()
+            return _read_record(str(path), stat.st_mtime_ns, stat.st_ino, stat.st_size)
         except (FileNotFoundError, ValueError):
             return None
 
     def keys(self, stage: Stage) -> list[str]:
-        """The partitions that a stage has records of, oldest first."""
+        """The partitions that have a record of the stage, oldest first."""
         own = {p.stem for p in (self.root / stage).glob("*.json") if not p.name.startswith(".")}
-        return sorted(own.union(self.below.keys(stage) if self.below else ()))
+        return sorted(own.union(self.base.keys(stage) if self.base else ()))
 
     def failed(self, stage: Stage) -> list[str]:
-        """The partitions of which a stage last failed, whether it was made before or not."""
+        """The partitions whose last run of the stage failed, even if an earlier run was successful, oldest first."""
         return sorted(p.stem for p in (self.root / stage).glob("*.failure") if not p.name.startswith("."))
 
     def done(self, stage: Stage, key: str) -> Record:
-        """The record of a stage that is done.
+        """The record of a stage, which must be done.
 
         Raises:
-            MissingPartition: it was never made, or is blocked.
+            MissingPartition: the stage was never run for this partition, or is blocked.
         """
         record = self.record(stage, key)
         if record is None:
@@ -91,25 +90,30 @@ class Lake:
         return record
 
     def read(self, stage: Stage, key: str, columns: list[str] | None = None) -> "pd.DataFrame":
-        """A stage's rows. Of `columns` those that the file has: a feature may be younger than a partition.
+        """A stage's rows.
+
+        Args:
+            stage: The stage.
+            key: The partition.
+            columns: Columns to read. Those that the file lacks are ignored: a feature may be newer than a partition.
 
         Raises:
-            MissingPartition: it was never made, or is blocked.
-            CorruptPartition: the file is gone or is not the one that the record tells of.
+            MissingPartition: the stage was never run for this partition, or is blocked.
+            CorruptPartition: the file does not exist, or does not match its record.
         """
         import pandas as pd
         import pyarrow.parquet as pq
 
-        with self._opened(stage, key) as file:
-            held = io.BytesIO(file.read())
+        with self._open_verified(stage, key) as file:
+            content = io.BytesIO(file.read())
         if columns is not None:
-            there = set(pq.read_schema(held).names)
-            columns = [name for name in columns if name in there]
-            held.seek(0)
-        return pd.read_parquet(held, columns=columns)
+            names = set(pq.read_schema(content).names)
+            columns = [name for name in columns if name in names]
+            content.seek(0)
+        return pd.read_parquet(content, columns=columns)
 
     def batches(self, stage: Stage, key: str, columns: list[str] | None = None) -> Iterator["pa.Table"]:
-        """The same, in the rows' order and `BATCH` of them at a time, for who need not hold them all.
+        """The same rows in the same order, `BATCH_ROWS` at a time. `columns` must all exist.
 
         Raises:
             MissingPartition, CorruptPartition: see `read`.
@@ -117,25 +121,25 @@ class Lake:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with self._opened(stage, key) as file, pq.ParquetFile(file) as rows:
+        with self._open_verified(stage, key) as file, pq.ParquetFile(file) as rows:
             if not rows.metadata.num_rows:
                 yield rows.read(columns)
-            for batch in rows.iter_batches(BATCH, columns=columns):
+            for batch in rows.iter_batches(BATCH_ROWS, columns=columns):
                 yield pa.Table.from_batches([batch])
 
     @contextmanager
-    def _opened(self, stage: Stage, key: str) -> "Iterator[IO[bytes]]":
-        """The file of a stage's rows, once it is the one that the record tells of."""
-        for pause in (0.1, 0.5, 0.0):  # somebody may be writing it: the file comes first, then its record
+    def _open_verified(self, stage: Stage, key: str) -> "Iterator[IO[bytes]]":
+        """Open the file of a stage's rows, after comparing its digest with the record."""
+        for pause in (0.1, 0.5, 0.0):  # another process may be between writing the file and its record
             record, path = self.done(stage, key), self.file(stage, key)
-            with opened(path) as file:
+            with open_file(path) as file:
                 if digest_of(file) == record.digest:
                     file.seek(0)
                     yield file
                     return
             time.sleep(pause)
         raise CorruptPartition(
-            f"{path} is not the file that its record tells of; delete it and run `backfill` for {key}, which makes it again"
+            f"{path} does not match its record; delete it and run `backfill` for {key}, which creates it again"
         )
 
     def write_frame(self, stage: Stage, key: str, frame: "pd.DataFrame") -> str:
@@ -145,13 +149,19 @@ class Lake:
         return self.write_table(stage, key, pa.Table.from_pandas(frame, preserve_index=False))
 
     def write_table(self, stage: Stage, key: str, table: "pa.Table") -> str:
-        """The same for an Arrow table. Metadata that names library versions is left out of the bytes."""
+        """Write an Arrow table and return its digest. Its metadata is left out, because it contains library versions."""
         return self.write_batches(stage, key, [table])[1]
 
     def write_batches(self, stage: Stage, key: str, tables: "Iterable[pa.Table]") -> tuple[int, str]:
-        """The same for tables one after another, each a group of rows of the file; returns the number of rows and the digest.
+        """Write tables into one file, each as a row group.
 
-        There must be one at least, and the first one's types hold for all.
+        Args:
+            stage: The stage.
+            key: The partition.
+            tables: At least one. All must have the types of the first.
+
+        Returns:
+            The number of rows, and the digest.
         """
         import pyarrow.parquet as pq
 
@@ -178,7 +188,19 @@ class Lake:
         blocked: bool = False,
         run: RunInfo | None = None,
     ) -> Record:
-        """Write the record that makes a stage count as done, or as blocked, and forget an earlier failure."""
+        """Write the record of a stage that is done or blocked, and delete the note of an earlier failure.
+
+        Args:
+            ref: The partition, and the moment as of which it was processed.
+            stage: The stage.
+            version: Version of the stage's code.
+            inputs: Digests of the inputs by name.
+            rows: Rows that were written.
+            digest: Digest of the stage's file. None takes the digest of `data`.
+            data: Other results, as JSON values.
+            blocked: Whether the partition is blocked at this stage. An existing file is then deleted.
+            run: The run that did it.
+        """
         record = Record(
             model=ref.model,
             stage=stage,
@@ -200,29 +222,29 @@ class Lake:
         return record
 
     def write_failure(self, ref: PartitionRef, stage: Stage, error: BaseException) -> None:
-        """Note that a stage failed. What it made before stays as it is."""
+        """Write a note that a stage failed. Record and file of an earlier run stay."""
         note = {"error": f"{type(error).__name__}: {error}", "at": datetime.now(UTC).isoformat()}
         with replacing(self.path(stage, ref.key, "failure")) as draft:
             draft.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
     def failure(self, stage: Stage, key: str) -> str:
-        """How a stage last failed, or nothing."""
+        """The error of a stage's last run, empty if it did not fail."""
         with suppress(FileNotFoundError, ValueError, KeyError):
             return str(json.loads(self.path(stage, key, "failure").read_text(encoding="utf-8"))["error"])
         return ""
 
     def freshness(self, stage: Stage, key: str, version: int, inputs: Mapping[str, str]) -> Freshness:
-        """Whether a stage still is what these inputs make, and if not, why."""
+        """Whether a stage's record matches these inputs and this version of its code, and if not, why."""
         record = self.record(stage, key)
         if record is None:
             failure = self.failure(stage, key)
             return Freshness("failed", failure) if failure else Freshness("missing", "")
-        changed = differences(record, version, inputs)
+        changed = changed_inputs(record, version, inputs)
         if changed:
             return Freshness("stale", f"changed since: {', '.join(changed)}")
         if record.status == "blocked":
             return Freshness("blocked", record.reason)
-        if stage in FILED and not self._has_file(record):
+        if stage in STAGES_WITH_ROWS and not self._has_file(record):
             return Freshness("missing", "the file is gone")
         return Freshness("fresh")
 
@@ -232,15 +254,15 @@ class Lake:
 
 @functools.lru_cache(maxsize=50_000)
 def _read_record(path: str, changed: int, inode: int, size: int) -> Record:
-    """A record, read again only when its file is another: each is looked at many times, and a writer makes a new file."""
+    """A record, cached until its file is replaced, because each is read many times."""
     return _RECORD.validate_json(Path(path).read_bytes())
 
 
-FILED = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)
-"""Stages that write rows; the others are told by their record alone."""
+STAGES_WITH_ROWS = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)
+"""Stages that write a file with rows. The others have only a record."""
 
 
-def differences(record: Record, version: int, inputs: Mapping[str, str]) -> list[str]:
-    """The inputs by which a record differs from what is wanted now."""
+def changed_inputs(record: Record, version: int, inputs: Mapping[str, str]) -> list[str]:
+    """The names of the inputs whose digests differ from the record, and the stage's code if its version differs."""
     names = [name for name in {**record.inputs, **inputs} if record.inputs.get(name) != inputs.get(name)]
-    return sorted(names) + (["the stage itself"] if record.version != version else [])
+    return sorted(names) + (["the stage's code"] if record.version != version else [])

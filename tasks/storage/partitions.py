@@ -1,10 +1,10 @@
-"""Cut time into partitions, by pandas' period names except that weeks and hours fit file names.
+"""Partitions of time. Their keys are pandas' period names, except that weeks and hours are valid file names.
 
     M  2013-05          D  2013-05-14
     W  2013-W20         H  2013-05-14T10   (weeks are ISO weeks, hours are UTC)
 
-A partition is half-open and runs from one local midnight to another, so a day with a
-change of clocks has 23 or 25 hours.
+A partition is the half-open interval `[start, end)`. Except for hours it starts at midnight in the model's time zone, so a day on which
+daylight saving time starts or ends has 23 or 25 hours.
 """
 
 import re
@@ -18,17 +18,17 @@ from tasks.contracts import PartitionRef
 
 
 class NoPartition(ValueError):
-    """The text names no partition of this model's calendar."""
+    """The key is not one of this model's partitions."""
 
 
 def parse_key(key: str, every: Every) -> datetime:
-    """The first moment of a partition, as naive local time.
+    """The start of a partition, as naive local time.
 
     Raises:
-        NoPartition: `key` has not the form of `every`, or no such date exists.
+        NoPartition: `key` does not have the format of `every`, or the date does not exist.
     """
     if not re.fullmatch(PATTERN[every], key):
-        raise NoPartition(f"{key!r} is no partition: this model's look like {EXAMPLE[every]!r}")
+        raise NoPartition(f"{key!r} is not a partition: this model's keys look like {EXAMPLE[every]!r}")
     try:
         if every == "M":
             return datetime.fromisoformat(f"{key}-01")
@@ -36,11 +36,11 @@ def parse_key(key: str, every: Every) -> datetime:
             return datetime.combine(date.fromisocalendar(int(key[:4]), int(key[6:]), 1), time())
         return datetime.fromisoformat(f"{key}:00" if every == "H" else key)
     except ValueError as error:
-        raise NoPartition(f"{key!r} is no partition: {error}") from None
+        raise NoPartition(f"{key!r} is not a partition: {error}") from None
 
 
 def format_key(start: datetime, every: Every) -> str:
-    """The name of the partition that begins at a naive local time."""
+    """The key of the partition that starts at a naive local time."""
     if every == "W":
         year, week, _ = start.isocalendar()
         return f"{year}-W{week:02d}"
@@ -48,7 +48,7 @@ def format_key(start: datetime, every: Every) -> str:
 
 
 def floor(moment: datetime, every: Every) -> datetime:
-    """The first moment of the period that a naive local time lies in."""
+    """The start of the period that contains a naive local time."""
     if every == "H":
         return moment.replace(minute=0, second=0, microsecond=0)
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -57,23 +57,28 @@ def floor(moment: datetime, every: Every) -> datetime:
     return day.replace(day=1) if every == "M" else day
 
 
-def following(start: datetime, every: Every) -> datetime:
-    """The first moment of the next period, as naive local time."""
+def next_start(start: datetime, every: Every) -> datetime:
+    """The start of the next period, as naive local time."""
     if every == "M":
         return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
     return start + {"W": timedelta(weeks=1), "D": timedelta(days=1), "H": timedelta(hours=1)}[every]
 
 
 def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> PartitionRef:
-    """The partition named `key`; as of its end plus the label delay, unless told otherwise.
+    """The partition with this key.
+
+    Args:
+        config: The model's config.
+        key: Such as `2013-05`.
+        as_of: The moment as of which outcomes are known, aware. By default the partition's end plus the label delay.
 
     Raises:
-        NoPartition: the name is none of this model's calendar.
+        NoPartition: `key` is not one of this model's partitions.
         ValueError: `as_of` has no time zone.
     """
     every, zone = config.partition.every, ZoneInfo(config.partition.timezone)
     first = parse_key(key, every)
-    start, end = (t.replace(tzinfo=zone).astimezone(UTC) for t in (first, following(first, every)))
+    start, end = (t.replace(tzinfo=zone).astimezone(UTC) for t in (first, next_start(first, every)))
     if as_of is not None and as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; write it like 2013-05-02T00:00:00-04:00")
     moment = as_of.astimezone(UTC) if as_of else end + config.target.delay
@@ -81,16 +86,16 @@ def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> P
 
 
 def containing(config: ModelConfig, moment: datetime) -> PartitionRef:
-    """The partition that an aware moment lies in."""
+    """The partition that contains an aware time."""
     local = moment.astimezone(ZoneInfo(config.partition.timezone)).replace(tzinfo=None)
     return partition(config, format_key(floor(local, config.partition.every), config.partition.every))
 
 
 def between(config: ModelConfig, first: str, last: str) -> Iterator[PartitionRef]:
-    """Every partition from `first` to `last`, both included, oldest first.
+    """Yield every partition from `first` to `last`, both included, oldest first.
 
     Raises:
-        NoPartition: a name is none of this model's calendar, or `last` is before `first`.
+        NoPartition: a key is not one of this model's partitions, or `last` is before `first`.
     """
     every = config.partition.every
     at, stop = parse_key(first, every), parse_key(last, every)
@@ -98,4 +103,4 @@ def between(config: ModelConfig, first: str, last: str) -> Iterator[PartitionRef
         raise NoPartition(f"the range ends at {last}, before it starts at {first}; swap them")
     while at <= stop:
         yield partition(config, format_key(at, every))
-        at = following(at, every)
+        at = next_start(at, every)

@@ -1,4 +1,4 @@
-"""Challenger and champion on the same rows: scorecards, the gain with its uncertainty, segments, fairness, and the fresh process."""
+"""Compare challenger and champion on the same rows: metrics, gain with confidence bounds, segments, fairness, and the smoke test."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tasks.models.targets import outcomes, predict_prior
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
-from tasks.training.window import learning_inputs, read_rows
+from tasks.training.window import read_rows, training_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,20 +25,29 @@ if TYPE_CHECKING:
 NO_CHAMPION = "there is no champion yet"
 
 
-def judged_from(challenger: Version, champion: Promotion | None, window: Window) -> tuple[datetime, str]:
-    """Where the rows begin that neither has learned from, and what a reader must know of it."""
-    seen = {f"version {v.version}": v.window_end for v in (challenger, champion) if v}
-    start = max([window.holdout_start, *seen.values()])
+def evaluation_start(challenger: Version, champion: Promotion | None, window: Window) -> tuple[datetime, str]:
+    """Find the start of the holdout rows on which neither version was trained.
+
+    Returns:
+        The start, and a note if it is later than the holdout's start, else "".
+    """
+    window_ends = {f"version {v.version}": v.window_end for v in (challenger, champion) if v}
+    start = max([window.holdout_start, *window_ends.values()])
     if start == window.holdout_start:
         return start, ""
-    late = [name for name, end in seen.items() if end == start]
+    latest = [name for name, end in window_ends.items() if end == start]
     return start, (
-        f"{late[0]} learned from rows up to {start:%Y-%m-%d}, so the holdout from {window.holdout_start:%Y-%m-%d} counts only from there"
+        f"{latest[0]} was trained on rows up to {start:%Y-%m-%d}, so rows of the holdout from {window.holdout_start:%Y-%m-%d} on are "
+        f"used only from {start:%Y-%m-%d} on"
     )
 
 
-def judged_rows(window: Window, start: datetime, res: Resources) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """The labelled rows of the holdout, and of those the ones from `start` on; there may be none."""
+def evaluation_rows(window: Window, start: datetime, res: Resources) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Read the labelled rows of the holdout.
+
+    Returns:
+        All of them, and those from `start` on, which may be none.
+    """
     holdout = read_rows(res, window, window.holdout_start, window.end)
     return holdout, holdout[holdout[res.config.time] >= start].reset_index(drop=True)
 
@@ -51,52 +60,52 @@ def compare(
     res: Resources,
     note: str = "",
 ) -> Comparison:
-    """Measure both on the labelled rows of `span`, which neither has learned from, and the prior beside them.
+    """Measure challenger, champion and prior on labelled rows on which neither version was trained.
+
+    Args:
+        rows: The labelled rows of `span`.
+        span: Start (inclusive) and end (exclusive).
+        note: A restriction of the rows, for the reader of the comparison.
 
     Raises:
-        UnknownVersion: MLflow no longer has one of the two, and there is no local copy.
+        UnknownVersion: MLflow no longer has one of the two versions, and there is no local copy.
     """
     config, gate = res.config, res.config.gate
     outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
     count = len(np.unique(blocks))
-    mine = predict(res.load(challenger.version), rows, config)
-    base = predict_prior(challenger.prior, len(rows), config.target)
-    theirs = predict(res.load(champion.version), rows, config) if champion else None
-    cards = {
-        name: _scorecard(name, outcome, said, blocks, config)
-        for name, said in ((challenger.version, mine), ("prior", base))
-    }
-    other = _scorecard(champion.version, outcome, theirs, blocks, config) if champion and theirs is not None else None
+    challenger_prediction = predict(res.load(challenger.version), rows, config)
+    prior_prediction = predict_prior(challenger.prior, len(rows), config.target)
+    challenger_loss = row_loss(outcome, challenger_prediction, config.target)
+    champion_card, champion_loss = None, None
+    if champion:
+        champion_prediction = predict(res.load(champion.version), rows, config)
+        champion_card = _scorecard(champion.version, outcome, champion_prediction, blocks, config)
+        champion_loss = row_loss(outcome, champion_prediction, config.target)
     gain, impossible = None, ""
-    if theirs is None:
+    if champion_loss is None:
         impossible = NO_CHAMPION
     elif len(rows) < gate.min_rows:
         impossible = f"{len(rows)} labelled rows, gate.min_rows is {gate.min_rows}"
     elif count < gate.gain.min_blocks:
         impossible = f"{count} blocks of labelled rows, gate.gain.min_blocks is {gate.gain.min_blocks}"
-    if note and impossible and theirs is not None:
+    if note and impossible and champion_loss is not None:
         impossible = f"{impossible}; {note}"
-    losses = (
-        row_loss(outcome, mine, config.target),
-        None if theirs is None else row_loss(outcome, theirs, config.target),
-    )
-    if not impossible and losses[1] is not None:
-        gain = paired_gain(
-            losses[1], losses[0], blocks, gate.gain.confidence, gate.gain.resamples, config.training.seed
-        )
+    if not impossible and champion_loss is not None:
+        settings = gate.gain.confidence, gate.gain.resamples, config.training.seed
+        gain = paired_gain(champion_loss, challenger_loss, blocks, *settings)
     return Comparison(
-        challenger=cards[challenger.version],
-        champion=other,
-        prior=cards["prior"],
+        challenger=_scorecard(challenger.version, outcome, challenger_prediction, blocks, config),
+        champion=champion_card,
+        prior=_scorecard("prior", outcome, prior_prediction, blocks, config),
         gain=gain,
         blocks=count,
         start=span[0],
         end=span[1],
         impossible=impossible,
         note=note,
-        segments=tuple(measure_segments(rows, losses[0], losses[1], blocks, config)),
-        fairness=tuple(measure_gap(rule, rows, outcome, mine, config) for rule in gate.fairness),
-        query=query(challenger, rows, mine, res),
+        segments=tuple(measure_segments(rows, challenger_loss, champion_loss, blocks, config)),
+        fairness=tuple(measure_gap(rule, rows, outcome, challenger_prediction, config) for rule in gate.fairness),
+        query=query(challenger, rows, challenger_prediction, res),
     )
 
 
@@ -108,29 +117,37 @@ def _scorecard(
 
 
 def measure_segments(
-    rows: "pd.DataFrame", mine: np.ndarray, theirs: np.ndarray | None, blocks: np.ndarray, config: ModelConfig
+    rows: "pd.DataFrame",
+    challenger_loss: np.ndarray,
+    champion_loss: np.ndarray | None,
+    blocks: np.ndarray,
+    config: ModelConfig,
 ) -> list[Segment]:
-    """Both losses on every value of the declared columns, null as a value of its own, the largest first."""
-    found, rules = [], config.gate.segments
+    """Measure the mean losses of both versions on each value of the columns in `gate.segments`.
+
+    Null counts as a value. Within a column, the value with most rows is first.
+    """
+    segments, rules = [], config.gate.segments
     for column in rules.columns if rules else ():
         values = rows[column].astype(object).where(rows[column].notna(), "(null)")
         for value in values.value_counts().index:
             at = (values == value).to_numpy()
-            gain = None
-            if theirs is not None:
+            loss, gain = None, None
+            if champion_loss is not None:
                 settings = config.gate.gain.confidence, config.gate.gain.resamples, config.training.seed
-                gain = paired_gain(theirs[at], mine[at], blocks[at], *settings)
-            loss = None if theirs is None else float(theirs[at].mean())
-            found.append(Segment(column, str(value), int(at.sum()), float(mine[at].mean()), loss, gain))
-    return found
+                gain = paired_gain(champion_loss[at], challenger_loss[at], blocks[at], *settings)
+                loss = float(champion_loss[at].mean())
+            segments.append(Segment(column, str(value), int(at.sum()), float(challenger_loss[at].mean()), loss, gain))
+    return segments
 
 
 def measure_gap(
     rule: FairnessRule, rows: "pd.DataFrame", outcome: np.ndarray, prediction: np.ndarray, config: ModelConfig
 ) -> Fairness:
-    """The gap between the groups of a column, by fairlearn; NaN where a group has fewer rows than the rule asks for.
+    """Measure the gap between the groups of a column with fairlearn.
 
-    Differences are between the largest and the smallest value of any group (fairlearn's `method="between_groups"`).
+    The gap is the difference between the largest and the smallest value of any group (fairlearn's `method="between_groups"`).
+    It is NaN for fewer than two groups or if a group has fewer rows than `rule.min_rows`.
     """
     groups = rows[rule.column].astype(object).where(rows[rule.column].notna(), "(null)")
     sizes: Mapping[str, int] = {str(k): int(v) for k, v in groups.value_counts().sort_index().items()}
@@ -151,58 +168,62 @@ def _gap(
         )
         return float(frame.difference())
     binary = config.target.kind == "binary"
-    said = (prediction >= rule.threshold).astype(int) if binary else prediction.argmax(axis=1)
+    predicted = (prediction >= rule.threshold).astype(int) if binary else prediction.argmax(axis=1)
     if rule.metric == "accuracy_difference":
-        frame = metrics.MetricFrame(metrics=accuracy_score, y_true=outcome, y_pred=said, sensitive_features=groups)
+        frame = metrics.MetricFrame(metrics=accuracy_score, y_true=outcome, y_pred=predicted, sensitive_features=groups)
         return float(frame.difference())
-    return float(getattr(metrics, rule.metric)(outcome, said, sensitive_features=groups))
+    return float(getattr(metrics, rule.metric)(outcome, predicted, sensitive_features=groups))
 
 
 def query(version: Version, rows: "pd.DataFrame", expected: np.ndarray, res: Resources) -> Query:
-    """The load-and-query check of a registered version, its files fetched from MLflow."""
+    """Run the smoke test of a registered version (`tasks/models/smoke_test.py`) with its files from MLflow.
+
+    Args:
+        expected: This process's prediction of each row.
+    """
     if rows.empty:
-        return Query("there are no rows to ask about", float("nan"), float("nan"), 0, float("nan"), 0)
+        return Query("there are no rows to predict", float("nan"), float("nan"), 0, float("nan"), 0)
     return res.registry.query(version.version, res.config, rows, expected)
 
 
-def mean_move(judged: Version, final: Version, rows: "pd.DataFrame", res: Resources) -> float:
-    """How far a refit's predictions are from the judged version's: the mean absolute difference on some rows.
+def mean_prediction_change(judged: Version, final: Version, rows: "pd.DataFrame", res: Resources) -> float:
+    """Compute the mean absolute difference between the predictions of a refit and of the evaluated version.
 
-    Of probabilities for classes, of all classes for several; in standard deviations of the outcome for regression.
+    The difference is between probabilities (for multiclass over all classes), or for regression in standard deviations of the outcome.
     """
     config = res.config
     before, after = (predict(res.load(v.version), rows, config) for v in (judged, final))
-    moved = float(np.abs(after - before).mean()) if len(rows) else float("nan")
+    change = float(np.abs(after - before).mean()) if len(rows) else float("nan")
     if config.target.kind != "regression":
-        return moved
-    spread = float(outcomes(rows, config.target).std())
-    return moved / spread if spread > 0 else float("nan")
+        return change
+    deviation = float(outcomes(rows, config.target).std())
+    return change / deviation if deviation > 0 else float("nan")
 
 
 def _compare_on_holdout(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    start, note = judged_from(challenger, champion, window)
-    holdout, rows = judged_rows(window, start, res)
+    start, note = evaluation_start(challenger, champion, window)
+    holdout, rows = evaluation_rows(window, start, res)
     comparison = compare(challenger, champion, rows, (start, window.end), res, note)
-    if rows.empty:  # nothing to compare on, but whether it loads and answers can still be said
-        said = predict(res.load(challenger.version), holdout, res.config)
-        comparison = replace(comparison, query=query(challenger, holdout, said, res))
+    if rows.empty:  # there is nothing to compare on, but the smoke test can use the whole holdout
+        prediction = predict(res.load(challenger.version), holdout, res.config)
+        comparison = replace(comparison, query=query(challenger, holdout, prediction, res))
     return comparison
 
 
 @as_task("compare v{challenger.version} with the champion")
 def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    """Run the comparison on the holdout, and leave the scorecards in the run log."""
+    """Compare challenger and champion on the holdout, and log the metrics."""
 
-    def made_of() -> list[Any]:
+    def inputs() -> list[Any]:
         other = [champion.version, champion.window_end.isoformat()] if champion else []
-        return ["compare", challenger.version, challenger.digest, other, *learning_inputs(window, res)]
+        return ["compare", challenger.version, challenger.digest, other, *training_inputs(window, res)]
 
-    comparison: Comparison = res.once(
-        Comparison, made_of, lambda: _compare_on_holdout(challenger, champion, window, res)
+    comparison: Comparison = res.cached(
+        Comparison, inputs, lambda: _compare_on_holdout(challenger, champion, window, res)
     )
     log = run_log()
     for card in (comparison.challenger, comparison.champion, comparison.prior):
         if card:
-            shown = {k: round(v, 4) for k, v in card.metrics.items()}
-            log.info("%s on %d holdout rows: %s", card.version, card.rows, shown)
+            metrics = {k: round(v, 4) for k, v in card.metrics.items()}
+            log.info("%s on %d holdout rows: %s", card.version, card.rows, metrics)
     return comparison

@@ -1,4 +1,4 @@
-"""Fit the chosen recipe as the challenger, and refit what passed on the whole window."""
+"""Fit the selected recipe as the challenger, and refit it on the whole window after it has passed the gate."""
 
 import time
 from collections.abc import Sequence
@@ -10,51 +10,56 @@ from typing import TYPE_CHECKING, Any
 from configs.load import Model
 from configs.settings import ROOT
 from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
-from tasks.models.calibration import calibrated
+from tasks.models.calibration import calibrate
 from tasks.models.fingerprint import frame_digest, model_digest
 from tasks.models.targets import outcomes, prior_of
-from tasks.orchestration.ledger_rows import write
+from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
-from tasks.resources import Resources, uncommitted
+from tasks.resources import Resources, uncommitted_files
 from tasks.training.splits import fit, predict_out_of_fold, time_splits
-from tasks.training.window import count_rows, learning_inputs, require_enough_rows, rows_to_fit
+from tasks.training.window import count_rows, require_enough_rows, rows_to_fit, training_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def fit_recipe(recipe: Recipe, rows: "pd.DataFrame", end: datetime, res: Resources) -> Any:
-    """Fit a recipe on all rows, which end before `end`; calibrated on the validation splits if the recipe says so.
+    """Fit a recipe on all rows, with its calibration.
 
-    The calibrator learns from predictions of rows that were not fitted on; the estimator
-    under it then learns from all of them.
+    The calibrator is fitted on out-of-fold predictions of the validation splits, the estimator on all rows.
+
+    Args:
+        rows: Labelled rows, all before `end`.
+        end: End of the last validation split (exclusive).
     """
     pipeline = fit(recipe, rows, res)
     if recipe.calibration == "none":
         return pipeline
-    seen = predict_out_of_fold(recipe, time_splits(rows, end, res.config), res)
-    return calibrated(pipeline, seen.responses, outcomes(seen.rows, res.config.target), recipe.calibration)
+    validation = predict_out_of_fold(recipe, time_splits(rows, end, res.config), res)
+    return calibrate(pipeline, validation.responses, outcomes(validation.rows, res.config.target), recipe.calibration)
 
 
-def learned_from(rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[Learned, ...]:
-    """The rows of each partition by digest, as they were read for this training."""
+def training_partitions(rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[Learned, ...]:
+    """Return the number and the digest of the rows that a training has read, by partition. Partitions without rows are left out."""
     config = res.config
-    columns = [config.key, config.time, *config.features.learned.all, config.target.column]
-    found = []
+    columns = [config.key, config.time, *config.features.active.all, config.target.column]
+    partitions = []
     for key in window.partitions:
         ref = res.ref(key)
         part = rows.loc[(rows[config.time] >= ref.start) & (rows[config.time] < ref.end), columns]
         if len(part):
             path = str(res.lake.file(Stage.VALID, key).resolve())
-            found.append(Learned(key, len(part), frame_digest(part), path))
-    return tuple(found)
+            partitions.append(Learned(key, len(part), frame_digest(part), path))
+    return tuple(partitions)
 
 
-def fitted_until(role: str, window: Window, res: Resources) -> tuple[datetime, datetime]:
-    """For a challenger or a refit: the end of its rows, and the end of what it has seen.
+def training_ends(role: str, window: Window, res: Resources) -> tuple[datetime, datetime]:
+    """Return the end of the rows to fit on, and the end of the period that the version counts as trained on (both exclusive).
 
-    A challenger keeps the gap of the label delay before the holdout, so that its last outcomes
-    were known when the holdout began.
+    For a challenger, a gap of the label delay lies before the holdout, so all its outcomes were known when the holdout began.
+
+    Args:
+        role: "challenger" or "refit".
     """
     if role == "refit":
         return window.end, window.end
@@ -63,45 +68,55 @@ def fitted_until(role: str, window: Window, res: Resources) -> tuple[datetime, d
 
 @as_task("fit a challenger on {window.span}")
 def fit_challenger(selection: Selection, window: Window, res: Resources) -> Version:
-    """Fit the chosen recipe on the window without its holdout, and register it as a candidate."""
+    """Fit the selected recipe on the window without its holdout, and register it as a candidate."""
     assert selection.recipe
-    return _make("challenger", selection.recipe, selection.run_id, window, res)
+    return _fit_and_record("challenger", selection.recipe, selection.run_id, window, res)
 
 
 @as_task("refit v{challenger.version} on the whole window")
 def refit_on_window(challenger: Version, window: Window, res: Resources) -> Version:
-    """Fit the judged recipe on window and holdout, so that freshness is not paid for with ignorance of the last weeks."""
-    return _make("refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version)
+    """Fit the evaluated recipe on the window with its holdout, so that the version also learns from the most recent rows."""
+    return _fit_and_record(
+        "refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version
+    )
 
 
-def _make(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
-    """Fit, register in MLflow, and write the version into the ledger as a candidate."""
-    version = fitted(role, recipe, run_id, window, res, judged_as)
-    note_candidate(version, res)
+def _fit_and_record(
+    role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = ""
+) -> Version:
+    """Fit a version, register it in MLflow, and add it to the ledger as a candidate."""
+    version = fit_version(role, recipe, run_id, window, res, judged_as)
+    record_candidate(version, res)
     return version
 
 
-def fitted(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
-    """The version that a fit makes; a replay makes each once."""
-    made_of = partial(_fit_inputs, role, recipe, judged_as, window, res)
-    version: Version = res.once(Version, made_of, lambda: make_version(role, recipe, run_id, window, res, judged_as))
+def fit_version(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
+    """Fit and register a version as `make_version` does. A replay fits each version once."""
+    inputs = partial(_fit_inputs, role, recipe, judged_as, window, res)
+    version: Version = res.cached(Version, inputs, lambda: make_version(role, recipe, run_id, window, res, judged_as))
     return version
 
 
 def _fit_inputs(role: str, recipe: Recipe, judged_as: str, window: Window, res: Resources) -> list[Any]:
-    return [role, asdict(recipe), judged_as, *learning_inputs(window, res)]
+    return [role, asdict(recipe), judged_as, *training_inputs(window, res)]
 
 
 def make_version(
     role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = ""
 ) -> Version:
-    """Fit a recipe on a window as challenger or refit, and register it.
+    """Fit a recipe on a window, and register the version in MLflow.
+
+    Args:
+        role: "challenger" or "refit".
+        run_id: MLflow run of the training.
+        judged_as: For a refit, the version that was evaluated in its place.
 
     Raises:
-        NotEnoughData, MissingPartition: the window cannot be learned from.
+        NotEnoughData: The window has too few labelled rows, or not every class.
+        MissingPartition: A partition of the window was not validated, or its labels were not collected.
     """
     config, started = res.config, time.monotonic()
-    until, seen = fitted_until(role, window, res)
+    until, window_end = training_ends(role, window, res)
     rows = rows_to_fit(res, window, until)
     require_enough_rows(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
     model = fit_recipe(recipe, rows, until, res)
@@ -112,7 +127,7 @@ def make_version(
         run_id="",
         digest=model_digest(model),
         window_start=window.start,
-        window_end=seen,
+        window_end=window_end,
         as_of=window.as_of,
         recipe=recipe,
         prior=prior_of(outcomes(rows, config.target), config.target),
@@ -120,9 +135,9 @@ def make_version(
         judged_as=judged_as,
         training_run=run_id,
     )
-    learned = learned_from(rows, window, res)
-    most = config.training.window.max_rows
-    labelled = sum(count_rows(res, window, window.start, until)) if most else len(rows)
+    learned = training_partitions(rows, window, res)
+    is_sample = config.training.window.max_rows
+    labelled = sum(count_rows(res, window, window.start, until)) if is_sample else len(rows)
     version = res.registry.register(
         model,
         config,
@@ -150,9 +165,11 @@ def make_version(
 
 
 def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int, res: Resources) -> dict[str, Any]:
-    """What `reproduce` needs to fit the same model again, and what a reader needs to know where it came from.
+    """Return the provenance of a version: everything that `reproduce` needs to fit it again.
 
-    `labelled` counts the rows that it might have learned from: with `max_rows` there may be more than it did.
+    Args:
+        learned: The rows that it was fitted on, by partition.
+        labelled: Labelled rows of the window; more than those of `learned` if `max_rows` is set.
     """
     return {
         "role": role,
@@ -168,7 +185,7 @@ def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int
         "labelled": labelled,
         "threads": res.settings.threads,
         "git_commit": res.commit,
-        "uncommitted": uncommitted(ROOT),
+        "uncommitted": uncommitted_files(ROOT),
         "sql": sql_of(res.model),
         "packages": res.registry.packages(),
         "flow_run": res.flow_run,
@@ -176,12 +193,12 @@ def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int
 
 
 def sql_of(model: Model) -> dict[str, str]:
-    """The queries that make rows and labels; none for a flat file."""
+    """Return the queries of source and labels by name; empty for a flat file."""
     return {name: text for name, text in (("source", model.source_sql), ("labels", model.labels_sql)) if text}
 
 
-def note_candidate(version: Version, res: Resources) -> Promotion:
-    """The ledger's first row about a version."""
+def record_candidate(version: Version, res: Resources) -> Promotion:
+    """Write a version's first ledger row."""
     champion = res.ledger.champion()
-    what = f"refit of version {version.judged_as}" if version.judged_as else f"candidate {version.recipe.candidate!r}"
-    return write("register", version, champion, version.as_of, what, {}, res)
+    reason = f"refit of version {version.judged_as}" if version.judged_as else f"candidate {version.recipe.candidate!r}"
+    return append_row("register", version, champion, version.as_of, reason, {}, res)

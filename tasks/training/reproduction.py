@@ -1,4 +1,4 @@
-"""Train a version again from its own record, and say whether the same model comes out."""
+"""Train a version again from its lineage, and check whether the result is the same model."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
-from tasks.training.fit import fit_recipe, fitted_until, learned_from, sql_of
-from tasks.training.window import rows_to_fit, window_from
+from tasks.training.fit import fit_recipe, sql_of, training_ends, training_partitions
+from tasks.training.window import rows_to_fit, window_from_lineage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,95 +20,100 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of training a version again. `same_predictions` is about the bytes, on every row it learned from."""
+    """The result of training a version again."""
 
     version: str
     same_digest: bool
     same_predictions: bool
+    """Whether the predictions of all training rows are bitwise equal."""
     rows: int
     digest: str
     digest_again: str
     changed: tuple[str, ...]
-    """Partitions whose rows are not those it learned from, each with what is different."""
+    """Partitions whose rows have changed since the training, with a description."""
     differs: tuple[str, ...]
-    """Libraries, thread count and commit that are not those of then."""
+    """Libraries, queries and commit that have changed since the training, with a description."""
 
     @property
     def same(self) -> bool:
+        """Whether digest and predictions are equal."""
         return self.same_digest and self.same_predictions
 
 
 @as_task("train v{version.version} again")
 def reproduce_version(version: Version, res: Resources) -> Reproduction:
-    """Fetch what a version's record names, fit its recipe again, and compare digest and predictions.
+    """Fit a version's recipe again, and compare digest and predictions.
 
-    The config is the one of then, from the version's MLflow run, and the rows are those known as of then.
-    Where rows have changed since, the partitions are named, and the fit is made on what there is now.
+    Uses the config in the version's MLflow run, and the outcomes that were known as of the training. If rows have changed since, the
+    result names their partitions, and the fit uses the current rows.
 
     Raises:
-        UnknownVersion: MLflow no longer has the version, its run or its record.
-        NotReproducible: rows that it learned from are gone.
+        UnknownVersion: MLflow no longer has the version, its run or its lineage.
+        NotReproducible: Rows of the training no longer exist.
     """
     lineage = res.registry.document(version.run_id, "lineage.json")
-    then = at_that_time(res, res.registry.document(version.run_id, "config.json"), lineage)
-    window = window_from(version.model, lineage["window"])
-    until, _ = fitted_until(lineage["role"], window, then)
+    original = original_resources(res, res.registry.document(version.run_id, "config.json"), lineage)
+    window = window_from_lineage(version.model, lineage["window"])
+    until, _ = training_ends(lineage["role"], window, original)
     try:
-        rows = rows_to_fit(then, window, until)
-    except MissingPartition as gone:
-        raise NotReproducible(f"{version.model} v{version.version} cannot be trained again: {gone}") from gone
-    changed = changed_partitions([Learned(**part) for part in lineage["learned"]], rows, window, then)
-    for told in changed:
-        run_log().warning("the data have changed since: %s", told)
-    again = fit_recipe(version.recipe, rows, until, then)
-    kept = res.load(version.version)
-    one, other = (predict(model, rows, then.config).tobytes() for model in (kept, again))
+        rows = rows_to_fit(original, window, until)
+    except MissingPartition as error:
+        raise NotReproducible(f"{version.model} v{version.version} cannot be trained again: {error}") from error
+    changed = changed_partitions([Learned(**part) for part in lineage["learned"]], rows, window, original)
+    for description in changed:
+        run_log().warning("the data have changed since the training: %s", description)
+    model = fit_recipe(version.recipe, rows, until, original)
+    registered = res.load(version.version)
+    predictions = [predict(m, rows, original.config).tobytes() for m in (registered, model)]
+    digest = model_digest(model)
     return Reproduction(
         version=version.version,
-        same_digest=model_digest(again) == version.digest,
-        same_predictions=one == other,
+        same_digest=digest == version.digest,
+        same_predictions=predictions[0] == predictions[1],
         rows=len(rows),
         digest=version.digest,
-        digest_again=model_digest(again),
+        digest_again=digest,
         changed=changed,
         differs=differences(lineage, res),
     )
 
 
 class NotReproducible(EvergreenError):
-    """What a version learned from is not there any more. Bring the partitions back by `backfill` from the same source."""
+    """The rows that a version was trained on no longer exist. Restore the partitions with `backfill` from the same source."""
 
 
-def at_that_time(res: Resources, config: dict[str, Any], lineage: dict[str, Any]) -> Resources:
-    """The same model's lake and registry with the config and the thread count that a version was trained with."""
-    earlier = Model(ModelConfig.model_validate(config), res.model.folder, res.model.source_sql, res.model.labels_sql)
+def original_resources(res: Resources, config: dict[str, Any], lineage: dict[str, Any]) -> Resources:
+    """Return the model's resources with the config and the number of threads that a version was trained with."""
+    model = Model(ModelConfig.model_validate(config), res.model.folder, res.model.source_sql, res.model.labels_sql)
     settings = res.settings.model_copy(update={"threads": lineage["threads"]})
-    return Resources(earlier, settings, res.flow_run)
+    return Resources(model, settings, res.flow_run)
 
 
-def changed_partitions(then: list[Learned], rows: "pd.DataFrame", window: Window, res: Resources) -> tuple[str, ...]:
-    """Partitions whose rows differ from the recorded ones, a sentence each."""
-    now = {part.partition: part for part in learned_from(rows, window, res)}
-    found = []
-    for part in then:
-        current = now.get(part.partition)
-        if current is None:
-            found.append(f"{part.partition}: none of its {part.rows} rows is there any more")
-        elif current.digest != part.digest:
-            found.append(f"{part.partition}: {part.rows} rows then, {current.rows} now, with other values")
-    return (*found, *(f"{key}: was not learned from then" for key in now if key not in {p.partition for p in then}))
+def changed_partitions(
+    recorded: list[Learned], rows: "pd.DataFrame", window: Window, res: Resources
+) -> tuple[str, ...]:
+    """Describe the partitions whose rows differ from the recorded ones."""
+    current = {part.partition: part for part in training_partitions(rows, window, res)}
+    changes = []
+    for part in recorded:
+        now = current.get(part.partition)
+        if now is None:
+            changes.append(f"{part.partition}: its {part.rows} rows no longer exist")
+        elif now.digest != part.digest:
+            changes.append(f"{part.partition}: {part.rows} rows then, {now.rows} now, with other values")
+    added = current.keys() - {part.partition for part in recorded}
+    return (*changes, *(f"{key}: was not part of the training" for key in current if key in added))
 
 
 def differences(lineage: dict[str, Any], res: Resources) -> tuple[str, ...]:
-    """What is not as it was: libraries, commit."""
-    now = res.registry.packages()
-    found = [
-        f"{name} was {number}, is {now.get(name, 'not installed')}"
+    """Describe libraries, queries and code that have changed since a training."""
+    packages, sql = res.registry.packages(), sql_of(res.model)
+    changes = [
+        f"{name} was {number}, is {packages.get(name, 'not installed')}"
         for name, number in lineage["packages"].items()
-        if now.get(name) != number
+        if packages.get(name) != number
     ]
-    now_sql = sql_of(res.model)
-    found += [f"{name}.sql has changed" for name, text in lineage.get("sql", {}).items() if now_sql.get(name) != text]
+    changes += [f"{name}.sql has changed" for name, text in lineage.get("sql", {}).items() if sql.get(name) != text]
     if lineage["git_commit"] and lineage["git_commit"] != res.commit:
-        found.append(f"the code was {lineage['git_commit'][:12]}, is {res.commit[:12] or 'not known'}")
-    return tuple(found)
+        changes.append(f"the code was {lineage['git_commit'][:12]}, is {res.commit[:12] or 'unknown'}")
+    return tuple(changes)

@@ -1,4 +1,4 @@
-"""Choose what to fit: candidates and baselines on the validation splits before the holdout (`tasks/training/splits.py`)."""
+"""Select the recipe to fit: compare candidates and baselines on the validation splits (`tasks/training/splits.py`)."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from configs.training import Candidate, Range
 from tasks.contracts import BASELINE, Recipe, Selection, Trial, Window
 from tasks.errors import SearchTooSlow
 from tasks.models.bootstrap import paired_gain
-from tasks.models.calibration import calibrated
+from tasks.models.calibration import calibrate
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes, predict_prior, prior_of
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
-from tasks.training.splits import Split, Unseen, predict_out_of_fold, time_splits
-from tasks.training.window import learning_inputs, require_enough_rows, rows_to_fit
+from tasks.training.splits import OutOfFold, Split, predict_out_of_fold, time_splits
+from tasks.training.window import require_enough_rows, rows_to_fit, training_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,63 +30,64 @@ PRIOR, LINEAR_BASELINE = f"{BASELINE}prior", f"{BASELINE}linear"
 
 
 def _prior_trial(splits: Sequence[Split], config: ModelConfig) -> Trial:
-    """The best constant of what lies before each validation part."""
+    """Evaluate the best constant prediction of each split's training part."""
     target, losses = config.target, []
     for split in splits:
-        constant = prior_of(outcomes(split.before, target), target)
-        prediction = predict_prior(constant, len(split.after), target)
-        losses.append(row_loss(outcomes(split.after, target), prediction, target))
+        constant = prior_of(outcomes(split.train, target), target)
+        prediction = predict_prior(constant, len(split.validation), target)
+        losses.append(row_loss(outcomes(split.validation, target), prediction, target))
     means = tuple(float(part.mean()) for part in losses)
     return Trial(PRIOR, Recipe(PRIOR, "prior", {}), float(np.concatenate(losses).mean()), means)
 
 
-def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> tuple[Trial, Unseen]:
-    """One recipe with fixed parameters on the splits, and what it said there."""
-    seen = predict_out_of_fold(recipe, splits, res)
-    return Trial(name, recipe, seen.loss, seen.losses), seen
+def try_recipe(name: str, recipe: Recipe, splits: Sequence[Split], res: Resources) -> tuple[Trial, OutOfFold]:
+    """Evaluate a recipe with fixed parameters on the splits; also return its predictions there."""
+    validation = predict_out_of_fold(recipe, splits, res)
+    return Trial(name, recipe, validation.loss, validation.losses), validation
 
 
-def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resources) -> tuple[Trial, Unseen]:
-    """The best parameters of a candidate: a fixed number of seeded trials, the declared parameters first.
+def search(name: str, candidate: Candidate, splits: Sequence[Split], res: Resources) -> tuple[Trial, OutOfFold]:
+    """Search the best parameters of a candidate with a fixed number of seeded trials, starting with the declared parameters.
 
     Raises:
-        SearchTooSlow: it took longer than its time limit; nothing was chosen.
+        SearchTooSlow: The search took longer than its time limit. No parameters are selected.
     """
-    start = Recipe(name, candidate.estimator, dict(candidate.params))
+    declared = Recipe(name, candidate.estimator, dict(candidate.params))
     rules = candidate.search
     if rules is None:
-        return try_recipe(name, start, splits, res)
+        return try_recipe(name, declared, splits, res)
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    began, tried = time.monotonic(), []
+    started, tried = time.monotonic(), []
 
     def recipe_of(trial: Any) -> Recipe:
-        chosen = {key: _suggest(trial, key, space) for key, space in rules.space.items()}
-        return replace(start, params=dict(candidate.params) | chosen)
+        suggested = {key: _suggest(trial, key, space) for key, space in rules.space.items()}
+        return replace(declared, params=dict(candidate.params) | suggested)
 
     def objective(trial: Any) -> float:
-        found = predict_out_of_fold(recipe_of(trial), splits, res).loss
-        tried.append({"number": trial.number, "params": dict(trial.params), "loss": found})
-        spent = time.monotonic() - began
-        run_log().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, found)
-        if rules.time_limit is not None and spent > rules.time_limit.total_seconds() and len(tried) < rules.trials:
+        loss = predict_out_of_fold(recipe_of(trial), splits, res).loss
+        tried.append({"number": trial.number, "params": dict(trial.params), "loss": loss})
+        seconds = time.monotonic() - started
+        run_log().info("%s: trial %d of %d, loss %.5f", name, trial.number + 1, rules.trials, loss)
+        if rules.time_limit is not None and seconds > rules.time_limit.total_seconds() and len(tried) < rules.trials:
             raise SearchTooSlow(
-                f"{res.config.name}: the search of {name!r} took {spent:.0f} s for {len(tried)} of {rules.trials} trials, more than "
-                f"search.time_limit allows; raise the limit or lower the trials (it is not cut short: the clock would choose the model)"
+                f"{res.config.name}: the search of {name!r} took {seconds:.0f} s for {len(tried)} of {rules.trials} trials, more than "
+                f"search.time_limit allows. No candidate was selected, since a result that depends on the machine's speed is not "
+                f"repeatable. Raise search.time_limit or lower search.trials"
             )
-        return found
+        return loss
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=res.config.training.seed))
-    declared = {k: candidate.params[k] for k in rules.space if k in candidate.params}
-    if declared:
-        study.enqueue_trial(declared, skip_if_exists=True)
+    first = {k: candidate.params[k] for k in rules.space if k in candidate.params}
+    if first:
+        study.enqueue_trial(first, skip_if_exists=True)
     study.optimize(objective, n_trials=rules.trials)
-    # Optuna has no best trial where every loss is NaN; the declared recipe then tells of it.
-    found = study.best_trial.params if any(np.isfinite(trial["loss"]) for trial in tried) else {}
-    best = replace(start, params=dict(candidate.params) | found)
-    trial, seen = try_recipe(name, best, splits, res)
-    return replace(trial, tried=tuple(tried)), seen
+    # Optuna has no best trial if every loss is NaN; then the declared parameters are used.
+    best = study.best_trial.params if any(np.isfinite(trial["loss"]) for trial in tried) else {}
+    recipe = replace(declared, params=dict(candidate.params) | best)
+    trial, validation = try_recipe(name, recipe, splits, res)
+    return replace(trial, tried=tuple(tried)), validation
 
 
 def _suggest(trial: Any, name: str, space: Range | tuple[Any, ...]) -> Any:
@@ -97,66 +98,74 @@ def _suggest(trial: Any, name: str, space: Range | tuple[Any, ...]) -> Any:
     return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
 
 
-def against_baselines(trial: Trial, baselines: Sequence[Trial]) -> Trial:
-    """Whether a candidate has a lower loss than every baseline. A linear candidate is held against the prior alone."""
+def compare_with_baselines(trial: Trial, baselines: Sequence[Trial]) -> Trial:
+    """Mark a candidate that does not have a lower loss than every baseline. A linear candidate is compared with the prior only."""
     others = [b for b in baselines if b.recipe.estimator != trial.recipe.estimator]
     unbeaten = [b for b in others if not trial.loss < b.loss]
     if not unbeaten:
         return trial
-    told = ", ".join(f"{b.name} ({b.loss:.5g})" for b in unbeaten)
-    return replace(trial, beats_baseline=False, note=f"its loss {trial.loss:.5g} does not beat {told}")
+    names = ", ".join(f"{b.name} ({b.loss:.5g})" for b in unbeaten)
+    return replace(trial, beats_baseline=False, note=f"its loss {trial.loss:.5g} does not beat {names}")
 
 
-def with_calibration(trial: Trial, seen: Unseen, res: Resources) -> Trial:
-    """The trial's recipe calibrated, if that helps.
+def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Trial:
+    """Add calibration to the trial's recipe if it lowers the loss significantly.
 
-    A calibrator that is fitted on the older half of the validation rows must lower the loss of the
-    newer half, with the lower bound of the blocked bootstrap above zero.
+    A calibrator is fitted on the older half of the validation rows. The mean decrease of the loss on the newer half must have a
+    lower bound above zero (block bootstrap).
     """
     config = res.config
     method = config.training.calibration
     if config.target.kind == "regression" or method == "none":
         return trial
-    newer = (seen.rows[config.time] >= seen.rows[config.time].median()).to_numpy()
-    outcome = outcomes(seen.rows, config.target)
+    newer = (validation.rows[config.time] >= validation.rows[config.time].median()).to_numpy()
+    outcome = outcomes(validation.rows, config.target)
     if len(np.unique(outcome[~newer])) < max(2, len(config.target.classes)):
         return replace(trial, note="not calibrated: the older validation rows lack a class")
-    probe = calibrated(_Answering(outcome), seen.responses[~newer], outcome[~newer], method)
-    adjusted = _apply(probe, seen.responses[newer])
-    before, after = (row_loss(outcome[newer], p, config.target) for p in (seen.prediction[newer], adjusted))
+    model = calibrate(_FittedClasses(outcome), validation.responses[~newer], outcome[~newer], method)
+    adjusted = _apply(model, validation.responses[newer])
+    before, after = (row_loss(outcome[newer], p, config.target) for p in (validation.prediction[newer], adjusted))
     rules = config.gate.gain
-    blocks = labelled_blocks(seen.rows[newer], config)
+    blocks = labelled_blocks(validation.rows[newer], config)
     gain = paired_gain(before, after, blocks, rules.confidence, rules.resamples, config.training.seed)
-    told = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
+    change = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
     if gain.lower > 0:
-        return replace(trial, recipe=replace(trial.recipe, calibration=method), note=f"calibrated: {told}")
-    return replace(trial, note=f"not calibrated: {told}, which is not surely better")
+        return replace(trial, recipe=replace(trial.recipe, calibration=method), note=f"calibrated: {change}")
+    return replace(trial, note=f"not calibrated: {change}, which is not a significant improvement")
 
 
-class _Answering:
-    """Stands for a fitted classifier where a calibrator only needs its classes."""
+class _FittedClasses:
+    """A stub of a fitted classifier: fitting a calibrator needs only its classes."""
 
     def __init__(self, outcome: np.ndarray) -> None:
         self.classes_ = np.unique(outcome)
 
 
 def _apply(model: Any, responses: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities of responses, as `tasks/models/targets.py` has predictions."""
+    """Return calibrated probabilities, with the shape that `tasks/models/targets.py` defines for predictions."""
     calibrators = model.calibrated_classifiers_[0].calibrators
-    found = np.column_stack([c.predict(responses[:, at]) for at, c in enumerate(calibrators)])
-    if found.shape[1] == 1:
-        return found[:, 0]
-    total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / found.shape[1])
+    scores = np.column_stack([c.predict(responses[:, at]) for at, c in enumerate(calibrators)])
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    total = scores.sum(axis=1, keepdims=True)
+    return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
 
 
 def select(
-    rows: "pd.DataFrame", end: datetime, res: Resources, told: Callable[[Trial], None]
+    rows: "pd.DataFrame", end: datetime, res: Resources, on_trial: Callable[[Trial], None]
 ) -> tuple[tuple[Trial, ...], Recipe | None]:
-    """Try everything, tell of each, and return all trials with the recipe that goes to the gate, if any beats the baselines.
+    """Evaluate all baselines and candidates, and select the candidate with the lowest loss that beats the baselines.
+
+    Args:
+        end: End of the last validation split (exclusive).
+        on_trial: Called after each evaluation.
+
+    Returns:
+        All trials, and the selected recipe, or None if no candidate beats the baselines.
 
     Raises:
-        NotEnoughData, SearchTooSlow.
+        NotEnoughData: There is no validation split.
+        SearchTooSlow: A search took longer than its time limit.
     """
     config = res.config
     splits = time_splits(rows, end, config)
@@ -165,34 +174,34 @@ def select(
         linear = LINEAR[config.target.kind]
         baselines.append(try_recipe(LINEAR_BASELINE, Recipe(LINEAR_BASELINE, linear, {}), splits, res)[0])
     for trial in baselines:
-        told(trial)
+        on_trial(trial)
     candidates: dict[str, Trial] = {}
-    unseen: dict[str, Unseen] = {}
+    validations: dict[str, OutOfFold] = {}
     for name, candidate in config.training.candidates.items():
-        trial, unseen[name] = search(name, candidate, splits, res)
-        candidates[name] = against_baselines(trial, baselines)
-        told(candidates[name])
-    able = [trial for trial in candidates.values() if trial.beats_baseline and np.isfinite(trial.loss)]
-    if not able:
+        trial, validations[name] = search(name, candidate, splits, res)
+        candidates[name] = compare_with_baselines(trial, baselines)
+        on_trial(candidates[name])
+    eligible = [trial for trial in candidates.values() if trial.beats_baseline and np.isfinite(trial.loss)]
+    if not eligible:
         return (*baselines, *candidates.values()), None
-    best = min(able, key=lambda trial: trial.loss)
-    chosen = with_calibration(best, unseen[best.name], res)
-    candidates[best.name] = chosen
-    return (*baselines, *candidates.values()), chosen.recipe
+    best = min(eligible, key=lambda trial: trial.loss)
+    candidates[best.name] = selected = with_calibration(best, validations[best.name], res)
+    return (*baselines, *candidates.values()), selected.recipe
 
 
 @as_task("select a candidate on {window.span}")
 def select_candidate(window: Window, res: Resources) -> Selection:
-    """Open the MLflow run of a training, and find what to fit; every candidate and baseline is a child run.
+    """Open the MLflow run of a training, and select the recipe to fit. Every candidate and baseline is a child run.
 
     Raises:
-        NotEnoughData, MissingPartition: the window cannot be learned from.
-        SearchTooSlow: a search took longer than its time limit.
+        NotEnoughData: The window has too few labelled rows, or not every class.
+        MissingPartition: A partition of the window was not validated, or its labels were not collected.
+        SearchTooSlow: A search took longer than its time limit.
     """
-    found: Selection = res.once(
-        Selection, lambda: ["select", *learning_inputs(window, res)], lambda: _select(window, res)
+    selection: Selection = res.cached(
+        Selection, lambda: ["select", *training_inputs(window, res)], lambda: _select(window, res)
     )
-    return found
+    return selection
 
 
 def _select(window: Window, res: Resources) -> Selection:
@@ -202,19 +211,19 @@ def _select(window: Window, res: Resources) -> Selection:
     require_enough_rows(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
     run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
 
-    def told(trial: Trial) -> None:
+    def log_trial(trial: Trial) -> None:
         log.info(
             "%s: loss %.5f on the validation splits%s", trial.name, trial.loss, f"; {trial.note}" if trial.note else ""
         )
         res.registry.log_trial(run_id, trial)
 
     try:
-        trials, recipe = select(rows, end, res, told)
+        trials, recipe = select(rows, end, res, log_trial)
     except Exception:
         res.registry.close_training(run_id, failed=True)
         raise
     if recipe is None:
-        log.warning("no candidate beats the baseline; nothing is fitted")
+        log.warning("no candidate beats the baselines; no version is fitted")
         return Selection(run_id, trials, None)
-    log.info("chosen: %s, calibration %s, %s", recipe.candidate, recipe.calibration, dict(recipe.params))
+    log.info("selected: %s, calibration %s, %s", recipe.candidate, recipe.calibration, dict(recipe.params))
     return Selection(run_id, trials, recipe)

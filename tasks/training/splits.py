@@ -1,10 +1,10 @@
-"""Time-ordered validation splits before the holdout, and what a recipe says of rows that it has not seen.
+"""Time-ordered validation splits before the holdout, and out-of-fold predictions on them.
 
     |------------------ fitted on ------------------| gap |- validation 1 -|
     |-------------------------- fitted on --------------------------| gap |- validation 2 -|   ... | gap | holdout
 
-Each validation part is as long as the holdout and predicted by a fit on what lies before it, less a gap
-of the label delay: a choice by it is made as it would have been made then. The holdout is never looked at.
+Each validation part is as long as the holdout. It is predicted by a model that was fitted on the rows before it. A gap of the label
+delay lies between them, since later outcomes were not known at that time. The holdout is not used.
 """
 
 from collections.abc import Sequence
@@ -35,75 +35,79 @@ if TYPE_CHECKING:
 class Split:
     """Rows to fit on, and later rows to predict."""
 
-    before: "pd.DataFrame"
-    after: "pd.DataFrame"
+    train: "pd.DataFrame"
+    validation: "pd.DataFrame"
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """What a recipe said of the validation rows, each predicted before it could have been learned, oldest first."""
+class OutOfFold:
+    """A recipe's out-of-fold predictions of the validation rows, oldest first."""
 
     rows: "pd.DataFrame"
     prediction: np.ndarray
     responses: np.ndarray
+    """As returned by `calibration.response`; empty for regression."""
     losses: tuple[float, ...]
-    """The mean loss of each split."""
+    """Mean loss of each split."""
     loss: float
-    """The mean loss of all rows."""
+    """Mean loss of all rows."""
 
 
 def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> list[Split]:
-    """Up to `training.splits` splits of the rows before `end`, oldest first.
+    """Return up to `training.splits` splits of the rows before `end` (exclusive), oldest first.
 
-    Fewer where the oldest would be fitted on fewer rows than `min_rows`, or on rows without every class.
+    There are fewer if the oldest would be fitted on fewer rows than `min_rows` or on rows without every class.
 
     Raises:
-        NotEnoughData: there is not even one.
+        NotEnoughData: There is no split.
     """
     rules = config.training
-    found: list[Split] = []
+    splits: list[Split] = []
     length = rules.window.holdout
     for number in range(1, rules.splits + 1):
-        border = end - number * length
-        before = rows[rows[config.time] < border - config.target.delay]
-        after = rows[(rows[config.time] >= border) & (rows[config.time] < border + length)]
+        start = end - number * length
+        train = rows[rows[config.time] < start - config.target.delay]
+        validation = rows[(rows[config.time] >= start) & (rows[config.time] < start + length)]
         try:
-            require_enough_rows(config, before, f"before {border.isoformat()}")
-        except NotEnoughData as why:
-            if not found:
+            require_enough_rows(config, train, f"before {start.isoformat()}")
+        except NotEnoughData as error:
+            if not splits:
                 raise NotEnoughData(
-                    f"{config.name}: the window is too short to choose a candidate on the {length.days} days before its holdout: {why}"
+                    f"{config.name}: the window is too short to choose a candidate on the {length.days} days before its holdout: {error}"
                 ) from None
             break
-        if len(after):
-            found.append(Split(before, after))
-    if not found:
+        if len(validation):
+            splits.append(Split(train, validation))
+    if not splits:
         raise NotEnoughData(
             f"{config.name}: no labelled rows in the {rules.splits} validation splits before {end.isoformat()}"
         )
-    return found[::-1]
+    return splits[::-1]
 
 
 def fit(recipe: Recipe, rows: "pd.DataFrame", res: Resources) -> "Pipeline":
-    """Fit a recipe, without its calibration. The same rows, config and thread count give the same model."""
+    """Fit a recipe without its calibration. Deterministic for the same rows, config and number of threads."""
     pipeline = build_pipeline(recipe, res.config, res.settings.threads)
-    return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features.learned)
+    return fit_pipeline(pipeline, rows, outcomes(rows, res.config.target), res.config.features.active)
 
 
-def predict_out_of_fold(recipe: Recipe, splits: Sequence[Split], res: Resources) -> Unseen:
-    """Predict every validation part from what lies before it."""
+def predict_out_of_fold(recipe: Recipe, splits: Sequence[Split], res: Resources) -> OutOfFold:
+    """Predict each validation part with a model that is fitted on its training part."""
     import pandas as pd
 
     config = res.config
-    said, answered, losses = [], [], []
+    predictions, responses, losses = [], [], []
     for split in splits:
-        pipeline = fit(recipe, split.before, res)
-        prediction = predict(pipeline, split.after, config)
-        losses.append(row_loss(outcomes(split.after, config.target), prediction, config.target))
-        said.append(prediction)
+        pipeline = fit(recipe, split.train, res)
+        prediction = predict(pipeline, split.validation, config)
+        losses.append(row_loss(outcomes(split.validation, config.target), prediction, config.target))
+        predictions.append(prediction)
         if config.target.kind != "regression":
-            answered.append(response(pipeline, inputs_of(split.after, config.features.learned)))
-    rows = pd.concat([split.after for split in splits], ignore_index=True)
-    responses = np.concatenate(answered) if answered else np.empty((0, 1))
-    means = tuple(float(part.mean()) for part in losses)
-    return Unseen(rows, np.concatenate(said), responses, means, float(np.concatenate(losses).mean()))
+            responses.append(response(pipeline, inputs_of(split.validation, config.features.active)))
+    return OutOfFold(
+        rows=pd.concat([split.validation for split in splits], ignore_index=True),
+        prediction=np.concatenate(predictions),
+        responses=np.concatenate(responses) if responses else np.empty((0, 1)),
+        losses=tuple(float(part.mean()) for part in losses),
+        loss=float(np.concatenate(losses).mean()),
+    )

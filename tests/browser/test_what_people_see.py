@@ -1,5 +1,9 @@
-"""What people see, in a real browser on real servers: the Prefect UI, and the pages of our own, which must work offline, light and dark,
-on a phone, and by a screen reader. The four questions of docs/tour.md are asked here. At the end: the same stack at a terminal.
+"""Pages and terminal output as people see them, in a real browser with real servers.
+
+- The pages must work offline, in light and dark, on a phone, and with a screen reader.
+- The Prefect UI must show names, descriptions, forms and artifacts.
+- The click paths of docs/tour.md must work.
+- The output on a terminal must fit 80 columns.
 """
 
 import json
@@ -10,10 +14,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tasks.reports.pages.hub import ORDER, render_hub
-from tests.browser.conftest import BROKEN, PATIENCE, keep
+from tests.browser.conftest import BLOCKED_DAY, TIMEOUT, save_screenshot
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
-from tests.terminals import WIDTH, Said, on_terminal, piped
+from tests.terminals import WIDTH, Output, on_terminal, piped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 PAGES = ("tiny.html", "tiny-data.html", "index.html")
@@ -21,15 +25,15 @@ PHONE = {"width": 390, "height": 844}
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_needs_no_server_and_no_other_file(browser: Browser, lived: Copy, name: str) -> None:
+def test_a_page_needs_no_server_and_no_other_file(browser: Browser, stack: Copy, name: str) -> None:
     context = browser.new_context(offline=True)
-    page, asked, said = context.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.goto((lived.folder / ".evergreen" / "pages" / name).as_uri())
+    page, requests, messages = context.new_page(), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.goto((stack.folder / ".evergreen" / "pages" / name).as_uri())
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    assert [url for url in asked[1:] if not url.startswith("data:")] == []
-    assert said == []
+    assert [url for url in requests[1:] if not url.startswith("data:")] == []
+    assert messages == []
     assert all(
         page.locator("img").nth(i).evaluate("image => image.naturalWidth") > 100
         for i in range(page.locator("img").count())
@@ -39,93 +43,90 @@ def test_a_page_needs_no_server_and_no_other_file(browser: Browser, lived: Copy,
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_can_be_read_by_everybody(browser: Browser, lived: Copy, name: str, theme: str) -> None:
-    """By axe-core's rules: contrast, headings, names of tables and pictures, and what a keyboard reaches."""
+def test_a_page_is_accessible(browser: Browser, stack: Copy, name: str, theme: str) -> None:
+    """By the rules of axe-core: contrast, headings, names of tables and images, keyboard access."""
     context = browser.new_context(color_scheme=theme)
     page = context.new_page()
-    page.goto(f"{lived.pages}/{name}")
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    keep(page, f"{name.removesuffix('.html')}-{theme}")
+    page.goto(f"{stack.pages}/{name}")
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    save_screenshot(page, f"{name.removesuffix('.html')}-{theme}")
     context.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone(browser: Browser, lived: Copy, name: str) -> None:
+def test_a_page_fits_a_phone(browser: Browser, stack: Copy, name: str) -> None:
     context = browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True)
     page = context.new_page()
-    page.goto(f"{lived.pages}/{name}")
+    page.goto(f"{stack.pages}/{name}")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    keep(page, f"{name.removesuffix('.html')}-phone")
+    save_screenshot(page, f"{name.removesuffix('.html')}-phone")
     context.close()
 
 
-def test_the_models_page_says_who_decides_and_what_came_before(page: Page, lived: Copy) -> None:
-    page.goto(f"{lived.pages}/index.html")
+def test_a_model_page_shows_the_champion_and_its_history(page: Page, stack: Copy) -> None:
+    page.goto(f"{stack.pages}/index.html")
     page.get_by_role("link", name="tiny", exact=True).click()
-    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
-    expect(page.get_by_text(told["headline"])).to_be_visible()
+    content = json.loads((stack.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
+    expect(page.get_by_text(content["headline"])).to_be_visible()
     expect(page.get_by_role("region", name=re.compile("newest first")).first).to_be_visible()
-    champion = told["champion"]["version"]
-    asked = lived.run(
+    champion = content["champion"]["version"]
+    output = stack.run(
         "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
     )
-    assert champion == asked.split()[-1]
+    assert champion == output.split()[-1]
     page.get_by_role("link", name="data of tiny").click()
     expect(page.get_by_text('load("tiny", "valid",')).to_be_visible()
 
 
-def test_why_a_version_was_refused_is_two_clicks_from_the_index(page: Page, lived: Copy) -> None:
-    page.goto(f"{lived.pages}/index.html")
+def test_the_reason_of_a_refusal_is_two_clicks_from_the_index(page: Page, stack: Copy) -> None:
+    page.goto(f"{stack.pages}/index.html")
     page.get_by_role("link", name="tiny", exact=True).click()
     expect(page.get_by_text(re.compile("floor: log_loss: REFUSED")).first).to_be_visible()
     page.get_by_role("link", name="retrained: refused").first.click()
     expect(page.get_by_text("Refused by the gate:")).to_be_visible()
-    expect(page.get_by_role("heading", name="What the gate said")).to_be_visible()
+    expect(page.get_by_role("heading", name="Verdicts of the gate")).to_be_visible()
     assert Axe().run(page).violations_count == 0
-    keep(page, "card")
+    save_screenshot(page, "card")
 
 
-def test_a_model_card_has_the_version_its_champion_and_the_prior_side_by_side(page: Page, lived: Copy) -> None:
-    """The scorecard: every metric with its interval, on the same rows."""
-    page.goto(f"{lived.pages}/tiny.html")
+def test_a_model_card_compares_the_version_with_champion_and_prior(page: Page, stack: Copy) -> None:
+    """Every metric has its interval, on the same rows."""
+    page.goto(f"{stack.pages}/tiny.html")
     page.get_by_role("link", name="retrained: refused").first.click()
     card = page.get_by_role("heading", name="How good it is").locator("xpath=following::table[1]")
     assert cells(card, "thead th") == ["metric", "this version", "champion", "prior"]
     (loss,) = (row for row in rows(card) if row[0] == "log loss")
-    assert all(re.fullmatch(r"\d\.\d{4} \[-?\d\.\d{4}, \d\.\d{4}\]", said) for said in loss[1:3]), loss
+    assert all(re.fullmatch(r"\d\.\d{4} \[-?\d\.\d{4}, \d\.\d{4}\]", cell) for cell in loss[1:3]), loss
 
 
-def test_what_the_catalogue_says_to_run_gives_the_rows(page: Page, lived: Copy) -> None:
-    page.goto(f"{lived.pages}/tiny-data.html")
+def test_the_code_on_the_data_page_loads_the_rows(page: Page, stack: Copy) -> None:
+    page.goto(f"{stack.pages}/tiny-data.html")
     code = page.locator("pre code").inner_text()
-    said = lived.run("python", "-c", f"{code}\nprint(len(frame), sorted(frame.columns))")
-    assert said.split()[-1] == "'weight']"
-    assert int(said.split()[0]) > 1000
+    output = stack.run("python", "-c", f"{code}\nprint(len(frame), sorted(frame.columns))")
+    assert output.split()[-1] == "'weight']"
+    assert int(output.split()[0]) > 1000
 
 
-def test_a_hundred_models_are_sorted_by_who_needs_a_person(browser: Browser, lived: Copy, tmp_path) -> None:
-    told = json.loads((lived.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
-    needs = {"broken": 3, "asks for you": 2, "worth a look": 1}
+def test_the_index_of_a_hundred_models_is_sorted_by_severity(browser: Browser, stack: Copy, tmp_path) -> None:
+    content = json.loads((stack.folder / ".evergreen" / "pages" / "tiny.json").read_text())["page"]
     pages = []
     for number in range(100):
         state = ORDER[(number * 7) % 4]
-        found = (
-            [{"weight": needs[state], "told": f"something of weight {needs[state]}", "do": ""}]
-            if state in needs
-            else []
+        alerts = (
+            [] if state == "good" else [{"severity": state, "message": f"an alert of severity {state}", "action": ""}]
         )
-        pages.append({**told, "model": f"model_{number:02d}", "state": state, "needs": found})
+        pages.append({**content, "model": f"model_{number:02d}", "state": state, "alerts": alerts})
     (tmp_path / "index.html").write_text(render_hub(pages))
     context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(TIMEOUT)
     page.goto((tmp_path / "index.html").as_uri())
     states = page.locator("tbody tr td:nth-child(2)").all_inner_texts()
     assert len(states) == 100
     assert states == sorted(states, key=ORDER.index)
-    expect(page.get_by_text("25 broken, 25 ask for you, 25 worth a look, 25 good")).to_be_visible()
-    keep(page, "hundred-models")
+    expect(page.get_by_text("25 error, 25 action required, 25 warning, 25 good")).to_be_visible()
+    save_screenshot(page, "hundred-models")
     context.close()
 
 
@@ -134,24 +135,24 @@ def cells(table: Locator, selector: str) -> list[str]:
 
 
 def rows(table: Locator) -> list[list[str]]:
-    """The cells of a table's body."""
+    """Return the cells of a table's body, row by row."""
     return [cells(row, "th, td") for row in table.locator("tbody tr").all()]
 
 
 def run_of(copy: Copy, flow: str, name: str) -> dict:
-    """A flow's newest run of a name."""
+    """Return the newest run of a flow with this name."""
     return next(run for run in reversed(copy.runs_of(flow)) if run["name"] == name)
 
 
 def open_artifact(page: Page, copy: Copy, key: str, run: dict | None = None) -> None:
-    """The newest artifact of a key, or of a run."""
-    asked = {"key": {"any_": [key]}} | ({"flow_run_id": {"any_": [run["id"]]}} if run else {})
-    found = copy.ask("artifacts/filter", {"artifacts": asked, "sort": "CREATED_DESC", "limit": 1})
-    page.goto(f"{copy.prefect}/artifacts/artifact/{found[0]['id']}")
+    """Open the newest artifact of a key, or that of a run."""
+    wanted = {"key": {"any_": [key]}} | ({"flow_run_id": {"any_": [run["id"]]}} if run else {})
+    artifacts = copy.ask("artifacts/filter", {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1})
+    page.goto(f"{copy.prefect}/artifacts/artifact/{artifacts[0]['id']}")
 
 
 def open_process(page: Page, copy: Copy) -> None:
-    """The page that the run of the shifted day left."""
+    """Open the artifact of the run that processed the shifted day."""
     open_artifact(page, copy, "tiny-process", run_of(copy, "process", f"tiny {SHIFTED}"))
 
 
@@ -159,54 +160,54 @@ def run_page(page: Page, copy: Copy, flow: str, name: str) -> None:
     page.goto(f"{copy.prefect}/runs/flow-run/{run_of(copy, flow, name)['id']}")
 
 
-def test_the_deployments_say_what_they_do_and_when(page: Page, lived: Copy) -> None:
-    page.goto(f"{lived.prefect}/deployments")
+def test_a_deployment_shows_its_description_and_schedule(page: Page, stack: Copy) -> None:
+    page.goto(f"{stack.prefect}/deployments")
     page.get_by_placeholder("Search deployments").fill("tiny")
     expect(page.get_by_role("link", name="tiny", exact=True)).to_have_count(4)
-    keep(page, "deployments")
-    found = lived.ask("deployments/filter", {"deployments": {"name": {"any_": ["tiny"]}}})
-    process = next(d for d in found if d["entrypoint"].startswith("flows/process.py"))
-    page.goto(f"{lived.prefect}/deployments/deployment/{process['id']}")
+    save_screenshot(page, "deployments")
+    deployments = stack.ask("deployments/filter", {"deployments": {"name": {"any_": ["tiny"]}}})
+    process = next(d for d in deployments if d["entrypoint"].startswith("flows/process.py"))
+    page.goto(f"{stack.prefect}/deployments/deployment/{process['id']}")
     expect(page.get_by_text("regular", exact=True).first).to_be_visible()  # the schedule's name
     page.get_by_text("Description", exact=True).first.click()
-    expect(page.get_by_text("Ingests, validates, scores and watches one partition").first).to_be_visible()
-    keep(page, "deployment")
+    expect(page.get_by_text("Ingests, validates and scores one partition").first).to_be_visible()
+    save_screenshot(page, "deployment")
 
 
-def test_the_form_of_a_backfill_has_choices_and_help(page: Page, lived: Copy) -> None:
-    found = lived.ask("deployments/filter", {"deployments": {"name": {"any_": ["manual"]}}})
-    backfill = next(d for d in found if d["entrypoint"].startswith("flows/backfill.py"))
-    page.goto(f"{lived.prefect}/deployments/deployment/{backfill['id']}/run")
-    for text in ("First partition, such as 2013-01.", "Make the plan, and do nothing.", "missing", "oldest first"):
+def test_the_form_of_a_backfill_has_choices_and_help(page: Page, stack: Copy) -> None:
+    deployments = stack.ask("deployments/filter", {"deployments": {"name": {"any_": ["manual"]}}})
+    backfill = next(d for d in deployments if d["entrypoint"].startswith("flows/backfill.py"))
+    page.goto(f"{stack.prefect}/deployments/deployment/{backfill['id']}/run")
+    for text in ("First partition, such as 2013-01.", "Make the plan and run nothing.", "missing", "oldest first"):
         expect(page.get_by_text(text).first).to_be_visible()
-    keep(page, "backfill-form")
+    save_screenshot(page, "backfill-form")
 
 
-STORY = (
+TASK_NAMES = (
     f"ingest {SHIFTED}",
     f"validate {SHIFTED}",
     f"score {SHIFTED}",
     f"watch {SHIFTED}",
-    f"tell of drift in {SHIFTED}",
+    f"emit drift event of {SHIFTED}",
 )
 
 
-def test_the_timeline_of_a_process_run_reads_like_a_story(page: Page, lived: Copy) -> None:
-    run_page(page, lived, "process", f"tiny {SHIFTED}")
-    for told in STORY:
-        expect(page.get_by_text(told).first).to_be_visible()
-    keep(page, "process-run")
+def test_the_timeline_of_a_process_run_names_its_steps(page: Page, stack: Copy) -> None:
+    run_page(page, stack, "process", f"tiny {SHIFTED}")
+    for name in TASK_NAMES:
+        expect(page.get_by_text(name).first).to_be_visible()
+    save_screenshot(page, "process-run")
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "text"),
     [
-        ("tiny-process", f"tiny: 1 of 1 partitions blocked, first {BROKEN}: weight"),
+        ("tiny-process", f"tiny: 1 of 1 partitions blocked, first {BLOCKED_DAY}: weight"),
         ("tiny-drift", "weight"),
         ("tiny-gate", "better than the prior"),
         ("tiny-train", "version"),
         ("tiny-retrain", "drift"),
-        ("tiny-model", "tiny is broken. Version "),
+        ("tiny-model", "tiny: error. Version "),
         ("tiny-assess", f"tiny: {SHIFTED} assessed. Newest {SHIFTED}: log_loss"),
         ("tiny-performance", "tiny: performance of the newest"),
         ("tiny-decisions", "tiny: every decision, newest first"),
@@ -216,31 +217,31 @@ def test_the_timeline_of_a_process_run_reads_like_a_story(page: Page, lived: Cop
         ("tiny-grid", "tiny: 5 of 5 partitions are up to date in every stage."),
     ],
 )
-def test_an_artifact_begins_with_what_happened(page: Page, lived: Copy, key: str, told: str) -> None:
-    open_artifact(page, lived, key)
-    expect(page.get_by_text(told).first).to_be_visible()
-    keep(page, f"artifact-{key}")
+def test_the_headline_of_an_artifact_states_the_result(page: Page, stack: Copy, key: str, text: str) -> None:
+    open_artifact(page, stack, key)
+    expect(page.get_by_text(text).first).to_be_visible()
+    save_screenshot(page, f"artifact-{key}")
 
 
-def test_a_backfill_that_is_through_is_at_a_hundred_percent(page: Page, lived: Copy) -> None:
-    open_artifact(page, lived, "tiny-backfill-progress")
+def test_a_completed_backfill_has_a_progress_of_100_percent(page: Page, stack: Copy) -> None:
+    open_artifact(page, stack, "tiny-backfill-progress")
     expect(page.get_by_text("Progress: 100%")).to_be_visible()
     expect(page.get_by_role("link", name="tiny 2024-03-12 to 2024-03-16")).to_be_visible()
 
 
-def test_the_grid_is_a_table_of_partition_by_stage(page: Page, lived: Copy) -> None:
-    open_artifact(page, lived, "tiny-grid")
+def test_the_grid_is_a_table_of_partitions_and_steps(page: Page, stack: Copy) -> None:
+    open_artifact(page, stack, "tiny-grid")
     grid = page.get_by_role("table")
     expect(grid.get_by_text("2024-03-16")).to_be_visible()
     assert cells(grid, "th")[:5] == ["partition", "ingest", "validate", "sketch", "score"]
-    found = rows(grid)
-    assert [row[0] for row in found] == [f"2024-03-{day}" for day in range(12, 17)]
-    assert all(row[1:5] == ["fresh"] * 4 for row in found)
+    body = rows(grid)
+    assert [row[0] for row in body] == [f"2024-03-{day}" for day in range(12, 17)]
+    assert all(row[1:5] == ["fresh"] * 4 for row in body)
 
 
-def test_the_gates_table_has_each_rule_with_its_number(page: Page, lived: Copy) -> None:
-    """What was measured, what would have been enough, and what came of it."""
-    open_artifact(page, lived, "tiny-gate")
+def test_the_gates_table_has_each_rule_with_its_number(page: Page, stack: Copy) -> None:
+    """Value, threshold and verdict."""
+    open_artifact(page, stack, "tiny-gate")
     expect(page.get_by_text("the gate refused version 3: floor: log_loss; ").first).to_be_visible()
     gate = page.get_by_role("table")
     expect(gate.get_by_text("floor: log_loss")).to_be_visible()
@@ -251,171 +252,173 @@ def test_the_gates_table_has_each_rule_with_its_number(page: Page, lived: Copy) 
 
 
 @pytest.mark.parametrize("key", ["tiny-backfill-plan", "tiny-backfill"])
-def test_plan_and_outcome_of_a_backfill_are_pictures_too(page: Page, lived: Copy, key: str) -> None:
-    open_artifact(page, lived, key)
-    picture = page.locator("img[src^='data:image/png']").first
-    expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") > 300
+def test_plan_and_result_of_a_backfill_have_an_image(page: Page, stack: Copy, key: str) -> None:
+    open_artifact(page, stack, key)
+    image = page.locator("img[src^='data:image/png']").first
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.naturalWidth") > 300
 
 
-def test_the_automations_are_there_with_their_names(page: Page, lived: Copy) -> None:
-    page.goto(f"{lived.prefect}/automations")
+def test_the_automations_are_listed_by_name(page: Page, stack: Copy) -> None:
+    page.goto(f"{stack.prefect}/automations")
     for name in ("retrain tiny on facts", "crash-lost-runs"):
         expect(page.get_by_text(name).first).to_be_visible()
-    keep(page, "automations")
+    save_screenshot(page, "automations")
 
 
 def follow(page: Page, link: re.Pattern[str]) -> None:
-    """Go where a link leads, which opens a window of its own."""
-    where = page.get_by_role("link", name=link).first.get_attribute("href")
-    assert where
-    page.goto(where)
+    """Open the address of a link in this window, since the link itself opens a new one."""
+    address = page.get_by_role("link", name=link).first.get_attribute("href")
+    assert address
+    page.goto(address)
 
 
-def test_links_lead_from_prefect_into_mlflow_evidently_and_the_models_page(page: Page, lived: Copy) -> None:
-    open_process(page, lived)
+def test_artifacts_link_to_mlflow_evidently_and_the_model_page(page: Page, stack: Copy) -> None:
+    open_process(page, stack)
     follow(page, re.compile("drift report in Evidently"))
     expect(page).to_have_url(re.compile("/projects/.+/reports/"))
     expect(page.get_by_text(re.compile("weight")).first).to_be_visible()
-    keep(page, "evidently")
+    save_screenshot(page, "evidently")
 
-    open_process(page, lived)
+    open_process(page, stack)
     follow(page, re.compile("in MLflow"))
     expect(page).to_have_url(re.compile("/models/tiny/versions/"))
     expect(page.get_by_text("evergreen.stage").first).to_be_visible()
-    keep(page, "mlflow")
+    save_screenshot(page, "mlflow")
 
-    open_artifact(page, lived, "tiny-model")
+    open_artifact(page, stack, "tiny-model")
     follow(page, re.compile("its page"))
-    expect(page).to_have_url(f"{lived.pages}/tiny.html")
+    expect(page).to_have_url(f"{stack.pages}/tiny.html")
     expect(page.get_by_role("heading", level=1)).to_have_text("tiny")
 
 
-def test_why_a_retraining_was_decided_and_refused_is_two_clicks_from_its_run(page: Page, lived: Copy) -> None:
-    """The run's own list of artifacts, and the one that tells of the decision."""
-    run_page(page, lived, "retrain", f"tiny after {SHIFTED}")
+def test_the_reason_of_a_retraining_is_two_clicks_from_its_run(page: Page, stack: Copy) -> None:
+    """The list of the run's artifacts, then the artifact of the decision."""
+    run_page(page, stack, "retrain", f"tiny after {SHIFTED}")
     page.get_by_text("Artifacts", exact=True).first.click()
     page.get_by_text("tiny-retrain").first.click()
     expect(page.get_by_text(re.compile(f"tiny {SHIFTED}: retrained")).first).to_be_visible()
-    keep(page, "retrain-decision")
+    save_screenshot(page, "retrain-decision")
 
 
-# The walks of docs/tour.md that begin at a front door. Prefect's is its newer interface.
+# The click paths of docs/tour.md. Those in Prefect use its newer interface.
 
 
-def test_what_a_clone_does_is_seen_in_a_few_clicks(page: Page, lived: Copy) -> None:
-    page.goto(lived.pages)
+def test_the_first_tour_path_shows_a_model_and_a_process_run(page: Page, stack: Copy) -> None:
+    page.goto(stack.pages)
     page.get_by_role("link", name="tiny", exact=True).click()
-    for name in ("Champion", "Partitions", "What was seen, and what the policy made of it", "Costs"):
+    for name in ("Champion", "Partitions", "Signals and decisions", "Costs"):
         expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
 
-    page.goto(lived.prefect)
+    page.goto(stack.prefect)
     page.get_by_role("link", name="Deployments", exact=True).click()
-    page.get_by_placeholder("Search deployments").fill("tiny")  # the list shows ten, and this stack has other models
-    listed = page.get_by_role("row")
+    page.get_by_placeholder("Search deployments").fill(
+        "tiny"
+    )  # the list shows ten deployments, and this stack has more
+    row = page.get_by_role("row")
     for name in ("tiny", "process"):
-        listed = listed.filter(has=page.get_by_role("link", name=name, exact=True))
-    expect(listed).to_contain_text("At 06:00 AM")
-    listed.get_by_role("link", name="tiny", exact=True).click()
+        row = row.filter(has=page.get_by_role("link", name=name, exact=True))
+    expect(row).to_contain_text("At 06:00 AM")
+    row.get_by_role("link", name="tiny", exact=True).click()
     page.get_by_role("link", name=f"tiny {SHIFTED}").first.click()
-    expect(page.locator("canvas")).to_be_visible()  # the timeline, whose words only a person can read
+    expect(page.locator("canvas")).to_be_visible()  # the timeline, whose text is not in the DOM
     page.get_by_role("tab", name="Task Runs").click()
-    for told in STORY:
-        expect(page.get_by_text(told).first).to_be_visible()
-    keep(page, "tour-process-run")
+    for name in TASK_NAMES:
+        expect(page.get_by_text(name).first).to_be_visible()
+    save_screenshot(page, "tour-process-run")
 
 
-def test_what_broke_last_night_stands_first_with_the_reason_and_what_tries_again(page: Page, lived: Copy) -> None:
-    page.goto(lived.pages)
-    expect(page.get_by_text("1 broken, 0 ask for you")).to_be_visible()
+def test_the_index_shows_a_blocked_partition_first_with_reason_and_action(page: Page, stack: Copy) -> None:
+    page.goto(stack.pages)
+    expect(page.get_by_text("1 error, 0 action required")).to_be_visible()
     first = page.locator("tbody tr").first
-    for told in ("tiny", "broken", f"{BROKEN} is blocked at valid: weight", "the next run tries again"):
-        expect(first).to_contain_text(told)
-    keep(page, "tour-broken-index")
+    for text in ("tiny", "error", f"{BLOCKED_DAY} is blocked at valid: weight", "The next run tries again"):
+        expect(first).to_contain_text(text)
+    save_screenshot(page, "tour-index-with-error")
 
 
-def test_a_run_that_failed_is_found_by_its_state_and_says_why(page: Page, lived: Copy) -> None:
-    why = f"tiny: 1 of 1 partitions blocked, first {BROKEN}: weight"
-    page.goto(lived.prefect)
+def test_a_failed_run_is_listed_by_its_state_and_shows_the_reason(page: Page, stack: Copy) -> None:
+    headline = f"tiny: 1 of 1 partitions blocked, first {BLOCKED_DAY}: weight"
+    page.goto(stack.prefect)
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("button", name="All run states").click()
     page.get_by_role("menuitem", name="Failed", exact=True).click()
     page.keyboard.press("Escape")
     expect(page.get_by_text("1 Flow run", exact=True)).to_be_visible()
-    keep(page, "tour-failed-runs")
-    page.get_by_role("link", name=f"tiny {BROKEN}").click()
+    save_screenshot(page, "tour-failed-runs")
+    page.get_by_role("link", name=f"tiny {BLOCKED_DAY}").click()
     page.get_by_role("tab", name="Details").click()
-    expect(page.get_by_text(why).first).to_be_visible()
-    keep(page, "tour-failed-run")
+    expect(page.get_by_text(headline).first).to_be_visible()
+    save_screenshot(page, "tour-failed-run")
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_role("link", name="tiny-process").click()
-    expect(page.get_by_text(why).first).to_be_visible()
-    open_artifact(page, lived, "tiny-process")
+    expect(page.get_by_text(headline).first).to_be_visible()
+    open_artifact(page, stack, "tiny-process")
     expect(page.get_by_text("validate blocked").first).to_be_visible()
-    keep(page, "tour-failed-page")
+    save_screenshot(page, "tour-failed-page")
 
 
-# At a terminal, whose bars are looked at without a stack in tests/ops/test_terminal.py.
+# Output on a terminal. tests/ops/test_terminal.py tests the progress bars without a stack.
 
 
-def on_screen(copy: Copy, name: str) -> Said:
-    """What a terminal showed while the copy was made."""
-    return Said(0, (copy.folder / f"{name}.txt").read_text())
+def on_screen(copy: Copy, name: str) -> Output:
+    """Return the output of a command that the fixture ran."""
+    return Output(0, (copy.folder / f"{name}.txt").read_text())
 
 
-def test_up_counts_down_until_everything_answers(lived: Copy) -> None:
-    said = on_screen(lived, "up")
-    assert any("waiting for prefect" in line and "left" in line for line in said.lines)
-    assert any(line.split() == ["deployments", "ready"] for line in said.lines)
-    assert any(line.startswith("Everything answers, after ") for line in said.lines)
-    assert said.widest <= WIDTH
+def test_up_shows_the_remaining_time_until_all_servers_answer(stack: Copy) -> None:
+    output = on_screen(stack, "up")
+    assert any("waiting for prefect" in line and "left" in line for line in output.lines)
+    assert any(line.split() == ["deployments", "ready"] for line in output.lines)
+    assert any(line.startswith("All servers respond, after ") for line in output.lines)
+    assert output.widest <= WIDTH
 
 
-def test_the_demo_shows_months_run_and_backfill_as_they_go_on(lived: Copy) -> None:
-    said = on_screen(lived, "played")
-    for told in (
+def test_the_demo_shows_progress_of_months_runs_and_backfill(stack: Copy) -> None:
+    output = on_screen(stack, "demo")
+    for pattern in (
         "0 of 1 months done .*━.* 0:00:0",
         f"process/tiny {STEADY}: .*━",
         r"tiny: \d of 5 partitions done, .*━.* 0:\d\d:\d\d",
         f"  assess/tiny +{STEADY} +\\d+ s",
         r"  backfill/manual +2024-03-12 2024-03-16 +\d+ s",
     ):
-        assert any(re.search(told, line) for line in said.lines), told
-    assert said.widest <= WIDTH
+        assert any(re.search(pattern, line) for line in output.lines), pattern
+    assert output.widest <= WIDTH
 
 
-def test_the_status_is_plain_in_a_pipe_and_whole_lines(lived: Copy) -> None:
-    said = piped("-m", "ops.status", folder=lived.folder, env=lived.env)
-    assert (said.code, said.err) == (0, "")
-    assert "\x1b" not in said.out
-    assert f"  broken: {BROKEN} is blocked at valid: weight: column_values_to_be_between failed (99 (" in said.out
-    assert re.search(r"  process/tiny +0 6 \* \* \*, next run \d{4}-\d\d-\d\d 06:00 UTC\n", said.out)
-    told = next(line for line in said.lines if "version 3: refuse by evergreen" in line)
-    assert "mean gain" in told, "a line is not broken, however long"
-    assert len(told) > WIDTH
+def test_the_status_in_a_pipe_has_no_colours_and_no_line_breaks(stack: Copy) -> None:
+    output = piped("-m", "ops.status", folder=stack.folder, env=stack.env)
+    assert (output.code, output.err) == (0, "")
+    assert "\x1b" not in output.out
+    assert f"  error: {BLOCKED_DAY} is blocked at valid: weight: column_values_to_be_between failed (99 (" in output.out
+    assert re.search(r"  process/tiny +0 6 \* \* \*, next run \d{4}-\d\d-\d\d 06:00 UTC\n", output.out)
+    line = next(line for line in output.lines if "version 3: refuse by evergreen" in line)
+    assert "mean gain" in line, "a long line is not broken"
+    assert len(line) > WIDTH
 
 
-def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(lived: Copy) -> None:
-    said = on_terminal("-m", "ops.status", folder=lived.folder, env=lived.env)
-    assert said.code == 0
-    for coloured in (
+def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(stack: Copy) -> None:
+    output = on_terminal("-m", "ops.status", folder=stack.folder, env=stack.env)
+    assert output.code == 0
+    for text in (
         "\x1b[32mup\x1b[0m",
-        "\x1b[1;31mbroken\x1b[0m",
+        "\x1b[1;31merror\x1b[0m",
         "\x1b[1;31mBLOCKED\x1b[0m",
         "\x1b[32mfresh\x1b[0m",
     ):
-        assert coloured in said.out
-    (blocked,) = (line.split() for line in said.lines if line.split()[:1] == [BROKEN] and "BLOCKED" in line)
+        assert text in output.out
+    (blocked,) = (line.split() for line in output.lines if line.split()[:1] == [BLOCKED_DAY] and "BLOCKED" in line)
     assert len(blocked) == 10
-    assert said.widest <= WIDTH
+    assert output.widest <= WIDTH
 
 
-def test_an_audit_is_a_page_on_a_terminal_and_markdown_in_a_pipe(lived: Copy) -> None:
-    page = on_terminal("-m", "ops.audit", "tiny", folder=lived.folder, env=lived.env)
-    plain = piped("-m", "ops.audit", "tiny", folder=lived.folder, env=lived.env)
-    assert (page.code, plain.code, plain.err) == (0, 0, "")
-    assert page.out.startswith("\x1b[1mtiny: today version 2 was champion; ")
-    assert page.widest <= WIDTH
+def test_an_audit_is_formatted_on_a_terminal_and_markdown_in_a_pipe(stack: Copy) -> None:
+    formatted = on_terminal("-m", "ops.audit", "tiny", folder=stack.folder, env=stack.env)
+    plain = piped("-m", "ops.audit", "tiny", folder=stack.folder, env=stack.env)
+    assert (formatted.code, plain.code, plain.err) == (0, 0, "")
+    assert formatted.out.startswith("\x1b[1mtiny: today version 2 was champion; ")
+    assert formatted.widest <= WIDTH
     assert plain.out.startswith("tiny: today version 2 was champion; ledger, MLflow and events agree.\n")
     assert "\n| floor: log_loss | passed | " in plain.out
     assert "\x1b" not in plain.out

@@ -1,4 +1,4 @@
-"""A wrong config is refused at load, with the file, the key, the value and the way out."""
+"""A wrong config is refused when it is loaded. The message names the file, the key, the value and what to do."""
 
 import pytest
 import yaml
@@ -10,7 +10,7 @@ from configs.settings import Settings
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def change(folder, edit) -> None:
+def edit_config(folder, edit) -> None:
     """Apply `edit` to the tiny model's YAML."""
     path = folder / "configs" / "tiny" / "model.yaml"
     content = yaml.safe_load(path.read_text())
@@ -18,7 +18,7 @@ def change(folder, edit) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def test_a_good_folder_loads_with_its_sql(tiny):
+def test_a_valid_folder_loads_with_its_sql(tiny):
     model = load_model("tiny")
     assert model.config.features.all == ("weight", "distance", "city")
     assert "$start" in model.source_sql
@@ -39,7 +39,7 @@ def search(config) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "parts"),
     [
         (lambda c: c["gate"].update(flor=1), ["gate.flor", "unknown key", "'floor'"]),
         (lambda c: c["source"]["tables"]["parcels"].update(pth="x"), ["source.tables.parcels.pth", "'path'"]),
@@ -49,13 +49,13 @@ def search(config) -> dict:
         (lambda c: c["partition"].update(every="Q"), ["partition.every", "'M'"]),
         (lambda c: c["features"].update(numeric=["weight", "weight"]), ["features", "named twice: weight"]),
         (lambda c: c["features"].update(numeric=["late"]), ["late", "different columns"]),
-        (lambda c: c.update(key="request_id"), ["request_id", "stands beside it under this name", "source.sql"]),
-        (lambda c: c["features"].update(retired=["wight"]), ["features", "retired: wight is no feature"]),
+        (lambda c: c.update(key="request_id"), ["request_id", "reserved for predictions", "source.sql"]),
+        (lambda c: c["features"].update(retired=["wight"]), ["features", "retired: wight is not a feature"]),
         (
             lambda c: c["features"].update(retired=["weight", "distance", "city"]),
             ["features", "needs at least one feature"],
         ),
-        (lambda c: c.update(dictionary={"wight": "kg"}), ["dictionary: wight is no column"]),
+        (lambda c: c.update(dictionary={"wight": "kg"}), ["dictionary: wight is not a column"]),
         (
             lambda c: c["training"]["candidates"]["trees"].update(estimator="pickle"),
             ["candidates.trees.estimator", "xgboost"],
@@ -65,7 +65,10 @@ def search(config) -> dict:
             ["candidates.trees", "search.space", "did you mean 'max_depth'"],
         ),
         (lambda c: search(c)["space"].update(gamma={"low": 3, "high": 1}), ["gamma", "low (3) must be below high (1)"]),
-        (lambda c: search(c)["space"].update(gamma={"low": 0, "high": 1, "log": True}), ["gamma", "begin above 0"]),
+        (
+            lambda c: search(c)["space"].update(gamma={"low": 0, "high": 1, "log": True}),
+            ["gamma", "low must be above 0"],
+        ),
         (
             lambda c: trees(c)["params"].update(callbacks="x"),
             ["candidates.trees", "'callbacks'", "it takes n_estimators"],
@@ -82,57 +85,57 @@ def search(config) -> dict:
             ["segments", "'weight'", "groups"],
         ),
         (lambda c: c["gate"].update(fairness=[{"column": "sex", "at_most": 0.1}]), ["fairness", "'sex'", "groups"]),
-        (lambda c: c["target"].update(kind="multiclass"), ["target", "names its classes"]),
-        (lambda c: c["target"].update(loss="squared_error"), ["target", "judged by log_loss"]),
+        (lambda c: c["target"].update(kind="multiclass"), ["target", "needs `classes`"]),
+        (lambda c: c["target"].update(loss="squared_error"), ["target", "must be log_loss"]),
         (
             lambda c: (c["gate"].update(gain={"block": "D"}), c.update(promotion={"shadow": {"partitions": 9}})),
             ["promotion.shadow", "at most 9 blocks", "min_blocks is 10"],
         ),
         (lambda c: c.update(groups=["city"]), ["city", "different columns"]),
         (lambda c: c["training"]["window"].update(min_rows="many"), ["training.window.min_rows", "'many'"]),
-        (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "no column"]),
+        (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "not a column"]),
         (lambda c: c["source"].update(sql="no.sql"), ["source.sql", "'no.sql'", "does not exist"]),
         (lambda c: c.update(name="other"), ["name", "'other'", "'tiny'"]),
         (lambda c: c["source"]["tables"]["parcels"].pop("outcomes_known_at"), ["outcomes_known_at", "go together"]),
         (lambda c: c["partition"].update(every="H", timezone="Europe/Berlin"), ["hourly", "UTC"]),
     ],
 )
-def test_each_mistake_is_named_with_its_way_out(tiny, edit, words):
-    change(tiny, edit)
+def test_the_message_of_each_mistake_names_key_and_remedy(tiny, edit, parts):
+    edit_config(tiny, edit)
     with pytest.raises(ConfigError) as caught:
         load_model("tiny")
-    for word in ["model.yaml", *words]:
-        assert word in str(caught.value)
+    for part in ["model.yaml", *parts]:
+        assert part in str(caught.value)
 
 
-def test_several_mistakes_are_told_together(tiny):
-    change(tiny, lambda c: (c["gate"].update(flor=1), c.pop("key")))
+def test_several_mistakes_are_reported_together(tiny):
+    edit_config(tiny, lambda c: (c["gate"].update(flor=1), c.pop("key")))
     with pytest.raises(ConfigError) as caught:
         load_model("tiny")
     assert len(str(caught.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1", "", "\x00"])
-def test_what_is_no_mapping_is_refused(tiny, text):
+def test_a_file_without_a_mapping_is_refused(tiny, text):
     (tiny / "configs" / "tiny" / "model.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"model\.yaml"):
         load_model("tiny")
 
 
-def test_an_unknown_model_is_refused_with_the_nearest_name(tiny):
+def test_an_unknown_model_is_refused_with_the_most_similar_name(tiny):
     with pytest.raises(UnknownModel, match="did you mean 'tiny'"):
         load_model("tinny")
 
 
-def test_links_lead_to_the_servers_of_this_machine_unless_told_otherwise():
+def test_links_use_the_servers_of_this_machine_unless_a_link_setting_is_given():
     assert Settings(evidently_port=8123).evidently_ui == "http://127.0.0.1:8123"
-    there = Settings(prefect_link="https://prefect.example/", pages_link="https://pages.example")
-    assert (there.prefect_ui, there.pages_ui) == ("https://prefect.example", "https://pages.example")
-    assert there.prefect_url == "http://127.0.0.1:4200", "which the API is asked at"
+    settings = Settings(prefect_link="https://prefect.example/", pages_link="https://pages.example")
+    assert (settings.prefect_ui, settings.pages_ui) == ("https://prefect.example", "https://pages.example")
+    assert settings.prefect_url == "http://127.0.0.1:4200", "API requests do not use the link"
 
 
-def test_a_key_that_is_not_used_makes_nothing_stale(tiny):
-    """Records name what they were made from by the config's digest."""
+def test_an_unused_key_does_not_change_the_digest_of_features(tiny):
+    """Records contain a digest of the config. A new optional key must not make them stale."""
     features = load_model("tiny").config.features
     assert "retired" not in features.model_dump()
     retired = features.model_copy(update={"retired": ("weight",)})

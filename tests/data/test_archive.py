@@ -1,4 +1,4 @@
-"""The rebuild scripts: a wrong archive is refused, the same one gives the same bytes, and differences are named."""
+"""The rebuild scripts: a wrong archive is refused, the right one always gives the same bytes, and differences are named."""
 
 from pathlib import Path
 

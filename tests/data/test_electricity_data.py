@@ -1,4 +1,4 @@
-"""The committed electricity: what the file holds, and how its times are made."""
+"""The committed electricity data: the contents of the file, and how its times are derived."""
 
 import io
 import zipfile
@@ -15,7 +15,7 @@ def rows() -> pd.DataFrame:
     return pd.read_parquet(ROOT / "data" / "electricity" / "electricity.parquet")
 
 
-def test_every_half_hour_is_there_once_and_the_day_begins_where_its_period_does(rows):
+def test_every_half_hour_is_there_once_and_matches_its_period(rows):
     assert len(rows) == 45_312
     assert rows["half_hour"].is_unique
     local = rows["at"].dt.tz_convert("Australia/Brisbane")
@@ -28,7 +28,7 @@ def test_every_half_hour_is_there_once_and_the_day_begins_where_its_period_does(
     assert (rows["period"] - position / 47).abs().max() < 1e-5
 
 
-def test_it_is_elec2_as_it_is_published(rows):
+def test_it_is_elec2_as_published(rows):
     """Harries 1999: 58 % of the labels are DOWN. The no-change classifier's accuracy is .853 in Zliobaite 2013."""
     assert (rows["up"] == 0).mean() == pytest.approx(0.5755, abs=1e-4)
     assert (rows["up"] == rows["up"].shift()).mean() == pytest.approx(0.853, abs=1e-3)
@@ -36,10 +36,10 @@ def test_it_is_elec2_as_it_is_published(rows):
     assert before[["vic_price", "vic_demand", "transfer"]].nunique().tolist() == [1, 1, 1], "Victoria joins in May 1997"
 
 
-def test_rows_that_are_not_in_the_order_of_half_hours_are_refused():
+def test_rows_that_are_not_consecutive_half_hours_are_refused():
     csv = b"feat_1,feat_2,feat_3,feat_4,feat_5,feat_6,target\n0.0,0,0,0,0,0,1\n0.042553,0,0,0,0,0,1\n"
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as packed:
         packed.writestr("skmultiflow/data/datasets/elec.csv", csv)
-    with pytest.raises(rebuild.WrongOrder, match="row 1 says that it is"):
+    with pytest.raises(rebuild.WrongOrder, match=r"row 1 is at 0\.042553 of its day, expected 0\.021277"):
         rebuild.build_tables(wheel.getvalue())

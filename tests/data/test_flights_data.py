@@ -1,4 +1,4 @@
-"""The committed flights: what the files hold, and that source.sql and labels.sql say only what was known."""
+"""The committed flights: the contents of the files, and that source.sql and labels.sql use only what was known."""
 
 import hashlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def local(month: int, day: int = 1, hour: int = 0) -> datetime:
 
 
 def files_of(start: datetime, end: datetime) -> list[str]:
-    """The monthly files that overlap `[start - LOOKBACK, end)`, as the runtime chooses them."""
+    """Return the monthly files that overlap `[start - LOOKBACK, end)`, as the pipeline chooses them."""
     first, last = (start - LOOKBACK).astimezone(NEW_YORK), (end - timedelta(microseconds=1)).astimezone(NEW_YORK)
     months = range(1 if first.year < 2013 else first.month, 13 if last.year > 2013 else last.month + 1)
     return [str(DATA / f"flights-2013-{month:02d}.parquet") for month in months]
@@ -66,7 +66,7 @@ def database(files: list[str], threads: int = 2) -> Iterator[duckdb.DuckDBPyConn
 def read(
     sql: str, start: datetime, end: datetime, threads: int = 2, views: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """What `sql` yields for `[start, end)`; `views` replaces tables, by SQL in which `{}` is the original."""
+    """Return the rows of `sql` for `[start, end)`. `views` replaces tables, by SQL in which `{}` is the original."""
     with database(files_of(start, end), threads) as con:
         for table, query in (views or {}).items():
             con.execute(f"CREATE TABLE original_{table} AS FROM {table}")
@@ -99,19 +99,19 @@ def july() -> pd.DataFrame:
 
 
 def test_the_committed_files_are_the_recorded_ones():
-    """A rebuild that changes them on purpose changes this list."""
+    """An intended change of the files changes this list."""
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in DATA.glob("*.parquet")} == SHA256
 
 
-def test_the_source_is_all_there_with_its_known_dirt(flights: pd.DataFrame):
+def test_the_source_is_complete_with_its_known_faults(flights: pd.DataFrame):
     with database(files_of(local(12), local(12, 2))) as con:
         weather, planes = con.execute("FROM weather").df(), con.execute("FROM planes").df()
     assert (len(flights), len(weather), len(planes)) == (336_776, 26_115, 3_322)
     cancelled = flights.dep_time.isna()
     assert (cancelled.sum(), (flights.arr_delay.isna() & ~cancelled).sum()) == (8_255, 1_175)
     assert flights.tailnum.isna().sum() == (flights.tailnum.isna() & cancelled).sum() == 2_512
-    stray = flights[flights.tailnum.notna() & ~flights.tailnum.isin(planes.tailnum)]
-    assert (len(stray), stray.tailnum.nunique()) == (50_094, 721)
+    without_plane = flights[flights.tailnum.notna() & ~flights.tailnum.isin(planes.tailnum)]
+    assert (len(without_plane), without_plane.tailnum.nunique()) == (50_094, 721)
     observed = flights.merge(weather, on=["origin", "time_hour"], how="left", indicator=True, suffixes=("", "_w"))
     assert (len(observed), (observed._merge == "left_only").sum()) == (336_776, 1_556)
     assert (weather.wind_speed > 100).sum() == 1
@@ -136,7 +136,7 @@ def test_every_flight_has_one_row_and_one_label_under_one_key(quarter: pd.DataFr
     assert "2013-01-01-UA1545-EWR" in set(quarter.flight_id)
 
 
-def test_labels_say_late_never_or_not_and_are_decided_within_a_day(flights: pd.DataFrame, labels: pd.DataFrame):
+def test_labels_are_late_or_not_or_null_and_known_within_a_day(flights: pd.DataFrame, labels: pd.DataFrame):
     assert labels.late.isna().sum() == 8_255 + 1_175
     assert labels.late.sum() == (flights.arr_delay > 15).sum()
     assert labels.known_at.notna().all()
@@ -181,11 +181,11 @@ def test_an_empty_range_has_the_columns_and_no_rows(quarter: pd.DataFrame):
     assert list(nothing.columns) == list(quarter.columns)
 
 
-# What was known
+# Data known at a moment
 
 
 def late_rate(known_at: np.ndarray, delays: np.ndarray, moment: pd.Timestamp, days: int) -> float:
-    """By definition: outcomes of the row's key known in the `days` before its hour began."""
+    """Compute the rate from its definition: outcomes of the row's key that became known in the `days` before its hour began."""
     hour = moment.floor("h")
     since, until = (t.tz_convert(None).to_datetime64() for t in (hour - days * DAY, hour))
     outcomes = delays[(known_at >= since) & (known_at < until)]
@@ -209,14 +209,14 @@ def test_late_rates_are_those_of_the_outcomes_known_by_then(
 
 
 def hidden_after(moment: str) -> dict[str, str]:
-    """The flights view as it stood at `moment`: outcomes known later are null."""
+    """Return the flights view as of `moment`: outcomes that became known later are null."""
     hidden = ", ".join(f"CASE WHEN {KNOWN_AT} <= TIMESTAMPTZ '{moment}' THEN {c} END AS {c}" for c in OUTCOMES)
     return {"flights": f"SELECT * REPLACE ({hidden}) FROM {{}}"}
 
 
 @pytest.mark.parametrize("day", [1, 10])
 @pytest.mark.parametrize("hour", [6, 17])
-def test_what_becomes_known_later_changes_no_row(july: pd.DataFrame, day: int, hour: int):
+def test_data_that_become_known_later_change_no_row(july: pd.DataFrame, day: int, hour: int):
     start, end = local(7, day, hour), local(7, day, hour + 1)
     rows = july[(july.sched_dep >= start) & (july.sched_dep < end)].reset_index(drop=True)
     assert len(rows) > 10
@@ -225,12 +225,12 @@ def test_what_becomes_known_later_changes_no_row(july: pd.DataFrame, day: int, h
     )
 
 
-def test_a_leaking_window_is_seen():
-    """The same check, on the version that looks at yesterday evening's flights."""
+def test_a_leaking_window_is_detected():
+    """The same check, with a window that includes the flights of the evening before."""
     start, end = local(7, 10, 17), local(7, 10, 18)
     leaking = SOURCE.replace("25 PRECEDING", "1 PRECEDING")
-    asof, now = read(leaking, start, end, views=hidden_after(start.isoformat())), read(leaking, start, end)
-    assert (asof.origin_late_1d != now.origin_late_1d).all()
+    as_of_then, as_of_now = read(leaking, start, end, views=hidden_after(start.isoformat())), read(leaking, start, end)
+    assert (as_of_then.origin_late_1d != as_of_now.origin_late_1d).all()
 
 
 # Joins and planted rows
@@ -266,11 +266,11 @@ FROM (VALUES
     (TIMESTAMP '2013-06-09 09:59', 'AA', 5, 'BOS', 1100, NULL, -3),    -- the newest that counts
     (TIMESTAMP '2013-06-09 10:00', 'AA', 6, 'BOS', 1100, NULL, 99),    -- known at 10:00, after the hour had begun
     (TIMESTAMP '2013-06-10 10:30', 'AA', 7, 'BOS', 1130, 'N14228', 99),
-    (TIMESTAMP '2013-06-10 10:45', 'AA', 8, 'ORD', 15, 'nobody', NULL)
+    (TIMESTAMP '2013-06-10 10:45', 'AA', 8, 'ORD', 15, 'none', NULL)
 ) AS planted(t, carrier, flight, dest, arrives, tailnum, delay)"""
 
 
-def test_planted_flights_have_the_features_one_counts_by_hand():
+def test_planted_flights_have_the_features_that_were_counted_by_hand():
     rows = read(SOURCE, local(6, 10), local(6, 11), views={"flights": PLANTED}).set_index("flight_id")
     assert list(rows.index) == ["2013-06-10-AA7-EWR", "2013-06-10-AA8-EWR"]
     boston, chicago = rows.iloc[0], rows.iloc[1]
@@ -285,8 +285,8 @@ def test_planted_flights_have_the_features_one_counts_by_hand():
     assert boston.origin_late_7d == boston.dest_late_28d == 2 / 4
 
 
-def test_dirt_passes_through_to_be_seen_by_validation():
-    """The wind of 1,048 mph blew at Newark on 12 February, 03:00, when nobody was to depart: here somebody is."""
+def test_source_sql_keeps_faults_for_validation():
+    """The wind of 1,048 mph is recorded for Newark on 12 February, 03:00, when no flight was scheduled. Here one is."""
     planted = PLANTED.replace("2013-06-10 10:30", "2013-02-12 03:10")
     row = read(SOURCE, local(2, 12), local(2, 13), views={"flights": planted}).iloc[0]
     assert row.wind_speed == pytest.approx(1048.36058)

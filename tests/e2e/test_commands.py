@@ -1,7 +1,7 @@
-"""Every command of the docs as a reader would type it, page by page, on a stack with flights. Half an hour on two cores.
+"""Runs every command of the docs, page by page, on a stack with flights. It takes half an hour on two cores.
 
-Each must end well, and so must every run that it starts. What it needs to act upon is made before it (BEFORE); what is
-left out or run otherwise, and why, stands in tests/commands.py.
+Each command must succeed, and so must every flow run that it starts. BEFORE prepares what a command needs. tests/commands.py
+lists the commands that are skipped or changed, with the reason.
 """
 
 import json
@@ -17,45 +17,48 @@ import pytest
 import yaml
 
 from configs.settings import ROOT
-from tests.commands import BLOCKS, NOT_RUN, ONLY_IN_PROSE, OTHERWISE, Block, Command
+from tests.commands import BLOCKS, NOT_RUN, ONLY_IN_PROSE, REPLACEMENTS, Block, Command
 from tests.conftest import free_port
 from tests.copies import Copy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
-LASTING = {
+LONG_RUNNING = {
     "dask_scheduler": "Scheduler at:",
     "dask_worker": "Registered to:",
     "make serve": "Application startup complete",
     "evidently ui": "Application startup complete",
     "prefect events stream": "",
 }
-"""Parts of commands that go on until they are stopped, and what they say when they are ready."""
+"""Parts of commands that run until they are stopped, and the output that shows that they are ready."""
 
 
-class Duty:
-    """A copy of the repository whose stack is up, and what has been learned from the commands so far."""
+class CommandRunner:
+    """Runs commands in a copy of the repository, and keeps values from their output for later commands."""
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
-        self.known = {
+        self.values = {
             "serving": copy.env["EVERGREEN_SERVING_PORT"],
             "dask": str(free_port()),
-            "plan": "none so far",
+            "plan": "none yet",
         }
-        self.lasting: list[tuple[Command, subprocess.Popen[str]]] = []
+        self.running: list[tuple[Command, subprocess.Popen[str]]] = []
 
-    def type(self, command: Command) -> str:
-        """Run a command as a shell does, and everything that it starts, to a good end; returns what it said."""
+    def run(self, command: Command) -> str:
+        """Run a command in a shell and wait for all flow runs that it starts; returns its output.
+
+        Fails if the command or a flow run fails. A long-running command is started in the background.
+        """
         text = command.text
-        for other in OTHERWISE:
-            if other.said in text:
-                text = text.replace(other.said, other.run.format(**self.known, port=free_port()))
+        for other in REPLACEMENTS:
+            if other.text in text:
+                text = text.replace(other.text, other.run.format(**self.values, port=free_port()))
         for part, prepare in BEFORE.items():
             if re.search(part, text):
                 prepare(self)
-        for part, ready in LASTING.items():
+        for part, ready in LONG_RUNNING.items():
             if part in text:
-                self.begin(command, text, ready)
+                self.start(command, text, ready)
                 return ""
         print(f"{time.strftime('%H:%M:%S')} {command}", flush=True)
         done = subprocess.run(
@@ -68,15 +71,15 @@ class Duty:
         )
         assert done.returncode == 0, f"{command}\nrun as: {text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         if up(self.copy):
-            self.settle(command, done.stdout)
+            self.wait_for_runs(command, done.stdout)
         for part, check in AFTER.items():
             if re.search(part, text):
                 check(self, done.stdout)
         return done.stdout
 
-    def begin(self, command: Command, text: str, ready: str) -> None:
-        """Start what goes on until it is stopped, and wait until it says that it is ready."""
-        log = self.copy.folder / f"lasting-{len(self.lasting)}.log"
+    def start(self, command: Command, text: str, ready: str) -> None:
+        """Start a long-running command in the background, and wait until its output contains `ready`."""
+        log = self.copy.folder / f"running-{len(self.running)}.log"
         with log.open("w") as out:
             process = subprocess.Popen(
                 ["bash", "-c", text],
@@ -88,25 +91,25 @@ class Duty:
                 text=True,
                 start_new_session=True,
             )
-        self.lasting.append((command, process))
+        self.running.append((command, process))
         deadline = time.monotonic() + 120
         while ready not in log.read_text():
             assert process.poll() is None, f"{command}\n{log.read_text()[-3000:]}"
             assert time.monotonic() < deadline, f"{command}\n{log.read_text()[-3000:]}"
             time.sleep(0.5)
 
-    def stop_lasting(self) -> None:
-        """Stop what goes on until then; it must not have ended by itself."""
-        ended = [str(command) for command, process in self.lasting if process.poll() is not None]
-        while self.lasting:
-            _, process = self.lasting.pop()
+    def stop_running(self) -> None:
+        """Stop all long-running commands. Fails if one has ended by itself."""
+        ended = [str(command) for command, process in self.running if process.poll() is not None]
+        while self.running:
+            _, process = self.running.pop()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(60)
         assert ended == []
 
-    def settle(self, command: Command, said: str, seconds: float = 1800) -> None:
-        """Wait until every run has ended; the one that the command started must have completed, and none may have failed."""
+    def wait_for_runs(self, command: Command, output: str, seconds: float = 1800) -> None:
+        """Wait until every flow run has ended. Fails if one failed, or if the command's own run did not complete."""
         deadline = time.monotonic() + seconds
         while running := [run for run in self.runs("SCHEDULED", "PENDING", "RUNNING") if not run["auto_scheduled"]]:
             assert time.monotonic() < deadline, f"{command}\n{[run['name'] for run in running]}"
@@ -114,18 +117,18 @@ class Duty:
         failed = [(run["name"], run["state"]["message"]) for run in self.runs("FAILED", "CRASHED", "CANCELLED")]
         assert not failed, f"{command}\n{failed}"
         if "prefect deployment run" in command.text:
-            started = re.search(r"UUID: ([0-9a-f-]{36})", said)
-            assert started, f"{command}\n{said}"
+            started = re.search(r"UUID: ([0-9a-f-]{36})", output)
+            assert started, f"{command}\n{output}"
             (run,) = self.copy.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [started[1]]}}})
             assert run["state_type"] == "COMPLETED", f"{command}\n{run['state']}"
-            if told := re.search(r": plan ([0-9a-f]{8,}): ", str(run["state"]["message"])):
-                self.known["plan"] = told[1]
+            if plan := re.search(r": plan ([0-9a-f]{8,}): ", str(run["state"]["message"])):
+                self.values["plan"] = plan[1]
 
     def runs(self, *states: str) -> list[dict]:
         return self.copy.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": list(states)}}}})
 
-    def asked(self, expression: str) -> str:
-        """What an expression about the resources of flights, `res`, is."""
+    def evaluate(self, expression: str) -> str:
+        """Return the printed value of an expression about `res`, the resources of flights."""
         script = (
             f"from tasks.resources import open_resources; res = open_resources('flights'); print('is', {expression})"
         )
@@ -140,89 +143,90 @@ def up(copy: Copy) -> bool:
     return True
 
 
-LEFT = "[p.previous for p in res.ledger.champions()][-1] if res.ledger.champions()[-1].action == 'rollback' else ''"
+ROLLED_BACK_FROM = (
+    "[p.previous for p in res.ledger.champions()][-1] if res.ledger.champions()[-1].action == 'rollback' else ''"
+)
 
 
-def promote_what_was_left(duty: Duty) -> None:
-    """After a rollback, make the version that was left champion again: nothing is rolled back from, and nothing barred."""
-    if left := duty.asked(LEFT):
-        duty.copy.deployment("promote/manual", model="flights", by="ann", reason="it is good", version=int(left))
+def undo_rollback(runner: CommandRunner) -> None:
+    """After a rollback, promote the replaced version again, so that no version is excluded from automatic promotion."""
+    if version := runner.evaluate(ROLLED_BACK_FROM):
+        runner.copy.deployment("promote/manual", model="flights", by="ann", reason="it is good", version=int(version))
 
 
-def let_a_challenger_wait(duty: Duty) -> None:
-    if duty.asked("res.ledger.challenger()") == "None":
-        promote_what_was_left(duty)
-        duty.copy.deployment("train/flights", reason="another one")
+def train_challenger(runner: CommandRunner) -> None:
+    if runner.evaluate("res.ledger.challenger()") == "None":
+        undo_rollback(runner)
+        runner.copy.deployment("train/flights", reason="another one")
 
 
-def move_the_alias(duty: Duty) -> None:
-    """As somebody would in MLflow, to an earlier champion."""
-    other = duty.asked("[p.version for p in res.ledger.champions() if p.version != res.champion().version][-1]")
+def move_alias(runner: CommandRunner) -> None:
+    """Move the alias in MLflow to an earlier champion."""
+    other = runner.evaluate("[p.version for p in res.ledger.champions() if p.version != res.champion().version][-1]")
     move = "from mlflow import MlflowClient as c; c({!r}).set_registered_model_alias('flights', 'champion', {!r})"
-    duty.copy.run("python", "-c", move.format(duty.copy.mlflow, other))
+    runner.copy.run("python", "-c", move.format(runner.copy.mlflow, other))
 
 
-def lose_the_last_month(duty: Duty) -> None:
-    """Else a cluster would find a year that other pages have made, and nothing to do."""
-    lost = list((duty.copy.folder / "data" / "lake" / "flights").glob("*/2013-12.*"))
-    for path in lost:
+def delete_last_month(runner: CommandRunner) -> None:
+    """Delete the outputs of the last month, so that a backfill has something to do."""
+    outputs = list((runner.copy.folder / "data" / "lake" / "flights").glob("*/2013-12.*"))
+    for path in outputs:
         path.unlink()
-    assert lost
+    assert outputs
 
 
-def take_electricity_away(duty: Duty) -> None:
-    """The page tells how it was added; a clone has it already."""
-    shutil.rmtree(duty.copy.folder / "configs" / "electricity")
-    deployments = duty.copy.folder / "prefect.yaml"
+def remove_electricity(runner: CommandRunner) -> None:
+    """Remove the model electricity. The page explains how to add it, but a clone already has it."""
+    shutil.rmtree(runner.copy.folder / "configs" / "electricity")
+    deployments = runner.copy.folder / "prefect.yaml"
     before, block = deployments.read_text().split("  # electricity\n")
     _, *others = re.split(r"(?m)^(?=  # )", block)
     deployments.write_text(before + "".join(others))
 
 
-def fill_in_electricity(duty: Duty, _: str) -> None:
-    """What the page says to do with the three files."""
-    home = duty.copy.folder / "configs" / "electricity"
+def complete_electricity(runner: CommandRunner, _: str) -> None:
+    """Change the three files as the page describes."""
+    home = runner.copy.folder / "configs" / "electricity"
     for unneeded in ("source.sql", "labels.sql"):
         (home / unneeded).unlink()
     shutil.copy(ROOT / "configs" / "electricity" / "model.yaml", home)
 
 
-def predictions_came(_: Duty, said: str) -> None:
-    (row,) = json.loads(said)["predictions"]
+def check_predictions(_: CommandRunner, output: str) -> None:
+    (row,) = json.loads(output)["predictions"]
     assert sum(row) == pytest.approx(1)
 
 
-def the_record_holds(_: Duty, said: str) -> None:
-    assert "Checked: " in said
+def check_audit(_: CommandRunner, output: str) -> None:
+    assert "Checked: " in output
 
 
-BEFORE: dict[str, Callable[[Duty], None]] = {
-    r"promote/manual(?!.*action)|action=refuse": let_a_challenger_wait,
-    r"rollback/manual": promote_what_was_left,
-    r"action=(adopt|restore)": move_the_alias,
-    r"runner=dask": lose_the_last_month,
-    r"make model NAME=electricity": take_electricity_away,
+BEFORE: dict[str, Callable[[CommandRunner], None]] = {
+    r"promote/manual(?!.*action)|action=refuse": train_challenger,
+    r"rollback/manual": undo_rollback,
+    r"action=(adopt|restore)": move_alias,
+    r"runner=dask": delete_last_month,
+    r"make model NAME=electricity": remove_electricity,
 }
-"""What a command needs to act upon, by what is found in it."""
-AFTER: dict[str, Callable[[Duty, str], None]] = {
-    r"make model NAME=electricity": fill_in_electricity,
-    r"curl .*/invocations": predictions_came,
-    r"make audit": the_record_holds,
+"""Preparations, by a pattern of the command."""
+AFTER: dict[str, Callable[[CommandRunner, str], None]] = {
+    r"make model NAME=electricity": complete_electricity,
+    r"curl .*/invocations": check_predictions,
+    r"make audit": check_audit,
 }
-"""What is done, or looked at, when a command has ended well."""
+"""Further actions and checks after a command has succeeded, by a pattern of the command."""
 
 
 @pytest.fixture(scope="module")
-def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
-    """The repository with its Makefile and flights: half a year, and two champions, the second by a person's approval.
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandRunner]:
+    """A copy of the repository with half a year of flights and two champions, the second by manual approval.
 
-    The gate lets everything through that is not much worse, and facts are declined: what is champion is then what the
-    commands have made of it, whatever the data say.
+    The gate is lenient and the policy declines all facts, so that the champion depends only on the commands, not on the data.
     """
-    folder = tmp_path_factory.mktemp("duty")
+    folder = tmp_path_factory.mktemp("commands")
     copy = Copy(folder)
     for name in ("Makefile", "uv.lock", "pyproject.toml"):
-        shutil.copy2(ROOT / name, folder / name)  # with their times, so that `make setup` finds nothing to do
+        shutil.copy2(ROOT / name, folder / name)  # keeps their times, so that `make setup` has nothing to do
     copy.add_data()
     copy.env["PATH"] = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
     path = folder / "configs" / "flights" / "model.yaml"
@@ -231,68 +235,68 @@ def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
     config["training"] |= {
         "baseline": "prior",
         "refit": "none",
-    }  # a champion knows no holdout, and can be compared on it
+    }  # the champion is not trained on the holdout, so it can be compared on it
     config["training"]["candidates"]["xgboost"]["params"] |= {"n_estimators": 20, "learning_rate": 0.3}
     config["promotion"]["approval"] = True
     config["retraining"] |= {"enabled": False, "hindsight": {"partitions": 0}}
     path.write_text(yaml.safe_dump(config))
-    made = Duty(copy)
+    runner = CommandRunner(copy)
     try:
         copy.up()
         for start, end in (("2013-01", "2013-03"), ("2013-04", "2013-06")):
             copy.deployment("backfill/manual", model="flights", start=start, end=end)
-            copy.deployment("train/flights", reason=f"it has come to {end}")
-            copy.deployment("promote/manual", model="flights", by="ann", reason="looked at")
-        yield made
+            copy.deployment("train/flights", reason=f"data up to {end}")
+            copy.deployment("promote/manual", model="flights", by="ann", reason="checked")
+        yield runner
     finally:
         copy.down()
 
 
-def type_all(duty: Duty, commands: list[Command]) -> None:
-    """Commands in their order, on a stack that is up."""
-    if not up(duty.copy):
-        duty.copy.up()
+def run_all(runner: CommandRunner, commands: list[Command]) -> None:
+    """Run commands in order. Starts the stack first if it is down."""
+    if not up(runner.copy):
+        runner.copy.up()
     for command in commands:
-        duty.type(command)
+        runner.run(command)
 
 
 def to_run(commands: list[Command]) -> list[Command]:
-    return [command for command in commands if not any(command.begins(left) for left in NOT_RUN)]
+    return [command for command in commands if not any(command.begins(skipped) for skipped in NOT_RUN)]
 
 
 def pages() -> list[str]:
-    """The pages that have something to run, the README first."""
+    """List the pages with commands or programs, the README first."""
     return list(dict.fromkeys(block.page for block in BLOCKS if to_run(block.commands()) or block.kind == "python"))
 
 
 @pytest.mark.parametrize("page", pages())
-def test_every_command_of_a_page_does_what_it_says(duty: Duty, page: str) -> None:
+def test_every_command_of_a_page_succeeds(runner: CommandRunner, page: str) -> None:
     try:
         for block in (block for block in BLOCKS if block.page == page):
-            type_all(duty, to_run(block.commands()))
+            run_all(runner, to_run(block.commands()))
             if block.kind == "python":
-                run_program(duty, block)
+                run_program(runner, block)
     finally:
-        duty.stop_lasting()
-    type_all(duty, [Command(page, 0, "make up"), Command(page, 0, "make audit MODEL=flights")])
+        runner.stop_running()
+    run_all(runner, [Command(page, 0, "make up"), Command(page, 0, "make audit MODEL=flights")])
 
 
-def run_program(duty: Duty, block: Block) -> None:
+def run_program(runner: CommandRunner, block: Block) -> None:
     done = subprocess.run(
-        [duty.copy.folder / ".venv" / "bin" / "python", "-c", "\n".join(block.lines)],
-        cwd=duty.copy.folder,
-        env=duty.copy.env,
+        [runner.copy.folder / ".venv" / "bin" / "python", "-c", "\n".join(block.lines)],
+        cwd=runner.copy.folder,
+        env=runner.copy.env,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, f"{block.page}:{block.line}\n{done.stderr[-3000:]}"
 
 
-def test_every_command_in_prose_does_what_it_says(duty: Duty) -> None:
-    """Those that no block has; at last the one that deletes what the others have made."""
-    duty.copy.check_logs()
+def test_every_command_in_prose_succeeds(runner: CommandRunner) -> None:
+    """Commands that are in no block. `make clean` is last, since it deletes the results of the others."""
+    runner.copy.check_logs()
     try:
-        type_all(duty, sorted(to_run(ONLY_IN_PROSE), key=lambda command: command.begins("make clean")))
+        run_all(runner, sorted(to_run(ONLY_IN_PROSE), key=lambda command: command.begins("make clean")))
     finally:
-        duty.stop_lasting()
-    assert not (duty.copy.folder / ".evergreen").exists()
+        runner.stop_running()
+    assert not (runner.copy.folder / ".evergreen").exists()

@@ -1,4 +1,4 @@
-"""The whole loop on real servers: a copy of the repository, a model added to it, and a drift that retrains it by itself."""
+"""The full loop on real servers: a copy of the repository, a new model, and a retraining that a drift event starts."""
 
 import json
 import time
@@ -9,39 +9,38 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ops.supervision import marked
+from ops.supervision import find_processes
 from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
-from tests.receiver import receiving
+from tests.receiver import webhook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 
 
 @pytest.fixture(scope="module")
 def received() -> Iterator[list[dict]]:
-    """What people were written to: every body that a webhook on this machine got. Its address is the list's first item."""
-    with receiving() as (host, found):
-        found.append({"address": f"http://{host}/hook"})
-        yield found
+    """The notifications that a local webhook received, as JSON bodies. The first item is the address of the webhook."""
+    with webhook() as (host, bodies):
+        bodies.append({"address": f"http://{host}/hook"})
+        yield bodies
 
 
 @pytest.fixture(scope="module")
 def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, received: list[dict]) -> Iterator[Copy]:
-    """The repository with the tiny model beside flights, its stack up; stopped afterwards."""
-    folder = tmp_path_factory.mktemp("copy")
-    made = Copy(folder)
-    made.env["EVERGREEN_NOTIFY_URL"] = received[0]["address"]
-    made.add_tiny(tiny_source)
+    """A copy of the repository with the models flights and tiny, and with a running stack."""
+    copy = Copy(tmp_path_factory.mktemp("copy"))
+    copy.env["EVERGREEN_NOTIFY_URL"] = received[0]["address"]
+    copy.add_tiny(tiny_source)
     try:
-        made.up()
-        yield made
+        copy.up()
+        yield copy
     finally:
-        made.down()
+        copy.down()
 
 
 @pytest.fixture(scope="module")
-def living(copy: Copy) -> Copy:
-    """The copy with a champion and sixteen steady days."""
+def stack(copy: Copy) -> Copy:
+    """The copy, with a champion of tiny and sixteen days without drift."""
     copy.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-10")
     copy.deployment("train/tiny", reason="first champion")
     copy.deployment("process/tiny", partition=STEADY)
@@ -50,55 +49,55 @@ def living(copy: Copy) -> Copy:
     return copy
 
 
-def test_drift_retrains_by_event_and_automation_alone(living):
-    assert living.runs_of("retrain") == []
-    living.deployment("process/tiny", partition=SHIFTED)
-    run = living.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
+def test_drift_retrains_by_event_and_automation_alone(stack):
+    assert stack.runs_of("retrain") == []
+    stack.deployment("process/tiny", partition=SHIFTED)
+    run = stack.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, 600)
 
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["state_type"] == "COMPLETED", run["state"]
     assert run["parameters"]["model"] == "tiny"
     assert run["parameters"]["partition"] == SHIFTED
-    status = living.run("python", "-m", "ops.status")
+    status = stack.run("python", "-m", "ops.status")
     assert run["parameters"]["fact"] in status
     assert "retrained" in status
-    assert [r["parameters"]["model"] for r in living.runs_of("retrain")] == ["tiny"]
-    alias, by_client, champion = living.run("python", "-c", ALIASES).split()
+    assert [r["parameters"]["model"] for r in stack.runs_of("retrain")] == ["tiny"]
+    alias, by_client, champion = stack.run("python", "-c", ALIASES).split()
     assert alias == by_client == champion
     assert int(champion) > 1
 
 
-def test_people_are_told_of_a_promotion_and_of_data_that_were_blocked(living, received):
-    champion = living.run(
+def test_a_promotion_and_a_blocked_partition_send_a_notification(stack, received):
+    champion = stack.run(
         "python", "-c", "from tasks.resources import open_resources as o; print(o('tiny').champion().version)"
     )
-    wait_until(lambda: any(f"version {champion.split()[-1]}: " in one.get("body", "") for one in received))
-    promoted = [one for one in received if "evergreen.model.promoted" in one.get("subject", "")]
+    wait_until(lambda: any(f"version {champion.split()[-1]}: " in body.get("body", "") for body in received))
+    promoted = [body for body in received if "evergreen.model.promoted" in body.get("subject", "")]
     assert promoted[0]["subject"] == "tiny: evergreen.model.promoted"
-    assert any(f"version {champion.split()[-1]}: " in one["body"] for one in promoted)
-    assert all("/models/tiny/versions/" in one["body"] for one in promoted)
+    assert any(f"version {champion.split()[-1]}: " in body["body"] for body in promoted)
+    assert all("/models/tiny/versions/" in body["body"] for body in promoted)
 
-    path = living.folder / "data" / "parcels-2024-03-18.parquet"
-    kept = path.read_bytes()
+    path = stack.folder / "data" / "parcels-2024-03-18.parquet"
+    original = path.read_bytes()
     pd.read_parquet(path).assign(weight=99.0).to_parquet(path, index=False)
-    living.failing.add(living.begin("process/tiny", partition="2024-03-18"))
-    wait_until(lambda: any("Failed" in one.get("subject", "") for one in received))
-    told = {(one["subject"], one["body"]) for one in received if "Failed" in one.get("subject", "")}
-    # The same one may come twice: Prefect sends again where it could not note that it had sent.
-    assert len(told) == 1, told
-    ((subject, body),) = told
+    stack.failing.add(stack.begin("process/tiny", partition="2024-03-18"))
+    wait_until(lambda: any("Failed" in body.get("subject", "") for body in received))
+    failures = {(body["subject"], body["body"]) for body in received if "Failed" in body.get("subject", "")}
+    # A set, because Prefect sends a notification twice if it could not record the first.
+    assert len(failures) == 1, failures
+    ((subject, body),) = failures
     assert subject.startswith("process tiny 2024-03-18: Failed")
     assert "blocked, first 2024-03-18: weight" in body
     assert "/runs/flow-run/" in body
-    path.write_bytes(kept)
-    assert received[0]["address"] not in (living.folder / ".evergreen" / "logs" / "deploy.log").read_text()
+    path.write_bytes(original)
+    assert received[0]["address"] not in (stack.folder / ".evergreen" / "logs" / "deploy.log").read_text()
 
 
 ALIASES = """
 from tasks.registry import Registry
 from tasks.resources import open_resources
 res = open_resources("tiny")
-assert res.registry.plain
+assert res.registry.is_open_server
 assert res.registry.alias("challenger") == res.registry._alias_by_client("challenger")
 assert Registry(res.registry.uri, "nobody", res.registry.cache).alias() is None
 print(res.registry.alias(), res.registry._alias_by_client("champion"), res.ledger.champion().version)
@@ -118,21 +117,22 @@ print(fact.id)
 """
 
 
-def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(living):
-    """Beside the event that `process` itself sends; the other model's ten start one run of its own, which knows no such fact."""
-    living.deployment("backfill/manual", model="tiny", start="2024-03-19", end="2024-03-19")  # a training needs it
-    living.deployment("process/tiny", partition="2024-03-20")
-    fact = living.run("python", "-c", BURST).split()[-1]
-    before = len(living.runs_of("retrain"))
-    wait_until(lambda: {r["parameters"]["model"] for r in runs_about(living, fact)} == {"tiny", "flights"})
-    time.sleep(20)  # longer than a run of the others would need to be created
-    found = runs_about(living, fact)
-    assert sorted(r["parameters"]["model"] for r in found) == ["flights", "tiny"]
-    assert len(living.runs_of("retrain")) <= before + 2
-    wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(living, fact)))
-    living.failing |= {r["id"] for r in runs_about(living, fact) if r["parameters"]["model"] == "flights"}
-    said = living.run("python", "-c", DECISIONS)
-    assert said.count(fact) == 1, said
+def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(stack):
+    """The events are in addition to the one of `process`. Those of flights start one run, for which the fact does not exist."""
+    # The training window must have no gap.
+    stack.deployment("backfill/manual", model="tiny", start="2024-03-19", end="2024-03-19")
+    stack.deployment("process/tiny", partition="2024-03-20")
+    fact = stack.run("python", "-c", BURST).split()[-1]
+    before = len(stack.runs_of("retrain"))
+    wait_until(lambda: {r["parameters"]["model"] for r in runs_about(stack, fact)} == {"tiny", "flights"})
+    time.sleep(20)  # longer than Prefect needs to create another run
+    runs = runs_about(stack, fact)
+    assert sorted(r["parameters"]["model"] for r in runs) == ["flights", "tiny"]
+    assert len(stack.runs_of("retrain")) <= before + 2
+    wait_until(lambda: all(r["state_type"] in ENDED for r in runs_about(stack, fact)))
+    stack.failing |= {r["id"] for r in runs_about(stack, fact) if r["parameters"]["model"] == "flights"}
+    decisions = stack.run("python", "-c", DECISIONS)
+    assert decisions.count(fact) == 1, decisions
 
 
 DECISIONS = """
@@ -147,19 +147,19 @@ def runs_about(copy: Copy, fact: str) -> list[dict]:
     return [r for r in copy.runs_of("retrain") if r["parameters"].get("fact") == fact]
 
 
-def wait_until(said, seconds: float = 300) -> None:
-    """Wait until something is so."""
+def wait_until(condition, seconds: float = 300) -> None:
+    """Call `condition` every second until it is true."""
     deadline = time.monotonic() + seconds
-    while not said():
-        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
+    while not condition():
+        assert time.monotonic() < deadline, f"still false after {seconds:.0f} s"
         time.sleep(1)
 
 
-FOUND_WHILE_DOWN = """
+DRIFT_WITHOUT_SERVER = """
 import os
 from tasks.orchestration.events import emit
 from tasks.resources import open_resources
-from tasks.lifecycle.facts import seen_by_process
+from tasks.lifecycle.facts import process_facts
 from tasks.steps.step import NotDue, advance
 from tasks.steps.order import PROCESS
 res = open_resources("tiny")
@@ -169,13 +169,13 @@ for step in PROCESS:
         advance(step, ref, res)
     except NotDue:
         pass
-fact = next(seen_by_process(ref, res))
+fact = next(process_facts(ref, res))
 assert res.ledger.record_fact(fact)
 emit(fact)
 print(fact.id, flush=True)
-os._exit(0)  # killed right after
+os._exit(0)  # as if the process were killed
 """
-AGE = """
+MAKE_FACTS_OLDER = """
 import sqlalchemy as sa
 from tasks.ledger.tables import facts
 from tasks.resources import open_resources
@@ -186,44 +186,44 @@ with open_resources("tiny").ledger.engine.begin() as con:
 
 
 @pytest.mark.slow
-def test_drift_that_is_found_while_the_server_is_down_is_taken_up_once_it_is_back(living):
-    """The event is lost with the server and the process; the fact is not, and `remind` sends it again."""
-    living.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-23")
-    living.down()
-    fact = living.run("python", "-c", FOUND_WHILE_DOWN).split()[-1]
-    living.up()
-    assert runs_about(living, fact) == []
-    living.run("python", "-c", AGE)  # what waits is sent again after two minutes; they are not waited for here
-    living.deployment("remind/all")
-    wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(living, fact)), 600)
-    (run,) = runs_about(living, fact)
+def test_drift_detected_without_a_server_is_decided_when_the_server_is_back(stack):
+    """The event is lost, but the fact is in the database. `remind` sends its event again."""
+    stack.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-23")
+    stack.down()
+    fact = stack.run("python", "-c", DRIFT_WITHOUT_SERVER).split()[-1]
+    stack.up()
+    assert runs_about(stack, fact) == []
+    stack.run("python", "-c", MAKE_FACTS_OLDER)  # `remind` sends facts again that are older than two minutes
+    stack.deployment("remind/all")
+    wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(stack, fact)), 600)
+    (run,) = runs_about(stack, fact)
     assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
-    assert living.run("python", "-c", DECISIONS).count(fact) == 1
+    assert stack.run("python", "-c", DECISIONS).count(fact) == 1
 
 
 @pytest.mark.slow
-def test_a_lost_event_delays_the_retraining_until_remind_sends_it_again(living):
-    """The automation is off while the event passes, as if Prefect had lost it. The schedule of `remind/all` sends it again."""
-    before, name = {run["id"] for run in living.runs_of("remind")}, "retrain tiny on facts"
-    (automation,) = [a for a in living.ask("automations/filter", {}) if a["name"] == name]
-    living.ask(f"automations/{automation['id']}", {"enabled": False}, "PATCH")
-    living.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-24")
-    path = living.folder / "data" / "parcels-2024-03-25.parquet"
+def test_a_lost_event_delays_the_retraining_until_remind_sends_it_again(stack):
+    """The automation is disabled when the event is sent, as if Prefect had lost it. The schedule of `remind/all` sends it again."""
+    before, name = {run["id"] for run in stack.runs_of("remind")}, "retrain tiny on facts"
+    (automation,) = [a for a in stack.ask("automations/filter", {}) if a["name"] == name]
+    stack.ask(f"automations/{automation['id']}", {"enabled": False}, "PATCH")
+    stack.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-24")
+    path = stack.folder / "data" / "parcels-2024-03-25.parquet"
     rows = pd.read_parquet(path)
     rows.assign(weight=rows["weight"] + 10).to_parquet(path, index=False)  # no champion has seen such weights
-    living.deployment("process/tiny", partition="2024-03-25")
-    fact = living.run("python", "-c", NEWEST_FACT).split()[-1]
+    stack.deployment("process/tiny", partition="2024-03-25")
+    fact = stack.run("python", "-c", NEWEST_FACT).split()[-1]
     time.sleep(10)  # longer than the automation needs
-    assert runs_about(living, fact) == []
-    living.ask(f"automations/{automation['id']}", {"enabled": True}, "PATCH")
-    living.run("python", "-c", AGE)
-    with scheduled_every(20, "remind/all", living):
-        wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(living, fact)))
-    (run,) = runs_about(living, fact)
+    assert runs_about(stack, fact) == []
+    stack.ask(f"automations/{automation['id']}", {"enabled": True}, "PATCH")
+    stack.run("python", "-c", MAKE_FACTS_OLDER)
+    with scheduled_every(20, "remind/all", stack):
+        wait_until(lambda: any(r["state_type"] in ENDED for r in runs_about(stack, fact)))
+    (run,) = runs_about(stack, fact)
     assert (run["created_by"]["type"], run["state_type"]) == ("AUTOMATION", "COMPLETED")
-    reminders = [r for r in living.runs_of("remind") if r["id"] not in before and r["state_type"] == "COMPLETED"]
+    reminders = [r for r in stack.runs_of("remind") if r["id"] not in before and r["state_type"] == "COMPLETED"]
     assert {r["created_by"]["type"] for r in reminders} == {"SCHEDULE"}
-    assert living.run("python", "-c", DECISIONS).count(fact) == 1
+    assert stack.run("python", "-c", DECISIONS).count(fact) == 1
 
 
 NEWEST_FACT = """
@@ -235,11 +235,11 @@ print(fact.id)
 
 @contextmanager
 def scheduled_every(seconds: int, deployment: str, copy: Copy) -> Iterator[None]:
-    """Give a deployment one more schedule for a while, as a person would from the terminal."""
+    """Add a temporary schedule to a deployment, from the command line."""
     copy.run("prefect", "deployment", "schedule", "create", deployment, "--interval", str(seconds))
     flow, _, name = deployment.partition("/")
-    (found,) = [d for d in copy.ask("deployments/filter", {"flows": {"name": {"any_": [flow]}}}) if d["name"] == name]
-    (added,) = [s for s in found["schedules"] if "interval" in s["schedule"]]
+    (known,) = [d for d in copy.ask("deployments/filter", {"flows": {"name": {"any_": [flow]}}}) if d["name"] == name]
+    (added,) = [s for s in known["schedules"] if "interval" in s["schedule"]]
     try:
         yield
     finally:
@@ -247,25 +247,25 @@ def scheduled_every(seconds: int, deployment: str, copy: Copy) -> Iterator[None]
 
 
 @pytest.mark.slow
-def test_backfills_leave_a_slot_of_the_worker_to_everything_else(living):
-    """The worker runs four at once. Of five backfills three are begun, and what comes after them does not wait for the others."""
+def test_backfills_leave_a_slot_of_the_worker_for_other_runs(stack):
+    """The worker runs four flow runs at once. Of five backfills at most three run, so that a later run does not wait for the rest."""
     for _ in range(5):
         given = ("-p", "model=tiny", "-p", "start=2024-03-01", "-p", "end=2024-03-24", "-p", "mode=all")
-        living.run("prefect", "deployment", "run", "backfill/manual", *given)
-    living.deployment("process/tiny", partition="2024-03-11")
-    began = living.newest("process")["start_time"]
-    wait_until(lambda: all(r["state_type"] in ENDED for r in living.runs_of("backfill")), 900)
-    five = sorted(living.runs_of("backfill"), key=lambda run: run["start_time"])[-5:]
-    assert all(run["work_queue_name"] == "backfills" for run in five)
-    assert began < five[-1]["start_time"], "it waited until all of them had begun"
-    for run in five:
-        beside = [one for one in five if one["start_time"] <= run["start_time"] < one["end_time"]]
-        assert len(beside) <= 3, "each of them takes a slot of the three, itself too"
+        stack.run("prefect", "deployment", "run", "backfill/manual", *given)
+    stack.deployment("process/tiny", partition="2024-03-11")
+    began = stack.newest("process")["start_time"]
+    wait_until(lambda: all(r["state_type"] in ENDED for r in stack.runs_of("backfill")), 900)
+    backfills = sorted(stack.runs_of("backfill"), key=lambda run: run["start_time"])[-5:]
+    assert all(run["work_queue_name"] == "backfills" for run in backfills)
+    assert began < backfills[-1]["start_time"], "the run waited until all backfills had started"
+    for run in backfills:
+        parallel = [r for r in backfills if r["start_time"] <= run["start_time"] < r["end_time"]]
+        assert len(parallel) <= 3, "at most three backfills run at once"
 
 
 @pytest.mark.slow
-def test_cancelling_in_the_ui_stops_between_partitions_and_says_how_far_it_came(living):
-    """The button sets the run's state; the worker then signals the run's process, which finishes what it has begun."""
+def test_a_cancelled_backfill_stops_between_partitions_and_reports_its_progress(stack):
+    """The button in the UI sets the run's state. The worker then signals the process, which completes the partitions in progress."""
     given = (
         "-p",
         "model=tiny",
@@ -278,60 +278,65 @@ def test_cancelling_in_the_ui_stops_between_partitions_and_says_how_far_it_came(
         "-p",
         "concurrency=1",
     )
-    living.run("prefect", "deployment", "run", "backfill/manual", *given)
-    run = living.wait_for("backfill", {"RUNNING"}, 120)
+    stack.run("prefect", "deployment", "run", "backfill/manual", *given)
+    run = stack.wait_for("backfill", {"RUNNING"}, 120)
     tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    wait_until(lambda: len(living.ask("task_runs/filter", tasks)) >= 2, 120)
-    living.failing.add(run["id"])  # Prefect logs the end of a cancelled run as an error
-    asked = living.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    assert asked["status"] == "ACCEPT", asked
-    wait_until(lambda: living.newest("backfill")["state_type"] in ENDED, 120)
-    ended = living.newest("backfill")
+    wait_until(lambda: len(stack.ask("task_runs/filter", tasks)) >= 2, 120)
+    stack.failing.add(run["id"])  # Prefect logs the end of a cancelled run as an error
+    response = stack.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert response["status"] == "ACCEPT", response
+    wait_until(lambda: stack.newest("backfill")["state_type"] in ENDED, 120)
+    ended = stack.newest("backfill")
     assert (ended["id"], ended["state_type"]) == (run["id"], "CANCELLED")
-    assert "not begun; submit it again with mode=missing to go on" in ended["state"]["message"]
-    assert "half done" not in ended["state"]["message"]
+    assert "not started; run it again with mode=missing to continue" in ended["state"]["message"]
+    assert "incomplete" not in ended["state"]["message"]
 
 
 @pytest.mark.slow
-def test_a_backfill_whose_worker_is_killed_ends_at_once_and_the_next_one_completes_it(living):
-    """Prefect ends a run that has lost its worker, and says so; a new worker is there already."""
-    asked = {"model": "tiny", "start": "2024-03-11", "end": "2024-03-24", "override": {"monitoring": {"alpha": 0.04}}}
-    given = [part for k, v in asked.items() for part in ("-p", f"{k}={json.dumps(v)}")]
-    living.run("prefect", "deployment", "run", "backfill/manual", *given, "-p", "concurrency=1")
-    run = living.wait_for("backfill", {"RUNNING"}, 120)
-    found = marked(living.folder / ".evergreen", "worker")
-    workers = [process for process in found if process.ppid() not in {p.pid for p in found}]
+def test_a_backfill_whose_worker_is_killed_crashes_at_once_and_the_next_one_completes_it(stack):
+    """Prefect sets the state of a run that has lost its worker to CRASHED. The stack has started a new worker by then."""
+    parameters = {
+        "model": "tiny",
+        "start": "2024-03-11",
+        "end": "2024-03-24",
+        "override": {"monitoring": {"alpha": 0.04}},
+    }
+    given = [part for k, v in parameters.items() for part in ("-p", f"{k}={json.dumps(v)}")]
+    stack.run("prefect", "deployment", "run", "backfill/manual", *given, "-p", "concurrency=1")
+    run = stack.wait_for("backfill", {"RUNNING"}, 120)
+    processes = find_processes(stack.folder / ".evergreen", "worker")
+    workers = [process for process in processes if process.ppid() not in {p.pid for p in processes}]
     assert workers
-    living.failing.add(run["id"])
-    living.kill("worker", workers)
-    wait_until(lambda: living.newest("backfill")["state_type"] in ENDED, 120)
-    ended = living.newest("backfill")
+    stack.failing.add(run["id"])
+    stack.kill("worker", workers)
+    wait_until(lambda: stack.newest("backfill")["state_type"] in ENDED, 120)
+    ended = stack.newest("backfill")
     assert (ended["id"], ended["state_type"]) == (run["id"], "CRASHED"), ended["state"]
-    living.deployment("backfill/manual", **asked)
-    assert "brought up to date" in living.newest("backfill")["state"]["message"]
-    living.deployment("backfill/manual", **asked)
-    assert "nothing to do for 14 partitions" in living.newest("backfill")["state"]["message"]
+    stack.deployment("backfill/manual", **parameters)
+    assert "brought up to date" in stack.newest("backfill")["state"]["message"]
+    stack.deployment("backfill/manual", **parameters)
+    assert "nothing to do for 14 partitions" in stack.newest("backfill")["state"]["message"]
 
 
 @pytest.mark.slow
-def test_a_run_that_died_with_its_worker_is_crashed_by_the_automation(living):
+def test_a_run_killed_with_its_worker_is_set_to_crashed_by_the_automation(stack):
     given = [
         part
         for k, v in (("model", "tiny"), ("start", "2024-03-01"), ("end", "2024-03-24"), ("mode", "all"))
         for part in ("-p", f"{k}={v}")
     ]
-    living.run("prefect", "deployment", "run", "backfill/manual", *given)
-    lost = living.wait_for("backfill", {"RUNNING"}, 120)
+    stack.run("prefect", "deployment", "run", "backfill/manual", *given)
+    lost = stack.wait_for("backfill", {"RUNNING"}, 120)
     time.sleep(2)
-    victims = marked(living.folder / ".evergreen", "worker")
-    assert len(victims) > 1, "the worker and its run"
-    living.failing.add(lost["id"])
-    living.kill("worker", victims)
+    processes = find_processes(stack.folder / ".evergreen", "worker")
+    assert len(processes) > 1, "the worker and its flow run"
+    stack.failing.add(lost["id"])
+    stack.kill("worker", processes)
 
-    run = living.wait_for("backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
+    run = stack.wait_for("backfill", {"CRASHED", "COMPLETED", "FAILED"}, 600)
     assert run["id"] == lost["id"]
     assert run["state_type"] == "CRASHED"
     assert "no heartbeat" in run["state"]["message"]
 
-    living.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
-    assert living.newest("backfill")["state_type"] == "COMPLETED"
+    stack.deployment("backfill/manual", model="tiny", start="2024-03-01", end="2024-03-24")
+    assert stack.newest("backfill")["state_type"] == "COMPLETED"

@@ -1,9 +1,9 @@
-"""A process that runs one backfill and can be killed, for the tests beside this file.
+"""A process that runs one backfill and can be killed, for the tests in this folder.
 
     python -m tests.flows.backfiller '{"model": "tiny", "start": "2024-03-01", "end": "2024-03-10"}'
 
-Prints the final state's type and message; its exit code is nought whatever the state. With FILE_LIMIT in the environment no
-file may grow larger than so many bytes, as on a full disk.
+Prints the final state's type and message. The exit code is 0 for every state. FILE_LIMIT in the environment limits the size of
+files in bytes, to simulate a full disk.
 """
 
 import json

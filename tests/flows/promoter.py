@@ -1,12 +1,12 @@
-"""A process that promotes and can be killed at any step of it, for the tests beside this file.
+"""A process that promotes and can be killed at any step, for the tests in this folder.
 
     python -m tests.flows.promoter race <version> <folder>      wait for the others in the folder, then promote
     python -m tests.flows.promoter advance <step>               advance the challenger, and die before the step
     python -m tests.flows.promoter approve <step>               approve the challenger, and die before the step
-    python -m tests.flows.promoter train <reason> [<row>]       train, and die before the ledger's row of that number in it
+    python -m tests.flows.promoter train <reason> [<row>]       train, and die before that row of the ledger
 
-Steps are counted from 1 in the order in which they happen: each row that is appended to the ledger, each alias that is set or
-deleted, each mark in MLflow, each event, each delivery that is noted. The process prints how many it came to.
+Steps are counted from 1 in their order: each row that is appended to the ledger, each alias that is set or deleted, each tag in
+MLflow, each event, each row that is marked as delivered. The process prints the number of steps.
 """
 
 import os
@@ -29,29 +29,29 @@ from tasks.registry import Registry
 from tasks.resources import open_resources
 
 MOMENT = datetime(2024, 3, 12, tzinfo=UTC)
-done = 0
+steps_done = 0
 
 
-def deadly(call: Callable[..., Any], step: int) -> Callable[..., Any]:
-    """The call, but the process is gone, as by kill -9, when it would be the given step."""
+def die_at(call: Callable[..., Any], step: int) -> Callable[..., Any]:
+    """Wrap a call: the process exits, as after kill -9, before the call that is the given step."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        global done
-        done += 1
-        if done == step:
+        global steps_done
+        steps_done += 1
+        if steps_done == step:
             os._exit(9)
         return call(*args, **kwargs)
 
     return wrapped
 
 
-def arm(step: int) -> None:
+def set_kill_step(step: int) -> None:
     for owner, name in ((Promotions, "append"), (Registry, "_point"), (Registry, "mark"), (Promotions, "delivered")):
-        setattr(owner, name, deadly(getattr(owner, name), step))
-    delivery.emit_change = deadly(delivery.emit_change, step)
+        setattr(owner, name, die_at(getattr(owner, name), step))
+    delivery.emit_change = die_at(delivery.emit_change, step)
 
 
-def passing(version: str) -> tuple[GateDecision, Comparison]:
+def passed_gate(version: str) -> tuple[GateDecision, Comparison]:
     card = Scorecard(version, 100, {"log_loss": 0.5})
     verdict = Verdict("floor: log_loss", "passed", True, 0.5, 0.6)
     return GateDecision(version, None, (verdict,)), Comparison(card, None, card, None, 10, MOMENT, MOMENT)
@@ -65,7 +65,7 @@ def race(number: str, folder: str) -> str:
     while len(list(Path(folder).iterdir())) < 4:
         time.sleep(0.01)
     try:
-        row = promote_version(version, *passing(number), champion, MOMENT, "race", res, f"racer {number}")
+        row = promote_version(version, *passed_gate(number), champion, MOMENT, "race", res, f"racer {number}")
         return f"won {row.sequence}"
     except StaleDecision:
         return "stale"
@@ -85,7 +85,7 @@ def approve() -> None:
     staged, champion = res.ledger.challenger(), res.ledger.champion()
     if staged:
         version = res.registry.version(staged.version)
-        promote_version(version, *passing(staged.version), champion, staged.as_of, "looked at it", res, "ann")
+        promote_version(version, *passed_gate(staged.version), champion, staged.as_of, "looked at it", res, "ann")
 
 
 if __name__ == "__main__":
@@ -93,9 +93,9 @@ if __name__ == "__main__":
     if what == "race":
         print(race(first, rest[0]))
     elif what == "train":
-        Promotions.append = deadly(Promotions.append, int(rest[0]) if rest else 0)  # type: ignore[method-assign]
-        print(train(model="tiny", reason=first).version, done)
+        Promotions.append = die_at(Promotions.append, int(rest[0]) if rest else 0)  # type: ignore[method-assign]
+        print(train(model="tiny", reason=first).version, steps_done)
     else:
-        arm(int(first))
+        set_kill_step(int(first))
         {"advance": advance, "approve": approve}[what]()
-        print(done)
+        print(steps_done)

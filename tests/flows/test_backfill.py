@@ -1,4 +1,4 @@
-"""Backfills as people use them: planned, submitted, failed and taken up, stopped, killed and resumed, meeting others."""
+"""Backfills as people use them: planned, submitted, failed and retried, cancelled, killed and resumed, and two at once."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tasks.errors import ClusterUnreachable, PlanChanged, SourceUnavailable
 from tasks.resources import Variant, open_resources
 from tasks.steps import ingest as ingestion
 from tasks.storage.lake import Lake
-from tests.conftest import day_file, parcels, point_to, settle
+from tests.conftest import day_file, parcels, set_up_tiny, use_folder
 from tests.flows.test_pages import latest
 
 FIRST, LAST = "2024-03-01", "2024-03-10"
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def start(environment: Mapping[str, str] | None = None, **parameters) -> subprocess.Popen[str]:
-    """A backfill of the tiny model in a process of its own, against the tests' server and this world."""
+    """Start a backfill of the tiny model in its own process, with the tests' server and this test's folder."""
     command = [sys.executable, "-m", "tests.flows.backfiller", json.dumps({"model": "tiny", **parameters})]
     return subprocess.Popen(
         command,
@@ -51,63 +51,63 @@ def start(environment: Mapping[str, str] | None = None, **parameters) -> subproc
     )
 
 
-def told(process: subprocess.Popen[str]) -> str:
-    """The state and message that a backfill ended with."""
+def final_state(process: subprocess.Popen[str]) -> str:
+    """Return the final state and message of a backfill."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out.strip().splitlines()[-1]
 
 
 def contents(lake: Lake) -> dict[str, object]:
-    """Every data file's bytes, and every record without its `run` block. Pages for people are left out."""
-    found: dict[str, object] = {}
+    """Return the bytes of every data file, and every record without its `run` block. Pages are left out."""
+    files: dict[str, object] = {}
     for path in sorted(p for p in Path(lake.root).rglob("*") if p.suffix in (".parquet", ".json")):
         name = str(path.relative_to(lake.root))
         content = path.read_bytes()
-        found[name] = json.loads(content) if path.suffix == ".json" else content
-        if isinstance(found[name], dict):
-            found[name].pop("run", None)
-    return found
+        files[name] = json.loads(content) if path.suffix == ".json" else content
+        if isinstance(files[name], dict):
+            files[name].pop("run", None)
+    return files
 
 
-def wait_until(what, seconds: float = 60) -> None:
+def wait_until(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never came to that"
+    while not condition():
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.05)
 
 
 # Plans
 
 
-def test_a_dry_run_tells_what_it_would_do_and_does_nothing(world):
+def test_a_dry_run_lists_what_would_be_done_and_does_nothing(workspace):
     state = backfill(model="tiny", start=FIRST, end="2024-03-03", dry_run=True, return_state=True)
     assert "12 steps of 3 of 3 partitions" in state.message
     page = latest("tiny-backfill-plan")["data"]
     assert "| 2024-03-02 |  | make | make | make | … | … | … | make | … |" in page
     assert "wait score of 2024-03-01, 2024-03-02, 2024-03-03: no champion" in page
-    assert not (world / "lake").exists()
+    assert not (workspace / "lake").exists()
     digest = page.split("-p plan=")[1].split("`")[0]
     assert backfill(model="tiny", plan=digest, return_state=True).is_completed()
     assert open_resources("tiny").lake.keys(Stage.RAW) == [FIRST, "2024-03-02", "2024-03-03"]
 
 
-def test_a_plan_that_holds_no_longer_is_refused_before_anything_is_done(world):
+def test_a_plan_that_no_longer_applies_is_refused_before_anything_is_done(workspace):
     state = backfill(model="tiny", start=FIRST, end="2024-03-03", dry_run=True, return_state=True)
     digest = state.message.split("plan ")[1].split(":")[0]
-    parcels(9).to_parquet(day_file(world, 1), index=False)
-    with pytest.raises(PlanChanged, match="2024-03-02 ingest would be made from other data"):
+    parcels(9).to_parquet(day_file(workspace, 1), index=False)
+    with pytest.raises(PlanChanged, match="2024-03-02 ingest has changed inputs"):
         backfill(model="tiny", plan=digest)
-    assert not (world / "lake").exists()
+    assert not (workspace / "lake").exists()
 
 
-def test_a_second_backfill_of_fresh_partitions_says_so(world):
+def test_a_second_backfill_of_fresh_partitions_reports_that_nothing_is_to_do(workspace):
     backfill(model="tiny", start=FIRST, end="2024-03-02")
     state = backfill(model="tiny", start=FIRST, end="2024-03-02", return_state=True)
     assert state.message == "tiny: nothing to do for 2 partitions with mode=missing."
 
 
-def test_only_the_chosen_stages_are_made_and_a_later_one_says_what_it_waits_for(world):
+def test_only_the_chosen_stages_are_made_and_a_later_one_reports_what_it_waits_for(workspace):
     backfill(model="tiny", start=FIRST, end=FIRST, stages=["validate"])
     assert "wait validate of 2024-03-01: no raw data" in latest("tiny-backfill")["data"]
     backfill(model="tiny", start=FIRST, end=FIRST, stages=["ingest", "validate"])
@@ -119,24 +119,24 @@ def test_only_the_chosen_stages_are_made_and_a_later_one_says_what_it_waits_for(
 # Failures
 
 
-def test_one_partitions_failure_does_not_stop_the_others_and_failed_takes_up_just_that(world):
-    """A damaged file also is what the next day looks back on."""
-    good = day_file(world, 4).read_bytes()
-    day_file(world, 4).write_bytes(b"no parquet")
+def test_a_failed_partition_does_not_stop_the_others_and_mode_failed_runs_only_that_one(workspace):
+    """The next day reads the damaged file too."""
+    good = day_file(workspace, 4).read_bytes()
+    day_file(workspace, 4).write_bytes(b"no parquet")
     state = backfill(model="tiny", start=FIRST, end=LAST, return_state=True)
     assert state.is_failed()
-    told = "8 of 10 partitions brought up to date, 0 failed, 2 blocked; mode=failed takes up just those"
-    assert told in state.message
+    message = "8 of 10 partitions brought up to date, 0 failed, 2 blocked; mode=failed runs only those again"
+    assert message in state.message
     page = latest("tiny-backfill")["data"]
     assert "2024-03-05 blocked: " in page
     assert "parcels-2024-03-05.parquet" in page
-    day_file(world, 4).write_bytes(good)
+    day_file(workspace, 4).write_bytes(good)
     state = backfill(model="tiny", start=FIRST, end=LAST, mode="failed", return_state=True)
     assert state.message == "tiny: 2 of 10 partitions brought up to date, 0 failed, 0 blocked."
 
 
-def test_what_may_be_gone_in_a_moment_is_tried_again_and_a_failed_contract_is_not(world, monkeypatch):
-    """The source fails twice for one partition, then answers; for another it goes on failing; a third has bad rows."""
+def test_a_temporary_error_is_retried_and_a_failed_contract_is_not(workspace, monkeypatch):
+    """The source fails twice for one partition, then answers. For another it always fails. A third has bad rows."""
     monkeypatch.setattr(backfilling, "FIRST_WAIT", 0.01)
     calls: dict[str, int] = {}
     real = ingestion.read_source
@@ -147,8 +147,8 @@ def test_what_may_be_gone_in_a_moment_is_tried_again_and_a_failed_contract_is_no
             raise SourceUnavailable("timed out")
         return real(model, ref, threads)
 
-    parcels(5).assign(weight=1000.0).to_parquet(day_file(world, 5), index=False)
-    backfill(model="tiny", start=FIRST, end=FIRST, stages=["ingest"])  # so that the SQL is checked for leaks already
+    parcels(5).assign(weight=1000.0).to_parquet(day_file(workspace, 5), index=False)
+    backfill(model="tiny", start=FIRST, end=FIRST, stages=["ingest"])  # so that the SQL has been checked for leaks
     monkeypatch.setattr(ingestion, "read_source", flaky)
     state = backfill(model="tiny", start="2024-03-04", end="2024-03-06", return_state=True)
     assert calls == {"2024-03-04": 3, "2024-03-05": backfilling.ATTEMPTS, "2024-03-06": 1}
@@ -159,29 +159,29 @@ def test_what_may_be_gone_in_a_moment_is_tried_again_and_a_failed_contract_is_no
 
 
 @pytest.mark.slow
-def test_a_full_disk_fails_its_partition_and_leaves_no_half_file(world):
+def test_a_full_disk_fails_its_partition_and_leaves_no_incomplete_file(workspace):
     """No file may be larger than 200,000 bytes; the rows of one day need more."""
     days = [
         parcels(day).assign(sent=parcels(1)["sent"], parcel=lambda f, day=day: f["parcel"] + f"-{day}")
         for day in range(300)
     ]
-    pd.concat(days).to_parquet(day_file(world, 1), index=False)
-    said = told(start({"FILE_LIMIT": "200000"}, start=FIRST, end="2024-03-03"))
+    pd.concat(days).to_parquet(day_file(workspace, 1), index=False)
+    result = final_state(start({"FILE_LIMIT": "200000"}, start=FIRST, end="2024-03-03"))
     assert (
-        said
-        == "FAILED: tiny: 2 of 3 partitions brought up to date, 1 failed, 0 blocked; mode=failed takes up just those."
+        result
+        == "FAILED: tiny: 2 of 3 partitions brought up to date, 1 failed, 0 blocked; mode=failed runs only those again."
     )
     raw = Path(open_resources("tiny").lake.root) / "raw"
     assert sorted(p.name for p in raw.iterdir() if "2024-03-02" in p.name) == ["2024-03-02.failure"]
     assert "File too large" in (raw / "2024-03-02.failure").read_text()
-    assert told(start(start=FIRST, end="2024-03-03", mode="failed")).startswith("COMPLETED: tiny: 1 of 3")
+    assert final_state(start(start=FIRST, end="2024-03-03", mode="failed")).startswith("COMPLETED: tiny: 1 of 3")
 
 
-def test_an_unreachable_cluster_is_told_before_anything_is_done(world, monkeypatch):
-    monkeypatch.setattr(workers, "CONNECT", 1)
+def test_an_unreachable_cluster_is_an_error_before_anything_is_done(workspace, monkeypatch):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
     with pytest.raises(ClusterUnreachable, match="no Dask scheduler answers at"):
         backfill(model="tiny", start=FIRST, end=FIRST, runner="dask", dask="tcp://127.0.0.1:9")
-    assert not (world / "lake").exists()
+    assert not (workspace / "lake").exists()
 
 
 # Which model, which config
@@ -191,10 +191,10 @@ def test_an_unreachable_cluster_is_told_before_anything_is_done(world, monkeypat
 def champion(
     tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, prefect_server: None
 ) -> Path:
-    """Ten days and a champion as of the seventh of them, with the last three not yet scored; to be copied, not changed."""
+    """Ten days and a champion as of the seventh of them. The last three are not scored yet. Tests copy the folder."""
     folder = tmp_path_factory.mktemp("champion")
     with pytest.MonkeyPatch.context() as patch:
-        settle(tiny_source, folder, mlflow_store, patch)
+        set_up_tiny(tiny_source, folder, mlflow_store, patch)
         backfill(model="tiny", start=FIRST, end=LAST)
         train(model="tiny", as_of=open_resources("tiny").ref("2024-03-07").as_of, reason="first")
     return folder
@@ -202,20 +202,20 @@ def champion(
 
 @pytest.fixture
 def promoted(champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str) -> Path:
-    """The same in a lake and a ledger of its own."""
-    settle_beside(champion, tmp_path, mlflow_store, monkeypatch)
+    """The same with a lake and a ledger of the test."""
+    use_copy_of_lake_and_ledger(champion, tmp_path, mlflow_store, monkeypatch)
     return tmp_path
 
 
-def settle_beside(champion: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
-    """Copy lake and ledger of a world, and point every setting there; the model and its data are the world's."""
+def use_copy_of_lake_and_ledger(champion: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
+    """Copy lake and ledger into a folder, and change all settings to it. The model and its data stay where they are."""
     shutil.copytree(champion / "lake", folder / "lake")
     shutil.copy(champion / "ledger.db", folder / "ledger.db")
-    point_to(folder, champion / "configs", mlflow_store, patch)
+    use_folder(folder, champion / "configs", mlflow_store, patch)
 
 
-def test_then_scores_as_production_would_have_and_now_lies_apart(promoted):
-    """Before its promotion the champion was none, so `then` has nothing for the first days, and `now` has."""
+def test_then_scores_as_production_would_have_and_now_has_its_own_folder(promoted):
+    """There was no champion on the first days, so `then` has no predictions for them, and `now` has."""
     res = open_resources("tiny")
     backfill(model="tiny", start=FIRST, end=LAST)
     assert res.lake.keys(Stage.PREDICTIONS) == ["2024-03-08", "2024-03-09", LAST]
@@ -230,11 +230,11 @@ def test_then_scores_as_production_would_have_and_now_lies_apart(promoted):
     assert set(rows["model_version"]) == {version}
     assert set(rows["variant"]) == {f"v{version}"}
     assert now.lake.done(Stage.PERFORMANCE, FIRST).data["trained_on_it"]
-    production = {name: found for name, found in contents(res.lake).items() if not name.startswith("variants/")}
-    assert production == {name: found for name, found in before.items() if not name.startswith("variants/")}
+    production = {name: file for name, file in contents(res.lake).items() if not name.startswith("variants/")}
+    assert production == {name: file for name, file in before.items() if not name.startswith("variants/")}
 
 
-def test_another_config_lies_apart_and_a_wrong_one_is_refused_with_the_nearest_key(promoted):
+def test_another_config_has_its_own_folder_and_a_wrong_one_is_refused_with_the_nearest_key(promoted):
     res = open_resources("tiny")
     before = contents(res.lake)
     override = {"monitoring": {"alpha": 0.2}}
@@ -245,36 +245,36 @@ def test_another_config_lies_apart_and_a_wrong_one_is_refused_with_the_nearest_k
         backfill(model="tiny", start=FIRST, end=LAST, override={"monitoring": {"alfa": 0.2}})
 
 
-# Meeting others
+# Two at once
 
 
-def test_of_two_backfills_at_once_each_partition_is_done_by_one(world):
+def test_two_backfills_at_once_process_each_partition_once(workspace):
     both = [start(start=FIRST, end="2024-03-20"), start(start="2024-03-05", end="2024-03-24")]
-    said = [told(process) for process in both]
-    assert all(line.startswith("COMPLETED") for line in said), said
+    results = [final_state(process) for process in both]
+    assert all(line.startswith("COMPLETED") for line in results), results
     lake = open_resources("tiny").lake
     assert len(lake.keys(Stage.VALID)) == 24
-    made = [int(line.split("tiny: ")[1].split(" of ")[0]) for line in said]
-    assert sum(made) == 24, said
+    counts = [int(line.split("tiny: ")[1].split(" of ")[0]) for line in results]
+    assert sum(counts) == 24, results
 
 
-def test_a_partition_that_somebody_is_at_work_on_is_waited_for(world):
+def test_a_backfill_waits_for_a_partition_that_another_process_has_claimed(workspace):
     claims = open_resources("tiny").claims
-    claims.take("2024-03-02")
+    claims.acquire("2024-03-02")
     process = start(start=FIRST, end="2024-03-03")
     lake = open_resources("tiny").lake
     wait_until(lambda: lake.keys(Stage.LABELS) == [FIRST, "2024-03-03"])
     assert process.poll() is None
-    claims.leave("2024-03-02")
-    assert told(process).startswith("COMPLETED: tiny: 3 of 3")
+    claims.release("2024-03-02")
+    assert final_state(process).startswith("COMPLETED: tiny: 3 of 3")
 
 
-# Stopping and resuming
+# Cancelling and resuming
 
 
 @pytest.mark.slow
-def test_cancelling_leaves_each_partition_done_or_untouched_and_missing_goes_on(promoted):
-    """With a champion each partition has a second part, which is finished where the first is done."""
+def test_cancelling_leaves_each_partition_done_or_untouched_and_mode_missing_resumes(promoted):
+    """With a champion each partition has a second part. It is finished where the first is done."""
     lake = open_resources("tiny").lake
     shutil.rmtree(lake.root)
     backfill(model="tiny", start=FIRST, end=LAST)
@@ -284,22 +284,22 @@ def test_cancelling_leaves_each_partition_done_or_untouched_and_missing_goes_on(
         name = "tiny 2024-03-11 to 2024-03-26"
         run = next(r for r in client.read_flow_runs(limit=200) if r.name == name and r.state.is_running())
         client.set_flow_run_state(UUID(str(run.id)), Cancelling(), force=True)
-    said = told(process)
-    assert said.startswith("CANCELLED"), said
-    assert "not begun; submit it again with mode=missing to go on" in said
-    assert "half done" not in said
+    result = final_state(process)
+    assert result.startswith("CANCELLED"), result
+    assert "not started; run it again with mode=missing to continue" in result
+    assert "incomplete" not in result
     later = [
         {k for k in lake.keys(s) if k > LAST} for s in (Stage.RAW, Stage.LABELS, Stage.MONITORING, Stage.PERFORMANCE)
     ]
     assert all(keys == later[0] for keys in later), "a partition is done or untouched"
     assert 0 < len(later[0]) < 16
-    assert told(start(start="2024-03-11", end="2024-03-26")).startswith("COMPLETED")
+    assert final_state(start(start="2024-03-11", end="2024-03-26")).startswith("COMPLETED")
     assert len(lake.keys(Stage.PERFORMANCE)) == 19
 
 
 @pytest.mark.slow
-def test_what_looks_at_a_partition_that_failed_waits_for_it(promoted, monkeypatch):
-    """Else it would be held against a reference with a hole, and stay so when the hole is mended."""
+def test_steps_that_read_a_failed_partition_are_not_run(promoted, monkeypatch):
+    """Otherwise they would use an incomplete reference, and keep the result after the partition is repaired."""
     monkeypatch.setattr(backfilling, "ATTEMPTS", 1)
     lake = open_resources("tiny").lake
     shutil.rmtree(lake.root)
@@ -318,17 +318,15 @@ def test_what_looks_at_a_partition_that_failed_waits_for_it(promoted, monkeypatc
         patch.setattr(ingestion, "guard_against_leaks", lambda *_: None)
         state = backfill(model="tiny", start=FIRST, end=LAST, return_state=True)
     assert "6 of 10 partitions brought up to date, 4 failed" in state.message
-    assert (
-        "2024-03-08 failed: MissingPartition: it looks at 2024-03-04, which failed" in latest("tiny-backfill")["data"]
-    )
+    assert "2024-03-08 failed: MissingPartition: it reads 2024-03-04, which failed" in latest("tiny-backfill")["data"]
     assert lake.keys(Stage.MONITORING) == []
     assert backfill(model="tiny", start=FIRST, end=LAST, mode="failed", return_state=True).is_completed()
     assert contents(lake) == whole
 
 
 @pytest.mark.slow
-def test_a_backfill_that_is_killed_at_any_moment_is_resumed_to_the_same_bytes(promoted):
-    """Kill -9 at three random moments of scoring some days, resume, and compare with a backfill that nothing disturbed."""
+def test_a_backfill_that_is_killed_at_any_moment_and_resumed_ends_with_the_same_bytes(promoted):
+    """Kill -9 at three random moments of scoring some days, resume, and compare with an uninterrupted backfill."""
     lake = open_resources("tiny").lake
     shutil.rmtree(lake.root)
     backfill(model="tiny", start=FIRST, end="2024-03-14")
@@ -342,6 +340,6 @@ def test_a_backfill_that_is_killed_at_any_moment_is_resumed_to_the_same_bytes(pr
         killed.append(process.poll() is None)
         process.kill()
         process.wait()
-        assert told(start(start=FIRST, end="2024-03-14")).startswith("COMPLETED")
+        assert final_state(start(start=FIRST, end="2024-03-14")).startswith("COMPLETED")
         assert contents(lake) == whole
     assert any(killed)

@@ -1,4 +1,4 @@
-"""Backfills whose partitions run on a Dask cluster, and whose lake lies in an object store. The results are the same bytes."""
+"""Backfills on a Dask cluster, and with a lake in an object store. The results are the same bytes."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from tasks.errors import ClusterMismatch
 from tasks.resources import open_resources
 from tasks.storage.lake import Lake
 from tests.conftest import free_port
-from tests.flows.test_backfill import contents, start, told, wait_until
+from tests.flows.test_backfill import contents, final_state, start, wait_until
 
 FIRST, LAST = "2024-03-01", "2024-03-12"
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @contextmanager
 def cluster(**environment: str) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers, each a process of its own, as somebody would start them; yields the address and the workers."""
+    """Start a scheduler and two workers, each in its own process; yields the address and the workers."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     common = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True), **environment}
     scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
     worker = ("worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
     processes = []
-    for what in (scheduler, worker, worker):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what[0]}", *what[1:]]
+    for program, *options in (scheduler, worker, worker):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *options]
         processes.append(
             subprocess.Popen(command, cwd=ROOT, env=common, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
@@ -57,52 +57,52 @@ def cluster(**environment: str) -> Iterator[tuple[str, list[subprocess.Popen[byt
 
 
 @pytest.fixture
-def whole(world) -> tuple[Lake, dict[str, object]]:
-    """The files that threads make of twelve days, of which the last few are scored and watched; and the lake, emptied again."""
+def whole(workspace) -> tuple[Lake, dict[str, object]]:
+    """The files that threads write for twelve days, of which the last few are scored and checked; and the lake, emptied again."""
     backfill(model="tiny", start=FIRST, end="2024-03-08")
     train(model="tiny", reason="first")
     lake = open_resources("tiny").lake
     shutil.rmtree(lake.root)
     backfill(model="tiny", start=FIRST, end=LAST)
     assert lake.keys(Stage.MONITORING)
-    made = contents(lake)
+    expected = contents(lake)
     shutil.rmtree(lake.root)
-    return lake, made
+    return lake, expected
 
 
 @pytest.mark.slow
-def test_a_cluster_makes_the_same_bytes(whole):
-    lake, made = whole
+def test_a_cluster_writes_the_same_bytes(whole):
+    lake, expected = whole
     with cluster() as (address, _):
-        said = told(start(start=FIRST, end=LAST, runner="dask", dask=address))
-    assert said.startswith("COMPLETED: tiny: 12 of 12"), said
-    assert contents(lake) == made
+        result = final_state(start(start=FIRST, end=LAST, runner="dask", dask=address))
+    assert result.startswith("COMPLETED: tiny: 12 of 12"), result
+    assert contents(lake) == expected
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(whole):
-    lake, made = whole
+    lake, expected = whole
     with cluster() as (address, workers):
         running = start(start=FIRST, end=LAST, runner="dask", dask=address)
         wait_until(lambda: lake.keys(Stage.RAW))
         os.kill(workers[0].pid, signal.SIGKILL)
-        told(running)  # the other worker may have taken everything up, or some has failed
-        assert told(start(start=FIRST, end=LAST, runner="dask", dask=address)).startswith("COMPLETED")
-    assert contents(lake) == made
+        final_state(running)  # the other worker may have done everything, or some partitions have failed
+        assert final_state(start(start=FIRST, end=LAST, runner="dask", dask=address)).startswith("COMPLETED")
+    assert contents(lake) == expected
 
 
-def test_a_worker_that_sees_another_lake_is_refused(world):
+def test_a_worker_with_another_lake_is_refused(workspace):
     with (
-        cluster(EVERGREEN_LAKE=str(world / "elsewhere")) as (address, _),
+        cluster(EVERGREEN_LAKE=str(workspace / "elsewhere")) as (address, _),
         pytest.raises(ClusterMismatch, match=r"has EVERGREEN_LAKE .*elsewhere"),
     ):
         backfill(model="tiny", start=FIRST, end=FIRST, runner="dask", dask=address)
-    assert not (world / "lake").exists()
+    assert not (workspace / "lake").exists()
 
 
 @pytest.fixture
 def bucket(monkeypatch) -> Iterator[str]:
-    """An S3 server with an empty bucket, reached as any S3: by address and key in the environment."""
+    """An S3 server with an empty bucket, configured by address and key in the environment."""
     port = free_port()
     script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -129,14 +129,14 @@ def bucket(monkeypatch) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_lake_in_an_object_store_has_the_same_data_as_one_in_a_folder(world, bucket, monkeypatch):
-    """Backfill, training, scoring and drift check, by another process too; the folder is made by the same champion."""
+def test_a_lake_in_an_object_store_has_the_same_data_as_one_in_a_folder(workspace, bucket, monkeypatch):
+    """Backfill, training, scoring and drift check, by another process too; the same champion wrote the folder."""
     backfill(model="tiny", start=FIRST, end="2024-03-10")
     train(model="tiny", reason="first")
     process(model="tiny", partition="2024-03-11")
     folder = contents(open_resources("tiny").lake)
     monkeypatch.setenv("EVERGREEN_LAKE", bucket)
-    assert told(start(start=FIRST, end="2024-03-10")).startswith("COMPLETED: tiny: 10 of 10")
+    assert final_state(start(start=FIRST, end="2024-03-10")).startswith("COMPLETED: tiny: 10 of 10")
     process(model="tiny", partition="2024-03-11")
     lake = open_resources("tiny").lake
     assert str(lake.root) == f"{bucket}/tiny"
@@ -146,13 +146,13 @@ def test_a_lake_in_an_object_store_has_the_same_data_as_one_in_a_folder(world, b
     watched = lake.done(Stage.MONITORING, "2024-03-11").data
     assert watched == folder["monitoring/2024-03-11.json"]["data"]
     assert lake.path(Stage.MONITORING, "2024-03-11", "html").read_text().count("<html") >= 1
-    assert not (world / "lake" / "tiny").with_name("s3:").exists()
+    assert not (workspace / "lake" / "tiny").with_name("s3:").exists()
     assert not list(Path(ROOT).glob("s3:*"))
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_and_started_again_in_the_middle_loses_nothing(world, tmp_path):
-    """The work goes on without it; whatever the run itself ends as, the next one with mode=missing finds nothing left undone."""
+def test_killing_and_restarting_the_server_in_the_middle_loses_nothing(workspace, tmp_path):
+    """The run continues without the server. Whatever its final state is, the next run with mode=missing completes the rest."""
     port = free_port()
     env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     command = [
@@ -186,7 +186,7 @@ def test_a_server_that_is_killed_and_started_again_in_the_middle_loses_nothing(w
         time.sleep(3)
         server = serve()
         running.communicate(timeout=600)
-        assert told(start(env, start=FIRST, end=LAST)).startswith("COMPLETED")
+        assert final_state(start(env, start=FIRST, end=LAST)).startswith("COMPLETED")
         assert contents(lake) == whole
     finally:
         server.kill()

@@ -1,4 +1,4 @@
-"""Bad input and bad days: a clear error, nothing half-written, and a way out."""
+"""Bad input and failures: a clear error, no incomplete file, and a message that names what to do."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def rewrite(folder, frame: pd.DataFrame, day: int = 4) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "why"),
+    ("damage", "reason"),
     [
         (lambda f: f.iloc[:0], "row_count"),
         (lambda f: f.assign(weight=np.nan), "weight"),
@@ -43,48 +43,48 @@ def rewrite(folder, frame: pd.DataFrame, day: int = 4) -> None:
     ],
     ids=["empty", "all null", "duplicate keys", "out of range", "missing column", "wrong type"],
 )
-def test_a_critical_failure_blocks_the_day_says_why_and_lets_nothing_in(world, damage, why):
-    rewrite(world, damage(parcels(4)))
+def test_a_critical_failure_blocks_the_day_with_the_reason_and_writes_no_valid_rows(workspace, damage, reason):
+    rewrite(workspace, damage(parcels(4)))
     state = process(model="tiny", partition=DAY, return_state=True)
     assert state.is_failed()
     assert "blocked" in state.message
-    assert why in state.message
+    assert reason in state.message
     assert not open_resources("tiny").lake.path(Stage.VALID, DAY).exists()
 
 
-def test_a_blocked_day_is_passed_over_until_its_input_changes(world):
+def test_a_blocked_day_is_skipped_until_its_input_changes(workspace):
     for day in range(DAYS):
         if day not in (3, 4):
-            day_file(world, day).unlink()
-    day_file(world, 4).write_bytes(b"PAR1 this was cut short")
+            day_file(workspace, day).unlink()
+    day_file(workspace, 4).write_bytes(b"PAR1 this was cut short")
     first, second = (process(model="tiny", return_state=True) for _ in range(2))
     assert first.is_failed()
     assert "everything is fresh" in second.message
-    rewrite(world, parcels(4))
+    rewrite(workspace, parcels(4))
     assert process(model="tiny", return_state=True).is_completed()
     assert open_resources("tiny").lake.done(Stage.VALID, DAY).rows == 150
 
 
-def test_a_few_bad_rows_are_quarantined_with_their_reason_and_the_rest_goes_on(world):
+def test_a_few_bad_rows_are_quarantined_with_their_reason_and_the_others_are_valid(workspace):
     frame = parcels(4)
     frame.loc[[7, 9], "weight"] = [1048.36, np.inf]
-    rewrite(world, frame)
+    rewrite(workspace, frame)
     assert process(model="tiny", partition=DAY, return_state=True).is_completed()
     lake = open_resources("tiny").lake
-    put_aside = pd.read_parquet(lake.path(Stage.QUARANTINE, DAY))
-    assert list(put_aside["parcel"]) == ["04-007", "04-009"]
-    assert "weight 1048.36 is not between -50 and 50" in put_aside["reasons"].iloc[0]
+    quarantine = pd.read_parquet(lake.path(Stage.QUARANTINE, DAY))
+    assert list(quarantine["parcel"]) == ["04-007", "04-009"]
+    assert "weight 1048.36 is not between -50 and 50" in quarantine["reasons"].iloc[0]
     assert lake.done(Stage.VALID, DAY).rows == 148
-    assert not lake.read(Stage.VALID, DAY)["parcel"].isin(put_aside["parcel"]).any()
+    assert not lake.read(Stage.VALID, DAY)["parcel"].isin(quarantine["parcel"]).any()
 
 
-def test_a_day_that_does_not_exist_is_an_error_that_says_so(world):
+def test_a_day_that_does_not_exist_is_an_error_that_names_it(workspace):
     with pytest.raises(MissingSource, match="tiny 2031-01-01"):
         process(model="tiny", partition="2031-01-01")
 
 
-def test_a_leaking_source_is_refused_before_anything_is_written(world):
-    sql = world / "configs" / "tiny" / "source.sql"
+def test_a_leaking_source_is_refused_before_anything_is_written(workspace):
+    sql = workspace / "configs" / "tiny" / "source.sql"
     sql.write_text(
         sql.read_text().replace(
             "distance", "(SELECT avg(o.late) FROM parcels o WHERE o.sent < parcels.sent) AS distance"
@@ -92,11 +92,11 @@ def test_a_leaking_source_is_refused_before_anything_is_written(world):
     )
     with pytest.raises(LeakFound, match="'distance'"):
         process(model="tiny", partition=DAY)
-    assert not list((world / "lake").rglob("*.parquet"))
+    assert not list((workspace / "lake").rglob("*.parquet"))
 
 
-def test_faulty_labels_block_their_day_and_no_other(world):
-    rewrite(world, parcels(4).assign(late=7.0))
+def test_faulty_labels_block_their_day_and_no_other(workspace):
+    rewrite(workspace, parcels(4).assign(late=7.0))
     backfill(model="tiny", start="2024-03-04", end=DAY, return_state=True)
     lake = open_resources("tiny").lake
     assert lake.record(Stage.LABELS, DAY).status == "blocked"
@@ -104,23 +104,23 @@ def test_faulty_labels_block_their_day_and_no_other(world):
     assert lake.done(Stage.LABELS, "2024-03-04").rows == 150
 
 
-def test_labels_for_keys_that_no_row_has_are_put_aside(world):
-    sql = world / "configs" / "tiny" / "labels.sql"
+def test_labels_for_keys_that_no_row_has_are_skipped_and_counted(workspace):
+    sql = workspace / "configs" / "tiny" / "labels.sql"
     sql.write_text(sql.read_text() + " UNION ALL SELECT 'nobody', 1, $end + INTERVAL 1 DAY")
     assert backfill(model="tiny", start=DAY, end=DAY, return_state=True).is_completed()
     record = open_resources("tiny").lake.done(Stage.LABELS, DAY)
     assert record.data["reasons"] == {"no row has this key": 1}
 
 
-def test_corrected_labels_are_taken_up_by_the_next_assessment(world):
+def test_the_next_assessment_reads_corrected_labels(workspace):
     backfill(model="tiny", start=DAY, end=DAY)
     before = open_resources("tiny").lake.read(Stage.LABELS, DAY)["late"].sum()
-    rewrite(world, parcels(4).assign(late=1.0))
+    rewrite(workspace, parcels(4).assign(late=1.0))
     assess(model="tiny")
     assert open_resources("tiny").lake.read(Stage.LABELS, DAY)["late"].sum() == 150 > before
 
 
-def test_training_needs_a_window_without_holes_and_says_what_to_run(world):
+def test_training_needs_a_window_without_gaps_and_the_error_names_what_to_run(workspace):
     with pytest.raises(MissingPartition, match="run `backfill` first"):
         train(model="tiny")
     backfill(model="tiny", start="2024-03-01", end="2024-03-02")
@@ -131,15 +131,15 @@ def test_training_needs_a_window_without_holes_and_says_what_to_run(world):
         train(model="tiny")
 
 
-def test_a_window_of_one_class_is_refused(world):
+def test_a_window_of_one_class_is_refused(workspace):
     for day in range(8):
-        rewrite(world, parcels(day).assign(late=0.0), day)
+        rewrite(workspace, parcels(day).assign(late=0.0), day)
     backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     with pytest.raises(NotEnoughData, match="a classifier needs both"):
         train(model="tiny")
 
 
-def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world):
+def test_a_damaged_file_of_the_lake_is_refused_and_made_again_after_it_is_deleted(workspace):
     backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     lake = open_resources("tiny").lake
     path = lake.path(Stage.VALID, DAY)
@@ -154,8 +154,8 @@ def test_a_damaged_file_of_the_lake_is_refused_and_made_again_once_deleted(world
     assert open_resources("tiny").ledger.champion()
 
 
-def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(champion, monkeypatch):
-    open_resources("tiny").registry.forget_copies()
+def test_a_registry_that_is_down_fails_the_run_and_leaves_no_incomplete_file(champion, monkeypatch):
+    open_resources("tiny").registry.delete_copies()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryUnavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
@@ -167,7 +167,7 @@ def test_a_registry_that_is_down_fails_the_run_and_leaves_nothing_half_written(c
     monkeypatch.undo()
 
 
-def test_a_category_never_seen_in_training_is_scored_as_missing(champion):
+def test_a_category_that_training_did_not_have_is_scored_as_missing(champion):
     rewrite(champion, parcels(10).assign(city="Atlantis"), 10)
     assert process(model="tiny", partition="2024-03-11", return_state=True).is_completed()
     res = open_resources("tiny")
@@ -178,16 +178,16 @@ def test_a_category_never_seen_in_training_is_scored_as_missing(champion):
     )
 
 
-def test_a_fact_that_nobody_wrote_is_refused(world):
+def test_an_unknown_fact_is_refused(workspace):
     with pytest.raises(UnknownFact, match="no fact 'x'"):
         retrain(model="tiny", partition=DAY, fact="x")
 
 
-def test_without_an_earlier_champion_there_is_nothing_to_roll_back_to(world):
+def test_without_an_earlier_champion_there_is_nothing_to_roll_back_to(workspace):
     with pytest.raises(UnknownVersion, match="never champion before"):
         rollback(model="tiny", by="ann", reason="to see")
 
 
-def test_an_unknown_model_is_refused_with_the_choices(world):
+def test_an_unknown_model_is_refused_with_the_choices(workspace):
     with pytest.raises(Exception, match="there are: tiny"):
         process(model="tinny")

@@ -1,4 +1,4 @@
-"""What speed rests on, without a clock: what a run imports, how often data are read, and how often servers are asked."""
+"""Costs that can be counted without a clock: imports of a run, reads of data, and requests to servers."""
 
 import os
 import subprocess
@@ -24,33 +24,33 @@ from tasks.steps.score import SCORE
 from tasks.steps.step import advance
 from tasks.storage.lake import Lake
 from tasks.validation import expectations
-from tests.conftest import settle_copy
+from tests.conftest import set_up_copy
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 SLOW = """
 duckdb evidently fairlearn great_expectations jinja2 matplotlib mlflow optuna pandas
 prefect.server pyarrow scipy skops sklearn xgboost
 """
-"""What takes time to import."""
+"""Modules that take long to import."""
 REQUESTS = 12
-"""That a run sends which finds everything fresh: its own states, and its page with two tables."""
+"""Requests of a run that finds everything fresh: its own states, and its page with two tables."""
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Every request that this process sends by HTTP, by method and path. Logs are left out: they go in batches, by the clock.
+def sent(monkeypatch):
+    """Every HTTP request of this process, as method and path, without logs, which are sent in batches by time.
 
-    Prefect's clients use httpx, MLflow's requests, and an alias is asked for by urllib. Events go by a websocket.
+    Prefect's clients use httpx, MLflow's client requests, and an alias is read by urllib. Events use a websocket.
     """
-    found = []
+    recorded = []
     real_open, real_send = urllib.request.OpenerDirector.open, requests.Session.send
 
-    def opening(self, asked, *args, **kwargs):
-        found.append(f"GET {getattr(asked, 'full_url', asked)}")
-        return real_open(self, asked, *args, **kwargs)
+    def opening(self, request, *args, **kwargs):
+        recorded.append(f"GET {getattr(request, 'full_url', request)}")
+        return real_open(self, request, *args, **kwargs)
 
     def sending(self, request, *args, **kwargs):
-        found.append(f"{request.method} {request.url}")
+        recorded.append(f"{request.method} {request.url}")
         return real_send(self, request, *args, **kwargs)
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", opening)
@@ -60,20 +60,20 @@ def asked(monkeypatch):
 
         def send(self, request, *args, real=real, **kwargs):
             if "/logs" not in request.url.path:
-                found.append(f"{request.method} {request.url.path}")
+                recorded.append(f"{request.method} {request.url.path}")
             return real(self, request, *args, **kwargs)
 
         monkeypatch.setattr(client, "send", send)
-    return found
+    return recorded
 
 
 @pytest.fixture(scope="module")
-def champion(begun, tmp_path_factory):
-    """The tiny model with ten days, and a champion that has scored two more. The tests share it, and leave these days as they are."""
+def champion(with_champion, tmp_path_factory):
+    """The tiny model with ten days, and a champion that has scored two more. The tests share it and do not change these days."""
     folder = tmp_path_factory.mktemp("champion")
     with pytest.MonkeyPatch.context() as patch:
-        settle_copy(begun, folder, patch)
-        backfill(model="tiny", start="2024-03-01", end="2024-03-10", mode="stale")  # a copy's source lies elsewhere
+        set_up_copy(with_champion, folder, patch)
+        backfill(model="tiny", start="2024-03-01", end="2024-03-10", mode="stale")  # the source's paths have changed
         for key in ("2024-03-11", "2024-03-12"):
             process(model="tiny", partition=key)
             assess(model="tiny", partition=key)
@@ -87,42 +87,40 @@ def test_a_run_that_finds_everything_fresh_imports_nothing_that_it_does_not_use(
         "assert 'everything is fresh' in state.message, state.message\n"
         f"print(*[name for name in {SLOW.split()} if name in sys.modules])"
     )
-    nobody = {
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"
-    }  # asked for the alias; whether it answers does not matter here
-    env = os.environ | nobody | get_current_settings().to_environment_variables(exclude_unset=True)
+    no_server = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}  # for the alias; it need not answer
+    env = os.environ | no_server | get_current_settings().to_environment_variables(exclude_unset=True)
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.splitlines()[-1].split() == []
 
 
-def test_what_is_fresh_costs_no_request(champion, asked):
+def test_a_fresh_partition_costs_no_request(champion, sent):
     counts = []
-    for given in (
+    for options in (
         {"partition": "2024-03-12"},
         {"partition": "2024-03-12"},
         {"as_of": open_resources("tiny").ref("2024-03-12").as_of},
     ):
-        asked.clear()
-        state = process(model="tiny", **given, return_state=True)
-        counts.append(len(asked))
+        sent.clear()
+        state = process(model="tiny", **options, return_state=True)
+        counts.append(len(sent))
     assert "everything is fresh (12 partitions)" in state.message
-    assert counts[2] == counts[1] <= REQUESTS, f"twelve partitions as one, once there is a session: {asked}"
+    assert counts[2] == counts[1] <= REQUESTS, f"twelve partitions as one, after there is a session: {sent}"
 
 
-def test_what_is_made_costs_few_requests_each(champion, asked):
-    """A partition's artifact, and its events; not one for each step."""
+def test_a_processed_partition_costs_few_requests(champion, sent):
+    """Requests for a partition's artifact and its events, not for each step."""
     res = open_resources("tiny")
     counts = []
     for first, last in ((13, 13), (14, 16)):
-        asked.clear()
+        sent.clear()
         backfill(model="tiny", start=f"2024-03-{first}", end=f"2024-03-{last}", concurrency=1)
-        counts.append(len(asked))
+        counts.append(len(sent))
     assert len(res.lake.keys(Stage.MONITORING)) == 6
-    assert counts[1] - counts[0] <= 2 * 4, asked
+    assert counts[1] - counts[0] <= 2 * 4, sent
 
 
-def test_rows_are_validated_in_one_pass_where_all_pass_and_again_only_for_what_failed(champion, monkeypatch):
+def test_rows_are_validated_once_if_all_pass_and_again_only_for_failed_expectations(champion, monkeypatch):
     runs = []
     real = expectations._run
 
@@ -132,11 +130,14 @@ def test_rows_are_validated_in_one_pass_where_all_pass_and_again_only_for_what_f
 
     monkeypatch.setattr(expectations, "_run", run)
     frame = open_resources("tiny").lake.read(Stage.RAW, "2024-03-12")
-    rules = (*expectations.structural(open_resources("tiny").config), *open_resources("tiny").config.expectations)
-    expectations.check(frame, rules, "parcel")
+    rules = (
+        *expectations.structural_expectations(open_resources("tiny").config),
+        *open_resources("tiny").config.expectations,
+    )
+    expectations.validate_frame(frame, rules, "parcel")
     assert runs == [("BASIC", 8)]
     runs.clear()
-    expectations.check(frame.assign(weight=frame["weight"].where(frame.index > 2, 99.0)), rules, "parcel")
+    expectations.validate_frame(frame.assign(weight=frame["weight"].where(frame.index > 2, 99.0)), rules, "parcel")
     assert runs == [("BASIC", 8), ("COMPLETE", 1)]
 
 
@@ -156,34 +157,34 @@ def test_a_drift_check_reads_no_rows_of_its_reference(champion, monkeypatch):
     assert not [key for stage, key in read if stage in (Stage.RAW, Stage.VALID)]
 
 
-def test_a_run_reads_each_file_as_often_as_it_must(champion, monkeypatch):
-    """Every read of rows, whole or in batches: a stage reads what it is made from once, and the page its own rows."""
+def test_a_run_reads_each_file_no_more_often_than_needed(champion, monkeypatch):
+    """Every read of rows, whole or in batches: a step reads its inputs once, and the page its own rows."""
     read = []
-    real = Lake._opened
+    real = Lake._open_verified
 
     def opened(self, stage, key):
         read.append((str(stage), key))
         return real(self, stage, key)
 
-    monkeypatch.setattr(Lake, "_opened", opened)
+    monkeypatch.setattr(Lake, "_open_verified", opened)
     process(model="tiny", partition="2024-03-17")
     own = Counter(stage for stage, key in read if key == "2024-03-17")
     assert own["raw"] == 1, "validate"
     assert own["valid"] <= 4, f"sketch, score, estimate and the page: {own}"
     assert own["predictions"] <= 3, f"estimate, watch and the page: {own}"
     read.clear()
-    train(model="tiny", reason="to count what it reads")
+    train(model="tiny", reason="to count reads")
     most = Counter(read).most_common(1)[0]
     assert most[1] <= 6, f"to choose, to fit, to compare, to check the refit, to refit and for the card: {most}"
 
 
-def test_a_partition_that_is_scored_in_batches_gets_the_predictions_of_one(champion, monkeypatch):
+def test_scoring_in_batches_gives_the_same_predictions(champion, monkeypatch):
     """Every row once, in order."""
     res = open_resources("tiny")
     ref = res.ref("2024-03-12")
     whole = res.lake.read(Stage.PREDICTIONS, ref.key)
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.storage.lake.BATCH", 40)
+        patch.setattr("tasks.storage.lake.BATCH_ROWS", 40)
         assert advance(SCORE, ref, res, again=True).rows == 150
         pd.testing.assert_frame_equal(res.lake.read(Stage.PREDICTIONS, ref.key), whole)
     digest = advance(SCORE, ref, res, again=True).digest

@@ -1,4 +1,4 @@
-"""A year of the bundled flights, month by month: page and event say the same, or the page says first where they differ."""
+"""A year of the bundled flights, month by month: page and event have the same verdicts, or the page lists the differences first."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.drift.columns import methods
-from tasks.drift.report import NEVER
+from tasks.drift.report import UNREACHABLE
 from tasks.resources import open_resources
-from tests.flows.test_history import said_by_evidently
+from tests.flows.test_history import evidently_results
 
 pytestmark = pytest.mark.slow
 MONTHS = [f"2013-{m:02d}" for m in range(4, 13)]
@@ -19,27 +19,27 @@ MONTHS = [f"2013-{m:02d}" for m in range(4, 13)]
 
 @pytest.fixture
 def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: str, prefect_server: None) -> None:
-    """The repository's own model and data, in a lake and a ledger of its own."""
+    """The repository's own model and data, with a lake and a ledger of the test."""
     for name, value in (("HOME", ".evergreen"), ("LAKE", "lake")):
         monkeypatch.setenv(f"EVERGREEN_{name}", str(tmp_path / value))
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
 
 
-def test_for_every_month_evidentlys_page_and_the_event_say_the_same(flights):
+def test_for_every_month_evidentlys_page_and_the_event_have_the_same_verdicts(flights):
     backfill(model="flights", start="2013-01", end="2013-03")
     train(model="flights", reason="first champion")
     res = open_resources("flights")
-    wanted = methods(res.config)
+    expected = methods(res.config)
     for key in MONTHS:
         process(model="flights", partition=key)
         record = res.lake.record(Stage.MONITORING, key)
-        said = said_by_evidently(res, record)
-        columns = [c for c in record.data["columns"] if c["column"] in wanted]
-        scored = {c["column"]: c for c in columns if c["method"] == wanted[c["column"]].method}
-        assert set(said) == set(scored) == set(wanted)
-        for column, (threshold, drifted) in said.items():
-            assert threshold == (scored[column]["threshold"] or NEVER)
+        verdicts = evidently_results(res, record)
+        columns = [c for c in record.data["columns"] if c["column"] in expected]
+        scored = {c["column"]: c for c in columns if c["method"] == expected[c["column"]].method}
+        assert set(verdicts) == set(scored) == set(expected)
+        for column, (threshold, drifted) in verdicts.items():
+            assert threshold == (scored[column]["threshold"] or UNREACHABLE)
             assert (drifted != scored[column]["drifted"]) == (column in record.data["differs"]), (key, column)
         page = res.lake.path(Stage.MONITORING, key, "html").read_text()
         assert f"{record.data['share']:.0%} of columns" in page

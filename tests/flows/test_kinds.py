@@ -1,4 +1,4 @@
-"""Targets of every kind, periods of every length and flat files go the whole way by config alone."""
+"""Targets of every kind, periods of every length and flat files run through the whole pipeline by config alone."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.resources import open_resources
-from tasks.source.extent import available
+from tasks.source.extent import available_partitions
 from tests.conftest import parcels
 
 SIZES = "CASE WHEN weight < -0.5 THEN 'light' WHEN weight < 0.5 THEN 'middling' ELSE 'heavy' END"
@@ -21,8 +21,8 @@ PRICE = "2 * weight + 0.1 * coalesce(distance, 5) + 0.3 * ascii(right(parcel, 1)
 DAY = "2024-03-11"
 
 
-def make(world, target: dict, outcome: str, floor: dict, **gate) -> None:
-    folder = world / "configs" / "tiny"
+def configure(workspace, target: dict, outcome: str, floor: dict, **gate) -> None:
+    folder = workspace / "configs" / "tiny"
     config = yaml.safe_load((folder / "model.yaml").read_text())
     config["target"] = {"column": "size", "delay": "1D"} | target
     config["gate"] = config["gate"] | {"floor": floor} | gate
@@ -31,7 +31,7 @@ def make(world, target: dict, outcome: str, floor: dict, **gate) -> None:
     (folder / "labels.sql").write_text(sql)
 
 
-def play() -> tuple:
+def run_pipeline() -> tuple:
     backfill(model="tiny", start="2024-03-01", end="2024-03-10")
     training = train(model="tiny", reason="first champion")
     assert training.decision.passed, training.decision.reasons
@@ -43,27 +43,27 @@ def play() -> tuple:
     return res, res.lake.read(Stage.PREDICTIONS, DAY), res.lake.done(Stage.PERFORMANCE, DAY).data["metrics"]
 
 
-def test_several_classes(world):
-    make(world, {"kind": "multiclass", "classes": CLASSES}, SIZES, {"log_loss": 0.9, "accuracy": 0.5})
-    res, found, metrics = play()
-    shares = found[[f"p_{name}" for name in CLASSES]].to_numpy()
+def test_multiclass(workspace):
+    configure(workspace, {"kind": "multiclass", "classes": CLASSES}, SIZES, {"log_loss": 0.9, "accuracy": 0.5})
+    res, predictions, metrics = run_pipeline()
+    shares = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
     assert np.allclose(shares.sum(axis=1), 1)
-    assert list(found["prediction"]) == [CLASSES[at] for at in shares.argmax(axis=1)]
+    assert list(predictions["prediction"]) == [CLASSES[at] for at in shares.argmax(axis=1)]
     weight = parcels(10)["weight"]
     truth = np.digitize(weight, [-0.5, 0.5])
     assert metrics["log_loss"] == pytest.approx(log_loss(truth, shares / shares.sum(axis=1, keepdims=True)), rel=1e-4)
     assert metrics["accuracy"] > 0.9
-    assert "confusion.png" in pictures(res)
+    assert "confusion.png" in charts(res)
 
 
-def test_numbers(world):
-    make(world, {"kind": "regression"}, PRICE, {"squared_error": 2, "r2": 0.5}, calibration={"at_most": 0.2})
-    res, found, metrics = play()
+def test_regression(workspace):
+    configure(workspace, {"kind": "regression"}, PRICE, {"squared_error": 2, "r2": 0.5}, calibration={"at_most": 0.2})
+    res, predictions, metrics = run_pipeline()
     frame = parcels(10)
     last = frame["parcel"].str[-1].map(ord)
     truth = 2 * frame["weight"] + 0.1 * frame["distance"].fillna(5) + 0.3 * last % 3
-    assert metrics["squared_error"] == pytest.approx(mean_squared_error(truth, found["prediction"]), rel=1e-6)
-    assert "residuals.png" in pictures(res)
+    assert metrics["squared_error"] == pytest.approx(mean_squared_error(truth, predictions["prediction"]), rel=1e-6)
+    assert "residuals.png" in charts(res)
 
 
 FLAT = """\
@@ -88,14 +88,14 @@ monitoring: {{block: {block}, sample_rows: 1000}}
 
 
 def flat_rows(every: str, kind: str) -> pd.DataFrame:
-    """Ten periods of 120 rows, with times that name no zone, whole numbers for a key and a category, and a boolean."""
+    """Return ten periods of 120 rows, with times without a zone, whole numbers as key and as category, and a boolean."""
     starts = pd.period_range(
         "2024-03-01", periods=10, freq={"W": "W-SUN"}.get(every, every.replace("H", "h"))
     ).start_time
     spread = (starts[1] - starts[0]) * np.arange(120) / 140  # the shortest month has 28 days
     rng = np.random.default_rng(7)
     size = rng.normal(0, 1, 1200)
-    said = {
+    outcomes = {
         "binary": (rng.random(1200) < 1 / (1 + np.exp(-2 * size))).astype(int),
         "multiclass": np.array(["low", "middle", "high"])[np.digitize(size + rng.normal(0, 0.2, 1200), [-0.5, 0.5])],
         "regression": 2 * size + rng.normal(0, 0.1, 1200),
@@ -108,7 +108,7 @@ def flat_rows(every: str, kind: str) -> pd.DataFrame:
             "flag": rng.random(1200) < 0.5,
             "city": rng.choice(["Bonn", "Kiel"], 1200),
             "code": rng.integers(1, 4, 1200),
-            "outcome": said[kind],
+            "outcome": outcomes[kind],
         }
     )
 
@@ -122,11 +122,11 @@ def flat_rows(every: str, kind: str) -> pd.DataFrame:
         pytest.param("binary", "D", "csv", marks=pytest.mark.slow),
     ],
 )
-def test_one_flat_file_goes_the_whole_way_by_config_alone(world, kind, every, form):
-    """Its times are local to the partitions' zone; the last period is scored by what the nine before it taught."""
-    rows, path = flat_rows(every, kind), world / "data" / f"flat.{form}"
+def test_a_flat_file_runs_through_the_whole_pipeline_by_config_alone(workspace, kind, every, form):
+    """Its times are local to the partitions' zone. A champion that learned from nine periods scores the last one."""
+    rows, path = flat_rows(every, kind), workspace / "data" / f"flat.{form}"
     rows.to_parquet(path) if form == "parquet" else rows.to_csv(path, index=False)
-    folder = world / "configs" / "tiny"
+    folder = workspace / "configs" / "tiny"
     (folder / "source.sql").unlink()
     (folder / "labels.sql").unlink()
     spans = {"H": ("1min", "2h", "H"), "D": ("1h", "2D", "D"), "W": ("1D", "2W", "D"), "M": ("1D", "31D", "D")}
@@ -134,10 +134,10 @@ def test_one_flat_file_goes_the_whole_way_by_config_alone(world, kind, every, fo
     classes = ", classes: [low, middle, high]" if kind == "multiclass" else ""
     floor = "squared_error" if kind == "regression" else "log_loss"
     zone = "UTC" if every == "H" else "Europe/Berlin"
-    said = {"zone": zone, "every": every, "path": path, "delay": delay, "kind": kind, "classes": classes}
-    (folder / "model.yaml").write_text(FLAT.format(**said, holdout=holdout, floor=floor, block=block))
+    values = {"zone": zone, "every": every, "path": path, "delay": delay, "kind": kind, "classes": classes}
+    (folder / "model.yaml").write_text(FLAT.format(**values, holdout=holdout, floor=floor, block=block))
 
-    keys = available(open_resources("tiny").model)
+    keys = available_partitions(open_resources("tiny").model)
     assert len(keys) == 10
     backfill(model="tiny", start=keys[0], end=keys[-1])
     res = open_resources("tiny")
@@ -153,7 +153,7 @@ def test_one_flat_file_goes_the_whole_way_by_config_alone(world, kind, every, fo
     assert performance["metrics"][floor] < {"binary": 0.6, "multiclass": 0.6, "regression": 0.5}[kind]
 
 
-def pictures(res) -> set[str]:
+def charts(res) -> set[str]:
     judged = res.registry.version(res.champion().version).judged_as
     run = res.registry.version(judged).run_id
     return {f.path.removeprefix("plots/") for f in res.registry.client.list_artifacts(run, "plots")}

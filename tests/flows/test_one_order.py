@@ -1,4 +1,4 @@
-"""Production and a replay take a partition and a training through the same functions; no order is written twice."""
+"""Production and a replay use the same functions for a partition and for a training. No order is written twice."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ INSIDE = {
     "select_candidate", "fit_challenger", "compare_versions", "judge_challenger", "refit_and_check", "apply_gate_decision",
     "advance_challenger", "run_partition", "run_steps", "advance", "judge_promotions", "emit_due_fact",
 }  # fmt: skip
-"""What the shared functions put in order."""
+"""The functions whose order the shared functions define."""
 
 
 def called(path: str) -> set[str]:
@@ -33,7 +33,7 @@ def test_a_flow_and_the_replay_call_the_same_functions_and_nothing_inside_them(f
         assert not INSIDE & called(caller)
 
 
-def test_they_are_the_same_objects() -> None:
+def test_the_flows_and_the_replay_import_the_same_objects() -> None:
     from flows import assess, process, train
     from tasks.replay import simulate
 
@@ -46,8 +46,8 @@ def test_they_are_the_same_objects() -> None:
             assert getattr(module, name) is getattr(simulate, name)
 
 
-def test_the_shared_functions_are_what_puts_them_in_order() -> None:
+def test_the_shared_functions_call_all_the_others() -> None:
     shared = ("tasks/lifecycle/train_and_judge.py", "tasks/lifecycle/partitions.py")
-    missing = {"run_steps", "advance"}  # of the steps, one level below
-    assert INSIDE - missing <= set().union(*(called(path) for path in shared))
+    below = {"run_steps", "advance"}  # called one level below, for the steps
+    assert INSIDE - below <= set().union(*(called(path) for path in shared))
     assert all(Path(ROOT / path).is_file() for path in shared)

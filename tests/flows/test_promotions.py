@@ -1,4 +1,4 @@
-"""Promotion and rollback by hand: on evidence, with a name and a reason, one after the other in the ledger."""
+"""Promotion and rollback by a person: with evidence, a name and a reason, as consecutive rows of the ledger."""
 
 import pytest
 
@@ -10,16 +10,16 @@ from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.resources import open_resources
-from tests.conftest import settle_copy
+from tests.conftest import set_up_copy
 from tests.flows.conftest import SHIFTED
 
 
 @pytest.fixture(scope="module")
-def history(begun, tmp_path_factory):
-    """A champion of before the shift, and one that has learned from it; returns the folder."""
+def history(with_champion, tmp_path_factory):
+    """A folder with a champion from before the shift, and one that has learned from days after it."""
     folder = tmp_path_factory.mktemp("history")
     with pytest.MonkeyPatch.context() as patch:
-        settle_copy(begun, folder, patch)
+        set_up_copy(with_champion, folder, patch)
         backfill(model="tiny", start="2024-03-11", end="2024-03-23")
         train(model="tiny", reason="after the shift")
         yield folder
@@ -29,7 +29,7 @@ def champions() -> list[str]:
     return [p.version for p in open_resources("tiny").ledger.champions()]
 
 
-def test_the_second_champion_stands_on_a_gain_and_names_the_first(history):
+def test_the_second_champion_has_a_gain_as_evidence_and_names_the_first(history):
     first, second = open_resources("tiny").ledger.champions()[:2]
     assert second.previous == first.version
     gain = next(v for v in second.evidence["verdicts"] if v["rule"].startswith("gain"))
@@ -63,14 +63,14 @@ def test_rolling_back_and_promoting_again_are_rows_with_a_name_and_a_reason(hist
     assert champions()[-3:] == [second, first, second]
 
 
-def test_what_the_gate_refuses_is_not_promoted_by_hand_either(history):
+def test_a_person_cannot_promote_what_the_gate_refuses(history):
     before = champions()
     with pytest.raises(GateRefused, match="gain over the champion"):
         promote(model="tiny", version=before[0], by="ann", reason="for old times' sake")
     assert champions() == before
 
 
-def test_a_version_that_never_was_is_refused_by_name(history):
+def test_a_version_that_does_not_exist_is_refused_by_name(history):
     before = champions()
     with pytest.raises(UnknownVersion, match="99"):
         promote(model="tiny", version="99", by="ann", reason="to see")
@@ -79,6 +79,6 @@ def test_a_version_that_never_was_is_refused_by_name(history):
     assert champions() == before
 
 
-def test_a_name_and_a_reason_must_be_given(history):
+def test_a_name_and_a_reason_are_required(history):
     with pytest.raises(Exception, match="at least 1 character"):
         rollback(model="tiny", by="", reason="to see")

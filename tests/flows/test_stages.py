@@ -1,4 +1,4 @@
-"""From candidate to champion: shadow, approval, adoption, rollback, audit, reproduction, and every bad moment in between."""
+"""From candidate to champion: shadow mode, approval, adoption, rollback, audit, reproduction, and failures at every step."""
 
 import contextlib
 import os
@@ -31,11 +31,11 @@ from tasks.ledger.promotions import stage_of
 from tasks.lifecycle import outbox as delivery
 from tasks.orchestration.events import change_id, known_hashes
 from tasks.resources import open_resources
-from tests.conftest import free_port, point_to, settle_copy
+from tests.conftest import free_port, set_up_copy, use_folder
 from tests.tasks.ledger.test_store import POSTGRES, postgres_schema
 
 ENOUGH = "2024-03-23"
-"""From here on the validation split before the holdout has a day of the shift before it."""
+"""From this day on there is a shifted day before the validation split before the holdout."""
 
 
 def configure(folder: Path, **promotion) -> None:
@@ -50,27 +50,27 @@ def day(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(begun, tmp_path_factory) -> Path:
-    """A champion of before the shift, and data until long enough after it; returns the folder, to be copied."""
+def trained(with_champion, tmp_path_factory) -> Path:
+    """A folder with a champion from before the shift, and enough data from after it. Tests copy it."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        settle_copy(begun, folder, patch)
+        set_up_copy(with_champion, folder, patch)
         backfill(model="tiny", start=day(11), end=ENOUGH)
     return folder
 
 
 @pytest.fixture
 def after_shift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that world, MLflow's database too, for one test."""
-    settle_copy(trained, tmp_path, monkeypatch)
+    """A copy of that folder, MLflow's database too, for one test."""
+    set_up_copy(trained, tmp_path, monkeypatch)
     return tmp_path
 
 
-def settle_env(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    point_to(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
+def use_copy(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    use_folder(folder, folder / "configs", f"sqlite:///{folder}/mlflow.db", patch)
 
 
-def go_on(first: int, last: int) -> None:
+def process_days(first: int, last: int) -> None:
     for number in range(first, last + 1):
         process(model="tiny", partition=day(number))
         assess(model="tiny", partition=day(number))
@@ -80,8 +80,8 @@ def actions(version: str) -> list[str]:
     return [row.action for row in open_resources("tiny").ledger.promotions() if row.version == version]
 
 
-def told_of(row: Promotion) -> None:
-    """Wait until Prefect knows a row's event; it takes events in one after the other. Fails when it never does."""
+def wait_for_event(row: Promotion) -> None:
+    """Wait until Prefect has stored a row's event, and fail if it never does. Prefect stores events one after the other."""
     for _ in range(60):
         if known_hashes("tiny").get(str(change_id(row))) == row.hash:
             return
@@ -89,7 +89,7 @@ def told_of(row: Promotion) -> None:
     pytest.fail(f"no event of row {row.sequence}, {row.action}")
 
 
-def test_a_challenger_scores_in_the_shadow_and_is_promoted_when_it_holds_up(after_shift):
+def test_a_challenger_scores_in_shadow_mode_and_is_promoted_if_it_is_good_enough(after_shift):
     configure(after_shift, shadow={"partitions": 2})
     version = train(model="tiny", reason="after the shift").version
     res = open_resources("tiny")
@@ -97,13 +97,13 @@ def test_a_challenger_scores_in_the_shadow_and_is_promoted_when_it_holds_up(afte
     assert (res.ledger.challenger().version, res.registry.alias("challenger")) == (version, version)
     assert champion.version == res.registry.alias() != version
 
-    go_on(24, 24)
+    process_days(24, 24)
     res = open_resources("tiny")
     assert set(res.lake.read(Stage.SHADOW, day(24))["model_version"]) == {version}
     assert set(res.lake.read(Stage.PREDICTIONS, day(24))["model_version"]) == {champion.version}
     assert res.ledger.champion() == champion
 
-    go_on(25, 25)
+    process_days(25, 25)
     res = open_resources("tiny")
     row = res.ledger.champion()
     assert (row.version, row.action, row.previous) == (version, "promote", champion.version)
@@ -115,8 +115,8 @@ def test_a_challenger_scores_in_the_shadow_and_is_promoted_when_it_holds_up(afte
     assert broken_links(res.ledger.promotions()) == []
 
 
-def test_a_challenger_that_does_not_hold_up_is_refused_with_its_numbers(after_shift):
-    """It learned the shifted rule; the days of its shadow follow the old one again."""
+def test_a_challenger_that_is_worse_in_shadow_mode_is_refused_with_its_numbers(after_shift):
+    """It learned from shifted days. The days of its shadow mode are steady ones again."""
     from tests.conftest import day_file, parcels
 
     configure(after_shift, shadow={"partitions": 1})
@@ -125,7 +125,7 @@ def test_a_challenger_that_does_not_hold_up_is_refused_with_its_numbers(after_sh
     later = old.assign(sent=old["sent"] + (parcels(23)["sent"].iloc[0] - old["sent"].iloc[0]))
     later.assign(parcel=[f"23-{i:03d}" for i in range(len(later))]).to_parquet(day_file(after_shift, 23), index=False)
     before = open_resources("tiny").ledger.champion()
-    go_on(24, 24)
+    process_days(24, 24)
     res = open_resources("tiny")
     assert res.ledger.champion() == before
     assert stage_of(version, res.ledger.promotions()) == "refused"
@@ -133,15 +133,15 @@ def test_a_challenger_that_does_not_hold_up_is_refused_with_its_numbers(after_sh
     assert res.registry.alias("challenger") is None
 
 
-def test_a_person_approves_with_name_and_reason_and_only_what_still_is_true(after_shift):
+def test_a_person_approves_with_name_and_reason_and_only_against_the_current_champion(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
     res = open_resources("tiny")
     before = res.ledger.champion()
     assert actions(version) == ["register", "stage", "request"]
-    told_of(res.ledger.promotions()[-1])
+    wait_for_event(res.ledger.promotions()[-1])
     assess(model="tiny", partition=day(21))
-    assert actions(version) == ["register", "stage", "request"]  # a person is asked once
+    assert actions(version) == ["register", "stage", "request"]  # an approval is requested once
 
     with pytest.raises(StaleDecision, match="version 99 was champion"):
         promote(model="tiny", by="ann", reason="looked at it", against="99")
@@ -150,12 +150,12 @@ def test_a_person_approves_with_name_and_reason_and_only_what_still_is_true(afte
     row = open_resources("tiny").ledger.champion()
     assert (row.version, row.by, row.reason, row.assurance) == (version, "ann", "looked at it", "asserted")
     assert row.evidence["verdicts"]
-    with pytest.raises(UnknownVersion, match="no challenger waits"):
+    with pytest.raises(UnknownVersion, match="there is no challenger"):
         promote(model="tiny", by="ann", reason="and again")
 
 
 @pytest.mark.slow
-def test_a_person_refuses_what_waits_and_nothing_is_asked_again_about_it(after_shift):
+def test_a_person_refuses_a_challenger_and_no_approval_of_it_is_requested_again(after_shift):
     configure(after_shift, approval=True)
     version, first = (
         train(model="tiny", reason="after the shift").version,
@@ -168,14 +168,14 @@ def test_a_person_refuses_what_waits_and_nothing_is_asked_again_about_it(after_s
     ledger = open_resources("tiny").ledger
     assert (ledger.challenger(), ledger.champion().version) == (None, first)
     assert (ledger.promotions()[-1].action, ledger.promotions()[-1].by) == ("refuse", "ann")
-    go_on(24, 24)
+    process_days(24, 24)
     assert actions(version)[-2:] == ["request", "refuse"]
     with pytest.raises(UnknownVersion, match="only a challenger can be refused, and there is none now"):
         promote(model="tiny", by="ann", reason="twice", action="refuse", version=version)
 
 
 @pytest.mark.slow
-def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
+def test_a_newer_challenger_retires_the_one_that_waits_for_approval(after_shift):
     configure(after_shift, approval=True)
     first, second = (train(model="tiny", reason="after the shift").version for _ in range(2))
     res = open_resources("tiny")
@@ -184,7 +184,7 @@ def test_a_newer_challenger_retires_the_one_that_waits(after_shift):
 
 
 @pytest.mark.slow
-def test_an_alias_moved_by_hand_is_told_once_and_does_not_decide(after_shift):
+def test_an_alias_moved_by_hand_is_reported_once_and_decides_nothing(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
     res = open_resources("tiny")
@@ -212,7 +212,7 @@ def test_an_alias_moved_by_hand_is_told_once_and_does_not_decide(after_shift):
 
 
 @pytest.mark.slow
-def test_an_alias_that_was_moved_by_hand_stays_for_people_to_see_until_a_champion_is_made(after_shift):
+def test_an_alias_that_was_moved_by_hand_stays_until_the_next_promotion(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
     registry = open_resources("tiny").registry
@@ -223,12 +223,12 @@ def test_an_alias_that_was_moved_by_hand_stays_for_people_to_see_until_a_champio
     assert registry.alias("champion") == later == open_resources("tiny").ledger.champion().version
 
 
-def test_what_a_person_rolled_back_from_comes_back_only_by_a_person(after_shift):
+def test_a_version_that_a_person_rolled_back_from_is_promoted_again_only_by_a_person(after_shift):
     bad = train(model="tiny", reason="after the shift").version
     first = open_resources("tiny").ledger.champions()[0].version
     assert open_resources("tiny").ledger.champion().version == bad
     rollback(model="tiny", by="ann", reason="scores weekends badly")
-    told_of(open_resources("tiny").ledger.champions()[-1])
+    wait_for_event(open_resources("tiny").ledger.champions()[-1])
     assert open_resources("tiny").ledger.champion().version == first
 
     twin = train(model="tiny", reason="again, the same data").version
@@ -243,7 +243,7 @@ def test_what_a_person_rolled_back_from_comes_back_only_by_a_person(after_shift)
     assert open_resources("tiny").ledger.champion().version == bad
 
 
-def test_the_audit_tells_who_was_champion_why_and_by_whose_name(after_shift):
+def test_the_audit_reports_the_champion_and_a_changed_row(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
     promote(model="tiny", by="ann", reason="looked at it")
@@ -259,15 +259,15 @@ def test_the_audit_tells_who_was_champion_why_and_by_whose_name(after_shift):
         con.execute(sa.text("UPDATE promotions SET \"by\" = 'nobody' WHERE sequence = :n"), {"n": second.sequence})
     state = audit(model="tiny", return_state=True)
     assert state.is_failed()
-    assert "1 thing does not agree" in state.message
+    assert "1 problem found" in state.message
 
 
-def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(after_shift):
-    """Whoever can write the database can also write new hashes; the copies elsewhere then disagree."""
+def test_a_recomputed_chain_still_differs_from_mlflow_and_the_event(after_shift):
+    """Write access to the database is enough to write new hashes. Then the copies elsewhere differ."""
     from dataclasses import replace
 
     from tasks.ledger.chain import row_hash
-    from tasks.lifecycle.audit import audit as look_up
+    from tasks.lifecycle.audit import audit as run_audit
 
     res = open_resources("tiny")
     row = res.ledger.promotions()[-1]
@@ -276,24 +276,24 @@ def test_a_chain_that_was_made_anew_still_differs_from_mlflow_and_the_event(afte
     with sa.create_engine(res.ledger.url).begin() as con:
         statement = sa.text("UPDATE promotions SET \"by\" = 'nobody', hash = :h WHERE sequence = :n")
         con.execute(statement, {"h": forged.hash, "n": row.sequence})
-    found = look_up(open_resources("tiny"), None, known_hashes("tiny"))
-    assert broken_links(found.rows) == []
-    assert found.problems == (f"row {row.sequence}: MLflow's version {row.version} bears another hash",)
+    report = run_audit(open_resources("tiny"), None, known_hashes("tiny"))
+    assert broken_links(report.rows) == []
+    assert report.problems == (f"row {row.sequence}: version {row.version} in MLflow has another hash of it",)
 
 
-def test_rows_that_were_taken_out_at_the_end_are_missed_though_nothing_of_their_version_is_left(after_shift):
-    from tasks.lifecycle.audit import audit as look_up
+def test_rows_that_were_removed_at_the_end_are_reported_even_if_no_row_of_their_version_is_left(after_shift):
+    from tasks.lifecycle.audit import audit as run_audit
 
     version = train(model="tiny", reason="after the shift").version
     res = open_resources("tiny")
-    gone = [row.sequence for row in res.ledger.promotions() if int(row.version) >= int(version) - 1]
+    removed = [row.sequence for row in res.ledger.promotions() if int(row.version) >= int(version) - 1]
     with sa.create_engine(res.ledger.url).begin() as con:
-        con.execute(sa.text(f"DELETE FROM promotions WHERE sequence >= {min(gone)}"))
-    found = look_up(open_resources("tiny"), None, None)
-    assert version not in {row.version for row in found.rows}
-    assert broken_links(found.rows) == []
-    assert sorted(int(line.split("row ")[1].split(",")[0]) for line in found.problems) == gone
-    assert all("which the ledger does not have" in line for line in found.problems)
+        con.execute(sa.text(f"DELETE FROM promotions WHERE sequence >= {min(removed)}"))
+    report = run_audit(open_resources("tiny"), None, None)
+    assert version not in {row.version for row in report.rows}
+    assert broken_links(report.rows) == []
+    assert sorted(int(line.split("row ")[1].split(",")[0]) for line in report.problems) == removed
+    assert all("which the ledger does not have" in line for line in report.problems)
 
 
 def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_shift):
@@ -316,7 +316,7 @@ def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_sh
         reproduce(model="tiny", version="99")
 
 
-def test_a_refused_challenger_is_written_down_and_the_champion_stays(after_shift):
+def test_a_refused_challenger_is_recorded_and_the_champion_stays(after_shift):
     path = after_shift / "configs" / "tiny" / "model.yaml"
     config = yaml.safe_load(path.read_text())
     config["gate"]["floor"] = {"log_loss": 0.01}
@@ -334,10 +334,10 @@ def test_a_refused_challenger_is_written_down_and_the_champion_stays(after_shift
         promote(model="tiny", version=training.version, by="ann", reason="I want it")
     again = open_resources("tiny").ledger.promotions()[-1]
     assert (again.action, again.version, again.by, again.assurance) == ("refuse", training.version, "ann", "asserted")
-    assert "look 2 against this champion" in str(again.evidence["verdicts"])
+    assert "test 2 against this champion" in str(again.evidence["verdicts"])
 
 
-def test_a_model_file_that_is_not_the_registered_one_decides_nothing(after_shift):
+def test_a_model_file_that_is_not_the_registered_one_is_refused(after_shift):
     res = open_resources("tiny")
     champion = res.ledger.champion().version
     other = res.registry.version(champion).judged_as
@@ -361,8 +361,8 @@ def test_a_holdout_without_a_label_is_not_judged(after_shift):
 
 
 @pytest.mark.slow
-def test_where_the_champion_has_seen_the_whole_holdout_nothing_can_be_compared(after_shift):
-    """A version judged by hand against a champion that learned up to the newest row: refused, and told why."""
+def test_a_champion_that_learned_from_the_whole_holdout_cannot_be_compared(after_shift):
+    """The champion learned up to the newest row, so no rows are left for the comparison. The version is refused with the reason."""
     first = train(model="tiny", reason="after the shift")
     second = train(model="tiny", reason="the same again")
     assert "could not be judged" in second.row.reason
@@ -383,8 +383,8 @@ def test_a_holdout_with_too_few_labels_is_not_judged(after_shift):
     assert "294 labelled rows, gate.min_rows is 295" in row.reason
 
 
-def test_the_mlflow_run_has_card_pictures_inputs_and_every_try_as_a_child(trained, monkeypatch):
-    settle_env(trained, monkeypatch)
+def test_the_mlflow_run_has_card_charts_inputs_and_every_trial_as_a_child(trained, monkeypatch):
+    use_copy(trained, monkeypatch)
     res = open_resources("tiny")
     final = res.registry.version(res.ledger.champion().version)
     judged, client = res.registry.version(final.judged_as), res.registry.client
@@ -393,8 +393,8 @@ def test_the_mlflow_run_has_card_pictures_inputs_and_every_try_as_a_child(traine
     assert run.info.status == "FINISHED"
     files = {f.path for f in client.list_artifacts(judged.run_id)}
     assert {"config.json", "lineage.json", "gate.json", "model-card.html", "plots"} <= files
-    pictures = {f.path for f in client.list_artifacts(judged.run_id, "plots")}
-    assert pictures == {f"plots/{n}.png" for n in ("roc", "precision-recall", "calibration", "importances")}
+    charts = {f.path for f in client.list_artifacts(judged.run_id, "plots")}
+    assert charts == {f"plots/{n}.png" for n in ("roc", "precision-recall", "calibration", "importances")}
     assert {"holdout_log_loss", "holdout_log_loss_lower", "holdout_roc_auc_upper"} <= run.data.metrics.keys()
     learned = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
     recorded = res.registry.document(judged.run_id, "lineage.json")["learned"]
@@ -404,11 +404,11 @@ def test_the_mlflow_run_has_card_pictures_inputs_and_every_try_as_a_child(traine
     assert all(c.info.status == "FINISHED" for c in children)
 
 
-# The worst moments
+# Killed processes and races
 
 
 def promoter(*arguments: str) -> subprocess.Popen[str]:
-    """Another process, on the same world, MLflow and Prefect server."""
+    """Start another process, with the same folder, MLflow and Prefect server."""
     from prefect.settings import get_current_settings
 
     env = os.environ | {"PREFECT_API_URL": get_current_settings().api.url, "PREFECT_LOGGING_LEVEL": "ERROR"}
@@ -416,20 +416,20 @@ def promoter(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def outcome() -> tuple:
-    """What readers see in the end: ledger, aliases, what has been told."""
+def end_state() -> tuple:
+    """Return ledger rows, aliases, rows without their tag in MLflow, and undelivered rows."""
     res = open_resources("tiny")
     rows = res.ledger.promotions()
     for row in rows:
         if row.action in ("stage", "promote"):
-            told_of(row)
-    every = res.registry.marks()
-    marks = {n: h for v in {r.version for r in rows} for n, h in every[v].items()}
+            wait_for_event(row)
+    every = res.registry.read_ledger_tags()
+    tags = {n: h for v in {r.version for r in rows} for n, h in every[v].items()}
     return (
         [(r.version, r.action, r.from_stage, r.to_stage, r.by) for r in rows],
         res.registry.alias(),
         res.registry.alias("challenger"),
-        [r.sequence for r in rows if marks.get(r.sequence) != r.hash],
+        [r.sequence for r in rows if tags.get(r.sequence) != r.hash],
         [r.sequence for r in res.ledger.undelivered()],
     )
 
@@ -437,8 +437,8 @@ def outcome() -> tuple:
 @pytest.mark.servers
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["advance", "approve"])
-def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(what, after_shift, tmp_path, monkeypatch):
-    """Each step in turn; the ledger's champion is there at every moment, and the rerun repairs the rest."""
+def test_a_promotion_that_is_killed_at_any_step_is_completed_by_the_next_run(what, after_shift, tmp_path, monkeypatch):
+    """Each step in turn. The ledger always has a champion, and the next run does the rest."""
     configure(after_shift, approval=True)
     train(model="tiny", reason="after the shift")
     configure(after_shift, approval=what == "approve")
@@ -447,8 +447,8 @@ def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(wh
         open_resources("tiny").ledger.challenger().version,
     )
 
-    def afresh(name: str) -> None:
-        """Ledger and MLflow as they are now, in files that no connection is open to."""
+    def copy_databases(name: str) -> None:
+        """Copy ledger and MLflow as they are now into files without open connections."""
         folder = tmp_path / name
         folder.mkdir()
         for file in ("ledger.db", "mlflow.db"):
@@ -456,38 +456,38 @@ def test_killed_at_any_step_of_a_promotion_the_next_run_comes_to_the_same_end(wh
         monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{folder}/ledger.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
 
-    afresh("whole")
+    copy_databases("whole")
     whole = promoter(what, "0")
     printed, errors = whole.communicate(timeout=300)
     assert whole.returncode == 0, errors
     steps = int(printed.split()[-1])
-    expected = outcome()
+    expected = end_state()
     assert expected[1:] == (challenger, None, [], [])
-    assert steps == 6  # the row, two aliases, its mark, its event, its delivery
+    assert steps == 6  # the row, two aliases, its tag, its event, its delivery
 
-    in_force = []
+    champions = []
     for step in range(1, steps + 1):
-        afresh(f"step-{step}")
+        copy_databases(f"step-{step}")
         killed = promoter(what, str(step))
         _, errors = killed.communicate(timeout=300)
         assert killed.returncode == 9, errors
-        in_force.append(open_resources("tiny").ledger.champion().version)
+        champions.append(open_resources("tiny").ledger.champion().version)
         again = promoter(what, "0")
         _, errors = again.communicate(timeout=300)
         assert again.returncode == 0, errors
-        assert outcome() == expected, f"killed before step {step}"
-    assert in_force == [champion] + [challenger] * (steps - 1)
+        assert end_state() == expected, f"killed before step {step}"
+    assert champions == [champion] + [challenger] * (steps - 1)
 
 
 @pytest.mark.servers
 @pytest.mark.slow
-def test_a_training_killed_before_any_row_leaves_a_champion_and_the_next_one_comes_to_the_same_end(
+def test_a_training_that_is_killed_before_any_row_leaves_a_champion_and_the_next_training_completes(
     after_shift, tmp_path, monkeypatch
 ):
     """The rows of a training: two candidates, the judged one's retirement, challenger, champion."""
     before = open_resources("tiny").ledger.champion().version
 
-    def ends(name: str, row: int) -> tuple:
+    def result_of(name: str, row: int) -> tuple:
         folder = tmp_path / name
         folder.mkdir()
         for file in ("ledger.db", "mlflow.db"):
@@ -506,21 +506,21 @@ def test_a_training_killed_before_any_row_leaves_a_champion_and_the_next_one_com
         res = open_resources("tiny")
         rows, champion = res.ledger.promotions(), res.ledger.champion()
         assert broken_links(rows) == []
-        told = (res.registry.alias(), res.registry.alias("challenger"), res.ledger.undelivered())
-        assert told == (champion.version, None, [])
+        aliases = res.registry.alias(), res.registry.alias("challenger")
+        assert (*aliases, res.ledger.undelivered()) == (champion.version, None, [])
         assert champion.version == printed.split()[-2]
         return res.ledger.digest(champion.version), champion.from_stage, champion.previous, int(printed.split()[-1])
 
-    expected = ends("whole", 0)
+    expected = result_of("whole", 0)
     assert expected[1:] == ("challenger", before, 5)
     for row in range(1, 6):
-        found = ends(f"row-{row}", row)
-        assert found[:3] == expected[:3], f"killed before row {row}"
+        result = result_of(f"row-{row}", row)
+        assert result[:3] == expected[:3], f"killed before row {row}"
 
 
 @pytest.mark.servers
 @pytest.mark.slow
-def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_shift):
+def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_chain(after_shift):
     before = open_resources("tiny").ledger.champion().version
     both = [promoter("train", reason) for reason in ("one", "two")]
     ended = [one.communicate(timeout=500) for one in both]
@@ -539,15 +539,15 @@ def test_two_trainings_at_once_leave_one_champion_and_an_unbroken_ledger(after_s
 
 
 @pytest.mark.slow
-def test_a_champion_that_was_deleted_in_mlflow_is_told_with_the_way_out(after_shift):
-    """Its local copy goes on scoring; without one, the error says what to do, and `rollback` does it."""
+def test_a_champion_that_was_deleted_in_mlflow_is_an_error_that_names_rollback(after_shift):
+    """Its local copy keeps scoring. Without a copy the error names `rollback`, which works."""
     train(model="tiny", reason="after the shift")
     res = open_resources("tiny")
     first, gone = (row.version for row in res.ledger.champions())
     res.registry.client.delete_model_version("tiny", gone)
     assert process(model="tiny", partition=day(24), return_state=True).is_completed()
-    res.registry.forget_copies()
-    with pytest.raises(UnknownVersion, match=rf"no version '{gone}' of 'tiny'.*`rollback` to a version that is there"):
+    res.registry.delete_copies()
+    with pytest.raises(UnknownVersion, match=rf"no version '{gone}' of 'tiny'.*choose another version, or `rollback`"):
         process(model="tiny", partition=day(25))
     rollback(model="tiny", by="ann", reason="somebody deleted it")
     assert open_resources("tiny").ledger.champion().version == first
@@ -579,35 +579,33 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.servers
 @pytest.mark.slow
-def test_an_mlflow_that_stops_between_row_and_alias_is_caught_up_with_by_the_next_run(
-    after_shift, tmp_path, monkeypatch
-):
+def test_if_mlflow_stops_between_row_and_alias_the_next_run_sets_the_alias(after_shift, tmp_path, monkeypatch):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
     before, port = open_resources("tiny").registry.alias(), free_port()
     server = serve_mlflow(tmp_path / "mlflow.db", tmp_path / "served", port)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    follow = delivery._follow
+    follow = delivery._update_aliases
 
     def stopping(rows, res):
         if any(row.action == "promote" for row in res.ledger.undelivered()):
             stop(server)
         follow(rows, res)
 
-    monkeypatch.setattr(delivery, "_follow", stopping)
+    monkeypatch.setattr(delivery, "_update_aliases", stopping)
     try:
         assert promote(model="tiny", by="ann", reason="looked at it", return_state=True).is_completed()
         ledger = open_resources("tiny").ledger
         assert ledger.champion().version == version
         assert [row.action for row in ledger.undelivered()] == ["promote"]
-        monkeypatch.setattr(delivery, "_follow", follow)
+        monkeypatch.setattr(delivery, "_update_aliases", follow)
         server = serve_mlflow(tmp_path / "mlflow.db", tmp_path / "served", port)
         assert open_resources("tiny").registry.alias() == before
         process(model="tiny", partition=day(24))
         res = open_resources("tiny")
         assert (res.registry.alias(), res.ledger.undelivered()) == (version, [])
-        told_of(res.ledger.champion())
+        wait_for_event(res.ledger.champion())
     finally:
         stop(server)
 
@@ -625,7 +623,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_of_four_processes_that_promote_at_once_one_wins(database, after_shift, mlflow_server, tmp_path, monkeypatch):
-    """Against a real MLflow server and a real ledger: three get StaleDecision; ledger, alias and event agree."""
+    """With a real MLflow server and a real ledger: three get StaleDecision, and ledger, alias and event agree."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     url = f"sqlite:///{tmp_path}/race.db" if database == "sqlite" else postgres_schema()
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", url)
@@ -639,17 +637,17 @@ def test_of_four_processes_that_promote_at_once_one_wins(database, after_shift, 
     racers = [promoter("race", version, str(meeting)) for version in versions]
     ended = [racer.communicate(timeout=300) for racer in racers]
     assert all(racer.returncode == 0 for racer in racers), ended
-    said = dict(zip(versions, (printed.split()[-2:] for printed, _ in ended), strict=True))
-    winners = [version for version, words in said.items() if "won" in words]
-    assert len(winners) == 1, said
-    assert sum(words[-1] == "stale" for words in said.values()) == 3
+    results = dict(zip(versions, (printed.split()[-2:] for printed, _ in ended), strict=True))
+    winners = [version for version, words in results.items() if "won" in words]
+    assert len(winners) == 1, results
+    assert sum(words[-1] == "stale" for words in results.values()) == 3
 
-    assess(model="tiny", partition=day(5))  # what a racer did not come to tell, the next run tells
+    assess(model="tiny", partition=day(5))  # the next run delivers what a racer did not
     res = open_resources("tiny")
     row = res.ledger.champion()
     assert [r.version for r in res.ledger.champions()] == winners
     assert res.registry.alias() == winners[0]
-    told_of(row)
+    wait_for_event(row)
     assert broken_links(res.ledger.promotions()) == []
     if database == "postgresql":
         res.ledger.engine.dispose()

@@ -1,4 +1,4 @@
-"""Deploying: what is tried again, what is not, and when it is skipped."""
+"""Deploying: which errors are retried, and when deploying is skipped."""
 
 from pathlib import Path
 
@@ -10,43 +10,45 @@ from ops.errors import DeployFailed
 
 
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """What Prefect's command will answer, call by call; nothing is sent anywhere."""
-    answers: list[tuple[int, str]] = []
+def results(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Exit code and output of each call of Prefect's command. No command is run."""
+    results: list[tuple[int, str]] = []
 
-    async def prepared(settings: Settings) -> None:
+    async def do_nothing(settings: Settings) -> None:
         return None
 
-    monkeypatch.setattr(deploy, "prepare", prepared)
-    monkeypatch.setattr(deploy, "deploy_all", lambda: answers.pop(0))
-    return answers
+    monkeypatch.setattr(deploy, "prepare", do_nothing)
+    monkeypatch.setattr(deploy, "deploy_all", lambda: results.pop(0))
+    return results
 
 
-def test_a_busy_server_is_asked_again(tries: list[tuple[int, str]], capsys: pytest.CaptureFixture[str]) -> None:
-    tries += [
+def test_deploying_to_a_busy_server_is_retried(
+    results: list[tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results += [
         (1, "... '503 Service Unavailable' ..."),
         (0, "Deployment 'process/flights' successfully created with id 'x'."),
     ]
     deploy.deploy(Settings())
-    assert tries == []
+    assert results == []
     assert capsys.readouterr().out == "deployed process/flights\n"
 
 
-def test_a_server_that_stays_busy_is_given_up(tries: list[tuple[int, str]]) -> None:
-    tries += [(1, "httpx.ReadTimeout")] * (deploy.ATTEMPTS + 1)
+def test_retrying_ends_if_the_server_stays_busy(results: list[tuple[int, str]]) -> None:
+    results += [(1, "httpx.ReadTimeout")] * (deploy.ATTEMPTS + 1)
     with pytest.raises(DeployFailed, match="ReadTimeout"):
         deploy.deploy(Settings())
-    assert len(tries) == 1
+    assert len(results) == 1
 
 
-def test_a_mistake_in_a_flow_is_told_at_once(tries: list[tuple[int, str]]) -> None:
-    tries += [(1, "SyntaxError: invalid syntax"), (0, "")]
+def test_an_error_in_a_flow_is_reported_without_a_retry(results: list[tuple[int, str]]) -> None:
+    results += [(1, "SyntaxError: invalid syntax"), (0, "")]
     with pytest.raises(DeployFailed, match="SyntaxError"):
         deploy.deploy(Settings())
-    assert len(tries) == 1
+    assert len(results) == 1
 
 
-def test_only_a_change_of_what_is_deployed_changes_the_fingerprint(
+def test_only_a_change_of_deployed_files_changes_the_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deploy, "ROOT", tmp_path)
@@ -64,9 +66,9 @@ def test_only_a_change_of_what_is_deployed_changes_the_fingerprint(
     assert deploy.fingerprint() not in (first, second)
 
 
-def test_lost_runs_are_crashed_after_several_missing_heartbeats() -> None:
+def test_lost_runs_are_marked_as_crashed_after_several_missing_heartbeats() -> None:
     automation = deploy.lost_runs()
-    assert automation.trigger.within == deploy.SILENCE
+    assert automation.trigger.within == deploy.HEARTBEAT_TIMEOUT
     assert "prefect.flow-run.heartbeat" in automation.trigger.after & automation.trigger.expect
     (action,) = automation.actions
     assert (action.type, action.state.value) == ("change-flow-run-state", "CRASHED")

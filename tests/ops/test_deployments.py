@@ -1,4 +1,4 @@
-"""prefect.yaml: complete, short, and in step with the models."""
+"""prefect.yaml: complete, short, and consistent with the models."""
 
 import importlib
 import re
@@ -11,7 +11,7 @@ from prefect.utilities.callables import parameter_schema
 from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
-from ops.check import SHARED, complaints, flow_of, read_deployments
+from ops.check import SHARED, find_problems, flow_of, read_deployments
 from tasks.orchestration.events import EVENT
 
 LONGEST_BLOCK = 20
@@ -23,15 +23,15 @@ def deployments() -> list[dict[str, Any]]:
 
 
 def blocks() -> dict[str, list[str]]:
-    """The lines of each model's block in prefect.yaml, which begins with its name as a comment."""
+    """Return the lines of each model's block in prefect.yaml. A block begins with the model's name as a comment."""
     lines = (ROOT / "prefect.yaml").read_text().partition("\ndeployments:\n")[2].splitlines()
     starts = {i: m[1] for i, line in enumerate(lines) if (m := re.fullmatch(r"  # ([a-z0-9_]+)", line))}
     ends = [*list(starts)[1:], len(lines)]
     return {name: [x for x in lines[i:end] if x.strip()] for (i, name), end in zip(starts.items(), ends, strict=True)}
 
 
-def test_models_and_deployments_fit(deployments: list[dict[str, Any]]) -> None:
-    assert complaints(model_names(), deployments) == []
+def test_models_and_deployments_match(deployments: list[dict[str, Any]]) -> None:
+    assert find_problems(model_names(), deployments) == []
 
 
 def test_every_model_has_one_short_block() -> None:
@@ -39,7 +39,7 @@ def test_every_model_has_one_short_block() -> None:
     assert {name: len(lines) for name, lines in blocks().items() if len(lines) > LONGEST_BLOCK} == {}
 
 
-def test_every_deployment_says_what_it_does_and_starts_without_a_supervising_process(
+def test_every_deployment_has_a_description_and_starts_without_a_supervising_process(
     deployments: list[dict[str, Any]],
 ) -> None:
     for deployment in deployments:
@@ -52,7 +52,7 @@ def test_every_deployment_says_what_it_does_and_starts_without_a_supervising_pro
         }
 
 
-def test_each_fact_starts_one_run_of_its_own_models_retraining(deployments: list[dict[str, Any]]) -> None:
+def test_each_fact_starts_one_run_of_its_models_retraining(deployments: list[dict[str, Any]]) -> None:
     for deployment in deployments:
         if flow_of(deployment) != "retrain":
             assert "triggers" not in deployment
@@ -66,51 +66,51 @@ def test_each_fact_starts_one_run_of_its_own_models_retraining(deployments: list
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
 
 
-def test_triggers_have_names_of_their_own(deployments: list[dict[str, Any]]) -> None:
+def test_trigger_names_are_unique(deployments: list[dict[str, Any]]) -> None:
     names = [trigger["name"] for deployment in deployments for trigger in deployment.get("triggers", [])]
     assert len(names) == len(set(names))
 
 
-def test_what_is_done_by_hand_serves_every_model(deployments: list[dict[str, Any]]) -> None:
+def test_manual_deployments_are_for_every_model(deployments: list[dict[str, Any]]) -> None:
     shared = {(flow_of(d), d["name"]) for d in deployments if d["name"] in SHARED}
     manual = ("audit", "backfill", "promote", "replay", "reproduce", "rollback")
     assert shared == {*((name, "manual") for name in manual), ("remind", "all")}
 
 
 def test_a_model_without_deployments_is_an_error(deployments: list[dict[str, Any]]) -> None:
-    said = complaints([*model_names(), "trains"], deployments)
-    assert len(said) == 4
-    assert "model 'trains' has no deployment assess/trains" in said[0]
+    problems = find_problems([*model_names(), "trains"], deployments)
+    assert len(problems) == 4
+    assert "model 'trains' has no deployment assess/trains" in problems[0]
 
 
 def test_a_deployment_without_a_model_is_an_error(deployments: list[dict[str, Any]]) -> None:
-    said = complaints([], deployments)
-    assert "deployment process/flights names no model: there is no configs/flights/model.yaml" in said
+    problems = find_problems([], deployments)
+    assert "deployment process/flights has no model: configs/flights/model.yaml does not exist" in problems
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"parameters": {"model": "trains"}}, "parameters: model: must be 'flights'"),
-        ({"entrypoint": "flows/gone.py:gone"}, "is no file"),
+        ({"entrypoint": "flows/gone.py:gone"}, "does not exist"),
         ({"triggers": [{"match": {"prefect.resource.id": "evergreen.model.*"}}]}, "not evergreen.model.flights"),
     ],
 )
-def test_a_block_that_was_copied_and_not_finished_is_an_error(
-    deployments: list[dict[str, Any]], change: dict[str, Any], complaint: str
+def test_a_copied_block_that_was_not_completely_changed_is_an_error(
+    deployments: list[dict[str, Any]], change: dict[str, Any], message: str
 ) -> None:
     changed = [{**d, **change} if (flow_of(d), d["name"]) == ("process", "flights") else d for d in deployments]
-    assert any(complaint in line for line in complaints(model_names(), changed))
+    assert any(message in line for line in find_problems(model_names(), changed))
 
 
-def test_a_broken_prefect_yaml_is_named(tmp_path: Path) -> None:
+def test_the_message_about_an_invalid_prefect_yaml_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "prefect.yaml").write_text("deployments: [")
     with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "prefect.yaml"))):
         read_deployments(tmp_path / "prefect.yaml")
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
-def test_env_files_switch_telemetry_off_and_hold_no_secret(name: str) -> None:
+def test_env_files_switch_telemetry_off_and_contain_no_secret(name: str) -> None:
     variables = load_env(name)
     assert variables["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -118,17 +118,17 @@ def test_env_files_switch_telemetry_off_and_hold_no_secret(name: str) -> None:
     assert not [value for value in variables.values() if "@" in value]
 
 
-def test_an_unknown_env_says_which_there_are() -> None:
+def test_the_message_about_an_unknown_env_lists_the_existing_ones() -> None:
     with pytest.raises(ConfigError, match="there are: dev, prod"):
         load_env("staging")
 
 
 def test_every_parameter_has_help_and_every_model_is_a_choice(deployments: list[dict[str, Any]]) -> None:
-    """The form in the Prefect UI shows what this schema says."""
+    """The Prefect UI builds the form from this schema."""
     for name in sorted({flow_of(d) for d in deployments}):
         schema = parameter_schema(getattr(importlib.import_module(f"flows.{name}"), name))
         assert {p: bool(s.get("description")) for p, s in schema.properties.items()} == dict.fromkeys(
             schema.properties, True
         )
-        if name != "remind":  # it goes through all of them
+        if name != "remind":  # it runs for all models
             assert schema.properties["model"]["enum"] == model_names()

@@ -1,6 +1,6 @@
-"""What the docs tell people to type exists: targets, deployments with parameters, modules, settings; every link leads somewhere.
+"""The commands in the docs are valid: targets, deployments with parameters, modules, settings and links exist.
 
-That it does what it says is seen by tests/e2e/test_commands.py, which runs it.
+tests/e2e/test_commands.py runs the commands.
 """
 
 import json
@@ -18,20 +18,20 @@ from pydantic import TypeAdapter
 
 from configs.settings import ROOT, Settings, load_env
 from ops.check import flow_of, read_deployments
-from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, OTHERWISE, PAGES, Block
-from tests.e2e.test_commands import AFTER, BEFORE, LASTING
+from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, PAGES, REPLACEMENTS, Block
+from tests.e2e.test_commands import AFTER, BEFORE, LONG_RUNNING
 
 OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_SERVING_TOKEN", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
-"""Variables of the tests, of the deploying and of the stack itself; the others are settings."""
+"""Variables of the tests, of deploying and of the stack. All other variables are settings."""
 COMMANDS = IN_BLOCKS + ONLY_IN_PROSE
 
 
-def those(start: str, without: str = " ") -> list[Any]:
-    """Every command of every block that begins so, the settings before it and its program's folder left out."""
-    found = [(c, re.sub(r"^([A-Z_]+=\S+ )*(\.venv/bin/)?", "", c.text.replace("\\\n", " "))) for c in COMMANDS]
+def commands_with(start: str, without: str = " ") -> list[Any]:
+    """Return the commands that begin with `start`, without preceding settings and without the program's folder."""
+    commands = [(c, re.sub(r"^([A-Z_]+=\S+ )*(\.venv/bin/)?", "", c.text.replace("\\\n", " "))) for c in COMMANDS]
     return [
         pytest.param(text, id=f"{command.page}:{command.line}: {text[:70]}")
-        for command, text in found
+        for command, text in commands
         if text.startswith(start) and not text.startswith(without)
     ]
 
@@ -45,58 +45,58 @@ def test_the_pages_have_commands() -> None:
     }
 
 
-def test_a_block_of_commands_says_that_it_is_one() -> None:
-    """Else the test that runs them would not see it."""
+def test_a_block_of_commands_is_marked_as_one() -> None:
+    """Otherwise the test that runs the commands would not find it."""
     assert {block.kind for block in BLOCKS} <= {"", "bash", "indented", "python", "yaml", "json"}
     others = [block for block in BLOCKS if block.kind not in ("bash", "indented")]
     assert [f"{b.page}:{b.line}" for b in others if any(COMMAND.match(line) for line in b.lines)] == []
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
-def test_a_block_is_whole_as_its_language_has_it(block: Block) -> None:
+def test_the_syntax_of_a_block_is_valid(block: Block) -> None:
     if block.kind == "python":
         compile("\n".join(block.lines), block.page, "exec")
     elif block.commands():
-        said = subprocess.run(["bash", "-n"], input="\n".join(block.lines), capture_output=True, text=True)
-        assert said.stderr == ""
+        done = subprocess.run(["bash", "-n"], input="\n".join(block.lines), capture_output=True, text=True)
+        assert done.stderr == ""
 
 
 @pytest.mark.parametrize("begins", NOT_RUN)
-def test_what_is_not_run_is_in_the_docs_and_what_tests_it_instead_is_there(begins: str) -> None:
+def test_each_excluded_command_is_in_the_docs_and_its_other_test_exists(begins: str) -> None:
     assert any(command.begins(begins) for command in COMMANDS)
     instead = NOT_RUN[begins].instead
     assert not instead or (ROOT / instead).is_file()
 
 
-@pytest.mark.parametrize("said", [other.said for other in OTHERWISE])
-def test_what_is_run_otherwise_is_in_the_docs(said: str) -> None:
-    assert any(said in command.text for command in COMMANDS)
+@pytest.mark.parametrize("text", [replacement.text for replacement in REPLACEMENTS])
+def test_each_replaced_part_of_a_command_is_in_the_docs(text: str) -> None:
+    assert any(text in command.text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("part", [*BEFORE, *AFTER, *map(re.escape, LASTING)])
-def test_what_the_test_of_the_commands_knows_of_one_is_in_the_docs(part: str) -> None:
+@pytest.mark.parametrize("part", [*BEFORE, *AFTER, *map(re.escape, LONG_RUNNING)])
+def test_each_pattern_of_the_test_of_commands_matches_a_command_of_the_docs(part: str) -> None:
     assert any(re.search(part, command.text) for command in COMMANDS)
 
 
-@pytest.mark.parametrize("line", those("make "))
-def test_a_target_is_in_the_makefile_and_takes_what_it_is_given(line: str) -> None:
-    _, target, *given = shlex.split(line)
+@pytest.mark.parametrize("line", commands_with("make "))
+def test_a_make_target_and_its_variables_exist(line: str) -> None:
+    _, target, *variables = shlex.split(line)
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
-    for name in (part.split("=")[0] for part in given):
+    for name in (part.split("=")[0] for part in variables):
         assert f"$({name})" in makefile or name.startswith("EVERGREEN_"), name
 
 
-@pytest.mark.parametrize("line", those("prefect deployment run "))
-def test_a_run_names_a_deployment_and_parameters_that_its_flow_takes(line: str) -> None:
-    """Values are read as Prefect's command reads them: JSON where it can be, else text."""
+@pytest.mark.parametrize("line", commands_with("prefect deployment run "))
+def test_a_deployment_run_has_a_deployment_and_parameters_that_exist(line: str) -> None:
+    """Values are parsed as Prefect's command parses them: as JSON if possible, otherwise as text."""
     _, _, _, name, *options = shlex.split(line)
     deployment = next(d for d in read_deployments() if f"{flow_of(d)}/{d['name']}" == name)
     path, function = deployment["entrypoint"].split(":")
     flow = getattr(import_module(path.removesuffix(".py").replace("/", ".")), function)
-    given = [options[i + 1] for i, option in enumerate(options) if option in ("-p", "--param")]
+    pairs = [options[i + 1] for i, option in enumerate(options) if option in ("-p", "--param")]
     assert [o for o in options if o.startswith("-")] == [o for o in options if o in ("-p", "--param", "--watch")]
-    parameters = {key: read(value) for key, _, value in (one.partition("=") for one in given)}
+    parameters = {key: parse(value) for key, _, value in (pair.partition("=") for pair in pairs)}
     schema = flow.parameters.model_dump()["properties"]
     assert set(parameters) <= set(schema), f"{flow.name} takes {', '.join(schema)}"
     complete = {**deployment.get("parameters", {}), **parameters}
@@ -104,60 +104,60 @@ def test_a_run_names_a_deployment_and_parameters_that_its_flow_takes(line: str) 
     flow.validate_parameters(complete)
 
 
-def read(value: str) -> Any:
+def parse(value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError:
         return value
 
 
-@pytest.mark.parametrize("line", those("python -m "))
-def test_a_module_is_there(line: str) -> None:
+@pytest.mark.parametrize("line", commands_with("python -m "))
+def test_a_module_exists(line: str) -> None:
     assert find_spec(shlex.split(line)[2]), line
 
 
-@pytest.mark.parametrize("line", those("python -c ") + those("python3 -c "))
-def test_a_program_in_a_line_is_one(line: str) -> None:
+@pytest.mark.parametrize("line", commands_with("python -c ") + commands_with("python3 -c "))
+def test_a_one_line_program_is_valid_python(line: str) -> None:
     compile(shlex.split(line)[2], line, "exec")
 
 
-@pytest.mark.parametrize("line", those("curl "))
-def test_what_is_asked_of_the_scoring_server_is_one_of_its_paths(line: str) -> None:
+@pytest.mark.parametrize("line", commands_with("curl "))
+def test_a_request_to_the_scoring_server_uses_a_documented_path(line: str) -> None:
     (url,) = [urlsplit(word) for word in shlex.split(line) if word.startswith("http")]
     assert url.port == Settings.model_fields["serving_port"].default
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     assert f"`{url.path.replace('/flights/', '/<model>/')}`" in page.replace("`POST ", "`")
 
 
-@pytest.mark.parametrize("line", those("prefect ", without="prefect deployment run "))
-def test_other_commands_of_prefect_are_known_to_it(line: str) -> None:
+@pytest.mark.parametrize("line", commands_with("prefect ", without="prefect deployment run "))
+def test_other_commands_of_prefect_exist(line: str) -> None:
     words = [w for w in shlex.split(line)[1:] if not w.startswith("-")][:2]
-    said = subprocess.run([ROOT / ".venv" / "bin" / "prefect", *words, "--help"], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr[-500:]
+    done = subprocess.run([ROOT / ".venv" / "bin" / "prefect", *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_settings_that_a_page_names_exist(page: Path) -> None:
-    named = set(re.findall(r"EVERGREEN_[A-Z_]+", page.read_text(encoding="utf-8")))
-    known = {f"EVERGREEN_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in named if not name.startswith(OUTSIDE)} <= known
+def test_the_settings_on_a_page_exist(page: Path) -> None:
+    used = set(re.findall(r"EVERGREEN_[A-Z_]+", page.read_text(encoding="utf-8")))
+    existing = {f"EVERGREEN_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in used if not name.startswith(OUTSIDE)} <= existing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_that_are_there(page: Path) -> None:
+def test_links_lead_to_files_that_exist(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    inside = [target for target in targets if "://" not in target and not target.startswith(("mailto:", "data:"))]
-    assert [target for target in inside if not (page.parent / target).exists()] == []
+    local = [target for target in targets if "://" not in target and not target.startswith(("mailto:", "data:"))]
+    assert [target for target in local if not (page.parent / target).exists()] == []
 
 
-def test_the_adapter_reads_what_prefect_reads() -> None:
-    assert TypeAdapter(int).validate_python(read("3")) == 3
-    assert read("2013-05") == "2013-05"
-    assert read('{"a": 1}') == {"a": 1}
+def test_values_are_parsed_as_prefect_parses_them() -> None:
+    assert TypeAdapter(int).validate_python(parse("3")) == 3
+    assert parse("2013-05") == "2013-05"
+    assert parse('{"a": 1}') == {"a": 1}
 
 
 def test_every_variable_of_the_env_files_is_described_in_operate() -> None:
-    described = (ROOT / "docs" / "operate.md").read_text()
+    text = (ROOT / "docs" / "operate.md").read_text()
     names = {name for env in ("dev", "prod") for name in load_env(env)}
-    assert {name for name in names if f"`{name}`" not in described} == set()
+    assert {name for name in names if f"`{name}`" not in text} == set()

@@ -1,4 +1,4 @@
-"""The table of every key of model.yaml is the schema's, and leaves none out."""
+"""The table of the keys of model.yaml matches the schema and is complete."""
 
 from typing import Any
 
@@ -6,33 +6,33 @@ import pytest
 import yaml
 
 from configs.load import configs_folder, model_names
-from ops.keys import PAGE, keys, render, written
+from ops.keys import PAGE, current_table, keys, render
 
 
-def test_the_page_holds_what_the_schema_says() -> None:
-    assert written() == render(), f"run `python -m ops.keys --write`, and commit {PAGE.name}"
+def test_the_table_on_the_page_is_up_to_date() -> None:
+    assert current_table() == render(), f"run `python -m ops.keys --write`, and commit {PAGE.name}"
 
 
-def test_every_key_has_a_meaning() -> None:
+def test_every_key_has_a_description() -> None:
     lines = [line.split("|") for line in render().splitlines() if line.startswith("| `")]
     assert [parts[1] for parts in lines if not parts[4].strip()] == []
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_every_key_that_a_model_uses_is_in_it(model: str) -> None:
-    known = {path.replace("[]", "").replace(".<name>", "") for path, _ in keys()}
+def test_every_key_that_a_model_uses_is_in_the_table(model: str) -> None:
+    paths = {path.replace("[]", "").replace(".<name>", "") for path, _ in keys()}
     content = yaml.safe_load((configs_folder() / model / "model.yaml").read_text())
-    free = ("params", "kwargs", "floor", "candidates", "tables", "space", "policies", "dictionary")
+    free_form = ("params", "kwargs", "floor", "candidates", "tables", "space", "policies", "dictionary")
 
-    def used(value: Any, above: str) -> None:
+    def check_keys(value: Any, prefix: str) -> None:
         for part in value if isinstance(value, list) else [value]:
             for name, inner in part.items() if isinstance(part, dict) else ():
-                path = f"{above}{name}"
-                assert path in known, path
+                path = f"{prefix}{name}"
+                assert path in paths, path
                 if name in ("candidates", "tables"):
                     for each in inner.values():
-                        used(each, f"{path}.")
-                elif name not in free:
-                    used(inner, f"{path}.")
+                        check_keys(each, f"{path}.")
+                elif name not in free_form:
+                    check_keys(inner, f"{path}.")
 
-    used(content, "")
+    check_keys(content, "")

@@ -1,4 +1,4 @@
-"""Which records of a stack's logs count as errors. The lines are of the programs' own formats."""
+"""Which records of a stack's logs count as errors. The lines have the formats of the real programs."""
 
 import io
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ops.demo import show_log_errors
-from ops.logs import log_errors, server_errors, set_aside, summary
+from ops.demo import print_log_errors
+from ops.logs import archive_logs, log_errors, server_errors, summary
 
 RUN, OTHER = "ef6a7a2e-2f89-4f6f-b415-5a3a1eccc273", "8efc3a55-2ef4-49c8-bd80-d4ebaf2367d9"
 LOCKED = "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked"
@@ -56,7 +56,7 @@ Worker 'local' started!
 2026-11-28 23:29:10.356 | ERROR   | Flow run 'flights 2013-01' ({RUN}) - Finished in state Failed('blocked')
 2026-11-28 23:29:11.356 | ERROR   | prefect.flow_runs.worker - Reported flow run '{RUN}' as crashed
 2026-11-28 23:29:12.356 | ERROR   | prefect.flow_runs.worker - Lost connection to flow run 'flights 2013-01' infrastructure.
-2026-11-28 23:29:13.356 | ERROR   | Task run "tell ann's wish" ({OTHER}) - no
+2026-11-28 23:29:13.356 | ERROR   | Task run "record ann's request" ({OTHER}) - no
 2026-11-28 23:29:14.356 | ERROR   | prefect.runner.flow_run_executor - Process exited with status code: -9. It was killed.
 2026-11-28 23:29:15.356 | INFO    | prefect.flow_runs.worker - Reported flow run '{OTHER}' as crashed: killed
 2026-11-28 23:29:16.356 | ERROR   | prefect.worker - the server does not answer about {RUN}
@@ -71,7 +71,7 @@ def home_with(tmp_path: Path, logs: dict[str, str], folder: str = "logs") -> Pat
     return tmp_path
 
 
-def test_records_of_level_error_and_tracebacks_are_found_in_the_format_of_each_program(tmp_path: Path) -> None:
+def test_errors_and_tracebacks_are_detected_in_the_format_of_each_program(tmp_path: Path) -> None:
     errors = log_errors(home_with(tmp_path, LOGS))
     lines = {program: [e.line for e in errors if e.program == program] for program in LOGS}
     assert lines == {
@@ -79,11 +79,13 @@ def test_records_of_level_error_and_tracebacks_are_found_in_the_format_of_each_p
         "supervisord": [3, 5], "worker": [3, 4, 5, 6, 7, 9],
     }  # fmt: skip
     scheduler, serving = (next(e for e in errors if e.program == name) for name in ("prefect", "serving"))
-    assert scheduler.text.endswith("Can't evaluate bulk DML statement"), "a record has its traceback"
-    assert str(serving).endswith("serving.log:1: KeyError: 'x'"), "a bare traceback is named by its exception"
+    assert scheduler.text.endswith("Can't evaluate bulk DML statement"), "a record includes its traceback"
+    assert str(serving).endswith("serving.log:1: KeyError: 'x'"), (
+        "a traceback without a log line is shown by its exception"
+    )
 
 
-def test_records_about_a_run_have_its_id_and_are_no_errors_of_a_server(tmp_path: Path) -> None:
+def test_records_about_a_run_have_its_id_and_are_not_errors_of_a_server(tmp_path: Path) -> None:
     home = home_with(tmp_path, {"worker": LOGS["worker"]})
     assert [error.run for error in log_errors(home)] == [RUN, RUN, RUN, OTHER, OTHER, ""]
     assert [error.line for error in server_errors(home)] == [9]
@@ -99,7 +101,7 @@ def test_records_about_a_run_have_its_id_and_are_no_errors_of_a_server(tmp_path:
         ("worker", f"Encountered error during state validation\nTraceback\n{LOCKED}", False),
     ],
 )
-def test_an_exemption_is_for_its_program_its_message_and_its_error_alone(
+def test_an_exemption_is_only_for_its_program_message_and_error(
     tmp_path: Path, program: str, message: str, exempt: bool
 ) -> None:
     home = home_with(tmp_path, {program: f"2026-11-28 23:29:05.100 | ERROR   | prefect.server - {message}\n"})
@@ -117,18 +119,18 @@ def test_the_summary_counts_the_errors_of_each_program_and_shows_the_oldest(tmp_
     assert two == f"serving: 1 error in its log, first {home}/logs/serving.log:1: KeyError: 'x'"
 
 
-def test_logs_of_an_earlier_start_are_kept_apart(tmp_path: Path) -> None:
+def test_logs_of_an_earlier_start_are_archived(tmp_path: Path) -> None:
     home = home_with(tmp_path, {"mlflow": LOGS["mlflow"]})
-    set_aside(home)
+    archive_logs(home)
     assert log_errors(home) == []
     assert len(log_errors(home, folder="logs/previous")) == 4
-    set_aside(home)
+    archive_logs(home)
     assert log_errors(home, folder="logs/previous") == []
 
 
-def test_the_demo_names_the_programs_whose_logs_have_errors(tmp_path: Path) -> None:
+def test_the_demo_shows_the_programs_whose_logs_have_errors(tmp_path: Path) -> None:
     home, printed = home_with(tmp_path, {"worker": LOGS["worker"], "pages": LOGS["pages"]}), io.StringIO()
-    show_log_errors(home, Console(file=printed, soft_wrap=True))
+    print_log_errors(home, Console(file=printed, soft_wrap=True))
     heading, line = printed.getvalue().strip().splitlines()
-    assert heading == "Errors in the logs, which should have none:"
+    assert heading == "The logs should have no errors, but have:"
     assert line.strip().startswith("worker: 6 errors in its log, first ")

@@ -1,4 +1,4 @@
-"""`make model`: a folder that loads, a block that fits, and names that are refused."""
+"""`make model`: the new folder loads, its deployments match, and invalid names are refused."""
 
 import shutil
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
-from ops.check import complaints, read_deployments
+from ops.check import find_problems, read_deployments
 from ops.new_model import BLOCK, new_model, render
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository with one model."""
+    """A copy of configs/ and prefect.yaml."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
     return tmp_path
@@ -24,10 +24,10 @@ def test_a_new_model_loads_and_has_its_deployments(root: Path) -> None:
     written = new_model("trains", root)
     assert [path.name for path in written] == ["model.yaml", "source.sql", "labels.sql", "prefect.yaml"]
     assert load_model("trains", root / "configs").name == "trains"
-    assert complaints(model_names(root / "configs"), read_deployments(root / "prefect.yaml")) == []
+    assert find_problems(model_names(root / "configs"), read_deployments(root / "prefect.yaml")) == []
 
 
-def test_its_block_is_short_and_leaves_the_rest_as_it_was(root: Path) -> None:
+def test_its_block_is_short_and_the_rest_of_prefect_yaml_is_unchanged(root: Path) -> None:
     before = (root / "prefect.yaml").read_text()
     new_model("trains", root)
     assert (root / "prefect.yaml").read_text().startswith(before)
@@ -35,7 +35,7 @@ def test_its_block_is_short_and_leaves_the_rest_as_it_was(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Trains", "1st", "a-b", "a b", "../x", "x" * 41])
-def test_a_name_that_is_none_is_refused(root: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(root: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="lower case"):
         new_model(name, root)
 

@@ -1,4 +1,4 @@
-"""The stack: ports, variables, supervisord's configuration, and one that really comes up."""
+"""The stack: ports, variables, supervisord's configuration, and a real stack."""
 
 import contextlib
 import io
@@ -25,9 +25,9 @@ from configs.settings import ROOT, Settings
 from ops import databases, stack, status, supervision
 from ops.api import post
 from ops.check import flow_of, read_deployments
-from ops.deploy import LOST
+from ops.deploy import LOST_RUNS
 from ops.errors import PortTaken, ProgramDied, StackError
-from ops.health import check_lives, tail
+from ops.health import check_programs, tail
 from ops.ports import check_ports, is_free
 from ops.programs import HOME_MARK, child_environment, environment, programs
 from tasks.orchestration.schedules import active_schedules
@@ -36,44 +36,44 @@ from tests.copies import check_logs, length
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+    """Return ports on which no program listens."""
+    with contextlib.ExitStack() as exits:
+        sockets = [exits.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
 
 
 def settings_in(folder: Path, **more: object) -> Settings:
-    """A stack of its own: home and lake in a folder, on free ports."""
+    """Return settings of a separate stack: home and lake in a folder, on free ports."""
     names = ("prefect", "mlflow", "evidently", "pages", "serving")
     ports = {f"{name}_port": port for name, port in zip(names, free_ports(5), strict=True)}
     return Settings(**{"home": folder / "home", "lake": str(folder / "lake"), **ports, **more})
 
 
-def test_a_taken_port_is_named_with_who_has_it_and_the_setting_that_moves_ours(tmp_path: Path) -> None:
+def test_the_message_about_a_used_port_names_the_program_and_the_setting(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.mlflow_port))
         other.listen()
         with pytest.raises(PortTaken) as caught:
             check_ports(programs(settings))
-    assert f"port {settings.mlflow_port}, where mlflow should listen" in str(caught.value)
+    assert f"port {settings.mlflow_port} of mlflow is used by" in str(caught.value)
     assert f"EVERGREEN_MLFLOW_PORT={settings.mlflow_port + 1} make up" in str(caught.value)
     assert f"(process {os.getpid()})" in str(caught.value)
 
 
-def test_up_starts_nothing_when_a_port_is_taken(tmp_path: Path) -> None:
+def test_up_starts_nothing_if_a_port_is_used(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.prefect_port))
         other.listen()
         with pytest.raises(PortTaken, match="EVERGREEN_PREFECT_PORT"):
             stack.up(settings, Console(file=io.StringIO()))
-    assert supervision.marked(settings.home) == []
+    assert supervision.find_processes(settings.home) == []
 
 
-def test_clients_get_the_addresses_of_this_stack_whatever_the_environment_says(
+def test_clients_get_the_addresses_of_this_stack_regardless_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
@@ -84,10 +84,10 @@ def test_clients_get_the_addresses_of_this_stack_whatever_the_environment_says(
     assert variables["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{settings.mlflow_port}"
     assert variables["PREFECT_HOME"] == str(tmp_path / "home" / "prefect")
     assert variables["EVERGREEN_LAKE"] == str(tmp_path / "lake")
-    assert HOME_MARK not in variables, "`down` would stop a client that had it"
+    assert HOME_MARK not in variables, "`down` would stop a client with this variable"
 
 
-def test_what_a_person_exported_wins_over_dev_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_variables_take_precedence_over_dev_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(tmp_path)
     monkeypatch.delenv("PREFECT_WORKER_QUERY_SECONDS", raising=False)
     assert environment(settings)["PREFECT_WORKER_QUERY_SECONDS"] == "1"
@@ -95,14 +95,14 @@ def test_what_a_person_exported_wins_over_dev_env(tmp_path: Path, monkeypatch: p
     assert environment(settings)["PREFECT_WORKER_QUERY_SECONDS"] == "3"
 
 
-def test_settings_for_another_prefect_server_do_not_reach_ours(tmp_path: Path) -> None:
+def test_settings_for_another_prefect_server_do_not_reach_the_stack(tmp_path: Path) -> None:
     base = {"PREFECT_PROFILE": "cloud", "PREFECT_API_KEY": "k", "PATH": "/bin"}
     variables = child_environment(settings_in(tmp_path), base)
     assert variables["PATH"] == "/bin"
     assert not {"PREFECT_PROFILE", "PREFECT_API_KEY"} & variables.keys()
 
 
-def test_the_configuration_has_every_program_and_survives_odd_folders(tmp_path: Path) -> None:
+def test_the_configuration_has_every_program_and_supports_percent_signs_in_folders(tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "50% off")
     config = RawConfigParser()
     config.read_string(supervision.render(settings.home, programs(settings)))
@@ -118,19 +118,19 @@ def test_servers_listen_on_loopback_only(tmp_path: Path) -> None:
     assert all(re.search(r" --(host|bind) 127\.0\.0\.1 ", f"{program.command} ") for program in servers)
 
 
-def test_the_socket_fits_even_when_the_home_is_deep(tmp_path: Path) -> None:
+def test_the_path_of_the_socket_is_short_enough_for_a_deep_home(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     assert len(bytes(supervision.socket_of(deep))) <= supervision.LONGEST_SOCKET
     assert supervision.socket_of(deep) != supervision.socket_of(deep / "other")
 
 
-def test_down_is_harmless_where_nothing_runs(tmp_path: Path) -> None:
-    said = io.StringIO()
-    stack.down(settings_in(tmp_path), Console(file=said))
-    assert "Nothing was running" in said.getvalue()
+def test_down_does_nothing_if_nothing_runs(tmp_path: Path) -> None:
+    output = io.StringIO()
+    stack.down(settings_in(tmp_path), Console(file=output))
+    assert "Nothing was running" in output.getvalue()
 
 
-def test_restarting_the_worker_of_a_stack_that_is_down_says_what_to_run(tmp_path: Path) -> None:
+def test_restarting_the_worker_of_a_stopped_stack_is_an_error_with_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="make up"):
         stack.restart_worker(settings_in(tmp_path))
 
@@ -143,52 +143,52 @@ def test_a_program_that_ended_is_reported_with_the_end_of_its_log(
     state = {"statename": "BACKOFF", "pid": 0, "spawnerr": "", "description": "exited too quickly"}
     monkeypatch.setattr(supervision, "states", lambda home: {"mlflow": state})
     with pytest.raises(ProgramDied, match="exited too quickly") as caught:
-        check_lives(tmp_path, {})
+        check_programs(tmp_path, {})
     assert "line 39" in str(caught.value)
     assert "line 3\n" not in str(caught.value)
     assert str(tmp_path / "logs" / "mlflow.log") in str(caught.value)
 
 
-def test_a_program_that_was_restarted_under_our_eyes_counts_as_ended(
+def test_a_program_that_was_restarted_during_the_wait_counts_as_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {"statename": "STARTING", "pid": 7, "spawnerr": "", "description": ""}
     monkeypatch.setattr(supervision, "states", lambda home: {"mlflow": state})
     pids: dict[str, int] = {}
-    check_lives(tmp_path, pids)
+    check_programs(tmp_path, pids)
     with pytest.raises(ProgramDied, match="mlflow"):
-        check_lives(tmp_path, {"mlflow": 6})
+        check_programs(tmp_path, {"mlflow": 6})
 
 
-def test_the_tail_of_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_the_tail_of_a_missing_log_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "no.log") == ""
 
 
-def test_a_home_gets_whole_databases_and_keeps_those_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "original", lambda vendor: tmp_path / f"{vendor}-1.db")
+def test_missing_databases_are_created_and_existing_ones_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "template_path", lambda vendor: tmp_path / f"{vendor}-1.db")
     for vendor in databases.VENDORS:
-        with contextlib.closing(sqlite3.connect(tmp_path / f"{vendor}-1.db")) as made:
-            made.execute("CREATE TABLE runs (name TEXT)")
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{vendor}-1.db")) as template:
+            template.execute("CREATE TABLE runs (name TEXT)")
     settings = settings_in(tmp_path)
-    databases.provide(settings)
-    mine = tmp_path / "home" / "mlflow" / "mlflow.db"
-    with contextlib.closing(sqlite3.connect(mine)) as kept, kept:
-        kept.execute("INSERT INTO runs VALUES ('mine')")
-    databases.provide(settings)
-    with contextlib.closing(sqlite3.connect(mine)) as kept:
-        assert kept.execute("SELECT name FROM runs").fetchall() == [("mine",)]
+    databases.create_databases(settings)
+    path = tmp_path / "home" / "mlflow" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO runs VALUES ('mine')")
+    databases.create_databases(settings)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM runs").fetchall() == [("mine",)]
 
 
-# One real stack for what follows. Its Prefect has the database of v0.1, of Prefect 3.8.8, and migrates it.
+# The following tests share one real stack. Its Prefect server migrates the database of v0.1 (Prefect 3.8.8).
 
 PREFECT_DATABASE = ROOT / "tests" / "states" / "v0.1-prefect.db.xz"
 killed: dict[str, int] = {}
-"""Programs that a test has killed, each with the length of its log then."""
+"""Programs that a test killed, with the length of their log at that time."""
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    settings = settings_in(tmp_path_factory.mktemp("stack"), start_timeout=1800)  # a machine may be very busy
+    settings = settings_in(tmp_path_factory.mktemp("stack"), start_timeout=1800)  # the machine may be busy
     (settings.home / "prefect").mkdir(parents=True)
     (settings.home / "prefect" / "prefect.db").write_bytes(lzma.decompress(PREFECT_DATABASE.read_bytes()))
     try:
@@ -196,7 +196,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings
     finally:
         stack.down(settings, Console(file=io.StringIO()))
-        assert supervision.marked(settings.home) == []
+        assert supervision.find_processes(settings.home) == []
         check_logs(settings.home, killed=killed)
 
 
@@ -205,7 +205,7 @@ def ask(settings: Settings, path: str) -> list[dict]:
 
 
 @pytest.mark.servers
-def test_up_brings_everything_up(real: Settings) -> None:
+def test_up_starts_everything(real: Settings) -> None:
     assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "pages", "serving", "worker"), True)
     deployed = {d["name"] for d in ask(real, "deployments")}
     assert {"manual", "flights"} <= deployed
@@ -227,11 +227,11 @@ def test_deploying_again_makes_no_duplicates(real: Settings) -> None:
     (real.home / "deployed").unlink()
     stack.up(real, Console(file=io.StringIO()))
     assert _deployed(real) == before
-    assert before[1].count(LOST) == 1
+    assert before[1].count(LOST_RUNS) == 1
 
 
 def _deployed(settings: Settings) -> tuple[list[tuple[str, str, int]], list[str]]:
-    """Deployments with the number of their schedules, and automations, by name."""
+    """Return deployments with the number of their schedules, and the names of automations."""
     deployments = ask(settings, "deployments")
     return (
         sorted((d["entrypoint"], d["name"], len(d["schedules"])) for d in deployments),
@@ -240,48 +240,48 @@ def _deployed(settings: Settings) -> tuple[list[tuple[str, str, int]], list[str]
 
 
 def field_matches(field: str, value: int) -> bool:
-    return field == "*" or int(field) == value  # our crons have nothing else
+    return field == "*" or int(field) == value  # the schedules use no other cron syntax
 
 
 def cron_times(cron: str, timezone: str, begin: datetime, end: datetime) -> list[datetime]:
-    """Every minute at which a cron line is due, by looking at each of them: not how Prefect does it."""
+    """Return every minute at which a cron line is due, by testing each minute, independently of Prefect's implementation."""
     minute, hour, day, month, weekday = cron.split()
-    assert "*" in (day, weekday), "cron's rule for two days at once is not needed here"
-    zone, found = ZoneInfo(timezone), []
+    assert "*" in (day, weekday), "day and weekday together are not supported here"
+    zone, times = ZoneInfo(timezone), []
     moment = begin.replace(second=0, microsecond=0) + timedelta(minutes=1)
     while moment < end:
         local = moment.astimezone(zone)
-        given = (
+        fields = (
             (minute, local.minute),
             (hour, local.hour),
             (day, local.day),
             (month, local.month),
             (weekday, local.isoweekday() % 7),
         )
-        if all(field_matches(*pair) for pair in given):
-            found.append(moment)
+        if all(field_matches(*field) for field in fields):
+            times.append(moment)
         moment += timedelta(minutes=1)
-    return found
+    return times
 
 
 @pytest.mark.servers
-def test_every_schedule_of_prefect_yaml_has_a_planned_run_at_the_time_that_its_cron_and_zone_say(
+def test_every_schedule_of_prefect_yaml_has_a_planned_run_at_the_time_of_its_cron_and_zone(
     real: Settings,
 ) -> None:
-    wanted = {
+    expected_schedules = {
         (f"{flow_of(d)}/{d['name']}", s["cron"], s["timezone"])
         for d in read_deployments()
         for s in d.get("schedules", ())
     }
-    assert wanted
+    assert expected_schedules
     deadline, ask_api = time.monotonic() + 180, partial(post, real)
     while any(s.next_run is None for s in active_schedules(read_deployments_of(ask_api), ask_api)):
         assert time.monotonic() < deadline, "Prefect's scheduler has planned no run of an active schedule"
         time.sleep(2)
-    before, found = datetime.now(UTC), active_schedules(read_deployments_of(ask_api), ask_api)
-    moments = before, datetime.now(UTC)  # at a minute that a cron names, the answer may be of either side
-    assert {(s.deployment, s.rule, s.timezone) for s in found} == wanted
-    for s in found:
+    before, schedules = datetime.now(UTC), active_schedules(read_deployments_of(ask_api), ask_api)
+    moments = before, datetime.now(UTC)  # at a minute of a cron line, the response can be from before or after it
+    assert {(s.deployment, s.rule, s.timezone) for s in schedules} == expected_schedules
+    for s in schedules:
         expected = {cron_times(s.rule, s.timezone, moment, moment + timedelta(days=32))[0] for moment in moments}
         assert s.next_run in expected, s.deployment
         assert not s.is_missing()
@@ -298,8 +298,8 @@ def test_status_shows_the_next_run_of_each_schedule(real: Settings) -> None:
 
 
 @pytest.mark.servers
-def test_a_schedule_in_new_york_keeps_its_hour_when_clocks_change(real: Settings) -> None:
-    """The server is asked to plan runs of next spring: 6:00 is 11:00 UTC before the second Sunday of March, and 10:00 UTC after it."""
+def test_a_schedule_in_new_york_keeps_its_local_hour_when_clocks_change(real: Settings) -> None:
+    """Runs of next spring: 6:00 is 11:00 UTC before the second Sunday of March, and 10:00 UTC after it."""
     year = datetime.now(UTC).year + 1
     flights = read_deployments_of(partial(post, real))["process/flights"]["id"]
     between = {
@@ -320,17 +320,17 @@ def test_a_schedule_in_new_york_keeps_its_hour_when_clocks_change(real: Settings
 
 @pytest.mark.servers
 def test_a_schedule_starts_a_run_that_the_worker_completes(real: Settings) -> None:
-    """Nobody starts anything: the scheduler plans a run every ten seconds, and the worker takes it."""
+    """The test starts no run. The scheduler plans a run every ten seconds, and the worker runs it."""
     remind = read_deployments_of(partial(post, real))["remind/all"]["id"]
     added = {"active": True, "schedule": {"interval": 10, "timezone": "UTC"}}
     (schedule,) = post(real, f"deployments/{remind}/schedules", [added])
-    mine = {"deployment_id": {"any_": [remind]}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+    ended_runs = {"deployment_id": {"any_": [remind]}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
     deadline, runs = time.monotonic() + 300, list[dict]()
     try:
         while not runs:
             assert time.monotonic() < deadline, "no run of the schedule has ended"
             time.sleep(1)
-            ended = post(real, "flow_runs/filter", {"flow_runs": mine})
+            ended = post(real, "flow_runs/filter", {"flow_runs": ended_runs})
             runs = [run for run in ended if (run["created_by"] or {}).get("id") == schedule["id"]]
     finally:
         url = f"{real.prefect_url}/api/deployments/{remind}/schedules/{schedule['id']}"
@@ -349,12 +349,12 @@ def test_a_second_stack_on_the_same_ports_is_refused(real: Settings, tmp_path: P
 
 @pytest.mark.servers
 def test_down_stops_everything_even_after_a_kill(real: Settings) -> None:
-    victim = supervision.states(real.home)["mlflow"]["pid"]
-    orphans = psutil.Process(victim).children(recursive=True)
+    pid = supervision.states(real.home)["mlflow"]["pid"]
+    orphans = psutil.Process(pid).children(recursive=True)
     check_logs(real.home)
     killed["mlflow"] = length(real.home / "logs" / "mlflow.log")
-    os.kill(victim, signal.SIGKILL)
-    assert orphans, "mlflow has a web process of its own, which outlives its parent"
+    os.kill(pid, signal.SIGKILL)
+    assert orphans, "mlflow has a child process, which keeps running when its parent is killed"
     began = time.monotonic()
     stack.down(real, Console(file=io.StringIO()))
     assert not any(orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE for orphan in orphans)

@@ -1,4 +1,4 @@
-"""The demo's tables: every number where a reader looks for it, and gains with the right sign."""
+"""The demo's tables: each number is in the right row, and gains have the right sign."""
 
 import io
 from datetime import UTC, datetime
@@ -23,21 +23,21 @@ AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
 
 
 def text(table) -> list[list[str]]:
-    """The cells of a table as it is printed 80 columns wide, row by row."""
+    """Print a table 80 columns wide and return the words of each line."""
     console = Console(file=io.StringIO(), width=80)
     console.print(table)
     return [line.split() for line in console.file.getvalue().splitlines()]
 
 
 def row(key: str, auc: float | None, log_loss: float | None, **changes) -> PartitionSummary:
-    given = {
+    defaults = {
         "rows": 28796, "quarantined": 3, "blocked": "", "version": "2", "mature": 28000,
         "drift_share": 0.6,
     }  # fmt: skip
-    return PartitionSummary(key=key, roc_auc=auc, log_loss=log_loss, **(given | changes))
+    return PartitionSummary(key=key, roc_auc=auc, log_loss=log_loss, **(defaults | changes))
 
 
-def test_a_month_is_one_line_of_80_columns_with_what_retraining_decided():
+def test_a_month_is_one_line_of_80_columns_with_the_retraining_decision():
     fact = Fact("f", "flights", "drift", "2013-05", AS_OF, {})
     decision = Decision("f", "flights", AS_OF, "retrain", "drift", "why", outcome="refused", version="3")
     lines = text(year_table([row("2013-05", 0.7321, 0.4664, facts=(fact,), decision=decision)]))
@@ -45,12 +45,12 @@ def test_a_month_is_one_line_of_80_columns_with_what_retraining_decided():
     assert expected in lines
 
 
-def test_a_month_without_predictions_or_labels_has_gaps_and_no_false_numbers():
+def test_a_month_without_predictions_and_labels_has_empty_cells():
     lines = text(year_table([row("2013-05", None, None, rows=None, version=None, drift_share=None, quarantined=None)]))
     assert ["2013-05", "blocked", "-"] in lines
 
 
-def test_gains_count_what_retraining_made_better():
+def test_gains_from_retraining_have_the_right_sign():
     rows = [row("2013-05", 0.73, 0.46), row("2013-06", 0.70, 0.52), row("2013-07", None, None)]
     never = {"2013-05": {"roc_auc": 0.70, "log_loss": 0.50}, "2013-06": {"roc_auc": 0.72, "log_loss": 0.50}}
     lines = text(never_table(rows, never, "2"))
@@ -60,14 +60,14 @@ def test_gains_count_what_retraining_made_better():
     assert not any("2013-07" in line for line in lines)
 
 
-def test_the_grid_has_a_line_a_partition():
+def test_the_grid_has_one_line_per_partition():
     assert ["2013-01", "fresh", "BLOCKED"] in text(
         grid_table([{"partition": "2013-01", "ingest": "fresh", "validate": "BLOCKED"}])
     )
 
 
-def test_a_grid_of_every_step_fits_80_columns_and_a_long_one_says_what_it_leaves_out():
-    verbs = [step.verb for step in ALL if step.verb != "shadow"]  # which few models have
+def test_a_grid_of_every_step_fits_80_columns_and_a_long_grid_counts_the_rows_left_out():
+    verbs = [step.verb for step in ALL if step.verb != "shadow"]  # off by default
     days = [f"2013-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 29)]
     rows = [{"partition": day, **dict.fromkeys(verbs, "fresh")} for day in days]
     rows[3]["watch"] = "-"
@@ -78,7 +78,7 @@ def test_a_grid_of_every_step_fits_80_columns_and_a_long_one_says_what_it_leaves
     assert len([line for line in lines if line and line[0].startswith("2013-")]) == 24
 
 
-def test_a_grid_that_is_too_wide_shortens_its_headings_and_never_a_partition():
+def test_a_grid_that_is_too_wide_shortens_its_headings_and_no_partition():
     row = {"partition": "2013-02-01T05", **dict.fromkeys([step.verb for step in ALL], "fresh"), "validate": "BLOCKED"}
     assert ["2013-02-01T05", "fresh", "BLOCKED", *["fresh"] * 8] in text(grid_table([row]))
     everything = text(grid_table([row | dict.fromkeys(list(row)[1:], "missing")]))
@@ -88,10 +88,10 @@ def test_a_grid_that_is_too_wide_shortens_its_headings_and_never_a_partition():
 def test_the_times_add_up():
     lines = text(time_table({"process": 30.0, "assess": 10.0}))
     assert ["process", "30", "75%"] in lines
-    assert ["together", "40"] in lines
+    assert ["total", "40"] in lines
 
 
-def test_the_gates_table_says_what_became_of_each_version():
+def test_the_gate_table_shows_the_verdict_and_last_stage_of_each_version():
     moment = datetime(2013, 6, 2, tzinfo=UTC)
 
     def of(action: str, version: str, to: str, passed: bool, gain: float | None) -> Promotion:
@@ -110,16 +110,16 @@ def test_the_gates_table_says_what_became_of_each_version():
     assert ["2013-06-02", "v3", "v2", "+0.0076", "-0.0024", "refused:", "gain", "over", "the"] in lines
 
 
-def test_every_fact_is_told_with_what_the_policy_made_of_it_and_why():
-    seen = (("a", "drift", "2 columns"), ("b", "due", "x"))
-    facts = tuple(Fact(n, "flights", kind, "2013-05", AS_OF, {"told": told}) for n, kind, told in seen)
+def test_each_signal_is_shown_with_its_decision_and_reason():
+    signals = (("a", "drift", "2 columns"), ("b", "due", "x"))
+    facts = tuple(Fact(n, "flights", kind, "2013-05", AS_OF, {"told": message}) for n, kind, message in signals)
     decision = Decision("a", "flights", AS_OF, "decline", "cool-down", "10 days")
     lines = text(decision_table([row("2013-05", 0.7, 0.5, facts=facts)], {"a": decision}))
     assert ["2013-05", "drift:", "2", "columns", "declined:", "cool-down:", "10", "days"] in lines
     assert ["2013-05", "due:", "x", "no", "decision", "yet"] in lines
 
 
-def test_a_promotion_in_hindsight_is_one_line():
+def test_the_measured_effect_of_a_promotion_is_one_line():
     helped = Hindsight(
         "flights", 3, "5", "2", AS_OF, "helped", Interval(0.012, 0.001, 0.023), ("2013-08", "2013-09"), 9
     )
@@ -129,7 +129,7 @@ def test_a_promotion_in_hindsight_is_one_line():
     assert any(line[:2] == ["v6", "v5"] and "neutral" in line for line in lines)
 
 
-def test_estimated_and_realised_stand_side_by_side_and_what_was_not_estimated_is_left_out():
+def test_estimated_and_realised_loss_are_in_one_row_and_months_without_estimate_are_left_out():
     rows = [
         row("2013-05", 0.73, 0.46, loss=0.46, estimate=0.43, interval=(0.41, 0.52), estimated_auc=0.7),
         row("2013-06", 0.7, 0.5),

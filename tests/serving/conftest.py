@@ -1,4 +1,4 @@
-"""Versions and a ledger as serving finds them: fitted here, kept as local copies, promoted by rows; no MLflow is asked."""
+"""Model versions and a ledger for the tests of serving. Versions are fitted here and saved as local copies, without MLflow."""
 
 import time
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ from tests.conftest import parcels
 MOMENT = datetime(2024, 3, 12, tzinfo=UTC)
 
 
-class World:
-    """One folder with the tiny model, its ledger and its versions."""
+class Environment:
+    """A folder with the tiny model, its ledger and its versions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,20 +40,20 @@ class World:
     def config(self):
         return load_model("tiny").config
 
-    def say(self, **changes: Any) -> None:
-        """Change keys of model.yaml; nested ones by their path with dots as `__`."""
+    def edit_config(self, **changes: Any) -> None:
+        """Change keys of model.yaml. Nested keys are joined by `__`."""
         path = self.folder / "configs" / "tiny" / "model.yaml"
         content = yaml.safe_load(path.read_text())
         for name, value in changes.items():
-            at = content
-            *above, last = name.split("__")
-            for part in above:
-                at = at.setdefault(part, {})
-            at[last] = value
+            node = content
+            *parents, leaf = name.split("__")
+            for part in parents:
+                node = node.setdefault(part, {})
+            node[leaf] = value
         path.write_text(yaml.safe_dump(content))
 
-    def version(self, number: str, depth: int = 3, columns: dict[str, Any] | None = None) -> str:
-        """Fit a version and keep it as the local copy that a registry would have fetched; returns its digest."""
+    def fit_version(self, number: str, depth: int = 3, columns: dict[str, Any] | None = None) -> str:
+        """Fit a version, save it as if it had been downloaded from the registry, and return its digest."""
         rows = pd.concat([parcels(day) for day in range(8)], ignore_index=True).dropna(subset=["late"])
         rows = rows.assign(**columns or {})
         params = {"n_estimators": 20, "max_depth": depth}
@@ -68,55 +68,57 @@ class World:
         self.models[number] = model
         return model_digest(model)
 
-    def row(self, action: str, version: str, digest: str = "", **more: Any) -> Promotion:
-        """Append a row; one that makes a champion is decided against the champion that there is."""
+    def append_row(self, action: str, version: str, digest: str = "", **fields: Any) -> Promotion:
+        """Append a row to the ledger, decided against the current champion."""
         champion = self.ledger.champion()
-        made = Promotion(
+        promotion = Promotion(
             model="tiny", sequence=0, action=action, version=version, previous=champion.version if champion else None,
-            as_of=more.pop("as_of", MOMENT + timedelta(minutes=len(self.ledger.promotions()))), window_end=MOMENT,
+            as_of=fields.pop("as_of", MOMENT + timedelta(minutes=len(self.ledger.promotions()))), window_end=MOMENT,
             by="tests", reason="a test", evidence={"digest": digest} if digest else {},
-            against=champion.sequence if champion else 0, **more,
+            against=champion.sequence if champion else 0, **fields,
         )  # fmt: skip
-        return self.ledger.append(made)
+        return self.ledger.append(promotion)
 
-    def promote(self, version: str, **more: Any) -> Promotion:
-        return self.row("promote", version, self.ledger.digest(version) or model_digest(self.models[version]), **more)
+    def promote(self, version: str, **fields: Any) -> Promotion:
+        return self.append_row(
+            "promote", version, self.ledger.digest(version) or model_digest(self.models[version]), **fields
+        )
 
     def service(self, token: str = "") -> Service:
         return make_service(load_settings(), token)
 
 
 @pytest.fixture
-def world(tiny: Path) -> World:
+def env(tiny: Path) -> Environment:
     """The tiny model with version 1 as its champion."""
-    made = World(tiny)
-    made.version("1")
-    made.promote("1")
-    return made
+    environment = Environment(tiny)
+    environment.fit_version("1")
+    environment.promote("1")
+    return environment
 
 
 @pytest.fixture
-def client(world: World) -> Iterator[Any]:
-    """A client of a server that follows the world's ledger, in this process."""
-    with served(world) as found:
-        yield found
+def client(env: Environment) -> Iterator[Any]:
+    """A client of a server in this process."""
+    with running_client(env) as client:
+        yield client
 
 
 @contextmanager
-def served(world: World, token: str = "") -> Iterator[Any]:
-    """A client of a new server, when it is ready; `client.service` is what stands behind it."""
-    service = world.service(token)
+def running_client(env: Environment, token: str = "") -> Iterator[Any]:
+    """Start a server in this process and yield a client when it is ready. `client.service` is the server's service."""
+    service = env.service(token)
     with TestClient(make_app(service), raise_server_exceptions=False) as client:
         client.service = service
         deadline = time.monotonic() + 60
         while not service.follower.ready:
-            assert time.monotonic() < deadline, service.follower.reigns
+            assert time.monotonic() < deadline, service.follower.states
             time.sleep(0.05)
         yield client
 
 
-def rows_of(day: int, count: int = 3) -> list[dict[str, Any]]:
-    """Rows of a day as a request has them, with key and time."""
-    found = parcels(day).head(count).drop(columns=["late", "arrived"])
-    found["sent"] = found["sent"].map(lambda moment: moment.isoformat())
-    return found.astype(object).where(found.notna(), None).to_dict("records")
+def request_rows(day: int, count: int = 3) -> list[dict[str, Any]]:
+    """Return rows of a day as in a request, with key and time."""
+    rows = parcels(day).head(count).drop(columns=["late", "arrived"])
+    rows["sent"] = rows["sent"].map(lambda sent: sent.isoformat())
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")

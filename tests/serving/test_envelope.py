@@ -1,5 +1,6 @@
-"""MLflow's scoring protocol is read in all its forms, and what is no request of it is refused with what is wrong."""
+"""All forms of MLflow's scoring protocol are parsed, and invalid requests are refused with the reason."""
 
+import io
 import json
 import math
 
@@ -28,95 +29,103 @@ def read(content: object, kind: str = "application/json"):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_rows_that_mlflow_reads(form):
-    found = read({form: FORMS[form]})
-    assert found.columns == COLUMNS
-    assert found.rows == 3
-    theirs = infer_and_parse_data({form: FORMS[form]})
+def test_every_json_form_is_parsed_like_mlflow_does(form):
+    table = read({form: FORMS[form]})
+    assert table.columns == COLUMNS
+    assert table.rows == 3
+    parsed_by_mlflow = infer_and_parse_data({form: FORMS[form]})
     for name, values in COLUMNS.items():
-        read_by_mlflow = np.asarray(theirs[name], dtype=object).tolist()
+        read_by_mlflow = np.asarray(parsed_by_mlflow[name], dtype=object).tolist()
         assert [None if value != value else value for value in read_by_mlflow] == values
 
 
-def test_what_mlflows_own_client_sends_is_read():
-    """It writes NaN where a frame has nulls, which is no JSON."""
+def test_requests_of_the_mlflow_client_are_parsed():
+    """The client writes NaN for nulls, which is not valid JSON."""
     content = dump_input_data(FRAME).encode()
     assert b"NaN" in content
     assert read(content).columns == COLUMNS
 
 
-def test_inputs_may_be_rows_too():
+def test_inputs_may_be_a_list_of_rows():
     assert read({"inputs": ROWS}).columns == COLUMNS
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_csv_is_text_with_the_first_line_as_names(index):
+def test_csv_values_are_texts_and_the_first_line_has_the_names(index):
     content = FRAME.to_csv(index=index).encode()
-    found = read(content, "text/csv; charset=UTF-8")
-    assert found.text
-    assert found.columns["c"] == ["x", "", 'z, "quoted"']
-    assert [float(value or "nan") for value in found.columns["a"]][:2] == [1.5, 2.0]
-    assert found.columns["a"][2] == ""
-    theirs = parse_csv_input(__import__("io").StringIO(content.decode()))
-    assert list(found.columns) == [name for name in theirs if not name.startswith("Unnamed")]
+    table = read(content, "text/csv; charset=UTF-8")
+    assert table.text
+    assert table.columns["c"] == ["x", "", 'z, "quoted"']
+    assert [float(value or "nan") for value in table.columns["a"]][:2] == [1.5, 2.0]
+    assert table.columns["a"][2] == ""
+    parsed_by_mlflow = parse_csv_input(io.StringIO(content.decode()))
+    assert list(table.columns) == [name for name in parsed_by_mlflow if not name.startswith("Unnamed")]
 
 
 REFUSED = {
-    "no JSON": (b"{", 400, "it is no JSON"),
-    "no text": (b"\xff\xfe", 400, "it is no JSON"),
-    "an infinity": (b'{"inputs": {"a": [Infinity]}}', 400, "Infinity is no JSON and no number"),
-    "minus infinity": (b'{"inputs": {"a": [-Infinity]}}', 400, "-Infinity is no JSON"),
-    "nested beyond measure": (b"[" * 100_000, 400, "it is no JSON"),
-    "half of a character": (b'{"inputs": {"a": ["\\ud800"]}}', 400, "it is no JSON"),
-    "half of a character as a name": (b'{"inputs": {"\\udfff": [1]}}', 400, "it is no JSON"),
-    "parameters that are none": ({"inputs": COLUMNS, "params": 5}, 400, "params: must be an object .* but is a number"),
-    "a list": ([], 400, "must be an object with one of dataframe_split, .* but is a list"),
-    "null": (None, 400, "but is null"),
-    "no form": ({}, 400, "and has nothing"),
-    "two forms": ({"inputs": {}, "instances": []}, 400, "exactly one of .* and has inputs, instances"),
-    "another form": ({"columns": ["a"], "data": [[1]]}, 400, "and has columns, data"),
-    "parameters": ({"inputs": COLUMNS, "params": {"t": 1}}, 400, "params: these models take none, but there are t"),
+    "invalid JSON": (b"{", 400, "it is not valid JSON"),
+    "invalid UTF-8": (b"\xff\xfe", 400, "it is not valid JSON"),
+    "infinity": (b'{"inputs": {"a": [Infinity]}}', 400, "Infinity is neither valid JSON nor a valid input"),
+    "minus infinity": (b'{"inputs": {"a": [-Infinity]}}', 400, "-Infinity is neither valid JSON"),
+    "nested too deeply": (b"[" * 100_000, 400, "it is not valid JSON"),
+    "lone surrogate": (b'{"inputs": {"a": ["\\ud800"]}}', 400, "it is not valid JSON"),
+    "lone surrogate as a name": (b'{"inputs": {"\\udfff": [1]}}', 400, "it is not valid JSON"),
+    "params not an object": ({"inputs": COLUMNS, "params": 5}, 400, "params: must be an empty object, not a number"),
+    "a list": ([], 400, "must be an object with one of dataframe_split, .* not a list"),
+    "null": (None, 400, "not null"),
+    "no form": ({}, 400, "but has nothing"),
+    "two forms": ({"inputs": {}, "instances": []}, 400, "exactly one of .* but has inputs, instances"),
+    "unknown form": ({"columns": ["a"], "data": [[1]]}, 400, "but has columns, data"),
+    "parameters": ({"inputs": COLUMNS, "params": {"t": 1}}, 400, "params: models have no parameters, remove t"),
     "split without data": ({"dataframe_split": {"columns": ["a"]}}, 400, "must have `columns`, .* and `data`"),
-    "split with more": ({"dataframe_split": {"columns": ["a"], "data": [[1]], "dtype": {}}}, 400, "has dtype; only"),
+    "split with more": (
+        {"dataframe_split": {"columns": ["a"], "data": [[1]], "dtype": {}}},
+        400,
+        "has dtype; remove all but",
+    ),
     "a short row": (
         {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [1]]}},
         400,
-        "row 1 is 1 values; .* of 2",
+        "row 1 must be a list with 2 values, not a list with 1",
     ),
-    "a row that is none": ({"dataframe_split": {"columns": ["a"], "data": [3]}}, 400, "row 0 is a number"),
-    "a name twice": ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, 400, "a is named twice"),
-    "records that are none": ({"dataframe_records": [1]}, 400, "row 0 is a number; each row is an object"),
-    "records in an object": ({"instances": {"a": 1}}, 400, "must be a list of objects, .* but is an object"),
-    "a column that is no list": ({"inputs": {"a": 1}}, 400, "a is a number; each column is a list"),
-    "columns of two lengths": ({"inputs": {"a": [1], "b": [1, 2]}}, 400, "a has 1 values and b 2"),
-    "no row": ({"dataframe_records": []}, 400, "there is no row in it"),
-    "no row in split": ({"dataframe_split": {"columns": ["a"], "data": []}}, 400, "there is no row in it"),
-    "too many rows": ({"inputs": {"a": [1] * 101}}, 413, "101 rows; this server takes 100"),
-    "uneven records": ({"instances": [{"a": 1, "b": 2}, {"a": 1}]}, 422, "row 1, b: is missing here"),
+    "a row that is a number": (
+        {"dataframe_split": {"columns": ["a"], "data": [3]}},
+        400,
+        "row 0 must be a list .* not a number",
+    ),
+    "a name twice": ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, 400, "a occur more than once"),
+    "records that are numbers": ({"dataframe_records": [1]}, 400, "row 0 must be an object .* not a number"),
+    "records in an object": ({"instances": {"a": 1}}, 400, "must be a list of objects, .* not an object"),
+    "a column that is a number": ({"inputs": {"a": 1}}, 400, "a must be a list .* not a number"),
+    "columns of two lengths": ({"inputs": {"a": [1], "b": [1, 2]}}, 400, "a has 1 values and b has 2"),
+    "no rows": ({"dataframe_records": []}, 400, "it has no rows"),
+    "no rows in split": ({"dataframe_split": {"columns": ["a"], "data": []}}, 400, "it has no rows"),
+    "too many rows": ({"inputs": {"a": [1] * 101}}, 413, "101 rows; this server accepts up to 100"),
+    "records with different columns": ({"instances": [{"a": 1, "b": 2}, {"a": 1}]}, 422, "row 1, b: is missing, but"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_request_is_refused_with_what_is_wrong(name):
-    content, status, told = REFUSED[name]
-    with pytest.raises(Problem, match=told) as refused:
+def test_invalid_requests_are_refused_with_the_reason(name):
+    content, status, message = REFUSED[name]
+    with pytest.raises(Problem, match=message) as refused:
         read(content)
     assert refused.value.status == status
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "told"),
+    ("content", "status", "message"),
     [
-        (b"", 400, "no line in it"),
+        (b"", 400, "it is empty"),
         (b"a,b\n1\n", 400, "row 0 has 1 values"),
-        (b'a\n"1', 400, "it is no CSV"),
-        (b"a,a\n1,2\n", 400, "a is named twice"),
-        (b"a\n\xff\n", 400, "it is no UTF-8: invalid start byte at byte 2"),
-        (b"a\n", 400, "there is no row"),
+        (b'a\n"1', 400, "it is not valid CSV"),
+        (b"a,a\n1,2\n", 400, "a occur more than once"),
+        (b"a\n\xff\n", 400, "it is not valid UTF-8: invalid start byte at byte 2"),
+        (b"a\n", 400, "it has no rows"),
     ],
 )
-def test_what_is_no_csv_is_refused(content, status, told):
-    with pytest.raises(Problem, match=told) as refused:
+def test_invalid_csv_is_refused(content, status, message):
+    with pytest.raises(Problem, match=message) as refused:
         read(content, "text/csv")
     assert refused.value.status == status
 
@@ -124,13 +133,13 @@ def test_what_is_no_csv_is_refused(content, status, told):
 @pytest.mark.parametrize(
     "kind", ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"]
 )
-def test_another_content_type_is_refused(kind):
+def test_unsupported_content_types_are_refused(kind):
     with pytest.raises(Problem, match="Content-Type") as refused:
         read({"inputs": COLUMNS}, kind)
     assert refused.value.status == 415
 
 
-def test_numbers_of_any_size_are_read_as_they_are():
-    found = read(b'{"inputs": {"a": [123456789012345678901234567890, 1e999, 0.1]}}')
-    assert found.columns["a"][0] in (123456789012345678901234567890, 1.2345678901234568e29)
-    assert math.isinf(found.columns["a"][1])
+def test_numbers_of_any_size_are_parsed():
+    table = read(b'{"inputs": {"a": [123456789012345678901234567890, 1e999, 0.1]}}')
+    assert table.columns["a"][0] in (123456789012345678901234567890, 1.2345678901234568e29)
+    assert math.isinf(table.columns["a"][1])

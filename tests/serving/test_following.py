@@ -1,4 +1,4 @@
-"""The ledger's champion answers, and goes on when what should follow is not there or not sound."""
+"""The server follows the champion of the ledger, and keeps the current version if the next one cannot be loaded or fails its test."""
 
 import json
 import shutil
@@ -8,170 +8,170 @@ import pytest
 import sqlalchemy as sa
 
 from serving import follower, versions
-from tests.serving.conftest import rows_of, served
+from tests.serving.conftest import request_rows, running_client
 
 PATH = "/models/tiny/invocations"
 
 
 def version(client) -> str:
-    return client.post(PATH, json={"instances": rows_of(9, 1)}).json()["version"]
+    return client.post(PATH, json={"instances": request_rows(9, 1)}).json()["version"]
 
 
-def until(check, seconds: float = 20) -> None:
-    """Wait for something; the time is only there so that a failure ends."""
+def wait_until(check, seconds: float = 20) -> None:
+    """Wait until a condition holds. The time limit only ends a failing test."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_promotion_and_a_rollback_are_followed(world, client):
+def test_a_promotion_and_a_rollback_are_followed(env, client):
     assert version(client) == "1"
-    world.version("2", depth=1)
-    world.promote("2")
-    until(lambda: version(client) == "2")
-    world.row("rollback", "1", world.ledger.digest("1"))
-    until(lambda: version(client) == "1")
+    env.fit_version("2", depth=1)
+    env.promote("2")
+    wait_until(lambda: version(client) == "2")
+    env.append_row("rollback", "1", env.ledger.digest("1"))
+    wait_until(lambda: version(client) == "1")
 
 
-@pytest.mark.parametrize("fault", ["forged", "no model", "gone", "not sound"])
-def test_a_version_that_cannot_be_loaded_or_asked_is_not_taken(world, client, fault, monkeypatch):
-    digest = world.version("2", depth=1)
-    copy = world.folder / ".evergreen" / "models" / "tiny" / "2"
+@pytest.mark.parametrize("fault", ["forged", "invalid file", "missing", "failed smoke test"])
+def test_a_version_that_cannot_be_loaded_or_fails_its_smoke_test_is_not_served(env, client, fault, monkeypatch):
+    digest = env.fit_version("2", depth=1)
+    copy = env.folder / ".evergreen" / "models" / "tiny" / "2"
     if fault == "forged":
         digest = "0" * 64
-    elif fault == "no model":
-        (copy / "model.skops").write_bytes(b"no model at all")
-    elif fault == "gone":
+    elif fault == "invalid file":
+        (copy / "model.skops").write_bytes(b"not a model")
+    elif fault == "missing":
         shutil.rmtree(copy)
     else:
-        monkeypatch.setattr(versions, "unsound", lambda *_: "2 predictions are no numbers")
-    world.row("promote", "2", digest)
-    until(lambda: any("being fetched" not in one for one in client.get("/ready").json()["problems"]), 60)
+        monkeypatch.setattr(versions, "prediction_problem", lambda *_: "2 predictions are not finite")
+    env.append_row("promote", "2", digest)
+    wait_until(lambda: any("being downloaded" not in one for one in client.get("/ready").json()["problems"]), 60)
     (problem,) = client.get("/ready").json()["problems"]
-    assert problem.startswith("tiny: version 2 was not taken, version 1 goes on: ")
+    assert problem.startswith("tiny: version 2 could not be loaded, version 1 stays in use: ")
     assert client.get("/ready").status_code == 200
     assert version(client) == "1"
     monkeypatch.undo()
 
 
-def test_a_start_without_ledger_and_registry_goes_on_with_what_was_served_last(world, monkeypatch):
-    with served(world) as client:
-        before = client.post(PATH, json={"instances": rows_of(9, 1)}).json()
+def test_a_start_without_ledger_and_registry_serves_the_last_served_version(env, monkeypatch):
+    with running_client(env) as client:
+        before = client.post(PATH, json={"instances": request_rows(9, 1)}).json()
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    with served(world) as client:
-        after = client.post(PATH, json={"instances": rows_of(9, 1)}).json()
+    with running_client(env) as client:
+        after = client.post(PATH, json={"instances": request_rows(9, 1)}).json()
         ready = client.get("/ready")
     same = ("predictions", "version", "as_of")
     assert {name: before[name] for name in same} == {name: after[name] for name in same}
     assert ready.status_code == 200
-    assert "the ledger does not answer (OperationalError); what was champion goes on" in ready.json()["problems"]
+    assert "the ledger does not respond (OperationalError); the last champions stay in use" in ready.json()["problems"]
 
 
-def test_a_ledger_that_has_gone_is_told_and_what_was_served_goes_on(world, monkeypatch):
-    """As where a file was moved away, or the address is another's: an empty ledger is no reason to serve nothing."""
-    with served(world):
+def test_an_empty_ledger_is_reported_and_the_last_served_version_stays_in_use(env, monkeypatch):
+    """The database file was moved, or its address is wrong. The server keeps serving although the ledger is empty."""
+    with running_client(env):
         pass
-    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{world.folder}/another.db")
-    with served(world) as client:
-        until(lambda: client.get("/ready").json()["models"]["tiny"] == "1")
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{env.folder}/another.db")
+    with running_client(env) as client:
+        wait_until(lambda: client.get("/ready").json()["models"]["tiny"] == "1")
         (problem,) = client.get("/ready").json()["problems"]
-        assert "the ledger has no row of it, but version 1 was served last" in problem
+        assert "the ledger has no row of this model, but version 1 was served last" in problem
         assert version(client) == "1"
 
 
-def test_a_first_start_without_a_ledger_is_not_ready(world, monkeypatch):
+def test_a_first_start_without_a_ledger_is_not_ready(env, monkeypatch):
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
-    service = world.service()
-    service.follower.look()
+    service = env.service()
+    service.follower.poll()
     assert not service.follower.ready
 
 
-def test_a_ledger_that_is_away_for_a_while_is_followed_again(world, client, monkeypatch):
-    def away(url):
-        raise sa.exc.OperationalError("", {}, OSError("away"))
+def test_promotions_are_followed_after_an_outage_of_the_ledger(env, client, monkeypatch):
+    def unavailable(url):
+        raise sa.exc.OperationalError("", {}, OSError("unavailable"))
 
     real = follower.newest_sequences
-    monkeypatch.setattr(follower, "newest_sequences", away)
-    until(lambda: client.get("/ready").json()["status"] == "degraded")
-    world.version("2", depth=1)
-    world.promote("2")
+    monkeypatch.setattr(follower, "newest_sequences", unavailable)
+    wait_until(lambda: client.get("/ready").json()["status"] == "degraded")
+    env.fit_version("2", depth=1)
+    env.promote("2")
     assert version(client) == "1"
     monkeypatch.setattr(follower, "newest_sequences", real)
-    until(lambda: version(client) == "2")
-    until(lambda: client.get("/ready").json()["status"] == "ready")
+    wait_until(lambda: version(client) == "2")
+    wait_until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
-def test_a_registry_that_is_away_for_a_while_is_asked_again(world, monkeypatch):
-    """A version is promoted that was never fetched here, and MLflow does not answer: the one before goes on until it does."""
-    monkeypatch.setattr(follower, "AGAIN", 0.5)
+def test_a_download_is_retried_after_an_outage_of_the_registry(env, monkeypatch):
+    """The promoted version is not on the local disk and MLflow is unavailable. The current version stays until MLflow responds."""
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    digest, copy = world.version("2", depth=1), world.folder / ".evergreen" / "models" / "tiny" / "2"
-    copy.rename(world.folder / "kept")
-    with served(world) as client:
-        world.row("promote", "2", digest)
-        until(lambda: "does not answer" in str(client.get("/ready").json()["problems"]), 60)
+    digest, copy = env.fit_version("2", depth=1), env.folder / ".evergreen" / "models" / "tiny" / "2"
+    copy.rename(env.folder / "moved")
+    with running_client(env) as client:
+        env.append_row("promote", "2", digest)
+        wait_until(lambda: "does not answer" in str(client.get("/ready").json()["problems"]), 60)
         assert (client.get("/ready").json()["status"], version(client)) == ("degraded", "1")
-        (world.folder / "kept").rename(copy)  # as when it has been fetched
-        until(lambda: version(client) == "2", 60)
-        until(lambda: client.get("/ready").json()["status"] == "ready")
+        (env.folder / "moved").rename(copy)  # as if it had been downloaded
+        wait_until(lambda: version(client) == "2", 60)
+        wait_until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
-def test_the_pipeline_answers_where_the_plan_does_not_know_it(world, monkeypatch):
-    def none(model):
-        raise versions.NoPlan("its encoder does Magic to numbers")
+def test_the_pipeline_predicts_if_there_is_no_plan(env, monkeypatch):
+    def no_plan(model):
+        raise versions.NoPredictionPlan("its encoder has a Magic step")
 
-    with served(world) as client:
-        compiled = client.post(PATH, json={"instances": rows_of(9, 20)}).json()["predictions"]
-    monkeypatch.setattr(versions, "plan_of", none)
-    with served(world) as client:
+    with running_client(env) as client:
+        compiled = client.post(PATH, json={"instances": request_rows(9, 20)}).json()["predictions"]
+    monkeypatch.setattr(versions, "plan_of", no_plan)
+    with running_client(env) as client:
         about = client.get("/models/tiny").json()["champion"]
-        assert (about["compiled"], about["why_not_compiled"]) == (False, "its encoder does Magic to numbers")
-        assert client.post(PATH, json={"instances": rows_of(9, 20)}).json()["predictions"] == compiled
+        assert (about["compiled"], about["why_not_compiled"]) == (False, "its encoder has a Magic step")
+        assert client.post(PATH, json={"instances": request_rows(9, 20)}).json()["predictions"] == compiled
 
 
-def test_a_changed_or_new_folder_is_read_and_a_broken_one_changes_nothing(world, client):
+def test_changed_and_new_folders_are_read_and_an_invalid_one_changes_nothing(env, client):
     def heavy() -> int:
-        return client.post(PATH, json={"instances": [rows_of(9, 1)[0] | {"weight": 70}]}).status_code
+        return client.post(PATH, json={"instances": [request_rows(9, 1)[0] | {"weight": 70}]}).status_code
 
-    path = world.folder / "configs" / "tiny" / "model.yaml"
+    path = env.folder / "configs" / "tiny" / "model.yaml"
     text = path.read_text()
     assert heavy() == 422
     path.write_text(text.replace("max_value: 50", "max_value: 80"))
-    until(lambda: heavy() == 200)
+    wait_until(lambda: heavy() == 200)
     path.write_text("name: tiny\nfeatured: {}\n")
-    until(lambda: client.get("/ready").json()["status"] == "degraded")
+    wait_until(lambda: client.get("/ready").json()["status"] == "degraded")
     assert "tiny: its folder cannot be read" in client.get("/ready").json()["problems"][0]
     assert heavy() == 200
-    shutil.copytree(path.parent, world.folder / "configs" / "second")
-    second = world.folder / "configs" / "second" / "model.yaml"
+    shutil.copytree(path.parent, env.folder / "configs" / "second")
+    second = env.folder / "configs" / "second" / "model.yaml"
     second.write_text(text.replace("name: tiny", "name: second"))
-    until(lambda: "second" in client.get("/ready").json()["models"])
+    wait_until(lambda: "second" in client.get("/ready").json()["models"])
     shutil.rmtree(second.parent)
-    until(lambda: "second" not in client.get("/ready").json()["models"])
+    wait_until(lambda: "second" not in client.get("/ready").json()["models"])
 
 
-def test_a_change_that_cannot_be_taken_stays_told_until_it_is_mended(world, client):
-    """Such as a pattern that is none: the row goes on being held to the contract before."""
-    path = world.folder / "configs" / "tiny" / "model.yaml"
+def test_an_invalid_change_is_reported_until_it_is_fixed(env, client):
+    """The pattern is invalid, so requests are still validated against the previous contract."""
+    path = env.folder / "configs" / "tiny" / "model.yaml"
     text = path.read_text()
     check = "  - {type: expect_column_values_to_match_regex, kwargs: {column: city, regex: '('}}\n"
     path.write_text(text.replace("expectations:\n", f"expectations:\n{check}"))
-    until(lambda: client.get("/ready").json()["status"] == "degraded")
+    wait_until(lambda: client.get("/ready").json()["status"] == "degraded")
     for _ in range(3):
-        client.service.follower._again["tiny"] = 0.0  # as when the time to try again has come
+        client.service.follower._retry_at["tiny"] = 0.0  # the retry is due now
         time.sleep(0.7)
         assert client.get("/ready").json()["status"] == "degraded"
     assert version(client) == "1"
     path.write_text(text)
-    until(lambda: client.get("/ready").json()["status"] == "ready")
+    wait_until(lambda: client.get("/ready").json()["status"] == "ready")
 
 
-def test_what_is_noted_is_the_version_and_its_digest(world, client):
-    note = world.folder / ".evergreen" / "serving" / "champions" / "tiny.json"
-    until(note.is_file)
-    held = json.loads(note.read_text())
-    assert (held["version"], held["digest"]) == ("1", world.ledger.digest("1"))
-    assert note.stat().st_size < 1000
+def test_the_last_served_version_and_its_digest_are_saved(env, client):
+    path = env.folder / ".evergreen" / "serving" / "champions" / "tiny.json"
+    wait_until(path.is_file)
+    content = json.loads(path.read_text())
+    assert (content["version"], content["digest"]) == ("1", env.ledger.digest("1"))
+    assert path.stat().st_size < 1000

@@ -1,4 +1,4 @@
-"""What clients, probes and people are answered."""
+"""Responses to clients, probes and people."""
 
 import asyncio
 import errno
@@ -18,43 +18,43 @@ from serving.reading import Bodies, Limits
 from tasks.models.features import predict
 from tasks.storage.answer_log import served_rows
 from tests.conftest import parcels
-from tests.serving.conftest import rows_of, served
-from tests.serving.test_following import until
+from tests.serving.conftest import request_rows, running_client
+from tests.serving.test_following import wait_until
 
 PATH = "/models/tiny/invocations"
 
 
-def post(client, rows, **more):
-    return client.post(PATH, json={"dataframe_records": rows}, **more)
+def post(client, rows, **options):
+    return client.post(PATH, json={"dataframe_records": rows}, **options)
 
 
-def test_an_answer_names_version_and_moment(world, client):
-    answer = post(client, rows_of(9), headers={"X-Request-ID": "mine-1"})
-    assert answer.status_code == 200
-    found = answer.json()
-    wanted = predict(world.models["1"], parcels(9).head(3), world.config)
-    assert np.array(found["predictions"])[:, 1].tobytes() == wanted.tobytes()
-    champion = world.ledger.champion()
-    assert (found["model"], found["version"], found["as_of"]) == ("tiny", "1", champion.as_of.isoformat())
-    assert answer.headers["x-request-id"] == "mine-1"
-    assert len(found["request_id"]) == 32  # a client's own may come twice
-    assert answer.headers["x-model-version"] == "1"
+def test_a_response_has_version_and_as_of(env, client):
+    response = post(client, request_rows(9), headers={"X-Request-ID": "mine-1"})
+    assert response.status_code == 200
+    content = response.json()
+    expected = predict(env.models["1"], parcels(9).head(3), env.config)
+    assert np.array(content["predictions"])[:, 1].tobytes() == expected.tobytes()
+    champion = env.ledger.champion()
+    assert (content["model"], content["version"], content["as_of"]) == ("tiny", "1", champion.as_of.isoformat())
+    assert response.headers["x-request-id"] == "mine-1"
+    assert len(content["request_id"]) == 32  # unique, unlike the client's id
+    assert response.headers["x-model-version"] == "1"
 
 
-def test_an_id_that_is_no_plain_one_is_replaced(client):
-    answer = post(client, rows_of(9), headers={"X-Request-ID": "a\tb" * 30})
-    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+def test_an_invalid_request_id_is_replaced(client):
+    response = post(client, request_rows(9), headers={"X-Request-ID": "a\tb" * 30})
+    assert response.headers["x-request-id"] == response.json()["request_id"]
 
 
-def test_a_refusal_is_a_problem_document(client):
-    answer = post(client, [rows_of(9)[0] | {"weight": "heavy"}])
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    found = answer.json()
-    assert found["type"] == "urn:evergreen:problem:invalid-rows"
-    assert found["errors"] == [{"row": 0, "field": "weight", "value": "heavy", "problem": "is no number"}]
-    assert "row 0, weight: is no number" in found["detail"]
-    assert set(found) == {"type", "title", "status", "detail", "errors", "request_id"}
+def test_invalid_rows_get_a_problem_document(client):
+    response = post(client, [request_rows(9)[0] | {"weight": "heavy"}])
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    content = response.json()
+    assert content["type"] == "urn:evergreen:problem:invalid-rows"
+    assert content["errors"] == [{"row": 0, "field": "weight", "value": "heavy", "problem": "is not a number"}]
+    assert "row 0, weight: is not a number" in content["detail"]
+    assert set(content) == {"type", "title", "status", "detail", "errors", "request_id"}
 
 
 @pytest.mark.parametrize(
@@ -66,34 +66,34 @@ def test_a_refusal_is_a_problem_document(client):
         ("get", "/models/tine", 404),
     ],
 )
-def test_what_is_not_there_is_a_problem_document_too(client, method, path, status):
-    answer = getattr(client, method)(path)
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["status"] == status
+def test_unknown_paths_and_models_get_a_problem_document(client, method, path, status):
+    response = getattr(client, method)(path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
 
 
-def test_a_model_without_a_champion_says_what_to_do(world):
-    (world.folder / "configs" / "other").mkdir()
-    text = (world.folder / "configs" / "tiny" / "model.yaml").read_text().replace("name: tiny", "name: other")
-    (world.folder / "configs" / "other" / "model.yaml").write_text(text)
+def test_a_model_without_a_champion_gets_a_problem_with_an_action(env):
+    (env.folder / "configs" / "other").mkdir()
+    text = (env.folder / "configs" / "tiny" / "model.yaml").read_text().replace("name: tiny", "name: other")
+    (env.folder / "configs" / "other" / "model.yaml").write_text(text)
     for sql in ("source.sql", "labels.sql"):
-        (world.folder / "configs" / "other" / sql).write_text((world.folder / "configs" / "tiny" / sql).read_text())
-    (world.folder / "configs" / "broken").mkdir()
-    (world.folder / "configs" / "broken" / "model.yaml").write_text("name: broken\n")
-    with served(world) as client:
-        answer = client.post("/models/other/invocations", json={"inputs": {"weight": [1]}})
-        assert answer.status_code == 503
-        assert "other: it has no champion yet; run `train` first" in answer.json()["detail"]
-        assert answer.headers["retry-after"] == "1"
-        ready = client.get("/ready")  # one model's folder is no reason to take the others away
+        (env.folder / "configs" / "other" / sql).write_text((env.folder / "configs" / "tiny" / sql).read_text())
+    (env.folder / "configs" / "broken").mkdir()
+    (env.folder / "configs" / "broken" / "model.yaml").write_text("name: broken\n")
+    with running_client(env) as client:
+        response = client.post("/models/other/invocations", json={"inputs": {"weight": [1]}})
+        assert response.status_code == 503
+        assert "other: it has no champion yet; run `train` first" in response.json()["detail"]
+        assert response.headers["retry-after"] == "1"
+        ready = client.get("/ready")  # an unreadable folder does not affect other models
         assert ready.json()["models"] == {"broken": None, "other": None, "tiny": "1"}
         assert "broken: its folder cannot be read" in ready.json()["problems"][0]
-        assert post(client, rows_of(9)).status_code == 200
+        assert post(client, request_rows(9)).status_code == 200
 
 
 def test_probes_models_and_metrics(client):
-    post(client, rows_of(9))
+    post(client, request_rows(9))
     post(client, [{"weight": 1}])
     assert client.get("/health").json() == client.get("/ping").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ready", "models": {"tiny": "1"}, "problems": []}
@@ -104,52 +104,52 @@ def test_probes_models_and_metrics(client):
     assert champion["features"] == ["weight", "distance", "city"]
     assert champion["compiled"] is True
     assert about["classes"] == ["0", "1"]
-    told = client.get("/metrics").text
-    assert 'evergreen_requests_total{model="tiny",status="200"}' in told
-    assert 'evergreen_requests_total{model="tiny",status="422"}' in told
-    assert 'evergreen_rows_total{model="tiny",role="champion",version="1"}' in told
-    assert 'evergreen_champion_version{model="tiny"} 1.0' in told
+    metrics = client.get("/metrics").text
+    assert 'evergreen_requests_total{model="tiny",status="200"}' in metrics
+    assert 'evergreen_requests_total{model="tiny",status="422"}' in metrics
+    assert 'evergreen_rows_total{model="tiny",role="champion",version="1"}' in metrics
+    assert 'evergreen_champion_version{model="tiny"} 1.0' in metrics
     assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
-    page = client.get("/docs").text  # with what it loads, and nothing from elsewhere
+    page = client.get("/docs").text  # all its files come from this server
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(loaded) >= 2
     assert [client.get(path).status_code for path in loaded] == [200] * len(loaded)
 
 
-def test_a_token_is_asked_for_where_one_is_set(world):
-    with served(world, token="secret") as client:
+def test_a_token_is_required_if_one_is_set(env):
+    with running_client(env, token="secret") as client:
         for path in ("/models", "/metrics", "/docs", "/openapi.json"):
-            answer = client.get(path)
-            assert answer.status_code == 401
-            assert answer.headers["www-authenticate"].startswith("Bearer")
-        assert post(client, rows_of(9)).status_code == 401
-        assert post(client, rows_of(9), headers={"Authorization": "Bearer wrong"}).status_code == 401
-        assert post(client, rows_of(9), headers={"Authorization": "Bearer secret"}).status_code == 200
+            response = client.get(path)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"].startswith("Bearer")
+        assert post(client, request_rows(9)).status_code == 401
+        assert post(client, request_rows(9), headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert post(client, request_rows(9), headers={"Authorization": "Bearer secret"}).status_code == 200
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
 
 
-def test_nothing_of_the_input_is_logged(world, client, caplog, monkeypatch):
+def test_input_values_are_never_logged(env, client, caplog, monkeypatch):
     def failing(table, *_):
         raise ValueError(f"cannot do {table.columns['city'][0]}")
 
-    monkeypatch.setattr("serving.app.answer", failing)
+    monkeypatch.setattr("serving.app.score_request", failing)
     with caplog.at_level(logging.DEBUG):
-        answer = post(client, [rows_of(9)[0] | {"city": "secret-city"}])
-    assert answer.status_code == 500
-    assert answer.json()["request_id"] in caplog.text
+        response = post(client, [request_rows(9)[0] | {"city": "secret-city"}])
+    assert response.status_code == 500
+    assert response.json()["request_id"] in caplog.text
     assert "ValueError" in caplog.text
-    assert "secret-city" not in caplog.text + answer.text
+    assert "secret-city" not in caplog.text + response.text
 
 
-def test_the_document_describes_each_model_with_an_example_that_works(client):
+def test_the_openapi_document_has_a_valid_example_for_each_model(client):
     document = client.get("/openapi.json").json()
     assert document["openapi"] == "3.1.0"
     body = document["paths"]["/models/tiny/invocations"]["post"]["requestBody"]["content"]
     for example in body["application/json"]["examples"].values():
-        answer = client.post(PATH, json=example["value"])
-        assert answer.status_code == 200, answer.text
-    answer = client.post(PATH, content=body["text/csv"]["example"], headers={"Content-Type": "text/csv"})
-    assert answer.status_code == 200, answer.text
+        response = client.post(PATH, json=example["value"])
+        assert response.status_code == 200, response.text
+    response = client.post(PATH, content=body["text/csv"]["example"], headers={"Content-Type": "text/csv"})
+    assert response.status_code == 200, response.text
     (records,) = [
         one["properties"]["instances"]
         for one in body["application/json"]["schema"]["oneOf"]
@@ -160,43 +160,44 @@ def test_the_document_describes_each_model_with_an_example_that_works(client):
     assert records["items"]["required"] == ["weight", "distance", "city"]
 
 
-def test_a_large_body_and_many_rows_are_refused(world, monkeypatch):
+def test_large_bodies_and_too_many_rows_are_refused(env, monkeypatch):
     monkeypatch.setenv("EVERGREEN_SERVING_MB", "0.01")
     monkeypatch.setenv("EVERGREEN_SERVING_ROWS", "5")
-    with served(world) as client:
-        answer = post(client, rows_of(9, 6))
-        assert (answer.status_code, "6 rows; this server takes 5" in answer.json()["detail"]) == (413, True)
-        answer = post(client, rows_of(9, 100))
-        assert (answer.status_code, "this server takes bodies of 0.01 MB" in answer.json()["detail"]) == (413, True)
-        parts = (b"x" * 1000 for _ in range(100))  # without a length beforehand
-        answer = client.post(PATH, content=parts, headers={"Content-Type": "application/json"})
-        assert (answer.status_code, "more than 10,000 bytes" in answer.json()["detail"]) == (413, True)
+    with running_client(env) as client:
+        response = post(client, request_rows(9, 6))
+        assert (response.status_code, "6 rows; this server accepts up to 5" in response.json()["detail"]) == (413, True)
+        response = post(client, request_rows(9, 100))
+        assert response.status_code == 413
+        assert "this server accepts bodies up to 0.01 MB" in response.json()["detail"]
+        parts = (b"x" * 1000 for _ in range(100))  # without a Content-Length
+        response = client.post(PATH, content=parts, headers={"Content-Type": "application/json"})
+        assert (response.status_code, "more than 10,000 bytes" in response.json()["detail"]) == (413, True)
 
 
-def test_nothing_is_answered_that_cannot_be_recorded(world, monkeypatch):
-    """A disk that takes no more: what is answered waits in memory, up to a limit, and then nothing is."""
+def test_requests_are_refused_if_predictions_cannot_be_recorded(env, monkeypatch):
+    """The disk is full: rows wait in memory up to a limit, then requests are refused."""
     monkeypatch.setenv("EVERGREEN_SERVING_UNWRITTEN", "7")
 
     def full(self, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with served(world) as client:
+    with running_client(env) as client:
         with monkeypatch.context() as disk:
             disk.setattr(Journal, "write", full)
-            assert [post(client, rows_of(9, 3)).status_code for _ in range(2)] == [200, 200]
-            refused = post(client, rows_of(9, 3))
-            until(lambda: "No space left on device" in str(client.get("/ready").json()["problems"]))
-            assert post(client, rows_of(9, 1)).status_code == 200  # it has room for this one
+            assert [post(client, request_rows(9, 3)).status_code for _ in range(2)] == [200, 200]
+            refused = post(client, request_rows(9, 3))
+            wait_until(lambda: "No space left on device" in str(client.get("/ready").json()["problems"]))
+            assert post(client, request_rows(9, 1)).status_code == 200  # this row is within the limit
             assert client.get("/ready").status_code == 503
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert refused.json()["type"] == "urn:evergreen:problem:not-recorded"
-        until(lambda: client.get("/ready").json()["status"] == "ready")
-        assert post(client, rows_of(9, 3)).status_code == 200
+        wait_until(lambda: client.get("/ready").json()["status"] == "ready")
+        assert post(client, request_rows(9, 3)).status_code == 200
     assert len(served_rows(load_model("tiny"), "2024-03-10")) == 10
 
 
-def test_all_bodies_together_have_a_limit():
-    """A second body that does not fit beside the first is refused, and fits when that is answered."""
+def test_the_size_of_all_bodies_together_is_limited():
+    """A second body that exceeds the memory limit is refused, and accepted after the first request ends."""
     bodies = Bodies(Limits(body_mb=1, bodies_mb=1.5))
 
     def request() -> Request:
@@ -205,56 +206,58 @@ def test_all_bodies_together_have_a_limit():
 
         return Request({"type": "http", "headers": []}, receive)
 
-    async def ask() -> None:
+    async def send() -> None:
         async with bodies.body(request()) as first:
             assert len(first) == 1_000_000
             with pytest.raises(Problem, match="fill the memory") as refused:
                 async with bodies.body(request()):
                     pass
             assert refused.value.status == 503
-        assert bodies.held == 0
+        assert bodies.bytes_in_memory == 0
         async with bodies.body(request()) as again:
             assert len(again) == 1_000_000
 
-    asyncio.run(ask())
+    asyncio.run(send())
 
 
-def test_no_more_large_requests_than_two_are_read_at_a_time_and_small_ones_pass_them(world, monkeypatch):
-    going, most, hold = 0, 0, threading.Event()
+def test_only_two_large_requests_run_at_the_same_time_and_do_not_block_small_ones(env, monkeypatch):
+    in_progress, highest, release = 0, 0, threading.Event()
     real = app.read_table
 
     def slow(body, kind, rows):
-        nonlocal going, most
+        nonlocal in_progress, highest
         if len(body) > app.INLINE_BYTES:
-            going += 1
-            most = max(most, going)
-            assert hold.wait(60)
-            going -= 1
+            in_progress += 1
+            highest = max(highest, in_progress)
+            assert release.wait(60)
+            in_progress -= 1
         return real(body, kind, rows)
 
     monkeypatch.setattr(app, "read_table", slow)
-    many = [row | {"city": "x" * 900} for row in rows_of(9, 100)]
-    found: list[int] = []
-    with served(world) as client:
-        threads = [threading.Thread(target=lambda: found.append(post(client, many).status_code)) for _ in range(5)]
+    large_rows = [row | {"city": "x" * 900} for row in request_rows(9, 100)]
+    statuses: list[int] = []
+    with running_client(env) as client:
+        threads = [
+            threading.Thread(target=lambda: statuses.append(post(client, large_rows).status_code)) for _ in range(5)
+        ]
         for thread in threads:
             thread.start()
         try:
-            until(lambda: going == 2)
-            assert post(client, rows_of(9, 3)).status_code == 200
-            assert going == 2
+            wait_until(lambda: in_progress == 2)
+            assert post(client, request_rows(9, 3)).status_code == 200
+            assert in_progress == 2
         finally:
-            hold.set()
+            release.set()
             for thread in threads:
                 thread.join()
-    assert (found, most) == ([200] * 5, 2)
+    assert (statuses, highest) == ([200] * 5, 2)
 
 
-def test_rows_by_the_thousand_go_through_a_thread_and_are_the_same(world, client):
-    rows = [row for day in range(9, 15) for row in rows_of(day, 150)]
-    for at, row in enumerate(rows):
-        row["parcel"] = str(at)
-    found = post(client, rows).json()["predictions"]
+def test_large_and_single_row_requests_get_the_same_predictions(env, client):
+    rows = [row for day in range(9, 15) for row in request_rows(day, 150)]
+    for i, row in enumerate(rows):
+        row["parcel"] = str(i)
+    predictions = post(client, rows).json()["predictions"]
     one_by_one = [post(client, [row]).json()["predictions"][0] for row in rows[:20]]
-    assert found[:20] == one_by_one
-    assert len(found) == 900
+    assert predictions[:20] == one_by_one
+    assert len(predictions) == 900

@@ -1,4 +1,4 @@
-"""What v0.1 has written is read, trusted and continued by today's code."""
+"""Today's code reads, verifies and continues what v0.1 has written."""
 
 import contextlib
 import json
@@ -12,17 +12,17 @@ from tasks.catalogue import load
 from tasks.lifecycle.audit import audit
 from tasks.reports.summary import grid
 from tasks.resources import open_resources
-from tests.conftest import parcels, point_to
+from tests.conftest import parcels, use_folder
 
-KEPT = Path(__file__).parent
+STATES = Path(__file__).parent
 ORIGIN = "/srv/evergreen"
-"""Where the state was played; its paths begin with that."""
-FOUND = json.loads((KEPT / "v0.1.json").read_text())
-"""What v0.1 read from it."""
+"""The folder in which the state was made. Its paths begin with this."""
+EXPECTED = json.loads((STATES / "v0.1.json").read_text())
+"""The values that v0.1 read from the state."""
 
 
-def moved(folder: Path) -> None:
-    """Let every path of the state lead to where it is now."""
+def replace_paths(folder: Path) -> None:
+    """Replace the original folder by the current one in every path of the state."""
     for path in [*folder.rglob("*.json"), *folder.rglob("*.yaml")]:
         path.write_text(path.read_text().replace(ORIGIN, str(folder)))
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as con, con:
@@ -33,36 +33,34 @@ def moved(folder: Path) -> None:
 
 @pytest.fixture
 def v01(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The state in a folder of its own, every setting pointed there."""
-    with tarfile.open(KEPT / "v0.1.tar.xz") as archive:
+    """The state in its own folder, with all settings changed to it."""
+    with tarfile.open(STATES / "v0.1.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    moved(tmp_path)
-    point_to(tmp_path, tmp_path / "configs", f"sqlite:///{tmp_path}/mlflow.db", monkeypatch)
+    replace_paths(tmp_path)
+    use_folder(tmp_path, tmp_path / "configs", f"sqlite:///{tmp_path}/mlflow.db", monkeypatch)
     return tmp_path
 
 
 def test_ledger_lake_and_catalogue_are_read_as_v01_read_them(v01: Path) -> None:
     res = open_resources("tiny")
-    assert [[p.sequence, p.version, p.action, p.to_stage, p.hash] for p in res.ledger.promotions()] == FOUND[
+    assert [[p.sequence, p.version, p.action, p.to_stage, p.hash] for p in res.ledger.promotions()] == EXPECTED[
         "promotions"
     ]
-    assert [[f.id, f.kind, f.partition] for f in res.ledger.facts()] == FOUND["facts"]
-    assert [[d.fact_id, d.action, d.rule, d.outcome] for d in res.ledger.decisions()] == FOUND["decisions"]
-    assert res.ledger.champion().version == FOUND["champion"]
+    assert [[f.id, f.kind, f.partition] for f in res.ledger.facts()] == EXPECTED["facts"]
+    assert [[d.fact_id, d.action, d.rule, d.outcome] for d in res.ledger.decisions()] == EXPECTED["decisions"]
+    assert res.ledger.champion().version == EXPECTED["champion"]
     days = grid(res, [res.ref(key) for key in res.lake.keys("raw")])
-    assert {day.pop("partition"): day for day in days} == FOUND["grid"], (
-        "nothing is stale, nothing has to be done again"
-    )
-    assert {key: res.lake.record("predictions", key).digest for key in FOUND["digests"]} == FOUND["digests"]
+    assert {day.pop("partition"): day for day in days} == EXPECTED["grid"], "no step is stale, no step has to run again"
+    assert {key: res.lake.record("predictions", key).digest for key in EXPECTED["digests"]} == EXPECTED["digests"]
     frame = load("tiny", stage="predictions")
-    assert list(frame.columns) == FOUND["predictions"]["columns"]
-    assert (len(frame), frame["prediction"].sum()) == (FOUND["predictions"]["rows"], FOUND["predictions"]["sum"])
+    assert list(frame.columns) == EXPECTED["predictions"]["columns"]
+    assert (len(frame), frame["prediction"].sum()) == (EXPECTED["predictions"]["rows"], EXPECTED["predictions"]["sum"])
 
 
-def test_its_records_hold_and_its_champion_predicts_to_the_bit(v01: Path) -> None:
+def test_its_records_pass_the_audit_and_its_champion_predicts_the_same_bits(v01: Path) -> None:
     res = open_resources("tiny")
     assert audit(res, None, None).problems == ()
-    champion = res.registry.load(FOUND["champion"])
+    champion = res.registry.load(EXPECTED["champion"])
     again = champion.predict_proba(parcels(17)[["weight", "distance", "city"]])[:, 1]
     kept = res.lake.read("predictions", "2024-03-18")["prediction"].to_numpy()
     assert again.astype("float64").tobytes() == kept.tobytes()
@@ -76,9 +74,11 @@ def test_flows_continue_its_history(v01: Path) -> None:
 
     process(model="tiny", partition="2024-03-20")
     assess(model="tiny", partition="2024-03-20")
-    train(model="tiny", as_of="2024-03-17T00:00:00+00:00", reason="goes on from v0.1")  # later days have another rule
+    train(
+        model="tiny", as_of="2024-03-17T00:00:00+00:00", reason="goes on from v0.1"
+    )  # before the shift
     res = open_resources("tiny")
     rows = res.ledger.promotions()
-    assert [row.hash for row in rows][: len(FOUND["promotions"])] == [row[-1] for row in FOUND["promotions"]]
-    assert len(rows) > len(FOUND["promotions"])
+    assert [row.hash for row in rows][: len(EXPECTED["promotions"])] == [row[-1] for row in EXPECTED["promotions"]]
+    assert len(rows) > len(EXPECTED["promotions"])
     assert audit(res, None, None).problems == ()

@@ -1,4 +1,4 @@
-"""Alembic's entry point: run the migrations on the connection that `migrate` hands over."""
+"""Alembic's entry point: run the migrations on the connection that `tasks.ledger.database.migrate` passes."""
 
 from alembic import context
 

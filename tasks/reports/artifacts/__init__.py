@@ -1,6 +1,6 @@
-"""Pages and tables that a run leaves in the Prefect UI. The first line says what happened and what to do."""
+"""Markdown pages and tables that a run creates in Prefect. The first line states what happened and what to do next."""
 
-from tasks.reports.artifacts.backfills import ended_as, publish_backfill, publish_plan
+from tasks.reports.artifacts.backfills import outcome_state, publish_backfill, publish_plan
 from tasks.reports.artifacts.decisions import (
     audit_headline,
     audit_lines,
@@ -17,7 +17,7 @@ from tasks.reports.artifacts.training import publish_training
 __all__ = [
     "audit_headline",
     "audit_lines",
-    "ended_as",
+    "outcome_state",
     "publish_assess",
     "publish_audit",
     "publish_backfill",

@@ -1,4 +1,4 @@
-"""What `retrain`, `promote` and `rollback` leave, and the proofs of `reproduce` and `audit`: the rows of the database for people."""
+"""Artifacts of `retrain`, `promote`, `rollback`, `reproduce` and `audit` runs: pages, and the rows of the database as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from tasks.training.reproduction import Reproduction
 
 
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
-    """The page of a `retrain` run; returns the headline."""
+    """Create the page of a `retrain` run and the table of all decisions; returns the headline."""
     name = res.config.name
     line = f"{name} {partition}: {decision_text(decision)}. {decision.reason}."
     page = [
@@ -28,7 +28,7 @@ def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
         f"- cost: {decision.seconds:.0f} s of training" if decision.action == "retrain" else "- cost: none",
         *(f"- gate: {line}" for line in decision.gate),
         "",
-        *_seen(decision.signals),
+        *_signal_table(decision.signals),
     ]
     facts = {f.id: f for f in res.ledger.facts()}
     rows = [decision_row(d, facts.get(d.fact_id)) for d in reversed(res.ledger.decisions())]
@@ -37,37 +37,37 @@ def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
 
 
 def decision_row(decision: Decision, fact: Fact | None) -> dict[str, Any]:
-    """One decision for people."""
+    """Return a decision as a table row."""
     return {
         "as of": f"{decision.as_of:%Y-%m-%d}",
         "decision": decision_text(decision),
         "why": decision.reason,
-        "seen": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
+        "signal": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
         "rule": decision.rule,
         "seconds": round(decision.seconds),
     }
 
 
-def _seen(signals: Mapping[str, Any]) -> list[str]:
-    """What the policy saw, as a markdown table."""
+def _signal_table(signals: Mapping[str, Any]) -> list[str]:
+    """Return the signals that a decision is based on as a markdown table."""
     if not signals:
         return []
     cells = [
         (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, Mapping) else v) for k, v in signals.items()
     ]
-    return ["| what the policy saw | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)]
+    return ["| signal | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)]
 
 
-def publish_hindsights(res: Resources, found: Sequence[Hindsight]) -> None:
-    """The table of which promotions helped, when there is a new one."""
-    if found:
+def publish_hindsights(res: Resources, new: Sequence[Hindsight]) -> None:
+    """Create the table of the measured effects of all promotions, if there is a new one."""
+    if new:
         name, rows = res.config.name, [hindsight_row(h) for h in reversed(res.ledger.hindsights())]
-        description = f"{name}: {'; '.join(verdict_text(h) for h in found)}"
+        description = f"{name}: {'; '.join(verdict_text(h) for h in new)}"
         create_table_artifact(rows, key=page_key(name, "verdicts"), description=description)
 
 
 def hindsight_row(h: Hindsight) -> dict[str, Any]:
-    """One verdict on a promotion for people."""
+    """Return the measured effect of a promotion as a table row."""
     gain = h.gain
     return {
         "version": h.version,
@@ -82,14 +82,14 @@ def hindsight_row(h: Hindsight) -> dict[str, Any]:
 
 
 def publish_promotion(res: Resources, promotion: Promotion) -> str:
-    """The page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
+    """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
     name = res.config.name
-    became = (
+    result = (
         f"is champion for partitions after {promotion.as_of:%Y-%m-%d}"
         if promotion.to_stage == "champion"
         else "was refused"
     )
-    line = f"{name}: version {promotion.version} {became}, by {promotion.by}: {promotion.reason}"
+    line = f"{name}: version {promotion.version} {result}, by {promotion.by}: {promotion.reason}"
     description = f"{name}: every change of stage"
     create_table_artifact(ledger_rows(res.ledger.promotions()), key=page_key(name, "ledger"), description=description)
     publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
@@ -98,7 +98,7 @@ def publish_promotion(res: Resources, promotion: Promotion) -> str:
 
 
 def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:
-    """The ledger for people, newest first."""
+    """Return the rows of the ledger as table rows, newest first."""
     return [
         {
             "#": row.sequence,
@@ -114,57 +114,56 @@ def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:
     ]
 
 
-def publish_reproduction(res: Resources, found: Reproduction) -> str:
-    """The page of a `reproduce` run; returns the headline."""
-    name = f"{res.config.name} version {found.version}"
-    if found.same:
-        line = f"{name} was reproduced: the same digest, and the same bytes of predictions for {found.rows:,} rows."
-    elif found.changed:
-        line = f"{name} was not reproduced: the data have changed since in {', '.join(c.split(':')[0] for c in found.changed)}."
+def publish_reproduction(res: Resources, result: Reproduction) -> str:
+    """Create the page of a `reproduce` run; returns the headline."""
+    name = f"{res.config.name} version {result.version}"
+    if result.same:
+        line = f"{name} was reproduced: the same digest, and the same bytes of predictions for {result.rows:,} rows."
+    elif result.changed:
+        line = (
+            f"{name} was not reproduced: the data have changed in {', '.join(c.split(':')[0] for c in result.changed)}."
+        )
     else:
-        line = f"{name} was not reproduced, though its rows are the same: {'; '.join(found.differs) or 'nothing known differs'}."
+        line = f"{name} was not reproduced, although its rows are the same: {'; '.join(result.differs) or 'no known difference'}."
     page = [
-        f"- digest then: `{found.digest}`",
-        f"- digest now: `{found.digest_again}`",
-        f"- predictions: {'the same bytes' if found.same_predictions else 'other bytes'} for {found.rows:,} rows",
-        *(f"- data changed: {told}" for told in found.changed),
-        *(f"- not as it was: {told}" for told in found.differs),
+        f"- digest then: `{result.digest}`",
+        f"- digest now: `{result.digest_again}`",
+        f"- predictions: {'the same bytes' if result.same_predictions else 'other bytes'} for {result.rows:,} rows",
+        *(f"- data changed: {change}" for change in result.changed),
+        *(f"- different: {difference}" for difference in result.differs),
     ]
     return publish_page(res, "reproduce", line, page)
 
 
-def publish_audit(res: Resources, found: Audit) -> str:
-    """The page of an `audit` run and the ledger as a table; returns the headline."""
+def publish_audit(res: Resources, audit: Audit) -> str:
+    """Create the page of an `audit` run and the ledger as a table; returns the headline."""
     create_table_artifact(
-        ledger_rows(found.rows),
-        key=page_key(found.model, "ledger"),
-        description=f"{found.model}: every change of stage",
+        ledger_rows(audit.rows),
+        key=page_key(audit.model, "ledger"),
+        description=f"{audit.model}: every change of stage",
     )
-    line = audit_headline(found)
-    return publish_page(res, "audit", line, audit_lines(found))
+    line = audit_headline(audit)
+    return publish_page(res, "audit", line, audit_lines(audit))
 
 
-def audit_headline(found: Audit) -> str:
-    """Who was champion, and whether the record holds together."""
-    when = f"at {found.at.isoformat()}" if found.at else "today"
-    who = f"version {found.champion.version} was champion" if found.champion else "there was no champion"
-    sound = (
-        f"{len(found.problems)} {'thing does' if len(found.problems) == 1 else 'things do'} not agree"
-        if found.problems
-        else "ledger, MLflow and events agree"
-    )
-    return f"{found.model}: {when} {who}; {sound}."
+def audit_headline(audit: Audit) -> str:
+    """Summarise in one line which version was champion, and whether ledger, MLflow and events agree."""
+    when = f"at {audit.at.isoformat()}" if audit.at else "today"
+    champion = f"version {audit.champion.version} was champion" if audit.champion else "there was no champion"
+    count = len(audit.problems)
+    result = f"{count} {'problem' if count == 1 else 'problems'} found" if count else "ledger, MLflow and events agree"
+    return f"{audit.model}: {when} {champion}; {result}."
 
 
-def audit_lines(found: Audit) -> list[str]:
-    """The path of the champion with its evidence, and what was checked, as markdown."""
-    lines = [f"Checked: {found.checked}.", *(f"- **{problem}**" for problem in found.problems), ""]
-    for row in found.path:
-        who = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
+def audit_lines(audit: Audit) -> list[str]:
+    """Return the champion's rows of the ledger with their evidence, and the checks, as markdown."""
+    lines = [f"Checked: {audit.checked}.", *(f"- **{problem}**" for problem in audit.problems), ""]
+    for row in audit.path:
+        author = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
         lines.append(
-            f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, by {who}: {row.reason}"
+            f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, by {author}: {row.reason}"
         )
-    verdicts = [v for row in reversed(found.path) if (v := row.evidence.get("verdicts"))]
+    verdicts = [v for row in reversed(audit.path) if (v := row.evidence.get("verdicts"))]
     if verdicts:
         lines += ["", "| rule | verdict | value | threshold | |", "|---|---|---|---|---|"]
         shown = [(v, number(v["value"], 5), number(v["threshold"], 5)) for v in verdicts[0]]

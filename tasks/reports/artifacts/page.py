@@ -1,4 +1,4 @@
-"""What every page and table is made of."""
+"""Helpers for markdown pages in Prefect."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,20 @@ from tasks.resources import Resources
 
 
 def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> str:
-    """A markdown page that begins with its headline, which also is the run's state message; returns the headline."""
+    """Create a markdown page in Prefect and return its headline.
+
+    Args:
+        res: The resources of the model.
+        page: Name of the page; the artifact key is `<model>-<page>`.
+        line: The headline, also used as the run's state message.
+        body: Lines of markdown below the headline.
+    """
     create_markdown_artifact("\n".join([f"**{line}**", "", *body]), key=page_key(res.slug, page), description=line)
     return line
 
 
 def version_link(res: Resources, version: str, run_id: str) -> list[str]:
-    """A version's MLflow pages; none for a registry without a server, and only what can be had when it is down."""
+    """Return a line of markdown with links to a version in MLflow; no line if the registry has no server."""
     if not (model := res.registry.version_url(version)):
         return []
     try:

@@ -1,4 +1,4 @@
-"""What `process`, `assess` and `backfill` leave: how partitions went through their steps."""
+"""Artifacts of `process` and `assess` runs: the steps of each partition, drift and performance."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.contracts import PartitionRun, Stage
+from tasks.contracts import Fact, PartitionRun, Stage
 from tasks.contracts.words import decision_text, number
 from tasks.lifecycle.facts import snapshot_url
 from tasks.orchestration.run_names import page_key
@@ -16,52 +16,57 @@ from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
 
 NEWEST = 100
-"""Partitions that a table or picture over time shows."""
+"""Partitions in a table or plot over time."""
 
 
-def publish_process(res: Resources, passages: Sequence[PartitionRun]) -> str:
-    """The page and the tables of a `process` run; returns the headline."""
-    name, keys = res.config.name, [p.partition for p in passages]
-    shown = summarise(res, keys, judged=False)
-    drifted = [f"- {f.partition}: {f.kind}: {f.payload['told']}, fact `{f.id}` sent" for s in shown for f in s.facts]
+def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> str:
+    """Create the page and the tables of a `process` run; returns the headline."""
+    name, keys = res.config.name, [r.partition for r in runs]
+    shown = summarise(res, keys, with_decay=False)
+    facts = [f"- {f.partition}: {f.kind}: {f.payload['told']}, fact `{f.id}` emitted" for s in shown for f in s.facts]
     links = [link for key in keys[-12:] for link in _links(res, key)]
-    body = [*step_table(passages[-40:]), "", *_whys(passages[-40:]), "", *drifted, *links]
+    body = [*step_table(runs[-40:]), "", *_reasons(runs[-40:]), "", *facts, *links]
     create_table_artifact(
         [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
     )
-    _publish_drift(res, [p.partition for p in passages if ("watch", "made") in {step[:2] for step in p.steps}])
-    return publish_page(res, "process", process_headline(name, passages), body)
+    _publish_drift(res, [r.partition for r in runs if ("watch", "made") in {step[:2] for step in r.steps}])
+    return publish_page(res, "process", process_headline(name, runs, [f for s in shown for f in s.facts]), body)
 
 
-def step_table(passages: Sequence[PartitionRun]) -> list[str]:
-    """How each partition went through its steps, as a markdown table."""
-    if not passages:
+def step_table(runs: Sequence[PartitionRun]) -> list[str]:
+    """Return a markdown table with the state of each step of each partition."""
+    if not runs:
         return []
-    verbs = list(dict.fromkeys(verb for p in passages for verb, _, _ in p.steps))
-    states = [{verb: state for verb, state, _ in p.steps} for p in passages]
+    verbs = list(dict.fromkeys(verb for r in runs for verb, _, _ in r.steps))
+    states = [{verb: state for verb, state, _ in r.steps} for r in runs]
     head = ["| partition | " + " | ".join(verbs) + " |", "|---" * (len(verbs) + 1) + "|"]
     cells = (" | ".join(state.get(verb, "") for verb in verbs) for state in states)
-    return head + [f"| {p.partition} | {cell} |" for p, cell in zip(passages, cells, strict=True)]
+    return head + [f"| {r.partition} | {cell} |" for r, cell in zip(runs, cells, strict=True)]
 
 
-def _whys(passages: Sequence[PartitionRun]) -> list[str]:
-    """What a person would ask about: why a step was made again, waits or is blocked."""
-    return [f"- {p.partition}: {verb} {state}: {why}" for p in passages for verb, state, why in p.steps if why]
+def _reasons(runs: Sequence[PartitionRun]) -> list[str]:
+    """List why steps ran again, wait or are blocked."""
+    return [f"- {r.partition}: {verb} {state}: {reason}" for r in runs for verb, state, reason in r.steps if reason]
 
 
-def process_headline(name: str, passages: Sequence[PartitionRun]) -> str:
-    """What happened and what to do, in a line."""
-    made, blocked = [p.partition for p in passages if p.made], [p for p in passages if p.newly_blocked]
+def process_headline(name: str, runs: Sequence[PartitionRun], facts: Sequence[Fact]) -> str:
+    """Summarise a `process` run and what to do next in one line. `facts` are those of its partitions."""
+    processed, blocked = [r.partition for r in runs if r.steps_run], [r for r in runs if r.newly_blocked]
     if blocked:
         first = blocked[0]
         return (
-            f"{name}: {len(blocked)} of {len(passages)} partitions blocked, first {first.partition}: "
-            f"{first.newly_blocked}. Mend the source; the next run tries again when it has changed."
+            f"{name}: {len(blocked)} of {len(runs)} partitions blocked, first {first.partition}: "
+            f"{first.newly_blocked}. Fix the source. The next run tries again when it has changed."
         )
-    if not made:
-        return f"{name}: everything is fresh ({_count([p.partition for p in passages])}); nothing to do."
-    fresh = len(passages) - len(made)
-    return f"{name}: {_count(made)} processed" + (f"; {fresh} were fresh." if fresh else ".")
+    if not processed:
+        return f"{name}: everything is fresh ({_count([r.partition for r in runs])}); nothing to do."
+    fresh = len(runs) - len(processed)
+    line = f"{name}: {_count(processed)} processed" + (f", {fresh} already fresh" if fresh else "")
+    emitted = [f for f in facts if f.partition in processed]
+    for f in emitted[:1]:
+        line += f"; {f.kind} in {f.partition}: {f.payload['told']}, fact emitted"
+    more = len(emitted) - 1
+    return line + (f"; {more} more {'fact' if more == 1 else 'facts'}." if more > 0 else ".")
 
 
 def _count(keys: Sequence[str]) -> str:
@@ -69,23 +74,25 @@ def _count(keys: Sequence[str]) -> str:
 
 
 def _links(res: Resources, key: str) -> list[str]:
-    """Where to read on about one partition."""
+    """Return links to the version that scored a partition, and to its drift report."""
     links = []
     scored = res.lake.record(Stage.PREDICTIONS, key)
     if scored and scored.status == "done" and (url := res.registry.version_url(scored.data["version"])):
         links.append(f"[model v{scored.data['version']} in MLflow]({url})")
-    watched = res.lake.record(Stage.MONITORING, key)
-    if watched and watched.status == "done" and (url := snapshot_url(watched, res)):
+    monitored = res.lake.record(Stage.MONITORING, key)
+    if monitored and monitored.status == "done" and (url := snapshot_url(monitored, res)):
         links.append(f"[drift report in Evidently]({url})")
     return [f"- {key}: {', '.join(links)}"] if links else []
 
 
 def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
-    """The drift table of each partition that a run has watched, so that the artifact's history is the model's; the newest dozen of many."""
+    """Create a drift table for each monitored partition, at most the newest twelve: the artifact's history has one version each."""
     records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
     for newest in records[-12:]:
         share, version, note = newest.data["share"], newest.data["version"], newest.data["note"]
-        text = f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from what version {version} knows"
+        text = (
+            f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from the reference of version {version}"
+        )
         create_table_artifact(
             [drift_row(c) for c in newest.data["columns"]],
             key=page_key(newest.model, "drift"),
@@ -94,7 +101,7 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
 
 
 def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
-    """One signal of one column for people."""
+    """Return one drift statistic of one column as a table row."""
     importance = c["importance"]
     return {
         "column": c["column"],
@@ -108,29 +115,29 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def publish_assess(res: Resources, passages: Sequence[PartitionRun]) -> str:
-    """The page and the table of an `assess` run; returns the headline."""
-    name, made = res.config.name, [p.partition for p in passages if p.made]
+def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> str:
+    """Create the page and the table of an `assess` run; returns the headline."""
+    name, assessed = res.config.name, [r.partition for r in runs if r.steps_run]
     shown = [s for s in summarise(res, res.lake.keys(Stage.PERFORMANCE)[-NEWEST:]) if s.loss is not None]
-    line = f"{name}: {_count(made)} assessed." if made else f"{name}: no new outcomes; everything known is assessed."
-    if made and shown:
+    line = f"{name}: {_count(assessed)} assessed." if assessed else f"{name}: no new outcomes, nothing to assess."
+    if assessed and shown:
         new = shown[-1]
-        line += f" Newest {new.key}: {res.config.target.judged_by} {number(new.loss)} on {new.mature} mature rows."
+        line += f" Newest {new.key}: {res.config.target.eval_loss} {number(new.loss)} on {new.mature} mature rows."
         if new.decay and new.decay["detected"]:
-            line += f" Decay: the gate saw {number(new.decay['expected'])}."
-    waits = [f"- {p.partition}: {v} waits: {w}" for p in passages for v, s, w in p.steps if s in ("waiting", "blocked")]
+            line += f" Decay: the holdout loss at promotion was {number(new.decay['expected'])}."
+    waits = [f"- {r.partition}: {v} waits: {w}" for r in runs for v, s, w in r.steps if s in ("waiting", "blocked")]
     create_table_artifact(
         [performance_row(s, res) for s in shown],
         key=page_key(name, "performance"),
         description=f"{name}: performance of the newest {len(shown)} partitions, realised and estimated",
     )
-    if made and shown:
-        publish_picture(res, shown)
+    if assessed and shown:
+        publish_performance_plot(res, shown)
     return publish_page(res, "assess", line, waits[-20:])
 
 
 def row(summary: PartitionSummary) -> dict[str, Any]:
-    """One partition as a row of a table."""
+    """Return the summary of a partition as a table row."""
     return {
         "partition": summary.key,
         "rows": summary.rows if summary.rows is not None else "blocked",
@@ -144,34 +151,34 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
 
 
 def performance_row(summary: PartitionSummary, res: Resources) -> dict[str, Any]:
-    """How one partition was predicted, as a row of a table: realised with its interval, and estimated before."""
+    """Return the performance of a partition as a table row: realised with its interval, and estimated before the labels came."""
     estimate, bounds, decay = summary.estimate, summary.interval, summary.decay or {}
     return {
         "partition": summary.key,
         "scored by": f"v{summary.version}" if summary.version else "",
-        res.config.target.judged_by: number(summary.loss),
+        res.config.target.eval_loss: number(summary.loss),
         "95 % interval": f"{number(bounds[0])} to {number(bounds[1])}" if bounds else "",
         "estimated before": number(estimate),
         "estimate": "" if estimate is None else summary.trust or "trusted",
         "error": "" if estimate is None or summary.loss is None else f"{summary.loss - estimate:+.3f}",
         "ROC AUC": number(summary.roc_auc),
         "estimated AUC": number(summary.estimated_auc),
-        "gate saw": number(decay.get("expected")),
+        "holdout loss at promotion": number(decay.get("expected")),
         "decay": "decay" if decay.get("detected") else "",
         "mature": f"{summary.mature:,}" if summary.mature is not None else "",
-        "to come": summary.pending,
-        "never": summary.never,
+        "labels pending": summary.pending,
+        "never labelled": summary.never,
     }
 
 
-def publish_picture(res: Resources, shown: Sequence[PartitionSummary]) -> None:
-    """Realised and estimated loss over partitions, as a picture in a page."""
+def publish_performance_plot(res: Resources, shown: Sequence[PartitionSummary]) -> None:
+    """Create an artifact with the plot of realised and estimated loss by partition."""
     realised = [(s.key, s.loss, s.interval) for s in shown if s.loss is not None]
     estimated = [(s.key, s.estimate) for s in shown if s.estimate is not None]
-    picture = base64.b64encode(performance_plot(realised, estimated, res.config.target.judged_by)).decode()
+    image = base64.b64encode(performance_plot(realised, estimated, res.config.target.eval_loss)).decode()
     name = res.config.name
     create_markdown_artifact(
-        f"![realised and estimated loss by partition](data:image/png;base64,{picture})",
+        f"![realised and estimated loss by partition](data:image/png;base64,{image})",
         key=page_key(name, "performance-over-time"),
-        description=f"{name}: {res.config.target.judged_by} by partition, realised with 95 % intervals, and as estimated before",
+        description=f"{name}: {res.config.target.eval_loss} by partition, realised with 95 % intervals, and as estimated before",
     )

@@ -1,6 +1,6 @@
-"""The model card: what a version is for, what it learned from, how good it is and where not, and why it passed or was refused.
+"""The model card of a version: purpose, training data, performance, limits, and the verdicts of the gate.
 
-One self-contained HTML page on the training's MLflow run, with its pictures beside it.
+It is one self-contained HTML page on the training's MLflow run, with its plots beside it.
 """
 
 import base64
@@ -11,35 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.drift.workspace import project_id
-from tasks.lifecycle.gate import evidence
+from tasks.lifecycle.gate import decision_evidence
 from tasks.models.features import predict
 from tasks.models.importance import importances
 from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.reports.card import plots
-from tasks.reports.pages.template import card_name, fill
+from tasks.reports.pages.template import card_name, render_template
 from tasks.resources import Resources
 from tasks.storage.files import replacing
-from tasks.training.evaluation import judged_rows
+from tasks.training.evaluation import evaluation_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@as_task("write the model card")
+@as_task("write model card")
 def publish_card(training: Training, res: Resources) -> None:
-    """Put card, pictures, metrics and the gate's evidence on the MLflow runs of the judged version and of its refit.
+    """Write card, plots, metrics and the gate's evidence to the MLflow runs of the judged version and of its refit.
 
-    The card also lies among the pages.
+    The card is also written to the folder of the pages, where it can be read without MLflow.
     """
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
-    _, rows = judged_rows(training.window, comparison.start, res)
-    worth = importances(res.load(judged.version), rows, res.config) if len(rows) else {}
-    pictures = draw(judged, comparison, rows, worth, res) if len(rows) else {}
-    page = render(training, pictures, worth, res)
-    files = {f"plots/{name}": data for name, data in pictures.items()} | {"model-card.html": page.encode()}
+    _, rows = evaluation_rows(training.window, comparison.start, res)
+    importance = importances(res.load(judged.version), rows, res.config) if len(rows) else {}
+    images = draw_plots(judged, comparison, rows, importance, res) if len(rows) else {}
+    page = render(training, images, importance, res)
+    files = {f"plots/{name}": data for name, data in images.items()} | {"model-card.html": page.encode()}
     metrics = {f"holdout_{k}": v for k, v in comparison.challenger.metrics.items()}
     for name, interval in comparison.challenger.intervals.items():
         metrics |= {f"holdout_{name}_lower": interval.lower, f"holdout_{name}_upper": interval.upper}
@@ -49,12 +49,12 @@ def publish_card(training: Training, res: Resources) -> None:
             "gain_lower": comparison.gain.lower,
             "gain_upper": comparison.gain.upper,
         }
-    gate = {"gate.json": evidence(training.decision, comparison)}
-    rows_about = [r for r in res.ledger.promotions() if r.version == training.version]
-    headline = _headline(training, rows_about[-1] if rows_about else None)
+    gate = {"gate.json": decision_evidence(training.decision, comparison)}
+    ledger_rows = [r for r in res.ledger.promotions() if r.version == training.version]
+    headline = _headline(training, ledger_rows[-1] if ledger_rows else None)
     description = f"{headline}\n\nThe model card is among the artifacts. {_links(res)}"
     res.registry.annotate(judged.run_id, metrics, gate, files, description)
-    for version in {judged.version, training.version}:  # beside the model's page, where nobody needs MLflow to read it
+    for version in {judged.version, training.version}:
         with replacing(res.settings.pages / card_name(res.config.name, version)) as draft:
             draft.write_text(page, encoding="utf-8")
     if training.final and training.final.run_id != judged.run_id:
@@ -63,49 +63,49 @@ def publish_card(training: Training, res: Resources) -> None:
 
 
 def _links(res: Resources) -> str:
-    """From MLflow to the flow run that trained, and to what is watched of the model."""
-    made = f"[Prefect run]({res.settings.prefect_ui}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
-    return f"{made}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
+    """Return markdown links to the flow run that trained, and to the model's monitoring."""
+    run = f"[Prefect run]({res.settings.prefect_ui}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
+    return f"{run}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
 
 
-def draw(
-    judged: Version, comparison: Comparison, rows: "pd.DataFrame", worth: Mapping[str, float], res: Resources
+def draw_plots(
+    judged: Version, comparison: Comparison, rows: "pd.DataFrame", importance: Mapping[str, float], res: Resources
 ) -> dict[str, bytes]:
-    """The pictures of a comparison by file name; `worth` has each feature's importance."""
+    """Draw the plots of a comparison: PNG bytes by file name. `rows` are the holdout's, `importance` is by feature."""
     config = res.config
     target, model = config.target, res.load(judged.version)
-    outcome, mine = outcomes(rows, target), predict(model, rows, config)
-    sides = {f"version {judged.version}": mine}
+    outcome, prediction = outcomes(rows, target), predict(model, rows, config)
+    predictions = {f"version {judged.version}": prediction}
     if comparison.champion:
-        other = comparison.champion.version
-        sides[f"champion, version {other}"] = predict(res.load(other), rows, config)
+        champion = comparison.champion.version
+        predictions[f"champion, version {champion}"] = predict(res.load(champion), rows, config)
     if target.kind == "binary":
-        found = plots.binary_plots(outcome, sides) if 0 < outcome.sum() < len(outcome) else {}
+        images = plots.binary_plots(outcome, predictions) if 0 < outcome.sum() < len(outcome) else {}
     elif target.kind == "multiclass":
-        found = plots.multiclass_plots(outcome, mine, target.classes)
+        images = plots.multiclass_plots(outcome, prediction, target.classes)
     else:
-        found = plots.regression_plots(outcome, mine)
-    found["importances.png"] = plots.importance_plot(worth, target.judged_by)
+        images = plots.regression_plots(outcome, prediction)
+    images["importances.png"] = plots.importance_plot(importance, target.eval_loss)
     if comparison.segments:
-        found["segments.png"] = plots.segment_plot(comparison.segments, target.judged_by)
-    return found
+        images["segments.png"] = plots.segment_plot(comparison.segments, target.eval_loss)
+    return images
 
 
-def render(training: Training, pictures: Mapping[str, bytes], worth: Mapping[str, float], res: Resources) -> str:
-    """The page; `worth` has each feature's importance."""
+def render(training: Training, images: Mapping[str, bytes], importance: Mapping[str, float], res: Resources) -> str:
+    """Render the card as HTML. `images` has the plots by file name, `importance` is by feature."""
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
-    return fill(
+    return render_template(
         Path(__file__).parent / "card.html.j2",
         **_identity(training, judged, comparison, res),
         **_numbers(training, comparison),
         plots=[
             {"alt": name.removesuffix(".png").replace("-", " "), "data": base64.b64encode(data).decode()}
-            for name, data in pictures.items()
+            for name, data in images.items()
         ],
-        worth=[(name, f"{value:+.5f}") for name, value in sorted(worth.items(), key=lambda item: -item[1])],
-        **_lineage(training, judged, worth, res),
+        importance=[(name, f"{value:+.5f}") for name, value in sorted(importance.items(), key=lambda item: -item[1])],
+        **_lineage(training, judged, importance, res),
     )
 
 
@@ -125,7 +125,7 @@ def _identity(training: Training, judged: Version, comparison: Comparison, res: 
         "headline": _headline(training, last),
         "target": target,
         "recipe": judged.recipe,
-        "params": ", ".join(f"{k}={v}" for k, v in sorted(judged.recipe.params.items())) or "the library's own",
+        "params": ", ".join(f"{k}={v}" for k, v in sorted(judged.recipe.params.items())) or "the library's defaults",
         "learned": f"{judged.rows:,} labelled rows from {judged.window_start:%Y-%m-%d} to {judged.window_end:%Y-%m-%d}",
         "judged_on": f"{comparison.challenger.rows:,} rows from {span} in {comparison.blocks} blocks of time. {comparison.note}",
         "final": f"version {final.version}, the same recipe fitted on {final.rows:,} rows up to {final.window_end:%Y-%m-%d}"
@@ -145,7 +145,7 @@ def _numbers(training: Training, comparison: Comparison) -> dict[str, Any]:
     cards = [c for c in (comparison.challenger, comparison.champion, comparison.prior) if c]
     names = ["this version", *(["champion"] if comparison.champion else []), "prior"]
     metrics = [
-        {"name": name.replace("_", " "), "cells": [cell(card, name) for card in cards]}
+        {"name": name.replace("_", " "), "cells": [metric_cell(card, name) for card in cards]}
         for name in comparison.challenger.metrics
     ]
     selection = training.selection
@@ -174,8 +174,8 @@ def _numbers(training: Training, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def cell(card: Scorecard, name: str) -> str:
-    """A metric with its interval."""
+def metric_cell(card: Scorecard, name: str) -> str:
+    """Format a metric with its interval; `-` if the scorecard does not have it."""
     value, interval = card.metrics.get(name, float("nan")), card.intervals.get(name)
     if value != value:
         return "-"
@@ -185,18 +185,17 @@ def cell(card: Scorecard, name: str) -> str:
 
 def _verdict(verdict: Verdict) -> dict[str, str]:
     colour = {"passed": "good", "failed": "bad"}.get(verdict.outcome, "open")
-    known = verdict.value == verdict.value
     return {
         "rule": verdict.rule,
         "outcome": "refused" if verdict.outcome == "failed" else verdict.outcome,
         "colour": colour,
-        "value": f"{verdict.value:.5g}" if known else "",
+        "value": f"{verdict.value:.5g}" if verdict.value == verdict.value else "",
         "threshold": f"{verdict.threshold:.5g}" if verdict.threshold == verdict.threshold else "",
         "note": verdict.note,
     }
 
 
-def _lineage(training: Training, judged: Version, worth: Mapping[str, float], res: Resources) -> dict[str, Any]:
+def _lineage(training: Training, judged: Version, importance: Mapping[str, float], res: Resources) -> dict[str, Any]:
     lineage = res.registry.document(judged.run_id, "lineage.json")
     rows = [r for r in res.ledger.promotions() if r.version in (judged.version, training.version)]
     links = {
@@ -211,48 +210,51 @@ def _lineage(training: Training, judged: Version, worth: Mapping[str, float], re
         "ledger": [f"row {r.sequence}: version {r.version}, {r.action} by {r.by}: {r.reason}" for r in rows],
         "links": {name: url for name, url in links.items() if url},
         "partitions": lineage["learned"],
-        "limits": [*limits(training, judged, lineage.get("labelled", judged.rows), res), *doubts(worth, lineage)],
-        "loss": res.config.target.judged_by.replace("_", " "),
+        "limits": [
+            *limits(training, judged, lineage.get("labelled", judged.rows), res),
+            *warnings(importance, lineage),
+        ],
+        "loss": res.config.target.eval_loss.replace("_", " "),
     }
 
 
-def doubts(worth: Mapping[str, float], lineage: Mapping[str, Any]) -> list[str]:
-    """Features that did not help, and files that nobody can look up in git."""
-    found = []
-    if idle := [name for name, value in worth.items() if value <= 0]:
-        found.append(
-            f"On the judged rows these features did not help, shuffling them costs nothing: {', '.join(idle)}. "
-            f"Where that is so in version after version, let new ones do without them (`features.retired`)."
+def warnings(importance: Mapping[str, float], lineage: Mapping[str, Any]) -> list[str]:
+    """List features without importance, and files with uncommitted changes."""
+    lines = []
+    if unimportant := [name for name, value in importance.items() if value <= 0]:
+        lines.append(
+            f"These features have no importance on the judged rows, shuffling them does not raise the loss: "
+            f"{', '.join(unimportant)}. If that is so for several versions, remove them from new ones (`features.retired`)."
         )
     if changed := lineage.get("uncommitted"):
-        found.append(f"It was made from files that differed from the git commit: {', '.join(changed[:8])}.")
-    return found
+        lines.append(f"These files differed from the git commit at training: {', '.join(changed[:8])}.")
+    return lines
 
 
 def limits(training: Training, judged: Version, labelled: int, res: Resources) -> list[str]:
-    """What a user of the version must know of where its evidence ends. `labelled` counts the rows that it might have learned from."""
+    """List the limits of a version's evidence. `labelled` is the number of rows in its training window."""
     config, comparison, window = res.config, training.comparison, training.window
     assert comparison
     small = [s for s in comparison.segments if config.gate.segments and s.rows < config.gate.segments.min_rows]
-    found = [
-        f"It has seen rows from {judged.window_start:%Y-%m-%d} to {judged.window_end:%Y-%m-%d} only; other seasons are new to it.",
-        f"Its evidence is {comparison.blocks} blocks of time. What changes more slowly than that cannot show in the intervals.",
-        "A category that training did not see, and a null, count as missing.",
+    lines = [
+        f"It was trained on rows from {judged.window_start:%Y-%m-%d} to {judged.window_end:%Y-%m-%d} only, not on other seasons.",
+        f"The intervals come from {comparison.blocks} blocks of time. They do not cover changes that are slower than that.",
+        "A null and a category that is not in the training data are treated as missing.",
     ]
     if labelled > judged.rows:
-        found.append(
-            f"It was fitted on a sample: {judged.rows:,} of {labelled:,} labelled rows, as training.window.max_rows allows; "
-            f"drawn by the seed {config.training.seed} from each partition by its share."
+        lines.append(
+            f"It was fitted on a sample of {judged.rows:,} of {labelled:,} labelled rows, because of training.window.max_rows. "
+            f"The sample is proportional to the partitions, with seed {config.training.seed}."
         )
     if window.passed_over:
-        found.append(f"Blocked partitions were passed over: {', '.join(window.passed_over)}.")
+        lines.append(f"Blocked partitions were skipped: {', '.join(window.passed_over)}.")
     if small and config.gate.segments:
         names = ", ".join(s.name for s in small[:12])
-        found.append(f"Segments of fewer than {config.gate.segments.min_rows} rows were shown, not judged: {names}.")
+        lines.append(f"Segments of fewer than {config.gate.segments.min_rows} rows are shown, but not judged: {names}.")
     if not config.gate.fairness:
-        found.append("No groups are declared in model.yaml, so fairness between groups was not judged.")
+        lines.append("No groups are declared in model.yaml, so fairness between groups was not judged.")
     if judged.recipe.calibration == "none" and config.target.kind != "regression":
-        found.append(
-            "Probabilities are the estimator's own: calibrating them did not surely help, or was not asked for."
+        lines.append(
+            "Probabilities are the estimator's own: calibration did not improve them significantly, or is not configured."
         )
-    return found
+    return lines

@@ -1,4 +1,4 @@
-"""Pictures of one comparison, as PNG bytes by file name. The only module that draws."""
+"""Plots of one comparison and of partitions, as PNG bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE, DPI = (4.6, 3.4), 110
-MINE, THEIRS, GREY = "#2f6f4f", "#b8703a", "#8a8f98"
-Sides = Mapping[str, np.ndarray]
-"""Predictions by who made them: the challenger first, then the champion where there is one."""
+GREEN, ORANGE, GREY = "#2f6f4f", "#b8703a", "#8a8f98"
+Predictions = Mapping[str, np.ndarray]
+"""Predictions by the label of their version: the challenger first, then the champion if there is one."""
 
 
-def binary_plots(outcome: np.ndarray, sides: Sides) -> dict[str, bytes]:
-    """ROC, precision-recall and calibration curves."""
+def binary_plots(outcome: np.ndarray, predictions: Predictions) -> dict[str, bytes]:
+    """Draw ROC, precision-recall and calibration curves."""
     return {
-        "roc.png": _roc(outcome, sides),
-        "precision-recall.png": _recall(outcome, sides),
-        "calibration.png": _said(outcome, sides),
+        "roc.png": _roc(outcome, predictions),
+        "precision-recall.png": _precision_recall(outcome, predictions),
+        "calibration.png": _calibration(outcome, predictions),
     }
 
 
 def multiclass_plots(outcome: np.ndarray, prediction: np.ndarray, classes: Sequence[str]) -> dict[str, bytes]:
-    """Which class is taken for which, and how sure it was of the likeliest."""
-    said = prediction.argmax(axis=1)
+    """Draw the confusion matrix, and the calibration of the likeliest class. `prediction` has a column for each class."""
+    predicted = prediction.argmax(axis=1)
     table = np.zeros((len(classes), len(classes)))
-    np.add.at(table, (outcome, said), 1)
+    np.add.at(table, (outcome, predicted), 1)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure("Predicted for each true class")
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
@@ -40,71 +40,74 @@ def multiclass_plots(outcome: np.ndarray, prediction: np.ndarray, classes: Seque
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     likeliest = {"likeliest class": prediction.max(axis=1)}
-    return {"confusion.png": as_png(figure), "calibration.png": _said((said == outcome).astype(int), likeliest)}
+    return {
+        "confusion.png": as_png(figure),
+        "calibration.png": _calibration((predicted == outcome).astype(int), likeliest),
+    }
 
 
 def regression_plots(outcome: np.ndarray, prediction: np.ndarray) -> dict[str, bytes]:
-    """Residuals against predictions, and their distribution."""
+    """Draw residuals against predictions, and their distribution."""
     figure, axes = new_figure("Residuals: outcome minus prediction")
     step = max(1, len(outcome) // 4000)
-    axes.plot(prediction[::step], (outcome - prediction)[::step], ".", color=MINE, alpha=0.3, markersize=3)
+    axes.plot(prediction[::step], (outcome - prediction)[::step], ".", color=GREEN, alpha=0.3, markersize=3)
     axes.axhline(0, color=GREY, linewidth=1)
     axes.set(xlabel="prediction", ylabel="residual")
-    spread, spread_axes = new_figure("How large they are")
-    spread_axes.hist(outcome - prediction, bins=50, color=MINE)
+    spread, spread_axes = new_figure("Distribution of the residuals")
+    spread_axes.hist(outcome - prediction, bins=50, color=GREEN)
     spread_axes.set(xlabel="residual", ylabel="rows")
     return {"residuals.png": as_png(figure), "residual-sizes.png": as_png(spread)}
 
 
 def importance_plot(importances: Mapping[str, float], loss: str) -> bytes:
-    """The features whose shuffling costs most, largest on top."""
+    """Draw the permutation importance of the 15 most important features, largest on top."""
     top = sorted(importances.items(), key=lambda item: item[1])[-15:]
-    figure, axes = new_figure("What the predictions lean on")
-    axes.barh([name for name, _ in top], [value for _, value in top], color=MINE)
+    figure, axes = new_figure("Feature importance")
+    axes.barh([name for name, _ in top], [value for _, value in top], color=GREEN)
     axes.set_xlabel(f"rise in {loss} when shuffled")
     axes.tick_params(axis="y", labelsize=8)
     return as_png(figure)
 
 
 def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
-    """Both losses by segment, the largest segments first."""
+    """Draw the losses of challenger and champion in the 20 largest segments."""
     shown = list(reversed(segments[:20]))
     figure, axes = new_figure("By segment", height=max(3.4, 0.24 * len(shown) + 1))
-    at = np.arange(len(shown))
-    axes.plot([s.loss for s in shown], at, "o", color=MINE, label="challenger", markersize=5)
+    y = np.arange(len(shown))
+    axes.plot([s.loss for s in shown], y, "o", color=GREEN, label="challenger", markersize=5)
     if any(s.champion_loss is not None for s in shown):
-        axes.plot([s.champion_loss or np.nan for s in shown], at, "d", color=THEIRS, label="champion", markersize=4)
-    axes.set_yticks(at, [f"{s.name} ({s.rows})" for s in shown], fontsize=7)
+        axes.plot([s.champion_loss or np.nan for s in shown], y, "d", color=ORANGE, label="champion", markersize=4)
+    axes.set_yticks(y, [f"{s.name} ({s.rows})" for s in shown], fontsize=7)
     axes.set_xlabel(loss)
     axes.legend(frameon=False, fontsize=8)
     return as_png(figure)
 
 
-def _roc(outcome: np.ndarray, sides: Sides) -> bytes:
+def _roc(outcome: np.ndarray, predictions: Predictions) -> bytes:
     from sklearn.metrics import roc_curve
 
-    curves = {name: roc_curve(outcome, said)[:2] for name, said in sides.items()}
+    curves = {name: roc_curve(outcome, predicted)[:2] for name, predicted in predictions.items()}
     return _curves("ROC", curves, ("false positive rate", "true positive rate"), guide=([0, 1], [0, 1]))
 
 
-def _recall(outcome: np.ndarray, sides: Sides) -> bytes:
+def _precision_recall(outcome: np.ndarray, predictions: Predictions) -> bytes:
     from sklearn.metrics import precision_recall_curve
 
-    curves = {name: precision_recall_curve(outcome, said)[1::-1] for name, said in sides.items()}
+    curves = {name: precision_recall_curve(outcome, predicted)[1::-1] for name, predicted in predictions.items()}
     rate = float(outcome.mean())
     return _curves("Precision and recall", curves, ("recall", "precision"), guide=([0, 1], [rate, rate]))
 
 
-def _said(outcome: np.ndarray, sides: Sides) -> bytes:
-    """Calibration: the share that came true against what was said, in ten bins with equal numbers of rows."""
+def _calibration(outcome: np.ndarray, predictions: Predictions) -> bytes:
+    """Draw the observed share against the mean prediction, in ten bins with equal numbers of rows."""
     curves = {}
-    for name, said in sides.items():
-        edges = np.unique(np.quantile(said, np.linspace(0, 1, 11)[1:-1]))
-        bins = np.digitize(said, edges)
+    for name, predicted in predictions.items():
+        edges = np.unique(np.quantile(predicted, np.linspace(0, 1, 11)[1:-1]))
+        bins = np.digitize(predicted, edges)
         rows = np.maximum(np.bincount(bins), 1)
-        curves[name] = np.bincount(bins, weights=said) / rows, np.bincount(bins, weights=outcome) / rows
+        curves[name] = np.bincount(bins, weights=predicted) / rows, np.bincount(bins, weights=outcome) / rows
     span = [min(x.min() for x, _ in curves.values()), max(x.max() for x, _ in curves.values())]
-    return _curves("Calibration", curves, ("said", "came true"), guide=(span, span), marker="o")
+    return _curves("Calibration", curves, ("predicted", "observed"), guide=(span, span), marker="o")
 
 
 def performance_plot(
@@ -112,7 +115,7 @@ def performance_plot(
     estimated: Sequence[tuple[str, float]],
     loss: str,
 ) -> bytes:
-    """The loss by partition as PNG."""
+    """Draw the loss by partition. See `performance_figure`."""
     return as_png(performance_figure(realised, estimated, loss)[0])
 
 
@@ -122,32 +125,39 @@ def performance_figure(
     loss: str,
     size: tuple[float, float] = SIZE,
 ) -> "tuple[Figure, Axes]":
-    """The loss by partition: realised with its interval, and as it was estimated before the labels came."""
+    """Draw the loss by partition, realised with its interval and as estimated before the labels came.
+
+    Args:
+        realised: Partition key, loss, and the bounds of its interval if it has one.
+        estimated: Partition key and estimated loss.
+        loss: Name of the loss.
+        size: Width and height in inches.
+    """
     figure, axes = new_figure(f"{loss} by partition", size[1], size[0])
     keys = sorted({*(key for key, _, _ in realised), *(key for key, _ in estimated)})
-    place = {key: at for at, key in enumerate(keys)}
-    x, y = [place[key] for key, _, _ in realised], [value for _, value, _ in realised]
-    spans = [bounds or (value, value) for _, value, bounds in realised]
-    sides = [
-        [v - low for v, (low, _) in zip(y, spans, strict=True)],
-        [high - v for v, (_, high) in zip(y, spans, strict=True)],
+    position = {key: i for i, key in enumerate(keys)}
+    x, y = [position[key] for key, _, _ in realised], [value for _, value, _ in realised]
+    intervals = [bounds or (value, value) for _, value, bounds in realised]
+    errors = [
+        [v - low for v, (low, _) in zip(y, intervals, strict=True)],
+        [high - v for v, (_, high) in zip(y, intervals, strict=True)],
     ]
     axes.errorbar(
         x,
         y,
-        yerr=np.maximum(sides, 0),
-        color=MINE,
+        yerr=np.maximum(errors, 0),
+        color=GREEN,
         marker="o",
         markersize=4,
         capsize=2,
         label="realised, 95 % interval",
     )
     axes.plot(
-        [place[key] for key, _ in estimated], [value for _, value in estimated],
-        color=THEIRS, marker="o", markersize=4, linestyle="--", label="estimated before",
+        [position[key] for key, _ in estimated], [value for _, value in estimated],
+        color=ORANGE, marker="o", markersize=4, linestyle="--", label="estimated before",
     )  # fmt: skip
     shown = keys[:: max(1, len(keys) // 8)]
-    axes.set_xticks([place[key] for key in shown], shown, rotation=30, ha="right", fontsize=7)
+    axes.set_xticks([position[key] for key in shown], shown, rotation=30, ha="right", fontsize=7)
     axes.legend(frameon=False, fontsize=8)
     return figure, axes
 
@@ -156,15 +166,18 @@ STATES = {
     "fresh": "#7fb98b", "made": "#2e7d46", "make": "#4a7fb5", "again": "#8fb3d9", "stale": "#e3b341", "left": "#e3b341",
     "running": "#4a7fb5", "failed": "#c0504d", "blocked": "#7d3c98", "missing": "#dddddd", "waiting": "#f5f5f5",
 }  # fmt: skip
-"""The colour of each state of a stage."""
+"""The colour of each state of a cell in `grid_plot`."""
 
 
 def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> bytes:
-    """A cell for each partition and stage, coloured by its state; the first partition is at the left."""
+    """Draw a cell for each partition and column, coloured by its state.
+
+    `rows` has the states of each partition, one for each of `columns`. The first partition is at the left.
+    """
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    seen = [state for state in STATES if any(state in row for row in rows.values())]
+    states = [state for state in STATES if any(state in row for row in rows.values())]
     numbers = np.array([[list(STATES).index(state) for state in row] for row in rows.values()]).T
     figure, axes = new_figure(title, height=0.28 * len(columns) + 1.4)
     axes.pcolormesh(
@@ -178,8 +191,8 @@ def grid_plot(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[st
     axes.set_xticks([i + 0.5 for i in shown], [keys[i] for i in shown], rotation=30, ha="right", fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    handles = [Patch(color=STATES[state], label=state) for state in seen]
-    figure.legend(handles=handles, frameon=False, fontsize=7, ncols=len(seen), loc="outside lower right")
+    handles = [Patch(color=STATES[state], label=state) for state in states]
+    figure.legend(handles=handles, frameon=False, fontsize=7, ncols=len(states), loc="outside lower right")
     return as_png(figure)
 
 
@@ -190,9 +203,9 @@ def _curves(
     guide: tuple[Sequence[float], Sequence[float]],
     marker: str = "",
 ) -> bytes:
-    """A line for each side, and a dotted one to hold them against."""
+    """Draw a line for each version, and a dotted line as reference."""
     figure, axes = new_figure(title)
-    for (name, (x, y)), colour in zip(curves.items(), (MINE, THEIRS), strict=False):
+    for (name, (x, y)), colour in zip(curves.items(), (GREEN, ORANGE), strict=False):
         axes.plot(x, y, color=colour, label=name, marker=marker, markersize=4)
     axes.plot(*guide, color=GREY, linewidth=1, linestyle=":")
     axes.set(xlabel=labels[0], ylabel=labels[1])
@@ -201,7 +214,7 @@ def _curves(
 
 
 def new_figure(title: str, height: float = SIZE[1], width: float = SIZE[0]) -> "tuple[Figure, Axes]":
-    """A figure without pyplot, whose state threads would share."""
+    """Create a figure without pyplot, because pyplot's state is shared between threads."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,7 +227,7 @@ def new_figure(title: str, height: float = SIZE[1], width: float = SIZE[0]) -> "
 
 
 def as_png(figure: "Figure") -> bytes:
-    """The picture without the clock time and library version that would make each one different."""
+    """Save a figure as PNG without time and library version, so that equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The page of one model's data: what each column means, which rules it keeps, and each partition's quality and digest."""
+"""The page of one model's data: meaning and rules of each column, quality and digest of each partition."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 from configs.schema import ModelConfig
 from tasks.contracts import Record, Stage
-from tasks.reports.pages.template import fill
+from tasks.reports.pages.template import render_template
 from tasks.resources import Resources
 
 LISTED = 400
-"""Partitions that the page lists, the newest."""
+"""The newest partitions, which the page lists."""
 
 
 def describe_data(res: Resources) -> dict[str, Any]:
-    """Everything that the page says, as plain values."""
+    """Collect the content of the page as plain values."""
     config = res.config
     keys = sorted({key for stage in (Stage.RAW, Stage.VALID) for key in res.lake.keys(stage)})[-LISTED:]
     done = [key for key in keys if (r := res.lake.record(Stage.VALID, key)) and r.status == "done"]
@@ -33,12 +33,12 @@ def describe_data(res: Resources) -> dict[str, Any]:
 
 
 def render_data(page: Mapping[str, Any]) -> str:
-    """The page as HTML that needs no server; `page` is what `describe_data` says."""
-    return fill(Path(__file__).parent / "catalogue.html.j2", page=page)
+    """Render the page as HTML that needs no server. `page` is the output of `describe_data`."""
+    return render_template(Path(__file__).parent / "catalogue.html.j2", page=page)
 
 
 def schema_of(key: str, res: Resources) -> dict[str, str]:
-    """The type of each column of a partition's valid rows, by Arrow's names; empty where the file is gone or is none."""
+    """Return the Arrow type of each column of a partition's valid rows; empty if the file is missing or is no parquet."""
     import pyarrow.parquet as pq
 
     try:
@@ -50,34 +50,34 @@ def schema_of(key: str, res: Resources) -> dict[str, str]:
 
 
 def _column(name: str, types: Mapping[str, str], config: ModelConfig) -> list[str]:
-    """Name, type, role, meaning and rules of one column."""
+    """Return name, type, role, meaning and rules of one column."""
     roles = {config.key: "key", config.time: "time", config.target.column: "outcome, in the stage labels"}
     roles |= dict.fromkeys(config.features.numeric, "feature, a number") | dict.fromkeys(
         config.features.categorical, "feature, a category"
     )
     meaning = config.dictionary.get(name, "")
     rules = "; ".join(rules_of(name, config))
-    return [name, types.get(name, ""), roles.get(name, "group, not seen by the model"), meaning, rules]
+    return [name, types.get(name, ""), roles.get(name, "group, not a feature"), meaning, rules]
 
 
 def rules_of(name: str, config: ModelConfig) -> Iterator[str]:
-    """What the data contract says of a column, in words."""
+    """Yield the data contract's expectations of a column as text."""
     for expectation in config.expectations:
-        for given in expectation.each():
-            if given.get("column") == name:
+        for kwargs in expectation.checks():
+            if kwargs.get("column") == name:
                 rule = (
                     expectation.type.removeprefix("expect_column_values_to_")
                     .removeprefix("expect_column_")
                     .replace("_", " ")
                 )
-                told = ", ".join(f"{k.replace('_value', '')} {v}" for k, v in given.items() if k != "column")
-                yield f"{rule}{' (' + told + ')' if told else ''}, {expectation.severity}"
+                values = ", ".join(f"{k.replace('_value', '')} {v}" for k, v in kwargs.items() if k != "column")
+                yield f"{rule}{' (' + values + ')' if values else ''}, {expectation.severity}"
 
 
 def _partition(
     key: str, types: Mapping[str, Mapping[str, str]], newest: Mapping[str, str], res: Resources
 ) -> list[str]:
-    """Rows, quality, schema and digest of one partition."""
+    """Return rows, quality, schema changes and digest of one partition."""
     valid, raw = res.lake.record(Stage.VALID, key), res.lake.record(Stage.RAW, key)
     blocked = next((r.reason for r in (raw, valid) if r and r.status == "blocked"), "")
     if valid is None or blocked:
@@ -94,18 +94,18 @@ def _partition(
 
 
 def quality(record: Record) -> str:
-    """How a partition fared with its rules, in words."""
+    """Summarise how many checks of a partition passed."""
     findings = record.data.get("findings", [])
-    broken = [f for f in findings if not f["passed"]]
-    if not broken:
+    failed = [f for f in findings if not f["passed"]]
+    if not failed:
         return f"{len(findings)} checks passed"
-    names = ", ".join(dict.fromkeys(f["column"] or "the table" for f in broken))
-    return f"{len(broken)} of {len(findings)} checks failed: {names}"
+    names = ", ".join(dict.fromkeys(f["column"] or "the table" for f in failed))
+    return f"{len(failed)} of {len(findings)} checks failed: {names}"
 
 
 def changes(types: Mapping[str, str], newest: Mapping[str, str]) -> str:
-    """How a partition's columns differ from the newest one's."""
+    """Describe how a partition's columns differ from those of the newest."""
     if not types:
-        return "the file is gone, or is no parquet"
+        return "the file is missing or is no parquet"
     names = [n for n in {**types, **newest} if types.get(n) != newest.get(n)]
-    return "as the newest" if not names else "; ".join(f"{n}: {types.get(n, 'none')}" for n in names)
+    return "same as the newest" if not names else "; ".join(f"{n}: {types.get(n, 'none')}" for n in names)

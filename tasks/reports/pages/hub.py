@@ -1,4 +1,4 @@
-"""The index over all models: who needs a person comes first."""
+"""The index of all models, most severe alert first."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,25 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import model_names
-from tasks.reports.pages.template import fill
+from tasks.reports.health import GOOD, Severity
+from tasks.reports.pages.template import render_template
 
-ORDER = ("broken", "asks for you", "worth a look", "good")
+ORDER = (*map(str, Severity), GOOD)
+"""States of a model in the order of the index."""
 
 
 def render_hub(pages: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> str:
-    """The page as HTML; `pages` are what `describe` says of each model, `without` the models that have no page yet."""
+    """Render the index as HTML.
+
+    Args:
+        pages: The output of `pages.model.describe` for each model.
+        without: Models that have no page yet.
+    """
     shown = sorted(pages, key=lambda page: (ORDER.index(page["state"]), page["model"]))
-    counts = {word: sum(page["state"] == word for page in shown) for word in ORDER}
-    return fill(
+    counts = {state: sum(page["state"] == state for page in shown) for state in ORDER}
+    return render_template(
         Path(__file__).parent / "hub.html.j2", rows=[_row(page) for page in shown], counts=counts, without=without
     )
 
 
 def _row(page: Mapping[str, Any]) -> dict[str, Any]:
-    """A model in the index."""
+    """One model's row in the index."""
     champion, decisions = page["champion"], page["decisions"]
     newest = page["partitions"][-1]["key"] if page["partitions"] else ""
-    first = page["needs"][0] if page["needs"] else {"told": "", "do": ""}
+    first = page["alerts"][0] if page["alerts"] else {"message": "", "action": ""}
     return {
         "model": page["model"],
         "state": page["state"],
@@ -32,23 +39,23 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "age": f"{champion['age']} days" if champion else "",
         "newest": newest,
         "decision": decisions[0][2] if decisions else "",
-        "need": first["told"],
-        "do": first["do"],
-        "more": max(0, len(page["needs"]) - 1),
-        "approvals": sum("approval" in need["told"] for need in page["needs"]),
+        "message": first["message"],
+        "action": first["action"],
+        "more": max(0, len(page["alerts"]) - 1),
+        "approvals": sum("approval" in alert["message"] for alert in page["alerts"]),
     }
 
 
-def kept(folder: Path, look: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the models' pages say, as it was last written; and the models that have none of this `look` yet."""
-    found, without = [], []
+def read_pages(folder: Path, layout_version: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the content of all model pages, and list the models that have no page of this layout version."""
+    pages, without = [], []
     for name in model_names():
         try:
-            told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            told = {}
-        if told.get("look") == look:
-            found.append(told["page"])
+            content = {}
+        if content.get("layout_version") == layout_version:
+            pages.append(content["page"])
         else:
             without.append(name)
-    return found, without
+    return pages, without

@@ -1,6 +1,6 @@
-"""The page of one model: what it needs, its champion, how well it does, what drifted, what was decided and what that cost.
+"""The page of one model: alerts, champion, performance, drift, decisions and costs.
 
-Everything is read from records and ledger, so the page can be made at any time, and again.
+Everything is read from records and the ledger, so the page can be written again at any time.
 """
 
 import base64
@@ -19,35 +19,35 @@ from tasks.lifecycle.hindsight import verdict_text
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import alerts, state
 from tasks.reports.pages.plots import drift_svg, performance_svg
-from tasks.reports.pages.template import card_name, fill
+from tasks.reports.pages.template import card_name, render_template
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
 
 NEWEST, LISTED = 100, 24
-"""Partitions in the pictures, and rows in a table."""
+"""Partitions in the plots, and rows in a table."""
 
 
 def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any]:
-    """Everything that the page says, as plain values."""
-    config, found = res.config, alerts(res, schedules)
-    shown = summarise(res, res.lake.keys(Stage.RAW)[-NEWEST:], judged=False)
+    """Collect the content of the page as plain values. `schedules` are as in `alerts`."""
+    config, current = res.config, alerts(res, schedules)
+    shown = summarise(res, res.lake.keys(Stage.RAW)[-NEWEST:], with_decay=False)
     champion = res.ledger.champion()
     return {
         "model": config.name,
         "description": config.description.strip(),
-        "state": state(found),
-        "headline": headline(champion, shown, config.target.judged_by),
-        "needs": [vars(need) for need in found],
+        "state": state(current),
+        "headline": headline(champion, shown, config.target.eval_loss),
+        "alerts": [vars(alert) for alert in current],
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "champion": _champion(champion, shown, res),
-        "loss": config.target.judged_by.replace("_", " "),
+        "loss": config.target.eval_loss.replace("_", " "),
         "partitions": [_partition(s, res) for s in shown],
         "promoted": _promoted(shown),
         "drift": _drift(res, shown),
         "threshold": config.monitoring.share,
         "decisions": _decisions(res),
         "versions": _versions(res),
-        "reigns": _reigns(res),
+        "champion_periods": _champion_periods(res),
         "contract": _contract(res, shown),
         "costs": _costs(res, shown),
         "links": _links(champion, res),
@@ -55,30 +55,30 @@ def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dic
 
 
 def render(page: Mapping[str, Any]) -> str:
-    """The page as HTML that needs no server; `page` is what `describe` says."""
+    """Render the page as HTML that needs no server. `page` is the output of `describe`."""
     parts = page["partitions"]
     realised = [(p["key"], p["loss"], p["interval"] and tuple(p["interval"])) for p in parts if p["loss"] is not None]
     estimated = [(p["key"], p["estimate"]) for p in parts if p["estimate"] is not None]
     shares = [(p["key"], p["drift"], p["drifted"]) for p in parts if p["drift"] is not None]
-    pictures = []
+    images = []
     if realised or estimated:
-        drawn = performance_svg(realised, estimated, page["loss"], [tuple(p) for p in page["promoted"]])
-        pictures.append(
-            (f"{page['loss']} by partition, realised with 95 % intervals and as estimated before", data(drawn))
-        )
+        svg = performance_svg(realised, estimated, page["loss"], [tuple(p) for p in page["promoted"]])
+        title = f"{page['loss']} by partition, realised with 95 % intervals and as estimated before"
+        images.append((title, data_uri(svg)))
     if shares:
-        pictures.append(("share of columns that drifted, by partition", data(drift_svg(shares, page["threshold"]))))
+        svg = drift_svg(shares, page["threshold"])
+        images.append(("share of columns that drifted, by partition", data_uri(svg)))
     rows = [_row(p) for p in parts[-LISTED:][::-1]]
-    return fill(Path(__file__).parent / "model.html.j2", page=page, pictures=pictures, rows=rows)
+    return render_template(Path(__file__).parent / "model.html.j2", page=page, images=images, rows=rows)
 
 
-def data(drawn: str) -> str:
-    """An SVG as an address that holds it."""
-    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
+def data_uri(svg: str) -> str:
+    """Encode an SVG as a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def headline(champion: Promotion | None, shown: Sequence[PartitionSummary], loss: str) -> str:
-    """Who is champion, and how the newest partition went, in a line."""
+    """Summarise in one line the champion and the loss of the newest partition with outcomes."""
     if champion is None:
         return "No version is champion yet."
     line = f"Version {champion.version} is champion for partitions after {champion.as_of:%Y-%m-%d}."
@@ -89,7 +89,7 @@ def headline(champion: Promotion | None, shown: Sequence[PartitionSummary], loss
 
 
 def _champion(champion: Promotion | None, shown: Sequence[PartitionSummary], res: Resources) -> dict[str, Any] | None:
-    """Who it is, since when, and how old what it learned is at the newest partition's end."""
+    """Describe the champion. `age` is in days, from the end of its training window to the end of the newest partition."""
     if champion is None:
         return None
     newest = res.ref(shown[-1].key).end if shown else champion.as_of
@@ -104,17 +104,17 @@ def _champion(champion: Promotion | None, shown: Sequence[PartitionSummary], res
 
 
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
-    watched = res.lake.record(Stage.MONITORING, s.key)
+    monitored = res.lake.record(Stage.MONITORING, s.key)
     return {
         "key": s.key, "rows": s.rows, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version, "loss": s.loss,
         "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
-        "drifted": bool(watched and watched.status == "done" and watched.data["detected"]),
+        "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
         "retraining": decision_text(s.decision) if s.facts else "",
     }  # fmt: skip
 
 
 def _row(p: Mapping[str, Any]) -> list[str]:
-    """A partition in the page's table."""
+    """One partition's row in the page's table."""
     bounds = f"{number(p['interval'][0])} to {number(p['interval'][1])}" if p["interval"] else ""
     drift = "" if p["drift"] is None else f"{p['drift']:.0%}"
     rows = "blocked" if p["blocked"] else f"{p['rows']:,}" if p["rows"] is not None else ""
@@ -125,17 +125,17 @@ def _row(p: Mapping[str, Any]) -> list[str]:
 
 
 def _promoted(shown: Sequence[PartitionSummary]) -> list[list[str]]:
-    """The first partition that each champion scored, with its version."""
-    found, before = [], None
+    """List the first partition that each champion scored, with its version."""
+    firsts, previous = [], None
     for s in shown:
-        if s.version and s.version != before:
-            found.append([s.key, s.version])
-            before = s.version
-    return found
+        if s.version and s.version != previous:
+            firsts.append([s.key, s.version])
+            previous = s.version
+    return firsts
 
 
 def _drift(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] | None:
-    """The columns of the newest partition that was watched, what matters most first."""
+    """List the drifted columns of the newest monitored partition, the most important first."""
     for s in reversed(shown):
         record = res.lake.record(Stage.MONITORING, s.key)
         if record and record.status == "done":
@@ -152,86 +152,86 @@ def _drift(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] 
     return None
 
 
-def to_card(text: str, version: str, res: Resources) -> Any:
-    """Text that leads to a version's model card, where that is among the pages."""
+def card_link(text: str, version: str, res: Resources) -> Any:
+    """Return a cell that links to a version's model card; only the text if the card is not among the pages."""
     name = card_name(res.config.name, version)
     return {"text": text, "href": name} if version and (res.settings.pages / name).is_file() else text
 
 
 def _decisions(res: Resources) -> list[list[Any]]:
-    """What was seen, what the policy made of it and why, newest first."""
-    made = {d.fact_id: d for d in res.ledger.decisions()}
+    """List signals with the policy's decision and its reason, newest first."""
+    decisions = {d.fact_id: d for d in res.ledger.decisions()}
     facts = [f for f in res.ledger.facts() if f.kind != "alias"][::-1][:LISTED]
-    found = []
+    rows = []
     for f in facts:
-        decision = made.get(f.id)
+        decision = decisions.get(f.id)
         gate = "; ".join(line for line in (decision.gate if decision else ()) if ": passed" not in line)
-        why = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
-        made_of = to_card(decision_text(decision), decision.version if decision else "", res)
-        found.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", made_of, why])
-    return found
+        reason = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
+        link = card_link(decision_text(decision), decision.version if decision else "", res)
+        rows.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", link, reason])
+    return rows
 
 
 def _versions(res: Resources) -> list[list[Any]]:
-    """Every version's stage now, newest first; its number leads to its card."""
+    """List the current stage of every version, newest first. The version number links to its card."""
     rows = res.ledger.promotions()
     last = {row.version: row for row in rows}
     newest = sorted(last.values(), key=lambda row: -row.sequence)[:LISTED]
     return [
-        [to_card(r.version, r.version, res), stage_of(r.version, rows), f"{r.window_end:%Y-%m-%d}", r.reason]
+        [card_link(r.version, r.version, res), stage_of(r.version, rows), f"{r.window_end:%Y-%m-%d}", r.reason]
         for r in newest
     ]
 
 
-def _reigns(res: Resources) -> list[list[str]]:
-    """Every champion, newest first: since when, instead of whom, by whom and why, and whether it helped."""
-    found = []
+def _champion_periods(res: Resources) -> list[list[str]]:
+    """List all champions, newest first: since when, the version before it, by whom, why, and the measured effect."""
+    rows = []
     for row in champion_periods(res.ledger.promotions())[::-1][:LISTED]:
-        judged = res.ledger.hindsight(row.sequence)
-        helped = verdict_text(judged) if judged else ""
-        found.append(
-            [f"{row.as_of:%Y-%m-%d}", row.version, row.previous or "", f"{row.action} by {row.by}", row.reason, helped]
+        hindsight = res.ledger.hindsight(row.sequence)
+        effect = verdict_text(hindsight) if hindsight else ""
+        rows.append(
+            [f"{row.as_of:%Y-%m-%d}", row.version, row.previous or "", f"{row.action} by {row.by}", row.reason, effect]
         )
-    return found
+    return rows
 
 
 def _contract(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
-    """How the newest partitions fared with the data contract, and which rules were broken in them."""
-    broken: dict[str, list[str]] = {}
+    """Summarise the results of the data contract in the newest partitions, with the rules that failed."""
+    failed: dict[str, list[str]] = {}
     for s in shown:
         record = res.lake.record(Stage.VALID, s.key)
         for f in record.data.get("findings", ()) if record else ():
             if not f["passed"]:
                 rule = f"{f['column'] or 'the table'}: {f['expectation'].removeprefix('expect_').replace('_', ' ')} ({f['severity']})"
-                broken.setdefault(rule, []).append(s.key)
+                failed.setdefault(rule, []).append(s.key)
     return {
-        "rules": sum(len(list(e.each())) for e in res.config.expectations),
+        "rules": sum(len(list(e.checks())) for e in res.config.expectations),
         "blocked": [s.key for s in shown if s.blocked],
         "quarantined": sum(s.quarantined or 0 for s in shown),
-        "broken": [[rule, len(keys), ", ".join(keys[-3:])] for rule, keys in sorted(broken.items())][:LISTED],
+        "failed": [[rule, len(keys), ", ".join(keys[-3:])] for rule, keys in sorted(failed.items())][:LISTED],
     }
 
 
 def _costs(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
-    """Seconds of training by the ledger, and of each partition by its records."""
-    trained = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
-    each = []
+    """Sum up the training time in the ledger; and the median time of a partition by its records, in seconds."""
+    retrainings = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
+    seconds = []
     for s in shown:
         records = [r for stage in Stage if (r := res.lake.record(stage, s.key)) and r.run]
-        each.append(sum(r.run.seconds for r in records if r.run))
+        seconds.append(sum(r.run.seconds for r in records if r.run))
     return {
-        "retrainings": len(trained),
-        "seconds": round(sum(d.seconds for d in trained)),
-        "promoted": sum(d.outcome == "promoted" for d in trained),
-        "partition": round(median(each), 1) if each else None,
+        "retrainings": len(retrainings),
+        "seconds": round(sum(d.seconds for d in retrainings)),
+        "promoted": sum(d.outcome == "promoted" for d in retrainings),
+        "partition": round(median(seconds), 1) if seconds else None,
     }
 
 
 def _links(champion: Promotion | None, res: Resources) -> list[list[str]]:
-    """Where to read on. Prefect's menu does not lead to its artifacts."""
+    """List the links of the page. They include artifacts, because Prefect's menu has no entry for them."""
     settings, name = res.settings, res.config.name
     artifacts = f"{settings.prefect_ui}/artifacts/key/{name.replace('_', '-')}"
-    found = [
+    links = [
         ["its data: dictionary, quality, digests", f"{name}-data.html"],
         ["the gate's verdicts, training by training", f"{artifacts}-gate"],
         ["the policy's decisions, one by one", f"{artifacts}-retrain"],
@@ -239,4 +239,4 @@ def _links(champion: Promotion | None, res: Resources) -> list[list[str]]:
         ["versions in MLflow", res.registry.version_url(champion.version) if champion else ""],
         ["drift and performance in Evidently", f"{settings.evidently_ui}/projects/{project_id(name)}"],
     ]
-    return [[text, url] for text, url in found if url]
+    return [[text, url] for text, url in links if url]

@@ -1,7 +1,7 @@
-"""Write a model's pages and the index where they have changed. The pages tell of records and ledger and can be made again.
+"""Write a model's pages and the index if they have changed. Everything on them comes from records and the ledger.
 
 .evergreen/pages/index.html            all models
-                 <model>.html          one model, and as <model>.json what it says
+                 <model>.html          one model, and its content as <model>.json
                  <model>-data.html     its data
 """
 
@@ -16,52 +16,57 @@ from configs.settings import Settings
 from tasks.orchestration.prefect_tasks import is_simulation
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.pages.catalogue import describe_data, render_data
-from tasks.reports.pages.hub import kept, render_hub
+from tasks.reports.pages.hub import read_pages, render_hub
 from tasks.reports.pages.model import describe, render
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 
-LAYOUT_VERSION = 2
-"""Raised when the same content would look otherwise."""
+LAYOUT_VERSION = 3
+"""Raise it when a template changes: pages of another version are written again."""
 
 
 def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any] | None:
-    """Bring a model's pages and the index up to date; returns what its page says, None when nothing had changed.
+    """Write a model's pages and the index if they have changed. A variant and a replay have no pages.
 
-    A variant and a replay have none. `schedules` are the active ones of the model's deployments, None if not known.
+    Args:
+        res: The resources of the model.
+        schedules: The active schedules of the model's deployments; None if Prefect did not answer.
+
+    Returns:
+        The content of the model's page; None if nothing has changed.
     """
     if is_simulation() or res.variant.name:
         return None
     folder, name = res.settings.pages, res.config.name
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # so that no older state is written over a newer one
+    with FileLock(folder / ".lock"):  # an older state must not overwrite a newer one
         page, data = describe(res, schedules), describe_data(res)
-        seen = digest_json([LAYOUT_VERSION, page, data])
-        if changed := _written(folder, name) != seen:
+        digest = digest_json([LAYOUT_VERSION, page, data])
+        if changed := _written_digest(folder, name) != digest:
             _write(folder / f"{name}-data.html", render_data(data))
             _write(folder / f"{name}.html", render(page))
-            told = {"look": LAYOUT_VERSION, "made_of": seen, "page": page}
-            _write(folder / f"{name}.json", json.dumps(told, indent=1) + "\n")
+            content = {"layout_version": LAYOUT_VERSION, "digest": digest, "page": page}
+            _write(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
         refresh_hub(res.settings)
     return page if changed else None
 
 
 def refresh_hub(settings: Settings) -> None:
-    """Write the index where it would be another."""
-    path, found = settings.pages / "index.html", render_hub(*kept(settings.pages, LAYOUT_VERSION))
-    if not path.is_file() or path.read_text(encoding="utf-8") != found:
-        _write(path, found)
+    """Write the index if it has changed."""
+    path, html = settings.pages / "index.html", render_hub(*read_pages(settings.pages, LAYOUT_VERSION))
+    if not path.is_file() or path.read_text(encoding="utf-8") != html:
+        _write(path, html)
 
 
 def page_url(res: Resources) -> str:
-    """Where a browser finds a model's page while the stack is up."""
+    """Return the address of a model's page on the page server."""
     return f"{res.settings.pages_ui}/{res.config.name}.html"
 
 
-def _written(folder: Path, name: str) -> str:
-    """What the page was made of; empty when there is none."""
+def _written_digest(folder: Path, name: str) -> str:
+    """Return the digest of the content of the written page; empty if there is none."""
     try:
-        return str(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["made_of"])
+        return str(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["digest"])
     except (OSError, ValueError, KeyError):
         return ""
 

@@ -1,4 +1,4 @@
-"""Every page for people has one look: a template of its own that extends `base.html.j2`."""
+"""Render pages from templates. Each template extends `base.html.j2`, so that all pages look alike."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ HERE = Path(__file__).parent
 
 
 def card_name(model: str, version: str) -> str:
-    """The file of a version's model card among the pages."""
+    """Return the file name of a version's model card in the folder of the pages."""
     return f"{model}-v{version}.html"
 
 
-def fill(template: Path, **content: Any) -> str:
-    """The page that a template makes of its content: one file that needs no other, light and dark. Text is escaped."""
+def render_template(template: Path, **content: Any) -> str:
+    """Render a page as one self-contained HTML file with a light and a dark theme. Text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folders = [template.parent, HERE]

@@ -1,4 +1,4 @@
-"""Evidently through our eyes: its page and run show our verdict with the same statistic and threshold, or say where they differ."""
+"""Evidently's page and run show the drift verdict with the same statistic and threshold, and list the columns in which they differ."""
 
 import asyncio
 import json
@@ -16,16 +16,16 @@ from configs.load import parse_config
 from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift, Drift, PartitionRef
 from tasks.drift.report import (
-    add_figures,
+    add_metrics,
     add_scores,
     as_html,
-    build,
+    build_page,
+    drift_by_column,
+    drift_table,
+    drift_verdict,
     evidently_threshold,
-    rows,
-    run,
-    sample,
-    statuses,
-    verdict,
+    run_evidently,
+    sample_by_key,
 )
 from tasks.drift.scores import ks_p_value
 from tasks.drift.workspace import REALISED, publish, task_label
@@ -60,60 +60,60 @@ def column(name: str, score: float | None, threshold: float | None, **more) -> C
     return ColumnDrift(name, method, score, threshold, drifted, 0.1, **more)
 
 
-def found(*columns: ColumnDrift, **more) -> Drift:
+def verdict_of(*columns: ColumnDrift, **more) -> Drift:
     share = sum(c.drifted for c in columns) / 4
     return Drift(columns, share, 0.0, share > 0, rows=1500, alpha=0.05, **more)
 
 
-def snapshot(shown: dict[str, ColumnDrift], now: pd.DataFrame, then: pd.DataFrame):
-    return run(now, then, shown, ["city"], "tiny 2024-03-05", ABOUT, REF)
+def snapshot(shown: dict[str, ColumnDrift], current: pd.DataFrame, reference: pd.DataFrame):
+    return run_evidently(current, reference, shown, ["city"], "tiny 2024-03-05", ABOUT, REF)
 
 
-def test_evidently_says_drift_where_and_only_where_the_verdict_does():
+def test_evidently_detects_drift_in_the_same_columns_as_the_verdict():
     shown = {
         c.column: c for c in (column("weight", 0.7, 0.3), column("distance", 0.02, 0.3), column("city", 0.01, 0.2))
     }
-    said = statuses(snapshot(shown, side(1, 0.7), side(2)))
-    assert said == {"weight": True, "distance": False, "city": False}
+    drifted = drift_by_column(snapshot(shown, side(1, 0.7), side(2)))
+    assert drifted == {"weight": True, "distance": False, "city": False}
 
 
-def test_a_threshold_above_the_score_is_what_evidently_holds_its_own_score_against():
+def test_evidently_compares_its_own_score_with_the_verdicts_threshold():
     shown = {"weight": column("weight", 0.7, 0.9)}
     result = snapshot(shown, side(1, 0.7), side(2)).dict()["metrics"][0]
     assert result["config"]["threshold"] == 0.9
     assert result["config"]["method"] == "wasserstein"
     assert result["value"] == pytest.approx(0.7, abs=0.1)
-    assert statuses(snapshot(shown, side(1, 0.7), side(2))) == {"weight": False}
+    assert drift_by_column(snapshot(shown, side(1, 0.7), side(2))) == {"weight": False}
 
 
-def test_a_column_that_does_not_count_never_drifts_on_the_page():
+def test_a_column_without_a_threshold_does_not_drift_on_the_page():
     for method in ("wasserstein", "ks", "psi"):
         shown = {
             "weight": column("weight", 5.0, None, method=method, note="no partition of a year earlier to compare with")
         }
-        assert statuses(snapshot(shown, side(1, 5), side(2))) == {"weight": False}
+        assert drift_by_column(snapshot(shown, side(1, 5), side(2))) == {"weight": False}
 
 
 @pytest.mark.parametrize(("shift", "drifts"), [(0.0, False), (0.3, True)])
-def test_a_distance_of_ks_is_given_to_evidently_as_the_p_value_that_it_has(shift, drifts):
-    """Evidently tells KS by its p-value, and drift is where that is small."""
+def test_a_threshold_of_ks_is_converted_to_evidentlys_p_value(shift, drifts):
+    """For KS Evidently compares the p-value with the threshold, and detects drift if it is smaller."""
     shown = {"weight": column("weight", 0.12 if drifts else 0.02, 0.08, method="ks")}
     assert evidently_threshold(shown["weight"], 1500, 1500) == ks_p_value(0.08, 1500, 1500)
-    assert statuses(snapshot(shown, side(1, shift), side(2))) == {"weight": drifts}
+    assert drift_by_column(snapshot(shown, side(1, shift), side(2))) == {"weight": drifts}
 
 
-def test_the_page_has_the_verdict_first_then_where_the_sample_differs_then_every_column(tmp_path):
+def test_the_page_has_the_verdict_then_the_columns_that_differ_then_the_table(tmp_path):
     columns = (column("weight", 0.7, 0.3, importance=0.8, p_value=0.0005), column("city", 0.01, 0.2))
-    drift = found(
+    drift = verdict_of(
         *columns, differs=("city",), note="distance: not calibrated", references={"weight, city": "3 partitions"}
     )
-    page = build(
+    page = build_page(
         snapshot({c.column: c for c in columns}, side(1, 0.7), side(2)), drift, "tiny 2024-03-05", ["of a sample"]
     )
     html = as_html(page)
     order = [
         "Drift: 25% of columns (weight)",
-        "Differs from the verdict, because it is of a sample: city",
+        "Differs from the verdict, because Evidently uses a sample: city",
         "distance: not calibrated",
     ]
     places = [html.index(text) for text in order]
@@ -123,17 +123,17 @@ def test_the_page_has_the_verdict_first_then_where_the_sample_differs_then_every
     assert (share.count.value, share.share.value) == (1, 0.25)
 
 
-def test_a_verdict_in_words():
-    drifted, calm = column("weight", 0.7, 0.3), column("city", 0.01, 0.2)
-    assert verdict(found(drifted, calm)) == "Drift: 25% of columns (weight)"
-    assert verdict(found(calm)) == "No drift"
-    few = replace(found(drifted, calm), threshold=0.5, detected=False)
-    assert verdict(few) == "No drift: 25% of columns, 50% needed (weight)"
+def test_the_text_of_a_verdict():
+    drifted, stable = column("weight", 0.7, 0.3), column("city", 0.01, 0.2)
+    assert drift_verdict(verdict_of(drifted, stable)) == "Drift: 25% of columns (weight)"
+    assert drift_verdict(verdict_of(stable)) == "No drift"
+    below_share = replace(verdict_of(drifted, stable), threshold=0.5, detected=False)
+    assert drift_verdict(below_share) == "No drift: 25% of columns, 50% needed (weight)"
 
 
-def test_the_table_says_what_was_compared_with_what_and_what_does_not_count():
-    table = rows(
-        found(
+def test_the_table_has_references_and_columns_that_do_not_count():
+    table = drift_table(
+        verdict_of(
             column("weight", 0.7, 0.3, p_value=0.001, importance=0.25, reference="v2"),
             column("city", 0.5, None, note="why"),
         )
@@ -145,69 +145,69 @@ def test_the_table_says_what_was_compared_with_what_and_what_does_not_count():
     assert (table[0]["p-value"], table[0]["importance"], table[0]["against"]) == ("0.0010", "25%", "v2")
 
 
-def test_the_sample_is_fixed_and_does_not_depend_on_the_order_of_keyed_rows():
+def test_the_sample_is_fixed_and_does_not_depend_on_the_order_of_rows():
     frame = side(0, count=5000).set_index(pd.Index([f"UA{i}" for i in range(5000)], dtype="object"))
-    taken = sample(frame, 500)
-    assert len(taken) == 500
-    assert set(sample(frame.sample(frac=1, random_state=1), 500).index) == set(taken.index)
-    assert set(sample(frame, 100).index) < set(taken.index)
-    pd.testing.assert_frame_equal(sample(frame, 5000), frame)
+    sampled = sample_by_key(frame, 500)
+    assert len(sampled) == 500
+    assert set(sample_by_key(frame.sample(frac=1, random_state=1), 500).index) == set(sampled.index)
+    assert set(sample_by_key(frame, 100).index) < set(sampled.index)
+    pd.testing.assert_frame_equal(sample_by_key(frame, 5000), frame)
 
 
 def page_of(config: ModelConfig, value: float = 0.5, threshold: float = 0.3):
     shown = {"weight": column("weight", 0.7, threshold)}
-    page = build(snapshot(shown, side(1, 0.7, 200), side(2, 0, 200)), found(*shown.values()), "t", ["n"])
-    add_figures(page, {"log_loss": value, "roc_auc": None, "brier": 0.2}, task_label(config, REALISED))
+    page = build_page(snapshot(shown, side(1, 0.7, 200), side(2, 0, 200)), verdict_of(*shown.values()), "t", ["n"])
+    add_metrics(page, {"log_loss": value, "roc_auc": None, "brier": 0.2}, task_label(config, REALISED))
     add_scores(page, shown)
     return page
 
 
-def test_a_partition_again_replaces_its_run_and_people_may_change_the_dashboard(tmp_path, config):
+def test_writing_a_partition_again_replaces_its_run_and_keeps_an_edited_dashboard(tmp_path, config):
     from evidently.ui.workspace import Workspace
 
-    place = tmp_path / "w"
-    first = publish(page_of(config), place, config, "tiny", "2024-03-05")
-    dashboard = place / first[0] / "dashboard.json"
+    folder = tmp_path / "w"
+    first = publish(page_of(config), folder, config, "tiny", "2024-03-05")
+    dashboard = folder / first[0] / "dashboard.json"
     titles = [panel["title"] for panel in json.loads(dashboard.read_text())["panels"]]
     assert titles[:3] == ["Share of drifted columns", "Score of the predictions", "Performance, realised and estimated"]
     dashboard.write_text('{"tabs": [], "panels": []}')
     again, other = (
-        publish(page_of(config), place, config, "tiny", "2024-03-05"),
-        publish(page_of(config), place, config, "tiny", "2024-03-06"),
+        publish(page_of(config), folder, config, "tiny", "2024-03-05"),
+        publish(page_of(config), folder, config, "tiny", "2024-03-06"),
     )
     assert again == first
     assert other[1] != first[1]
-    workspace = Workspace(str(place))
+    workspace = Workspace(str(folder))
     assert [(str(p.id), p.name) for p in workspace.list_projects()] == [(first[0], "tiny")]
     assert {str(r) for r in workspace.list_runs(first[0])} == {first[1], other[1]}
-    found_run = workspace.get_run(first[0], first[1])
-    assert found_run.metadata == ABOUT
-    assert found_run.timestamp == datetime(2024, 3, 5)  # noqa: DTZ001 - Evidently's times are naive
+    stored = workspace.get_run(first[0], first[1])
+    assert stored.metadata == ABOUT
+    assert stored.timestamp == datetime(2024, 3, 5)  # noqa: DTZ001 - Evidently's times are naive
     assert dashboard.read_text() == '{"tabs": [], "panels": []}'
 
 
-def test_the_dashboards_lines_have_our_figures_by_partition_whatever_the_threshold(tmp_path, config):
-    """Asked as Evidently's own server asks, with the filters that the dashboard's panels carry."""
+def test_the_dashboards_lines_have_metrics_and_scores_by_partition_for_any_threshold(tmp_path, config):
+    """Reads the series as Evidently's server does, with the filters of the dashboard's panels."""
     from evidently.ui.service.base import SeriesFilter
     from evidently.ui.service.storage.local.base import InMemoryDataStorage
 
-    place = tmp_path / "w"
+    folder = tmp_path / "w"
     for day, value, threshold in ((5, 0.5, 0.3), (6, 0.25, 0.4)):
         page = page_of(config, value, threshold)
         page.timestamp = datetime(2024, 3, day)  # noqa: DTZ001
-        project, _ = publish(page, place, config, "tiny", f"2024-03-0{day}")
-    panels = json.loads((place / project / "dashboard.json").read_text())["panels"]
+        project, _ = publish(page, folder, config, "tiny", f"2024-03-0{day}")
+    panels = json.loads((folder / project / "dashboard.json").read_text())["panels"]
     lines = [v for panel in panels for v in panel["values"]]
     filters = [SeriesFilter(**{k: v[k] for k in ("tags", "metadata", "metric", "metric_labels")}) for v in lines]
-    answer = asyncio.run(InMemoryDataStorage(str(place)).get_data_series(UUID(project), filters, None, None))
-    drawn = {lines[s.filter_index]["legend"]: s.values for s in answer.series}
-    assert drawn["log_loss, realised"] == [0.5, 0.25]
-    assert drawn["weight"] == [0.7, 0.7]
-    assert drawn["share"] == [0.25, 0.25]
-    assert "log_loss, estimated" not in drawn
+    series = asyncio.run(InMemoryDataStorage(str(folder)).get_data_series(UUID(project), filters, None, None))
+    drawn_lines = {lines[s.filter_index]["legend"]: s.values for s in series.series}
+    assert drawn_lines["log_loss, realised"] == [0.5, 0.25]
+    assert drawn_lines["weight"] == [0.7, 0.7]
+    assert drawn_lines["share"] == [0.25, 0.25]
+    assert "log_loss, estimated" not in drawn_lines
 
 
-def test_writers_at_once_share_one_project(tmp_path, config):
+def test_concurrent_writers_share_one_project(tmp_path, config):
     from evidently.ui.workspace import Workspace
 
     page = page_of(config)
@@ -219,12 +219,12 @@ def test_writers_at_once_share_one_project(tmp_path, config):
     assert len(workspace.list_runs(next(iter(ids))[0])) == 3
 
 
-# What the code above relies on. When one of these fails, Evidently has changed its mind.
+# Behaviour of Evidently that the code relies on. If one of these fails, a new version has changed it.
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_evidently_drops_nulls_and_infinities_before_scoring() -> None:
-    """Why missingness is a signal of its own, and why a shorter reference may end in nulls."""
+    """Missing values are therefore a separate signal, and a shorter reference may end in nulls."""
     from evidently import Report
     from evidently.metrics import ValueDrift
 
@@ -238,7 +238,7 @@ def test_evidently_drops_nulls_and_infinities_before_scoring() -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_evidently_raises_on_a_column_without_values() -> None:
-    """Why such a column is never given to it."""
+    """Such a column is therefore left out of the report."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 

@@ -1,4 +1,4 @@
-"""Claims: one process at a time works on a partition, and a killed one's work is taken over."""
+"""Claims: one process at a time works on a partition, and the claims of a dead process can be acquired."""
 
 import subprocess
 import sys
@@ -31,84 +31,86 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def holder(url: str) -> subprocess.Popen[str]:
-    """Another process that holds a partition."""
+    """Start another process that holds the claim on a partition."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_another_process_is_kept_off_and_told_who_is_at_work(url):
+def test_a_second_process_cannot_acquire_a_claim_and_gets_the_holder(url):
     other = holder(url)
     try:
         claims = Claims(url, "tiny")
-        found = claims.take("2024-03-01")
-        assert found
-        assert "tiny 2024-03-01: flow run another is at work on it since 2" in str(found)
-        assert list(claims.running()) == ["2024-03-01"]
-        assert claims.take("2024-03-02") is None
-        assert Claims(url, "other").take("2024-03-01") is None, "another model's partition is another one"
+        claim = claims.acquire("2024-03-01")
+        assert claim
+        assert "tiny 2024-03-01: flow run another has been working on it since 2" in str(claim)
+        assert list(claims.active()) == ["2024-03-01"]
+        assert claims.acquire("2024-03-02") is None
+        assert Claims(url, "other").acquire("2024-03-01") is None, (
+            "the same partition of another model has its own claim"
+        )
     finally:
         other.kill()
 
 
-def test_a_killed_process_is_taken_over_at_once(url):
+def test_the_claims_of_a_killed_process_can_be_acquired_at_once(url):
     other = holder(url)
     other.kill()
     other.wait()
     claims = Claims(url, "tiny")
-    assert claims.running() == {}
-    assert claims.take("2024-03-01") is None
-    claims.leave("2024-03-01")
-    assert claims.take("2024-03-01") is None
-    assert list(claims.running()) == ["2024-03-01"]
+    assert claims.active() == {}
+    assert claims.acquire("2024-03-01") is None
+    claims.release("2024-03-01")
+    assert claims.acquire("2024-03-01") is None
+    assert list(claims.active()) == ["2024-03-01"]
 
 
-def test_a_process_of_another_machine_is_taken_over_when_it_was_silent_for_its_lease(url):
+def test_the_claims_of_a_process_on_another_machine_can_be_acquired_after_its_lease_expires(url):
     other = holder(url)
     try:
         change = sa.update(holders).values(host="elsewhere", pid=1)
         with open_database(url).begin() as con:
             con.execute(change)
-        assert Claims(url, "tiny").take("2024-03-01"), "it may well live"
+        assert Claims(url, "tiny").acquire("2024-03-01"), "it may still be alive"
         with open_database(url).begin() as con:
             con.execute(sa.update(holders).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
-        assert Claims(url, "tiny").take("2024-03-01") is None
+        assert Claims(url, "tiny").acquire("2024-03-01") is None
     finally:
         other.kill()
 
 
-def test_the_number_of_a_dead_process_that_another_one_has_now_does_not_keep_its_claims(url):
+def test_a_reused_process_id_does_not_keep_the_claims_of_a_dead_process(url):
     other = holder(url)
     try:
         with open_database(url).begin() as con:
             con.execute(sa.update(holders).values(born=time.time() - 86400))
-        assert Claims(url, "tiny").take("2024-03-01") is None
+        assert Claims(url, "tiny").acquire("2024-03-01") is None
     finally:
         other.kill()
 
 
-def test_a_claim_may_be_held_again_by_what_is_called_and_not_by_another_thread(url):
-    claims, seen = Claims(url, "tiny"), []
+def test_a_claim_is_reentrant_within_a_thread_only(url):
+    claims, results = Claims(url, "tiny"), []
     with claims.hold("2024-03-01"):
         with claims.hold("2024-03-01"):
-            assert claims.mine("2024-03-01")
-        thread = threading.Thread(target=lambda: seen.append(claims.take("2024-03-01")))
+            assert claims.held_by_this_thread("2024-03-01")
+        thread = threading.Thread(target=lambda: results.append(claims.acquire("2024-03-01")))
         thread.start()
         thread.join()
-        assert seen[0] is not None
-    assert claims.running() == {}
+        assert results[0] is not None
+    assert claims.active() == {}
 
 
-def test_of_many_threads_one_at_a_time_is_at_work(url):
-    """Each adds one to a number without any other care; a lost update would show."""
-    claims, count, alone = Claims(url, "tiny"), [0], []
+def test_only_one_of_several_threads_holds_a_claim_at_a_time(url):
+    """Each thread increments a counter without a lock of its own. Two holders at once would lose an update."""
+    claims, count, unchanged = Claims(url, "tiny"), [0], []
 
     def work() -> None:
         with claims.hold("2024-03-01"):
             before = count[0]
             time.sleep(0.01)
-            alone.append(count[0] == before)
+            unchanged.append(count[0] == before)
             count[0] = before + 1
 
     threads = [threading.Thread(target=work) for _ in range(5)]
@@ -117,11 +119,11 @@ def test_of_many_threads_one_at_a_time_is_at_work(url):
     for thread in threads:
         thread.join()
     assert count == [5]
-    assert all(alone)
+    assert all(unchanged)
 
 
-def test_who_waits_is_told_once_for_whom(url):
-    claims, told = Claims(url, "tiny"), []
+def test_a_waiting_caller_is_notified_once_of_the_holder(url):
+    claims, waited_for = Claims(url, "tiny"), []
     held = threading.Event()
 
     def work() -> None:
@@ -132,45 +134,45 @@ def test_who_waits_is_told_once_for_whom(url):
     thread = threading.Thread(target=work)
     thread.start()
     held.wait()
-    with claims.hold("2024-03-01", told.append):
-        assert [claim.flow_run for claim in told] == ["first"]
+    with claims.hold("2024-03-01", waited_for.append):
+        assert [claim.flow_run for claim in waited_for] == ["first"]
     thread.join()
 
 
-def test_a_killed_process_that_nobody_has_waited_for_is_dead(url):
+def test_a_zombie_process_counts_as_dead(url):
     other = holder(url)
     other.kill()
     time.sleep(0.5)  # a zombie until it is waited for
-    assert Claims(url, "tiny").take("2024-03-01") is None
+    assert Claims(url, "tiny").acquire("2024-03-01") is None
     other.wait()
 
 
-def test_a_live_process_of_this_machine_keeps_its_claims_though_it_was_silent(url):
-    """It may have been suspended with the machine."""
+def test_a_live_process_on_this_machine_keeps_its_claims_after_its_lease_has_expired(url):
+    """The machine may have been suspended."""
     other = holder(url)
     try:
         with open_database(url).begin() as con:
             con.execute(sa.update(holders).values(expires_at=datetime.now(UTC) - timedelta(hours=1)))
-        assert Claims(url, "tiny").take("2024-03-01")
+        assert Claims(url, "tiny").acquire("2024-03-01")
     finally:
         other.kill()
         other.wait()
 
 
-def test_a_row_that_could_not_be_deleted_does_not_keep_its_own_process_off(url, monkeypatch):
+def test_a_claim_that_could_not_be_deleted_can_be_acquired_again_by_its_own_process(url, monkeypatch):
     claims = Claims(url, "tiny")
-    assert claims.take("2024-03-01") is None
+    assert claims.acquire("2024-03-01") is None
 
     def busy(*_):
         raise sa.exc.OperationalError("DELETE", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patch:
         patch.setattr(sa, "delete", busy)
-        claims.leave("2024-03-01")
-    assert list(claims.running()) == ["2024-03-01"]
-    assert claims.take("2024-03-01") is None
+        claims.release("2024-03-01")
+    assert list(claims.active()) == ["2024-03-01"]
+    assert claims.acquire("2024-03-01") is None
 
 
-def test_two_views_of_a_model_in_one_thread_do_not_wait_for_each_other(url):
+def test_two_claims_objects_in_one_thread_do_not_block_each_other(url):
     with Claims(url, "tiny").hold("2024-03-01"):
-        assert Claims(url, "tiny").take("2024-03-01") is None
+        assert Claims(url, "tiny").acquire("2024-03-01") is None

@@ -1,4 +1,4 @@
-"""The ledger on SQLite and on PostgreSQL: one champion, one decision a fact, one retraining at a time."""
+"""The ledger on SQLite and on PostgreSQL: one champion, one decision per fact, one retraining at a time."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "postgresql://postgres@
 
 
 def postgres_schema() -> str:
-    """An address that works in a schema of its own; skips where no PostgreSQL answers, but not in CI."""
+    """Return the URL of a new PostgreSQL schema. Skips the test if PostgreSQL does not respond, except in CI."""
     name = f"evergreen_{uuid4().hex[:12]}"
     try:
         with sa.create_engine(POSTGRES, connect_args={"connect_timeout": 5}).begin() as con:
@@ -54,7 +54,7 @@ def at(month: int, day: int = 2) -> datetime:
 
 
 def change(action: str, version: str, as_of: datetime, champion: Promotion | None = None) -> Promotion:
-    """A row as a flow hands it to the ledger, decided against `champion`."""
+    """Return a row as a flow passes it to the ledger, decided against `champion`."""
     previous, against = (champion.version, champion.sequence) if champion else (None, 0)
     evidence = {"gain": 0.1, "rules": ("a", "b")}
     return Promotion("m", 0, action, version, previous, as_of, as_of, "evergreen", "test", evidence, against=against)
@@ -72,7 +72,7 @@ def retrain(name: str) -> Decision:
     return Decision(name, "m", at(6), "retrain", "drift", "because")
 
 
-def test_the_champion_at_a_moment_is_the_one_promoted_before_it(ledger):
+def test_the_champion_as_of_a_moment_was_promoted_before_it(ledger):
     assert ledger.champion() is None
     promote(ledger, "1", at(4))
     promote(ledger, "2", at(6))
@@ -83,7 +83,7 @@ def test_the_champion_at_a_moment_is_the_one_promoted_before_it(ledger):
     assert ledger.champion().version == "2"
 
 
-def test_a_row_is_read_back_as_it_was_written(ledger):
+def test_a_row_is_read_as_it_was_written(ledger):
     new_york = at(4).astimezone(timezone(timedelta(hours=-5)))
     written = ledger.append(change("register", "1", new_york))
     assert ledger.promotions() == [written]
@@ -96,8 +96,8 @@ def test_a_promotion_judged_against_another_champion_is_stale(ledger):
         ledger.append(change("promote", "2", at(5)))
 
 
-def test_a_champion_that_came_back_is_another_champion(ledger):
-    """Judged against version 1 before it was replaced and returned to: the evidence is of another time."""
+def test_a_decision_against_a_champion_that_was_replaced_and_restored_by_rollback_is_stale(ledger):
+    """The comparison with version 1 was made before its second champion period."""
     first = promote(ledger, "1", at(4))
     promote(ledger, "2", at(5))
     ledger.append(change("rollback", "1", at(5), ledger.champion()))
@@ -111,7 +111,7 @@ def test_history_is_not_rewritten(ledger):
         promote(ledger, "2", at(5))
 
 
-def test_versions_go_through_their_stages(ledger):
+def test_each_action_sets_the_stage_of_its_version(ledger):
     promote(ledger, "1", at(4))
     for action in ("register", "stage", "request"):
         ledger.append(change(action, "2", at(5)))
@@ -130,10 +130,10 @@ def test_versions_go_through_their_stages(ledger):
     ]  # fmt: skip
 
 
-def test_of_racing_promoters_one_wins_and_other_rows_do_not_disturb(ledger):
+def test_only_one_of_several_concurrent_promotions_succeeds_while_other_rows_are_appended(ledger):
     first = promote(ledger, "1", at(4))
 
-    def race(version: str) -> str:
+    def promote_concurrently(version: str) -> str:
         ledger.append(change("register", version, at(5)))
         try:
             return ledger.append(change("promote", version, at(5), first)).version
@@ -141,14 +141,14 @@ def test_of_racing_promoters_one_wins_and_other_rows_do_not_disturb(ledger):
             return ""
 
     with ThreadPoolExecutor(4) as pool:
-        winners = [v for v in pool.map(race, "2345") if v]
+        winners = [v for v in pool.map(promote_concurrently, "2345") if v]
     assert len(winners) == 1
     assert [p.version for p in ledger.champions()] == ["1", *winners]
     assert [p.sequence for p in ledger.promotions()] == [1, 2, 3, 4, 5, 6]
     assert broken_links(ledger.promotions()) == []
 
 
-def test_a_row_that_was_tampered_with_shows(ledger):
+def test_a_changed_or_deleted_row_breaks_the_hash_chain(ledger):
     promote(ledger, "1", at(4))
     promote(ledger, "2", at(5))
     promote(ledger, "3", at(6))
@@ -169,16 +169,16 @@ def test_a_row_that_was_tampered_with_shows(ledger):
     assert "row 2 is missing before row 3" in after(sa.delete(promotions).where(second))
 
 
-def test_what_was_not_delivered_is_known(ledger):
+def test_undelivered_rows_are_listed(ledger):
     promote(ledger, "1", at(4))
     promote(ledger, "2", at(5))
-    ledger.delivered(1)
-    ledger.delivered(1)
+    ledger.mark_delivered(1)
+    ledger.mark_delivered(1)
     assert [r.sequence for r in ledger.undelivered()] == [2]
 
 
-def test_rows_of_before_the_stages_are_chained_by_the_migration(ledger, tmp_path):
-    engine = bare(ledger, tmp_path)
+def test_the_migration_adds_hash_chain_and_stages_to_existing_rows(ledger, tmp_path):
+    engine = empty_database(ledger, tmp_path)
     to_migration(engine, "0001")
     row = {
         "model": "m",
@@ -195,15 +195,16 @@ def test_rows_of_before_the_stages_are_chained_by_the_migration(ledger, tmp_path
         con.execute(sa.insert(old).values(row | {"sequence": 1, "version": "1", "evidence": {"digest": "d"}}))
         con.execute(sa.insert(old).values(row | {"sequence": 2, "version": "2", "previous": "1", "by": "ann"}))
     to_migration(engine, "head")
-    found = Ledger(engine.url.render_as_string(hide_password=False), "m")
-    assert broken_links(found.promotions()) == []
-    assert (found.champion().version, found.champion().against, found.champion().assurance) == ("2", 1, "asserted")
-    assert found.undelivered() == []
-    assert promote(found, "3", at(6)).sequence == 3
+    migrated = Ledger(engine.url.render_as_string(hide_password=False), "m")
+    assert broken_links(migrated.promotions()) == []
+    champion = migrated.champion()
+    assert (champion.version, champion.against, champion.assurance) == ("2", 1, "asserted")
+    assert migrated.undelivered() == []
+    assert promote(migrated, "3", at(6)).sequence == 3
 
 
-def bare(ledger: Ledger, tmp_path: Path) -> sa.Engine:
-    """A database of the ledger's kind without tables."""
+def empty_database(ledger: Ledger, tmp_path: Path) -> sa.Engine:
+    """Return an engine for a database without tables, SQLite or PostgreSQL like the ledger's."""
     if "sqlite" in ledger.url:
         return sa.create_engine(f"sqlite:///{tmp_path}/old.db")
     metadata.drop_all(ledger.engine)
@@ -220,7 +221,7 @@ def to_migration(engine: sa.Engine, revision: str) -> None:
         command.upgrade(config, revision)
 
 
-def test_a_fact_is_written_once_and_waits_for_its_decision(ledger):
+def test_a_fact_is_recorded_once_and_is_undecided_until_its_decision(ledger):
     assert [ledger.record_fact(fact("a")), ledger.record_fact(fact("a"))] == [True, False]
     assert [f.id for f in ledger.undecided()] == ["a"]
     ledger.record_decision(retrain("a"))
@@ -242,42 +243,42 @@ def test_two_facts_cannot_both_retrain_at_the_same_time(ledger):
         ledger.record_decision(retrain("b"))
     assert ledger.in_flight().fact_id == "a"
     ledger.close_decision("a", "promoted", "version 2 is champion", "2")
-    ledger.close_decision("a", "failed", "too late to say so")
+    ledger.close_decision("a", "failed", "a second outcome")
     assert (ledger.decision("a").outcome, ledger.decision("a").version) == ("promoted", "2")
     assert ledger.record_decision(retrain("b")).action == "retrain"
 
 
-def test_a_decision_keeps_what_it_saw_what_it_cost_and_what_the_gate_said(ledger):
+def test_a_decision_stores_signals_cost_and_gate_verdicts(ledger):
     ledger.record_fact(fact("a"))
     ledger.record_decision(replace(retrain("a"), signals={"drifted": [True, False], "decay": {"rise": 0.1}}))
     ledger.close_decision("a", "refused", "why", "3", 12.5, ["floor: passed", "gain: REFUSED"])
-    found = ledger.decision("a")
-    assert found.signals == {"drifted": [True, False], "decay": {"rise": 0.1}}
-    assert (found.seconds, found.gate) == (12.5, ("floor: passed", "gain: REFUSED"))
-    assert ledger.decisions() == [found]
+    decision = ledger.decision("a")
+    assert decision.signals == {"drifted": [True, False], "decay": {"rise": 0.1}}
+    assert (decision.seconds, decision.gate) == (12.5, ("floor: passed", "gain: REFUSED"))
+    assert ledger.decisions() == [decision]
 
 
-def test_facts_of_every_kind_wait_for_a_decision_but_a_moved_alias_waits_for_a_person(ledger):
+def test_facts_of_every_kind_but_alias_are_undecided(ledger):
     for kind in ("drift", "decay", "estimate", "due", "person", "retry", "alias"):
         ledger.record_fact(Fact(kind, "m", kind, "2013-05", at(6), {}))
     assert {f.kind for f in ledger.undecided()} == {"drift", "decay", "estimate", "due", "person", "retry"}
 
 
-def test_a_promotion_is_judged_in_hindsight_once(ledger):
+def test_the_effect_of_a_promotion_is_recorded_once(ledger):
     gain = Interval(0.01, -0.001, 0.02)
-    judged = Hindsight("m", 3, "5", "2", at(6), "neutral", gain, ("2013-04", "2013-05"), 900, "", "run")
-    assert [ledger.record_hindsight(judged), ledger.record_hindsight(replace(judged, verdict="hurt"))] == [True, False]
-    nothing = replace(judged, sequence=4, gain=None, partitions=())
-    assert ledger.record_hindsight(nothing)
-    found = ledger.hindsights()
-    assert [replace(h, recorded_at=None) for h in found] == [judged, nothing]
-    assert ledger.hindsight(3) == found[0]
+    effect = Hindsight("m", 3, "5", "2", at(6), "neutral", gain, ("2013-04", "2013-05"), 900, "", "run")
+    assert [ledger.record_hindsight(effect), ledger.record_hindsight(replace(effect, verdict="hurt"))] == [True, False]
+    without_gain = replace(effect, sequence=4, gain=None, partitions=())
+    assert ledger.record_hindsight(without_gain)
+    rows = ledger.hindsights()
+    assert [replace(h, recorded_at=None) for h in rows] == [effect, without_gain]
+    assert ledger.hindsight(3) == rows[0]
     assert ledger.hindsight(9) is None
 
 
-def test_decisions_of_before_are_kept_by_the_migration(ledger, tmp_path):
-    """They say nothing of what they saw, and that is what they say afterwards."""
-    engine = bare(ledger, tmp_path)
+def test_the_migration_keeps_existing_decisions(ledger, tmp_path):
+    """They have no signals, cost or verdicts, and the new columns are empty."""
+    engine = empty_database(ledger, tmp_path)
     to_migration(engine, "0002")
     with engine.begin() as con:
         facts, decisions = (sa.Table(n, sa.MetaData(), autoload_with=con) for n in ("facts", "decisions"))
@@ -285,11 +286,11 @@ def test_decisions_of_before_are_kept_by_the_migration(ledger, tmp_path):
         old = {k: v for k, v in vars(retrain("a")).items() if k not in ("signals", "seconds", "gate")}
         con.execute(sa.insert(decisions).values(old | {"recorded_at": at(6)}))
     to_migration(engine, "head")
-    found = Ledger(engine.url.render_as_string(hide_password=False), "m").decision("a")
-    assert (found.action, found.signals, found.seconds, found.gate) == ("retrain", {}, 0.0, ())
+    decision = Ledger(engine.url.render_as_string(hide_password=False), "m").decision("a")
+    assert (decision.action, decision.signals, decision.seconds, decision.gate) == ("retrain", {}, 0.0, ())
 
 
-def test_models_do_not_see_each_other(ledger):
+def test_a_ledger_has_only_the_rows_of_its_model(ledger):
     promote(ledger, "1", at(4))
     ledger.record_fact(fact("a"))
     other = Ledger(ledger.url, "n")
@@ -299,22 +300,22 @@ def test_models_do_not_see_each_other(ledger):
         other.fact("a")
 
 
-def test_the_migrations_make_the_tables_that_the_code_reads(ledger):
+def test_the_migrations_create_the_tables_of_the_metadata(ledger):
     with ledger.engine.connect() as con:
         for table in metadata.tables.values():
-            found = {c["name"]: c["nullable"] for c in sa.inspect(con).get_columns(table.name)}
-            assert found == {c.name: c.nullable for c in table.columns}
+            columns = {c["name"]: c["nullable"] for c in sa.inspect(con).get_columns(table.name)}
+            assert columns == {c.name: c.nullable for c in table.columns}
             indexes = {i["name"] for i in sa.inspect(con).get_indexes(table.name)}
             assert indexes == {i.name for i in table.indexes}
 
 
-def test_the_code_stands_at_the_newest_migration():
+def test_head_is_the_newest_migration():
     scripts = ScriptDirectory(str(Path(database.__file__).parent / "migrations"))
     assert scripts.get_current_head() == HEAD
 
 
-def test_many_processes_may_open_a_new_database_at_once(tmp_path):
+def test_several_threads_may_open_a_new_database_at_once(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: database.open_database.__wrapped__(url), range(4)))
-    assert all(database.standing_at(engine) == HEAD for engine in made)
+        engines = list(pool.map(lambda _: database.open_database.__wrapped__(url), range(4)))
+    assert all(database.schema_revision(engine) == HEAD for engine in engines)

@@ -1,4 +1,4 @@
-"""Estimators, selection, calibration and digests on made-up data, without servers."""
+"""Estimators, selection, calibration and digests on synthetic data, without servers."""
 
 import subprocess
 import sys
@@ -21,16 +21,16 @@ from configs.schema import ModelConfig
 from configs.training import Candidate
 from tasks.contracts import BASELINE, Recipe, Trial
 from tasks.errors import NotEnoughData, SearchTooSlow
-from tasks.models.calibration import calibrated, response
+from tasks.models.calibration import calibrate, response
 from tasks.models.estimators import build_pipeline, read_model
 from tasks.models.features import inputs_of, predict
 from tasks.models.fingerprint import frame_digest, model_digest
-from tasks.models.smoke_test import query_version, sorts_of, unsound
+from tasks.models.smoke_test import prediction_problem, query_version, row_variants
 from tasks.models.targets import outcomes, prediction_array, prediction_columns
 from tasks.training import selection
 from tasks.training.evaluation import measure_gap
-from tasks.training.selection import against_baselines, search, select, try_recipe, with_calibration
-from tasks.training.splits import Unseen, fit, time_splits
+from tasks.training.selection import compare_with_baselines, search, select, try_recipe, with_calibration
+from tasks.training.splits import OutOfFold, fit, time_splits
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 KIND = {"binary": {}, "multiclass": {"classes": ["calm", "mild", "wild"]}, "regression": {}}
@@ -45,8 +45,8 @@ def config(kind: str = "binary", **training) -> ModelConfig:
     }
     return ModelConfig.model_validate(
         {
-            "name": "made",
-            "description": "made up",
+            "name": "synthetic",
+            "description": "synthetic",
             "partition": {"every": "D"},
             "source": {"tables": {"t": {"path": "t.csv"}}},
             "key": "id",
@@ -60,7 +60,7 @@ def config(kind: str = "binary", **training) -> ModelConfig:
 
 
 def rows(kind: str = "binary", count: int = 600, seed: int = 0, days: int = 30) -> pd.DataFrame:
-    """Rows over `days` days, oldest first, with nulls; `a` and `c` decide about the outcome."""
+    """Return rows over `days` days, oldest first, with nulls; the outcome depends on `a` and `c`."""
     rng = np.random.default_rng(seed)
     a, c = rng.normal(size=count), rng.choice(["x", "y", "z"], count)
     score = 2 * a + (c == "x")
@@ -70,87 +70,85 @@ def rows(kind: str = "binary", count: int = 600, seed: int = 0, days: int = 30) 
         "regression": score + rng.normal(size=count),
     }[kind]
     at = START + pd.to_timedelta(np.arange(count) * days * 24 * 60 // count, "min")
-    made = pd.DataFrame(
+    frame = pd.DataFrame(
         {"id": np.arange(count).astype(str), "at": at, "a": a, "b": rng.random(count), "c": c, "y": outcome}
     )
-    made.loc[::17, "a"] = np.nan
-    made.loc[::13, "c"] = None
-    return made
+    frame.loc[::17, "a"] = np.nan
+    frame.loc[::13, "c"] = None
+    return frame
 
 
-def resources(made: ModelConfig) -> SimpleNamespace:
-    return SimpleNamespace(config=made, settings=SimpleNamespace(threads=1))
+def resources(model_config: ModelConfig) -> SimpleNamespace:
+    return SimpleNamespace(config=model_config, settings=SimpleNamespace(threads=1))
 
 
 @pytest.fixture
 def log(monkeypatch):
-    """Outside of a run there is no run logger."""
+    """Replace the run logger, which does not exist outside of a run."""
     monkeypatch.setattr("tasks.training.selection.run_log", lambda: SimpleNamespace(info=lambda *_: None))
 
 
 @pytest.mark.parametrize("estimator", PARAMETERS)
-def test_every_parameter_that_may_be_named_exists(estimator):
+def test_every_allowed_parameter_exists(estimator):
     """The list in configs/ is written by hand, since reading a config must not import scikit-learn."""
     for kind in KINDS[estimator]:
         built = build_pipeline(Recipe("x", estimator, {}), config(kind), 1)[-1]
         assert set(PARAMETERS[estimator]) <= set(built.get_params())
-        known = {cls for _, cls in all_estimators()} | {XGBClassifier, XGBRegressor}
-        assert type(built) in known
+        classes = {cls for _, cls in all_estimators()} | {XGBClassifier, XGBRegressor}
+        assert type(built) in classes
 
 
-WAYS = [(e, k, way) for e, k in CASES for way in (("none", "sigmoid", "isotonic") if k != "regression" else ("none",))]
+VARIANTS = [(e, k, c) for e, k in CASES for c in (("none", "sigmoid", "isotonic") if k != "regression" else ("none",))]
 
 
-@pytest.mark.parametrize(("estimator", "kind", "calibration"), WAYS)
-def test_every_estimator_learns_answers_any_row_and_is_kept_without_running_code(
-    estimator, kind, calibration, tmp_path
-):
-    made, data = config(kind), rows(kind)
-    model = fit(Recipe("x", estimator, {}), data, resources(made))
+@pytest.mark.parametrize(("estimator", "kind", "calibration"), VARIANTS)
+def test_every_estimator_predicts_any_row_and_is_stored_without_executable_code(estimator, kind, calibration, tmp_path):
+    cfg, data = config(kind), rows(kind)
+    model = fit(Recipe("x", estimator, {}), data, resources(cfg))
     if calibration != "none":
-        answered = response(model, inputs_of(data, made.features))
-        model = calibrated(model, answered, outcomes(data, made.target), calibration)
-    said = predict(model, data, made)
-    assert said.shape == ((600, 3) if kind == "multiclass" else (600,))
-    for part in sorts_of(data, made.features).values():
-        assert unsound(model, part, made) == ""
+        responses = response(model, inputs_of(data, cfg.features))
+        model = calibrate(model, responses, outcomes(data, cfg.target), calibration)
+    prediction = predict(model, data, cfg)
+    assert prediction.shape == ((600, 3) if kind == "multiclass" else (600,))
+    for part in row_variants(data, cfg.features).values():
+        assert prediction_problem(model, part, cfg) == ""
     skops.io.dump(model, tmp_path / "model.skops")
-    again = read_model(tmp_path / "model.skops")
-    assert predict(again, data, made).tobytes() == said.tobytes()
-    assert model_digest(again) == model_digest(model)
-    frame = pd.DataFrame(prediction_columns(said, made.target))
-    assert prediction_array(frame, made.target).tobytes() == said.tobytes()
+    loaded = read_model(tmp_path / "model.skops")
+    assert predict(loaded, data, cfg).tobytes() == prediction.tobytes()
+    assert model_digest(loaded) == model_digest(model)
+    frame = pd.DataFrame(prediction_columns(prediction, cfg.target))
+    assert prediction_array(frame, cfg.target).tobytes() == prediction.tobytes()
 
 
 @pytest.mark.parametrize(("estimator", "kind"), CASES)
-def test_the_digest_is_of_the_model_and_of_nothing_else(estimator, kind):
-    made, data = config(kind), rows(kind)
-    one, two = (model_digest(fit(Recipe("x", estimator, {}), data, resources(made))) for _ in range(2))
+def test_the_digest_depends_only_on_the_model(estimator, kind):
+    cfg, data = config(kind), rows(kind)
+    one, two = (model_digest(fit(Recipe("x", estimator, {}), data, resources(cfg))) for _ in range(2))
     assert one == two
     other = data.assign(a=data["a"] * 1.01)
-    assert model_digest(fit(Recipe("x", estimator, {}), other, resources(made))) != one
+    assert model_digest(fit(Recipe("x", estimator, {}), other, resources(cfg))) != one
 
 
 def test_the_digest_is_the_same_in_another_process():
-    """Neither hash seeds nor addresses take part."""
+    """It does not depend on hash seeds and addresses."""
     code = (
         "from tests.tasks.models.test_estimators import *\n"
         "for name in ('xgboost', 'hist_gradient_boosting', 'random_forest', 'logistic_regression'):\n"
         "    print(model_digest(fit(Recipe('x', name, {}), rows(), resources(config()))))"
     )
-    found = [
+    outputs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"
     ]
-    assert found[0] == found[1]
-    assert len(set(found[0].split())) == 4
+    assert outputs[0] == outputs[1]
+    assert len(set(outputs[0].split())) == 4
 
 
-def test_the_digest_of_rows_is_of_their_values_and_order():
+def test_the_digest_of_rows_depends_on_their_values_and_order():
     data = rows()
     assert frame_digest(data) == frame_digest(data.copy())
     for kind in ("str", "string"):
         assert frame_digest(data.astype({"c": kind})) == frame_digest(data.astype({"c": object})), (
-            "however text is held"
+            "independent of how strings are stored"
         )
     assert frame_digest(data) != frame_digest(data.iloc[::-1])
     for column, value in (("a", 5.0), ("c", "w"), ("c", None), ("at", START), ("y", 1 - data["y"].iloc[3])):
@@ -159,33 +157,33 @@ def test_the_digest_of_rows_is_of_their_values_and_order():
         assert frame_digest(changed) != frame_digest(data), column
 
 
-def test_splits_are_in_time_with_a_gap_of_the_label_delay_and_never_see_what_comes():
-    made, data = config(), rows()
+def test_splits_are_ordered_in_time_with_a_gap_of_the_label_delay():
+    cfg, data = config(), rows()
     end = START + pd.Timedelta("30D")
-    splits = time_splits(data, end, made)
+    splits = time_splits(data, end, cfg)
     assert len(splits) == 2
     for number, split in zip((2, 1), splits, strict=True):
-        border = end - number * pd.Timedelta("5D")
-        assert split.before["at"].max() < border - pd.Timedelta("1D") <= split.before["at"].max() + pd.Timedelta("2h")
-        assert split.after["at"].min() >= border
-        assert split.after["at"].max() < border + pd.Timedelta("5D")
+        start = end - number * pd.Timedelta("5D")
+        assert split.train["at"].max() < start - pd.Timedelta("1D") <= split.train["at"].max() + pd.Timedelta("2h")
+        assert split.validation["at"].min() >= start
+        assert split.validation["at"].max() < start + pd.Timedelta("5D")
 
 
-def test_splits_that_would_leave_too_little_are_left_out_and_none_is_an_error():
-    made = config(splits=20)
-    assert len(time_splits(rows(), START + pd.Timedelta("30D"), made)) == 5
+def test_splits_with_too_few_training_rows_are_left_out_and_no_split_is_an_error():
+    cfg = config(splits=20)
+    assert len(time_splits(rows(), START + pd.Timedelta("30D"), cfg)) == 5
     with pytest.raises(NotEnoughData, match="too short to choose"):
-        time_splits(rows(days=4), START + pd.Timedelta("4D"), made)
+        time_splits(rows(days=4), START + pd.Timedelta("4D"), cfg)
     one_class = rows().assign(y=0.0)
     with pytest.raises(NotEnoughData, match="a classifier needs both"):
-        time_splits(one_class, START + pd.Timedelta("30D"), made)
+        time_splits(one_class, START + pd.Timedelta("30D"), cfg)
     with pytest.raises(NotEnoughData, match="class wild"):
         time_splits(
             rows("multiclass").replace({"y": {"wild": "mild"}}), START + pd.Timedelta("30D"), config("multiclass")
         )
 
 
-def searching(**rules) -> Candidate:
+def search_candidate(**rules) -> Candidate:
     space = {
         "max_depth": {"low": 1, "high": 6},
         "learning_rate": {"low": 0.01, "high": 0.5, "log": True},
@@ -196,10 +194,10 @@ def searching(**rules) -> Candidate:
     )  # fmt: skip
 
 
-def test_a_search_is_repeatable_tries_the_declared_first_and_is_no_worse_than_it(log):
+def test_a_search_is_repeatable_and_starts_with_the_declared_parameters(log):
     res = resources(config())
     splits = time_splits(rows(), START + pd.Timedelta("30D"), res.config)
-    one, two = (search("s", searching(), splits, res)[0] for _ in range(2))
+    one, two = (search("s", search_candidate(), splits, res)[0] for _ in range(2))
     assert one == two
     assert len(one.tried) == 6
     assert one.tried[0]["params"]["max_depth"] == 6
@@ -208,139 +206,142 @@ def test_a_search_is_repeatable_tries_the_declared_first_and_is_no_worse_than_it
     assert set(one.recipe.params) == {"n_estimators", "max_depth", "learning_rate", "grow_policy"}
 
 
-def test_a_search_over_its_time_fails_and_chooses_nothing(log):
+def test_a_search_over_its_time_limit_fails(log):
     res = resources(config())
     splits = time_splits(rows(), START + pd.Timedelta("30D"), res.config)
     with pytest.raises(SearchTooSlow, match="1 of 6 trials"):
-        search("s", searching(time_limit="0min"), splits, res)
+        search("s", search_candidate(time_limit="0min"), splits, res)
 
 
-def test_a_search_whose_every_loss_is_nan_gives_no_candidate(log, monkeypatch):
-    honest = selection.foresee
+def test_a_search_with_only_nan_losses_selects_no_candidate(log, monkeypatch):
+    original = selection.predict_out_of_fold
 
-    def foresee(recipe: Recipe, *given) -> Unseen:
-        seen = honest(recipe, *given)
-        return replace(seen, loss=float("nan")) if recipe.estimator == "xgboost" else seen
+    def with_nan(recipe: Recipe, *args) -> OutOfFold:
+        validation = original(recipe, *args)
+        return replace(validation, loss=float("nan")) if recipe.estimator == "xgboost" else validation
 
-    monkeypatch.setattr("tasks.training.selection.predict_out_of_fold", foresee)
-    res = resources(config(candidates={"lost": searching().model_dump()}))
+    monkeypatch.setattr("tasks.training.selection.predict_out_of_fold", with_nan)
+    res = resources(config(candidates={"invalid": search_candidate().model_dump()}))
     trials, recipe = select(rows(), START + pd.Timedelta("30D"), res, lambda trial: None)
     assert recipe is None
     assert len(trials[-1].tried) == 6
     assert "its loss nan does not beat baseline: prior" in trials[-1].note
 
 
-def test_what_does_not_beat_the_baselines_is_no_candidate(log):
+def test_a_candidate_that_does_not_beat_the_baselines_is_not_selected(log):
     noise = rows().assign(y=(np.random.default_rng(1).random(600) < 0.5).astype("float64"))
     res = resources(config(candidates={"trees": {"estimator": "xgboost", "params": {"n_estimators": 200}}}))
-    told = []
-    trials, recipe = select(noise, START + pd.Timedelta("30D"), res, told.append)
+    reported = []
+    trials, recipe = select(noise, START + pd.Timedelta("30D"), res, reported.append)
     assert recipe is None
     assert [t.name for t in trials] == ["baseline: prior", "baseline: linear", "trees"]
     assert not trials[-1].beats_baseline
     assert "does not beat baseline: prior" in trials[-1].note
-    assert [t.name for t in told] == [t.name for t in trials]
+    assert [t.name for t in reported] == [t.name for t in trials]
 
 
-def test_a_linear_candidate_is_held_against_the_prior_alone():
+def test_a_linear_candidate_is_compared_with_the_prior_only():
     def trial(name: str, estimator: str, loss: float) -> Trial:
         return Trial(name, Recipe(name, estimator, {}), loss, (loss,))
 
     baselines = [trial(f"{BASELINE}prior", "prior", 0.6), trial(f"{BASELINE}linear", "logistic_regression", 0.5)]
-    assert against_baselines(trial("mine", "logistic_regression", 0.5), baselines).beats_baseline
-    assert not against_baselines(trial("mine", "xgboost", 0.5), baselines).beats_baseline
-    assert not against_baselines(trial("mine", "logistic_regression", float("nan")), baselines).beats_baseline
+    assert compare_with_baselines(trial("mine", "logistic_regression", 0.5), baselines).beats_baseline
+    assert not compare_with_baselines(trial("mine", "xgboost", 0.5), baselines).beats_baseline
+    assert not compare_with_baselines(trial("mine", "logistic_regression", float("nan")), baselines).beats_baseline
 
 
-def test_the_best_candidate_is_chosen(log):
+def test_the_best_candidate_is_selected(log):
     stump = {"estimator": "xgboost", "params": {"n_estimators": 1}}
     res = resources(config(candidates={"stump": stump, "line": {"estimator": "logistic_regression"}}))
     _, recipe = select(rows(), START + pd.Timedelta("30D"), res, lambda _: None)
     assert (recipe.candidate, recipe.estimator) == ("line", "logistic_regression")
 
 
-def test_calibration_is_taken_where_it_surely_helps(log):
-    """Deep trees without shrinkage are far too sure; a logistic regression on logistic data is not."""
-    data = rows(count=3000, seed=4)  # one seed in ten would calibrate the honest one: that is the stated confidence
+def test_calibration_is_added_only_if_it_helps_significantly(log):
+    """Deep trees without shrinkage are overconfident; a logistic regression on logistic data is calibrated."""
+    data = rows(
+        count=3000, seed=4
+    )  # with one seed in ten the linear model would be calibrated too, by the confidence of 90 %
     res = resources(config(calibration="sigmoid"))
     splits = time_splits(data, START + pd.Timedelta("30D"), res.config)
-    sure = Recipe("trees", "xgboost", {"n_estimators": 200, "learning_rate": 1.0, "max_depth": 8})
-    honest = Recipe("line", "logistic_regression", {})
-    taken, left = (with_calibration(*try_recipe("t", recipe, splits, res), res) for recipe in (sure, honest))
-    assert (taken.recipe.calibration, left.recipe.calibration) == ("sigmoid", "none")
-    assert "not surely better" in left.note
-    never = with_calibration(*try_recipe("t", sure, splits, res), resources(config(calibration="none")))
-    assert never.recipe == sure
+    overconfident = Recipe("trees", "xgboost", {"n_estimators": 200, "learning_rate": 1.0, "max_depth": 8})
+    linear = Recipe("line", "logistic_regression", {})
+    with_sigmoid, without = (
+        with_calibration(*try_recipe("t", recipe, splits, res), res) for recipe in (overconfident, linear)
+    )
+    assert (with_sigmoid.recipe.calibration, without.recipe.calibration) == ("sigmoid", "none")
+    assert "not a significant improvement" in without.note
+    disabled = with_calibration(*try_recipe("t", overconfident, splits, res), resources(config(calibration="none")))
+    assert disabled.recipe == overconfident
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
-def test_calibrating_is_what_scikit_learn_does_with_a_frozen_classifier(kind, method):
-    made, data = config(kind), rows(kind)
-    model = fit(Recipe("x", "xgboost", {"n_estimators": 30}), data.iloc[:300], resources(made))
+def test_calibration_equals_that_of_scikit_learn_with_a_frozen_classifier(kind, method):
+    cfg, data = config(kind), rows(kind)
+    model = fit(Recipe("x", "xgboost", {"n_estimators": 30}), data.iloc[:300], resources(cfg))
     later = data.iloc[300:]
-    inputs, outcome = inputs_of(later, made.features), outcomes(later, made.target)
-    mine = calibrated(model, response(model, inputs), outcome, method)
-    theirs = CalibratedClassifierCV(FrozenEstimator(model), method=method).fit(inputs, outcome)
-    assert np.allclose(mine.predict_proba(inputs), theirs.predict_proba(inputs))
-    assert type(clone(mine)) is type(mine)
+    inputs, outcome = inputs_of(later, cfg.features), outcomes(later, cfg.target)
+    calibrated = calibrate(model, response(model, inputs), outcome, method)
+    expected = CalibratedClassifierCV(FrozenEstimator(model), method=method).fit(inputs, outcome)
+    assert np.allclose(calibrated.predict_proba(inputs), expected.predict_proba(inputs))
+    assert type(clone(calibrated)) is type(calibrated)
 
 
-def test_a_fresh_process_that_cannot_load_or_says_something_else_is_found_out(tiny, tmp_path):
+def test_the_smoke_test_reports_a_version_that_cannot_be_loaded_or_predicts_other_values(tiny, tmp_path):
     from configs.load import load_model
 
-    made = load_model("tiny").config
+    cfg = load_model("tiny").config
     frame = pd.DataFrame({"weight": [1.0, 2.0, np.nan], "distance": [1.0, 2.0, 3.0], "city": ["Bonn", None, "Kiel"]})
-    model = build_pipeline(Recipe("x", "xgboost", {"n_estimators": 3}), made, 1)
-    model.fit(inputs_of(frame, made.features), [0, 1, 0])
-    said = predict(model, frame, made)
+    model = build_pipeline(Recipe("x", "xgboost", {"n_estimators": 3}), cfg, 1)
+    model.fit(inputs_of(frame, cfg.features), [0, 1, 0])
+    prediction = predict(model, frame, cfg)
     folder = tmp_path / "version"
     folder.mkdir()
     skops.io.dump(model, folder / "model.skops")
-    found = query_version(made, folder, frame, said)
-    assert found.problem == ""
-    assert found.one_row_ms > 0 < found.thousand_rows_ms
-    assert found.size == (folder / "model.skops").stat().st_size
-    assert "other values" in query_version(made, folder, frame, said + 1e-9).problem
-    (folder / "model.skops").write_bytes(b"cut short")
-    broken = query_version(made, folder, frame, said)
-    assert "zip" in broken.problem.lower()
-    assert np.isnan(broken.one_row_ms)
-    assert replace(broken, problem="").rows == 0
+    query = query_version(cfg, folder, frame, prediction)
+    assert query.problem == ""
+    assert query.one_row_ms > 0 < query.thousand_rows_ms
+    assert query.size == (folder / "model.skops").stat().st_size
+    assert "other values" in query_version(cfg, folder, frame, prediction + 1e-9).problem
+    (folder / "model.skops").write_bytes(b"truncated")
+    failed = query_version(cfg, folder, frame, prediction)
+    assert "zip" in failed.problem.lower()
+    assert np.isnan(failed.one_row_ms)
+    assert replace(failed, problem="").rows == 0
 
 
-def grouped(rate_of: dict[str, float]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """A thousand rows a group, in which the shares that are predicted positive are given."""
-    parts, outcome, said = [], [], []
-    for name, share in rate_of.items():
-        parts += [name] * 1000
+def grouped(rates: dict[str, float]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Return a thousand rows a group with the given rates of positive predictions, their outcomes and their predictions."""
+    groups, outcome, prediction = [], [], []
+    for name, rate in rates.items():
+        groups += [name] * 1000
         outcome += [1] * 500 + [0] * 500
-        said += ([1.0] * int(500 * share) + [0.0] * (500 - int(500 * share))) * 2
-    return pd.DataFrame({"c": parts}), np.array(outcome), np.array(said)
+        prediction += ([1.0] * int(500 * rate) + [0.0] * (500 - int(500 * rate))) * 2
+    return pd.DataFrame({"c": groups}), np.array(outcome), np.array(prediction)
 
 
 @pytest.mark.parametrize(
     ("metric", "gap"),
     [("demographic_parity_difference", 0.3), ("equalized_odds_difference", 0.3), ("accuracy_difference", 0.0)],
 )
-def test_a_known_gap_between_groups_is_found(metric, gap):
-    """60 %, 40 % and 30 % of the groups are predicted positive, whatever their outcome: both rates differ by 30 points."""
-    frame, outcome, said = grouped({"a": 0.6, "b": 0.4, "c": 0.3})
+def test_a_gap_between_groups_is_measured(metric, gap):
+    """60 %, 40 % and 30 % of the groups are predicted positive, independent of the outcome: both rates differ by 30 points."""
+    frame, outcome, prediction = grouped({"a": 0.6, "b": 0.4, "c": 0.3})
     rule = Fairness(column="c", metric=metric, at_most=0.1)
-    found = measure_gap(rule, frame, outcome, said, config())
-    assert found.gap == pytest.approx(gap)
-    assert found.groups == {"a": 1000, "b": 1000, "c": 1000}
+    result = measure_gap(rule, frame, outcome, prediction, config())
+    assert result.gap == pytest.approx(gap)
+    assert result.groups == {"a": 1000, "b": 1000, "c": 1000}
 
 
-def test_a_gap_with_a_group_too_small_cannot_be_judged():
-    frame, outcome, said = grouped({"a": 0.6, "b": 0.4})
+def test_a_gap_is_nan_if_a_group_is_too_small():
+    frame, outcome, prediction = grouped({"a": 0.6, "b": 0.4})
     frame.loc[0, "c"] = None
-    assert np.isnan(measure_gap(Fairness(column="c", at_most=0.1), frame, outcome, said, config()).gap)
+    assert np.isnan(measure_gap(Fairness(column="c", at_most=0.1), frame, outcome, prediction, config()).gap)
 
 
-def test_mean_error_differs_by_group_for_regression():
+def test_the_gap_in_mean_errors_is_measured_for_regression():
     frame = pd.DataFrame({"c": ["a"] * 500 + ["b"] * 500})
     rule = Fairness(column="c", metric="mean_error_difference", at_most=0.1)
     error = np.r_[np.full(500, 0.5), np.full(500, -2.0)]
-    found = measure_gap(rule, frame, np.zeros(1000), error, config("regression"))
-    assert found.gap == pytest.approx(1.5)
+    assert measure_gap(rule, frame, np.zeros(1000), error, config("regression")).gap == pytest.approx(1.5)

@@ -1,4 +1,4 @@
-"""What MLflow's REST API is believed: a model that it says is not there, and nothing that a proxy says."""
+"""Only responses of MLflow itself are used, and not those of a proxy."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,22 +10,22 @@ from tasks.errors import RegistryUnavailable
 from tasks.registry.connection import Connection
 from tests.conftest import free_port
 
-ANSWERS = {
-    "no such model": (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', {}),
+RESPONSES = {
+    "unknown model": (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', {}),
     "a proxy's page": (404, b"<html>not here</html>", None),
-    "no such path": (404, b'{"error_code": "ENDPOINT_NOT_FOUND"}', None),
+    "unknown path": (404, b'{"error_code": "ENDPOINT_NOT_FOUND"}', None),
     "a login": (401, b"", None),
-    "a page instead of an answer": (200, b"<html>hello</html>", None),
-    "no object": (200, b"null", None),
+    "a page instead of JSON": (200, b"<html>hello</html>", None),
+    "not an object": (200, b"null", None),
     "a model": (200, b'{"registered_model": {}}', {"registered_model": {}}),
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_only_mlflows_own_answer_counts(name):
-    status, content, expected = ANSWERS[name]
+@pytest.mark.parametrize("name", RESPONSES)
+def test_only_responses_of_mlflow_are_used(name):
+    status, content, expected = RESPONSES[name]
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -34,21 +34,21 @@ def test_only_mlflows_own_answer_counts(name):
 
         def log_message(self, *_): ...
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        asked = Connection(f"http://127.0.0.1:{server.server_port}/", "m", Path("nowhere"))
-        assert asked.ask("registered-models/get", name="m") == expected
+        connection = Connection(f"http://127.0.0.1:{server.server_port}/", "m", Path("nowhere"))
+        assert connection.rest_get("registered-models/get", name="m") == expected
         thread.join()
 
 
-def test_nobody_there_is_told_as_that():
+def test_a_server_that_does_not_respond_is_reported():
     with pytest.raises(RegistryUnavailable, match="does not answer"):
-        Connection(f"http://127.0.0.1:{free_port()}", "m", Path("nowhere")).ask("registered-models/get", name="m")
+        Connection(f"http://127.0.0.1:{free_port()}", "m", Path("nowhere")).rest_get("registered-models/get", name="m")
 
 
 @pytest.mark.parametrize(
-    ("uri", "variable", "plain"),
+    ("uri", "variable", "is_open"),
     [
         ("http://host:5000", "", True),
         ("sqlite:///x.db", "", False),
@@ -58,7 +58,7 @@ def test_nobody_there_is_told_as_that():
         ("http://host:5000", "MLFLOW_WORKSPACE", False),
     ],
 )
-def test_a_server_with_credentials_or_another_beside_it_is_left_to_mlflows_client(monkeypatch, uri, variable, plain):
+def test_with_credentials_or_a_separate_registry_mlflows_client_is_used(monkeypatch, uri, variable, is_open):
     if variable:
         monkeypatch.setenv(variable, "x")
-    assert Connection(uri, "m", Path("nowhere")).plain is plain
+    assert Connection(uri, "m", Path("nowhere")).is_open_server is is_open

@@ -1,4 +1,4 @@
-"""The replay's world: what lies later is refused, and the same is made once."""
+"""The resources of a replay: later data are refused, and results are computed once."""
 
 import pandas as pd
 import pytest
@@ -28,34 +28,34 @@ def live(tiny):
 
 
 def at(live, key: str) -> ReplayResources:
-    """The world at the moment of a partition."""
+    """Return the resources of a replay at the as-of of a partition."""
     return ReplayResources(live, BUILT_IN[NEVER], live.ref(key).as_of)
 
 
-def test_a_partition_that_was_not_known_is_not_listed_and_refused_when_asked_for(live):
+def test_a_later_partition_is_not_listed_and_reading_it_is_refused(live):
     res = at(live, FIRST)
     assert res.lake.keys(Stage.VALID) == [FIRST]
     assert res.lake.read(Stage.VALID, FIRST).shape[0] == 150
-    for ask in (res.lake.record, res.lake.read, res.lake.done):
-        with pytest.raises(FutureRead, match=f"asked for {SECOND}, which is known from 2024-03-08"):
-            ask(Stage.VALID, SECOND)
+    for read in (res.lake.record, res.lake.read, res.lake.done):
+        with pytest.raises(FutureRead, match=f"the replay read {SECOND}, which is known only from 2024-03-08"):
+            read(Stage.VALID, SECOND)
     res.lake.now = live.ref(SECOND).as_of
     assert res.lake.keys(Stage.VALID) == [FIRST, SECOND]
 
 
-def test_an_outcome_that_was_not_known_is_refused(live):
-    """Somebody collects the labels of a later moment than it is."""
+def test_a_later_outcome_is_refused(live):
+    """Labels are collected as of a later time than the simulated one."""
     res = at(live, FIRST)
     advance(COLLECT, res.ref(FIRST, live.ref(SECOND).as_of), res)
-    known = res.lake.read(Stage.LABELS, FIRST)["known_at"]
-    assert known.max() <= res.lake.now
-    res.lake.as_of = lambda _: known.max() - pd.Timedelta(1, "D")  # as if the partition had been known at once
-    res.lake.now = known.max() - pd.Timedelta(1, "s")
-    with pytest.raises(FutureRead, match="was given an outcome that became known at"):
+    known_at = res.lake.read(Stage.LABELS, FIRST)["known_at"]
+    assert known_at.max() <= res.lake.now
+    res.lake.as_of = lambda _: known_at.max() - pd.Timedelta(1, "D")  # so that the partition itself is not refused
+    res.lake.now = known_at.max() - pd.Timedelta(1, "s")
+    with pytest.raises(FutureRead, match="the replay read an outcome that became known at"):
         res.lake.read(Stage.LABELS, FIRST)
 
 
-def test_production_sees_nothing_of_it(live):
+def test_a_replay_changes_nothing_of_production(live):
     before = sorted(p for p in live.lake.root.rglob("*") if "replay" not in p.parts)
     res = at(live, SECOND)
     advance(COLLECT, res.ref(FIRST), res)
@@ -65,23 +65,23 @@ def test_production_sees_nothing_of_it(live):
     assert res.ledger.promotions() == []
 
 
-def test_the_same_is_made_once_whoever_asks_and_another_moment_makes_another(live, monkeypatch):
-    made = []
-    real = Lake.write_record
+def test_an_output_is_computed_once_for_all_policies_and_again_for_another_time(live, monkeypatch):
+    written = []
+    original = Lake.write_record
     monkeypatch.setattr(
-        Lake, "write_record", lambda self, ref, stage, **given: made.append(ref) or real(self, ref, stage, **given)
+        Lake, "write_record", lambda self, ref, stage, **kw: written.append(ref) or original(self, ref, stage, **kw)
     )
     one, two = at(live, SECOND), at(live, SECOND)
     first = advance(COLLECT, one.ref(FIRST), one)
     assert advance(COLLECT, two.ref(FIRST), two) == first
-    assert len(made) == 1
+    assert len(written) == 1
     early = at(live, FIRST)
     later = advance(COLLECT, early.ref(FIRST, live.ref(FIRST).end), early)
     assert later.data["pending"] > first.data["pending"]
-    assert len(made) == 2
+    assert len(written) == 2
 
 
-def test_what_fails_is_not_kept_and_is_noted_in_this_policys_world_only(live, monkeypatch):
+def test_a_failure_is_not_cached_and_recorded_for_this_policy_only(live, monkeypatch):
     res = at(live, SECOND)
     monkeypatch.setattr("tasks.steps.collect.read_labels", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
     with pytest.raises(MemoryError):
@@ -92,18 +92,18 @@ def test_what_fails_is_not_kept_and_is_noted_in_this_policys_world_only(live, mo
     assert advance(COLLECT, res.ref(FIRST), res).data["mature"] == 147
 
 
-def test_a_version_that_was_never_made_is_told(live):
-    with pytest.raises(UnknownVersion, match="has made no version 7"):
-        at(live, FIRST).registry.recall("7")
+def test_an_unknown_version_is_an_error(live):
+    with pytest.raises(UnknownVersion, match="has no version 7"):
+        at(live, FIRST).registry.cached_version("7")
 
 
 @pytest.mark.servers
-def test_what_is_made_is_locked_in_postgresql_too(tiny, monkeypatch):
+def test_computing_is_locked_in_postgresql_too(tiny, monkeypatch):
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", postgres_schema())
     live = open_resources("tiny")
     for step in (INGEST, VALIDATE):
         advance(step, live.ref(FIRST), live)
     res = at(live, SECOND)
     assert advance(COLLECT, res.ref(FIRST), res).data["mature"] == 147
-    assert res.once(int, lambda: ["a name"], lambda: 7) == 7
-    assert res.locks.running() == {}
+    assert res.cached(int, lambda: ["a name"], lambda: 7) == 7
+    assert res.locks.active() == {}

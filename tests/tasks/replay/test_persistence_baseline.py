@@ -1,4 +1,4 @@
-"""Persistence: the last outcome repeated, by rows and by partitions, and kappa against it."""
+"""The persistence baseline by rows and by partitions, and kappa against it."""
 
 import numpy as np
 import pandas as pd
@@ -16,40 +16,40 @@ def config(tiny):
 
 
 def rows(outcomes: list[float], city: list[str] | None = None) -> pd.DataFrame:
-    """Six rows a day from the first of March on; each outcome is known a day later."""
+    """Return six rows a day from 1 March on; each outcome is known one day later."""
     sent = pd.Timestamp("2024-03-01", tz="UTC") + pd.to_timedelta(np.arange(len(outcomes)) * 4, "h")
     frame = pd.DataFrame({"sent": sent, "late": outcomes, "known_at": sent + pd.Timedelta(1, "D")})
     return frame.assign(city=city or "Bonn")
 
 
-def test_the_row_before_and_the_last_outcome_that_was_known_at_the_partitions_start(config):
+def test_the_previous_rows_outcome_and_the_last_outcome_known_at_the_partitions_start(config):
     """On the third day the newest known outcome is the first row of the second, which is 1."""
-    told = rows([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 1, 1, 1])
-    found = repeat_last(told, [partition(config, "2024-03-03")], with_series(config, ()))
-    third = told["late"].to_numpy()[12:]
-    assert found.before == pytest.approx((third == told["late"].to_numpy()[11:17]).mean())
-    assert found.known == pytest.approx((third == 1).mean())
-    assert found.by_partition == {"2024-03-03": (found.before, found.known)}
+    frame = rows([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 1, 1, 1])
+    baseline = repeat_last(frame, [partition(config, "2024-03-03")], with_series(config, ()))
+    third = frame["late"].to_numpy()[12:]
+    assert baseline.before == pytest.approx((third == frame["late"].to_numpy()[11:17]).mean())
+    assert baseline.known == pytest.approx((third == 1).mean())
+    assert baseline.by_partition == {"2024-03-03": (baseline.before, baseline.known)}
 
 
-def test_each_entity_repeats_its_own(config):
-    told = rows([0, 1] * 9, ["Bonn", "Kiel"] * 9)
-    found = repeat_last(told, [partition(config, "2024-03-03")], with_series(config, ("city",)))
-    assert (found.before, found.known) == (1.0, 1.0)
-    mixed = repeat_last(told, [partition(config, "2024-03-03")], with_series(config, ()))
+def test_each_series_repeats_its_own_outcomes(config):
+    frame = rows([0, 1] * 9, ["Bonn", "Kiel"] * 9)
+    baseline = repeat_last(frame, [partition(config, "2024-03-03")], with_series(config, ("city",)))
+    assert (baseline.before, baseline.known) == (1.0, 1.0)
+    mixed = repeat_last(frame, [partition(config, "2024-03-03")], with_series(config, ()))
     assert mixed.before == 0.0
 
 
-def test_where_nothing_was_known_yet_nothing_is_repeated(config):
-    found = repeat_last(rows([1, 1, 1, 1, 1, 1]), [partition(config, "2024-03-01")], with_series(config, ()))
-    assert found.before == 1.0, "of the five that have a row before"
-    assert np.isnan(found.known)
+def test_without_known_outcomes_there_is_no_prediction(config):
+    baseline = repeat_last(rows([1, 1, 1, 1, 1, 1]), [partition(config, "2024-03-01")], with_series(config, ()))
+    assert baseline.before == 1.0, "of the five rows that have a previous row"
+    assert np.isnan(baseline.known)
 
 
-def test_kappa_is_cohens_with_persistence_in_the_place_of_chance():
-    """Of a coin that is right half the time kappa against chance is scikit-learn's kappa."""
-    truth, said = np.array([0, 1] * 50), np.array([0, 1, 0, 0] * 25)
-    assert kappa((truth == said).mean(), 0.5) == pytest.approx(cohen_kappa_score(truth, said))
+def test_kappa_is_cohens_kappa_with_persistence_as_the_reference():
+    """Against a reference with an accuracy of one half, it equals Cohen's kappa."""
+    outcome, prediction = np.array([0, 1] * 50), np.array([0, 1, 0, 0] * 25)
+    assert kappa((outcome == prediction).mean(), 0.5) == pytest.approx(cohen_kappa_score(outcome, prediction))
     assert kappa(0.853, 0.853) == 0.0
     assert kappa(0.7, 0.85) < 0
 

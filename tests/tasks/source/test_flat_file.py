@@ -1,4 +1,4 @@
-"""A source that is one flat file: read without SQL, and only the partitions whose rows have changed are read again."""
+"""A source that is one flat file: it needs no SQL, and only partitions whose rows have changed become stale."""
 
 import re
 
@@ -11,7 +11,7 @@ from configs.load import load_model
 from tasks.contracts import Stage
 from tasks.errors import MissingSource, SourceMismatch
 from tasks.resources import Resources, open_resources
-from tasks.source.extent import available, fingerprint
+from tasks.source.extent import available_partitions, fingerprint
 from tasks.source.rows import read_source
 from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
@@ -24,7 +24,7 @@ FIRST, SECOND, LAST = "2024-03-01", "2024-03-02", "2024-03-04"
 @pytest.fixture
 def file(tiny):
     path = tiny / "data" / "flat.parquet"
-    pd.concat([parcels(day) for day in (0, 1, 3)]).to_parquet(path, index=False)  # none on the third day
+    pd.concat([parcels(day) for day in (0, 1, 3)]).to_parquet(path, index=False)  # no rows on the third day
     model = tiny / "configs" / "tiny" / "model.yaml"
     config = yaml.safe_load(model.read_text())
     config["source"] = {"file": {"path": str(path)}}
@@ -37,8 +37,8 @@ def res(file) -> Resources:
     return open_resources("tiny")
 
 
-def test_rows_and_outcomes_are_read_as_they_are_and_a_null_outcome_is_not_known_yet(res):
-    assert available(res.model) == [FIRST, SECOND, "2024-03-03", LAST]
+def test_rows_and_outcomes_are_read_without_sql_and_a_null_outcome_is_pending(res):
+    assert available_partitions(res.model) == [FIRST, SECOND, "2024-03-03", LAST]
     ref = res.ref(FIRST)
     assert advance(INGEST, ref, res).rows == 150
     labels = advance(COLLECT, ref, res)
@@ -48,14 +48,14 @@ def test_rows_and_outcomes_are_read_as_they_are_and_a_null_outcome_is_not_known_
         fingerprint(res.model, res.ref("2024-03-05"))
 
 
-def test_rows_that_are_added_or_corrected_leave_the_other_partitions_fresh(file, res):
+def test_added_or_corrected_rows_make_only_their_partitions_stale(file, res):
     for key in (FIRST, SECOND):
         advance(INGEST, res.ref(key), res)
     rows = pd.concat([pd.read_parquet(file), parcels(4)])
     rows.loc[rows["parcel"] == "01-007", "weight"] = 99.0
     rows.to_parquet(file, index=False)
     assert [freshness(INGEST, res.ref(key), res).state for key in (FIRST, SECOND)] == ["fresh", "stale"]
-    assert available(res.model)[-1] == "2024-03-05"
+    assert available_partitions(res.model)[-1] == "2024-03-05"
     assert advance(INGEST, res.ref(SECOND), res).rows == 150
     changed = res.lake.read(Stage.RAW, SECOND).set_index("parcel")["weight"]
     assert changed["01-007"] == 99.0
@@ -63,7 +63,7 @@ def test_rows_that_are_added_or_corrected_leave_the_other_partitions_fresh(file,
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "expected"),
     [
         ("2024-03-01T10:00:00+05:00", "2024-03-01T05:00:00Z"),
         ("2024-03-01T10:00:00Z", "2024-03-01T10:00:00Z"),
@@ -71,18 +71,18 @@ def test_rows_that_are_added_or_corrected_leave_the_other_partitions_fresh(file,
         ("2024-03-01", "2024-02-29T23:00:00Z"),
     ],
 )
-def test_a_time_that_is_text_keeps_its_offset_and_without_one_is_local(file, form, said, meant):
+def test_a_time_as_text_keeps_its_offset_or_is_local_time(file, form, text, expected):
     model = file.parents[1] / "configs" / "tiny" / "model.yaml"
     path = file.with_suffix(f".{form}")
     config = yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}
     model.write_text(yaml.safe_dump(config | {"partition": {"every": "D", "timezone": "Europe/Berlin"}}))
-    rows = parcels(0).head(1).assign(sent=said)
+    rows = parcels(0).head(1).assign(sent=text)
     rows.to_parquet(path, index=False) if form == "parquet" else rows.to_csv(path, index=False)
     res = open_resources("tiny")
-    assert list(read_source(res.model, res.ref(FIRST)).to_pandas()["sent"]) == [pd.Timestamp(meant)]
+    assert list(read_source(res.model, res.ref(FIRST)).to_pandas()["sent"]) == [pd.Timestamp(expected)]
 
 
-def test_a_row_that_is_added_to_a_csv_makes_no_other_type_of_a_category(file):
+def test_an_added_row_of_a_csv_does_not_change_the_type_of_a_category(file):
     model = file.parents[1] / "configs" / "tiny" / "model.yaml"
     path = file.with_suffix(".csv")
     model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": {"file": {"path": str(path)}}}))
@@ -97,31 +97,34 @@ def test_a_row_that_is_added_to_a_csv_makes_no_other_type_of_a_category(file):
     assert set(read_source(res.model, res.ref(FIRST)).to_pandas()["city"]) == {"1"}
 
 
-def test_rows_without_a_time_are_refused_and_not_lost(file, res):
+def test_rows_without_a_time_block_the_partition(file, res):
     rows = pd.read_parquet(file)
     rows.loc[rows["parcel"].isin(["01-007", "03-004"]), "sent"] = pd.NaT
     rows.to_parquet(file, index=False)
     record = advance(INGEST, res.ref(FIRST), res)
     assert record.status == "blocked"
-    assert re.search(r"2 rows of .*flat\.parquet have no 'sent', such as .* parcel '01-007'", record.reason)
+    assert re.search(r"rows without 'sent' .*: 2 in .*flat\.parquet, such as .* parcel '01-007'", record.reason)
 
 
-def test_a_column_that_is_not_there_is_named_with_those_that_are(file, res):
+def test_the_error_for_a_missing_column_lists_the_columns_that_exist(file, res):
     pd.read_parquet(file).drop(columns="distance").to_parquet(file, index=False)
-    with pytest.raises(SourceMismatch, match=r"distance.*flat\.parquet, which now hold rows\(parcel VARCHAR"):
+    with pytest.raises(SourceMismatch, match=r"distance.*flat\.parquet, which now have rows\(parcel VARCHAR"):
         fingerprint(res.model, res.ref(FIRST))
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
-        ({"file": {"path": "x.csv"}, "tables": {"a": {"path": "b.csv"}}}, "name a `file`, or `tables`"),
-        ({}, "name a `file`, or `tables`"),
-        ({"file": {"path": "x.csv"}, "sql": "mine.sql"}, "`sql`, `labels` and `lookback` go with `tables`"),
+        ({"file": {"path": "x.csv"}, "tables": {"a": {"path": "b.csv"}}}, "give either `file` or `tables`"),
+        ({}, "give either `file` or `tables`"),
+        (
+            {"file": {"path": "x.csv"}, "sql": "mine.sql"},
+            "`sql`, `labels` and `lookback` can only be used with `tables`",
+        ),
     ],
 )
-def test_a_file_and_tables_do_not_mix(tiny, source, told):
+def test_a_file_and_tables_exclude_each_other(tiny, source, message):
     model = tiny / "configs" / "tiny" / "model.yaml"
     model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": source}))
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_model("tiny")

@@ -1,4 +1,4 @@
-"""Reading the source: what is there, what is declared, and nothing that was not known yet."""
+"""Read the source: partitions, declared columns, errors, and the target leakage check."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_model
 from tasks.errors import LeakFound, MissingSource, SourceMismatch
-from tasks.source.extent import available, fingerprint
+from tasks.source.extent import available_partitions, fingerprint
 from tasks.source.leaks import check_leaks
 from tasks.source.rows import read_labels, read_source
 from tasks.storage.partitions import partition
@@ -25,58 +25,58 @@ def rewrite_sql(folder, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_partition_is_its_own_rows_in_order(tiny):
-    found = read_source(load_model("tiny"), ref()).to_pandas()
+def test_a_partition_has_its_own_rows_in_order(tiny):
+    rows = read_source(load_model("tiny"), ref()).to_pandas()
     expected = parcels(4)[["parcel", "sent", "weight", "distance", "city"]]
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
 
 
-def test_the_thread_count_does_not_show(tiny):
+def test_the_number_of_threads_does_not_change_the_result(tiny):
     one, two = (read_source(load_model("tiny"), ref(), threads) for threads in (1, 2))
     assert one.equals(two)
 
 
-def test_the_source_tells_which_partitions_it_has(tiny):
-    assert available(load_model("tiny")) == [f"2024-03-{d:02d}" for d in range(1, DAYS + 1)]
+def test_dated_files_determine_the_available_partitions(tiny):
+    assert available_partitions(load_model("tiny")) == [f"2024-03-{d:02d}" for d in range(1, DAYS + 1)]
 
 
 def test_a_source_without_files_has_no_partitions(tiny):
     shutil.rmtree(tiny / "data")
-    assert available(load_model("tiny")) == []
+    assert available_partitions(load_model("tiny")) == []
     path = tiny / "configs" / "tiny" / "model.yaml"
     path.write_text(path.read_text().replace("parcels-%Y-%m-%d.parquet\n      every: D", "all.csv"))
-    assert available(load_model("tiny")) == []
+    assert available_partitions(load_model("tiny")) == []
 
 
-def test_one_flat_file_tells_its_partitions_too(tiny):
+def test_the_times_of_one_file_determine_the_available_partitions(tiny):
     pd.concat(parcels(day) for day in range(3)).to_csv(tiny / "data" / "all.csv", index=False)
     path = tiny / "configs" / "tiny" / "model.yaml"
     text = path.read_text().replace("parcels-%Y-%m-%d.parquet\n      every: D", "all.csv")
     path.write_text(text)
-    assert available(load_model("tiny")) == ["2024-03-01", "2024-03-02", "2024-03-03"]
+    assert available_partitions(load_model("tiny")) == ["2024-03-01", "2024-03-02", "2024-03-03"]
     assert read_source(load_model("tiny"), ref("2024-03-02")).num_rows == ROWS
 
 
-def test_labels_come_with_the_moment_they_became_known(tiny):
-    found = read_labels(load_model("tiny"), ref()).to_pandas()
-    assert found["late"].isna().sum() == 3
-    assert ((found["known_at"] - parcels(4)["sent"]) == pd.Timedelta("1D")).all()
+def test_labels_have_the_time_when_they_became_known(tiny):
+    labels = read_labels(load_model("tiny"), ref()).to_pandas()
+    assert labels["late"].isna().sum() == 3
+    assert ((labels["known_at"] - parcels(4)["sent"]) == pd.Timedelta("1D")).all()
 
 
-def test_the_fingerprint_follows_the_files_of_the_partition_and_its_lookback_only(tiny):
+def test_the_fingerprint_depends_only_on_the_files_of_the_partition_and_its_lookback(tiny):
     before = {day: fingerprint(load_model("tiny"), ref(f"2024-03-{day:02d}")) for day in (4, 5, 6, 7)}
     parcels(4).assign(weight=0.0).to_parquet(day_file(tiny, 4), index=False)
     changed = {day for day in before if fingerprint(load_model("tiny"), ref(f"2024-03-{day:02d}")) != before[day]}
     assert changed == {5, 6}
 
 
-def test_a_partition_that_the_source_does_not_have_is_named(tiny):
+def test_the_error_for_a_missing_partition_has_its_key(tiny):
     with pytest.raises(MissingSource, match=r"tiny 2025-01-01.*parcels"):
         read_source(load_model("tiny"), ref("2025-01-01"))
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (lambda p: p.write_bytes(p.read_bytes()[:500]), "parquet"),
         (lambda p: p.write_bytes(b"not a parquet file at all, but long enough to be one"), "parquet"),
@@ -96,30 +96,30 @@ def test_a_partition_that_the_source_does_not_have_is_named(tiny):
         "text for a label",
     ],
 )
-def test_damaged_data_is_told_with_file_and_column(tiny, damage, words):
+def test_the_error_for_damaged_data_has_the_model_and_the_column(tiny, damage, message):
     damage(day_file(tiny, 4))
     day_file(tiny, 3).unlink()
-    read = read_labels if words == "late" else read_source
+    read = read_labels if message == "late" else read_source
     with pytest.raises(SourceMismatch) as caught:
         read(load_model("tiny"), ref())
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "configs/tiny" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "message"),
     [
-        (", city", "", "does not yield city"),
-        (", city", ", city, late", "yields late"),
+        (", city", "", "does not return city"),
+        (", city", ", city, late", "returns late"),
     ],
 )
-def test_sql_that_yields_other_columns_than_declared_is_a_fault_of_the_config(tiny, old, new, words):
+def test_sql_that_returns_other_columns_than_declared_is_a_config_error(tiny, old, new, message):
     rewrite_sql(tiny, old, new)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=message):
         read_source(load_model("tiny"), ref())
 
 
-def test_an_honest_feature_passes_the_leak_check(tiny):
+def test_a_feature_without_leakage_passes_the_check(tiny):
     check_leaks(load_model("tiny"), ref())
     rewrite_sql(
         tiny,
@@ -138,13 +138,13 @@ def test_an_honest_feature_passes_the_leak_check(tiny):
     ],
     ids=["outcomes by their row's time", "outcomes of the whole day", "the row's own outcome"],
 )
-def test_a_feature_that_knows_the_future_is_refused_by_name(tiny, leak):
+def test_a_feature_with_target_leakage_is_refused_by_name(tiny, leak):
     rewrite_sql(tiny, "distance", leak)
-    with pytest.raises(LeakFound, match="'distance' uses what was not known yet"):
+    with pytest.raises(LeakFound, match="'distance' uses data from after the prediction time"):
         check_leaks(load_model("tiny"), ref())
 
 
-def test_a_category_that_knows_the_future_is_refused(tiny):
+def test_a_category_with_target_leakage_is_refused(tiny):
     rewrite_sql(tiny, "city", "CASE WHEN late = 1 THEN 'late' END AS city")
     with pytest.raises(LeakFound, match="'city'"):
         check_leaks(load_model("tiny"), ref())

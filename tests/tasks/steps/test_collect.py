@@ -1,4 +1,4 @@
-"""Labels over time: they mature, are corrected, and are never taken back."""
+"""Collection of labels over time: they mature and are corrected, and an earlier as-of removes none."""
 
 import pandas as pd
 import pytest
@@ -25,7 +25,7 @@ def collect(res: Resources, as_of=None) -> dict:
     return dict(advance(COLLECT, res.ref(DAY, as_of), res).data)
 
 
-def test_what_is_pending_is_collected_at_a_later_moment(res):
+def test_pending_labels_are_collected_at_a_later_as_of(res):
     first = collect(res, EARLY)
     assert (first["mature"], first["never"], first["pending"]) == (58, 3, 89)
     assert freshness(COLLECT, res.ref(DAY, LATE), res).state == "stale"
@@ -33,7 +33,7 @@ def test_what_is_pending_is_collected_at_a_later_moment(res):
     assert (later["mature"], later["never"], later["pending"]) == (147, 3, 0)
 
 
-def test_a_look_from_an_earlier_moment_takes_nothing_back(res):
+def test_an_earlier_as_of_keeps_labels_that_are_known_already(res):
     collect(res, LATE)
     assert freshness(COLLECT, res.ref(DAY, EARLY), res).state == "fresh"
     parcels(4).assign(late=1.0).to_parquet(day_file(res.settings.configs.parent, 4), index=False)
@@ -41,7 +41,7 @@ def test_a_look_from_an_earlier_moment_takes_nothing_back(res):
     assert collect(res, EARLY)["mature"] == 150
 
 
-def test_twice_the_same_bytes(res):
+def test_a_second_run_writes_the_same_bytes(res):
     collect(res)
     path = res.lake.path(Stage.LABELS, DAY)
     before = path.read_bytes()
@@ -49,22 +49,24 @@ def test_twice_the_same_bytes(res):
     assert path.read_bytes() == before
 
 
-def test_a_record_is_of_the_moment_whose_labels_it_has(res):
-    """Made again at an earlier moment it keeps what was known later, and says so."""
+def test_the_records_as_of_is_that_of_its_labels(res):
+    """A second run at an earlier as-of keeps the labels, and also the as-of of the record."""
     collect(res, LATE)
     again = advance(COLLECT, res.ref(DAY, EARLY), res, again=True)
     assert again.as_of == LATE
     assert again.data["mature"] == 147
 
 
-def test_a_correction_counts_from_when_it_was_known_and_not_before(res):
-    """All 147 outcomes of the day are corrected two days later, to their opposite; nothing was pending before that."""
+def test_a_correction_counts_from_its_known_at(res):
+    """All 147 outcomes of the day are corrected two days later to their opposite. Nothing was pending before that."""
     path = res.model.folder / "labels.sql"
-    told = path.read_text()
-    path.write_text(f"{told} UNION ALL {told.replace('late,', '1 - late AS late,').replace('1 DAY', '3 DAY')}")
+    sql = path.read_text()
+    path.write_text(f"{sql} UNION ALL {sql.replace('late,', '1 - late AS late,').replace('1 DAY', '3 DAY')}")
     corrected = open_resources("tiny")
     first = collect(corrected, LATE)
-    assert (first["mature"], first["pending"], first["later"]) == (147, 0, 149), "midnight's was known just then"
+    assert (first["mature"], first["pending"], first["later"]) == (147, 0, 149), (
+        "one correction is known exactly at LATE"
+    )
     assert collect(corrected, LATE + pd.Timedelta("7D"))["later"] == 0
     before, after = (read_outcomes(corrected, DAY, LATE + pd.Timedelta(days=d))["late"] for d in (0, 7))
     assert len(before) == len(after) == 147

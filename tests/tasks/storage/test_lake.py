@@ -1,4 +1,4 @@
-"""A stage counts as done only when its record matches its file."""
+"""A stage is done only if its record matches its file."""
 
 import os
 import signal
@@ -29,20 +29,20 @@ def write(lake: Lake, frame: pd.DataFrame = FRAME, **inputs: str):
     return lake.write_record(REF, Stage.RAW, version=1, inputs=inputs, rows=len(frame), digest=digest)
 
 
-def test_what_was_written_is_read_back(lake):
+def test_written_rows_are_read_back(lake):
     write(lake)
     pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
 
 
-def test_twice_the_same_rows_are_the_same_bytes(lake):
+def test_the_same_rows_give_the_same_bytes(lake):
     first = write(lake), lake.path(Stage.RAW, REF.key).read_bytes()
     second = write(lake), lake.path(Stage.RAW, REF.key).read_bytes()
     assert first == second
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
-def test_rows_come_and_go_in_batches_without_losing_one(lake, monkeypatch, rows):
-    monkeypatch.setattr("tasks.storage.lake.BATCH", 3)
+def test_reading_and_writing_in_batches_keeps_all_rows(lake, monkeypatch, rows):
+    monkeypatch.setattr("tasks.storage.lake.BATCH_ROWS", 3)
     frame = pd.DataFrame({"id": [f"k{i}" for i in range(rows)], "x": [float(i) for i in range(rows)]}).astype(
         {"id": str}
     )
@@ -56,21 +56,21 @@ def test_rows_come_and_go_in_batches_without_losing_one(lake, monkeypatch, rows)
     assert [c for part in lake.batches(Stage.VALID, REF.key, ["x"]) for c in part.column_names] == ["x"] * len(parts)
 
 
-def test_one_batch_is_written_as_the_same_bytes_as_a_frame(lake):
+def test_one_batch_gives_the_same_bytes_as_a_frame(lake):
     write(lake)
     before = lake.path(Stage.RAW, REF.key).read_bytes()
     lake.write_batches(Stage.RAW, REF.key, list(lake.batches(Stage.RAW, REF.key)))
     assert lake.path(Stage.RAW, REF.key).read_bytes() == before
 
 
-def test_batches_of_a_damaged_file_are_an_error_before_the_first(lake):
+def test_batches_of_a_damaged_file_raise_before_the_first(lake):
     write(lake)
     lake.path(Stage.RAW, REF.key).write_bytes(b"something else")
-    with pytest.raises(CorruptPartition, match="is not the file that its record tells of"):
+    with pytest.raises(CorruptPartition, match="does not match its record"):
         next(iter(lake.batches(Stage.RAW, REF.key)))
 
 
-def test_a_batch_that_fails_leaves_what_was_there(lake):
+def test_a_failing_batch_leaves_the_existing_file(lake):
     write(lake)
 
     def broken():
@@ -83,21 +83,21 @@ def test_a_batch_that_fails_leaves_what_was_there(lake):
     assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
 
 
-def test_a_writer_that_dies_before_the_rename_leaves_what_was_there(lake):
+def test_a_writer_that_fails_before_the_rename_leaves_the_existing_file(lake):
     write(lake)
 
-    def die() -> None:
+    def write_half() -> None:
         with replacing(lake.path(Stage.RAW, REF.key)) as draft:
             draft.write_bytes(b"half a fi")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        die()
+        write_half()
     pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
     assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
 
 
-def test_a_writer_that_is_killed_before_the_rename_leaves_what_was_there(lake):
+def test_a_writer_that_is_killed_before_the_rename_leaves_the_existing_file(lake):
     write(lake)
     path = lake.path(Stage.RAW, REF.key)
     code = f"""
@@ -111,29 +111,29 @@ with replacing(pathlib.Path({str(path)!r})) as draft:
     pd.testing.assert_frame_equal(lake.read(Stage.RAW, REF.key), FRAME)
     assert lake.keys(Stage.RAW) == [REF.key]
 
-    (left,) = path.parent.glob(".*.part")
+    (draft,) = path.parent.glob(".*.part")
     write(lake)
-    assert left.exists(), "its writer may still be at it"
-    os.utime(left, (0, 0))
+    assert draft.exists(), "its writer may still be running"
+    os.utime(draft, (0, 0))
     write(lake)
-    assert not left.exists()
+    assert not draft.exists()
 
 
-def test_a_writer_that_dies_between_file_and_record_has_made_nothing(lake):
+def test_a_file_without_a_record_is_a_missing_stage(lake):
     lake.write_frame(Stage.RAW, REF.key, FRAME)
     assert lake.freshness(Stage.RAW, REF.key, 1, {}).state == "missing"
     with pytest.raises(MissingPartition, match="run `backfill`"):
         lake.read(Stage.RAW, REF.key)
 
 
-def test_new_rows_under_an_old_record_are_not_believed(lake):
+def test_new_rows_with_an_old_record_are_refused(lake):
     write(lake)
     lake.write_frame(Stage.RAW, REF.key, FRAME.assign(x=9.0))
-    with pytest.raises(CorruptPartition, match="not the file"):
+    with pytest.raises(CorruptPartition, match="does not match"):
         lake.read(Stage.RAW, REF.key)
 
 
-def test_a_damaged_file_is_an_error_that_names_it(lake):
+def test_the_error_for_a_damaged_file_has_its_path(lake):
     write(lake)
     path = lake.path(Stage.RAW, REF.key)
     path.write_bytes(path.read_bytes()[:-20])
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_an_error_that_names_it(lake):
         lake.read(Stage.RAW, REF.key)
 
 
-def test_a_record_cut_short_counts_as_none(lake):
+def test_a_truncated_record_is_a_missing_stage(lake):
     write(lake)
     path = lake.path(Stage.RAW, REF.key, "json")
     path.write_bytes(path.read_bytes()[:30])
@@ -152,20 +152,20 @@ def test_a_record_cut_short_counts_as_none(lake):
     ("version", "inputs", "state", "why"),
     [
         (1, {"source": "s"}, "fresh", ""),
-        (2, {"source": "s"}, "stale", "the stage itself"),
+        (2, {"source": "s"}, "stale", "the stage's code"),
         (1, {"source": "t"}, "stale", "source"),
         (1, {"source": "s", "config": "c"}, "stale", "config"),
         (1, {}, "stale", "source"),
     ],
 )
-def test_freshness_names_what_changed(lake, version, inputs, state, why):
+def test_freshness_has_the_inputs_that_changed(lake, version, inputs, state, why):
     write(lake, source="s")
-    found = lake.freshness(Stage.RAW, REF.key, version, inputs)
-    assert found.state == state
-    assert why in found.why
+    freshness = lake.freshness(Stage.RAW, REF.key, version, inputs)
+    assert freshness.state == state
+    assert why in freshness.why
 
 
-def test_a_failure_keeps_what_was_made_before(lake):
+def test_a_failure_keeps_the_existing_file(lake):
     write(lake)
     lake.write_failure(REF, Stage.RAW, OSError("disk full"))
     assert lake.freshness(Stage.RAW, REF.key, 1, {}).state == "fresh"

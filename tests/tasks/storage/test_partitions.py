@@ -1,4 +1,4 @@
-"""Partitions cut time as pandas' periods do, in the model's zone."""
+"""Partitions equal pandas' periods, in the model's time zone."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from configs.schema import ModelConfig
-from tasks.storage.partitions import NoPartition, between, containing, following, format_key, parse_key, partition
+from tasks.storage.partitions import NoPartition, between, containing, format_key, next_start, parse_key, partition
 
 PANDAS = {"M": "M", "W": "W-SUN", "D": "D", "H": "h"}
 
@@ -31,22 +31,22 @@ def config(every: str, zone: str = "UTC") -> ModelConfig:
 
 
 @pytest.mark.parametrize("every", list(PANDAS))
-def test_borders_are_those_of_pandas_periods(every):
+def test_starts_equal_those_of_pandas_periods(every):
     for moment in pd.date_range("2012-12-25 00:30", "2013-03-05", freq="7h13min"):
         period = moment.to_period(PANDAS[every])
         start = parse_key(containing(config(every), moment.tz_localize("UTC").to_pydatetime()).key, every)
         assert start == period.start_time.to_pydatetime()
-        assert following(start, every) == (period + 1).start_time.to_pydatetime()
+        assert next_start(start, every) == (period + 1).start_time.to_pydatetime()
 
 
 @pytest.mark.parametrize("every", list(PANDAS))
-def test_a_key_names_its_own_partition(every):
+def test_a_key_survives_a_round_trip(every):
     at = datetime(2012, 12, 30, 23, tzinfo=UTC)
     key = format_key(parse_key(containing(config(every), at).key, every), every)
     assert partition(config(every), key).key == key
 
 
-def test_a_month_runs_between_local_midnights_across_a_change_of_clocks():
+def test_a_month_with_a_daylight_saving_change_starts_and_ends_at_local_midnight():
     march = partition(config("M", "America/New_York"), "2013-03")
     zone = ZoneInfo("America/New_York")
     assert march.start == datetime(2013, 3, 1, tzinfo=zone)
@@ -54,22 +54,22 @@ def test_a_month_runs_between_local_midnights_across_a_change_of_clocks():
     assert march.end - march.start == timedelta(days=31) - timedelta(hours=1)
 
 
-def test_as_of_is_the_end_plus_the_label_delay_unless_told():
+def test_the_default_as_of_is_the_end_plus_the_label_delay():
     ref = partition(config("M"), "2013-03")
     assert ref.as_of == ref.end + timedelta(days=1)
-    told = datetime(2013, 6, 1, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert partition(config("M"), "2013-03", told).as_of == told
+    as_of = datetime(2013, 6, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert partition(config("M"), "2013-03", as_of).as_of == as_of
 
 
-def test_a_range_includes_both_ends_and_leaves_no_gap():
+def test_a_range_includes_both_ends_and_has_no_gap():
     refs = list(between(config("M"), "2012-11", "2013-02"))
     assert [r.key for r in refs] == ["2012-11", "2012-12", "2013-01", "2013-02"]
     assert all(a.end == b.start for a, b in pairwise(refs))
 
 
 @pytest.mark.parametrize("key", ["2013-13", "2013-5", "May", "", "2013-05-01", "../2013-05"])
-def test_a_name_of_another_form_is_refused_with_an_example(key):
-    with pytest.raises(NoPartition, match="is no partition"):
+def test_a_key_of_another_format_is_refused(key):
+    with pytest.raises(NoPartition, match="is not a partition"):
         partition(config("M"), key)
 
 
@@ -78,6 +78,6 @@ def test_a_range_that_ends_before_it_starts_is_refused():
         list(between(config("M"), "2013-03", "2013-01"))
 
 
-def test_a_moment_without_a_zone_is_refused():
+def test_an_as_of_without_a_time_zone_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
         partition(config("M"), "2013-03", datetime(2013, 5, 1))  # noqa: DTZ001

@@ -1,4 +1,4 @@
-"""Promotions, facts and decisions."""
+"""Create the tables promotions, facts and decisions."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Stages, the champion that a row was decided against, how sure its author is, the hash chain, and deliveries."""
+"""Add stages, the champion that a row was decided against, the assurance of its author, the hash chain, and deliveries."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def chain_earlier_rows(con: sa.Connection) -> None:
-    """Rows of before had promotions and rollbacks only, each against the row before it; they have been delivered."""
+    """Fill the new columns of existing rows: promotions and rollbacks, each against the row before it, all delivered."""
     moment = sa.DateTime(timezone=True)
     times = {name: sa.column(name, moment) for name in ("as_of", "window_end", "recorded_at")}
     names = ("model", "sequence", "action", "version", "previous", "by", "reason", "run_id", "flow_run")

@@ -1,4 +1,4 @@
-"""What a decision saw, what its retraining cost and what the gate said; and whether promotions helped."""
+"""Add signals, cost and gate verdicts to decisions, and the table of the measured effects of promotions."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Which process is at work on which partition."""
+"""Create the tables claims and holders."""
 
 import sqlalchemy as sa
 from alembic import op
