@@ -6,8 +6,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 ENV ?= dev
-# One process per core, each with its own servers. tests/conftest.py defines the groups and the order of the tests.
-PYTEST = $(BIN)/python -m pytest -n auto
+# One process more than there are cores, since tests wait for servers; each has servers of its own. tests/conftest.py sets which tests stay
+# together, and their order.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
 

@@ -161,7 +161,7 @@ def cluster(lake: str) -> Iterator[str]:
     from distributed import LocalCluster
 
     os.environ["EVERGREEN_LAKE"] = lake  # the workers inherit it, and need the same lake as the flow
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as dask:  # type: ignore[no-untyped-call]
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as dask:
         yield dask.scheduler_address
 
 

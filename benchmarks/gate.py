@@ -57,11 +57,11 @@ class Pool:
 def simulate(worse: float, rng: np.random.Generator, days: int = DAYS) -> Pool:
     """Return days with 50 to 400 rows. The second model's daily error has a standard deviation `worse` times the first's."""
     rows = rng.integers(50, 400, days)
-    day = np.repeat(np.arange(days), rows)
+    day: np.ndarray = np.repeat(np.arange(days), rows)
     truth = rng.normal(-1.2, 0.8, len(day)) + np.repeat(rng.normal(0, 0.4, days), rows)
     outcome = (rng.random(len(day)) < _p(truth)).astype(int)
     target = load_model("flights").config.target
-    off = [np.repeat(rng.normal(0, 0.35 * scale, days), rows) for scale in (1.0, worse)]
+    off: list[np.ndarray] = [np.repeat(rng.normal(0, 0.35 * scale, days), rows) for scale in (1.0, worse)]
     one, two = (row_loss(outcome, _p(truth + shift), target) for shift in off)
     return Pool(np.bincount(day, weights=two - one), rows.astype(float))
 
@@ -103,7 +103,8 @@ LIKE_FLIGHTS = Gate(
 
 def _holdout(config: ModelConfig, rng: np.random.Generator, seed: int) -> Comparison:
     """Simulate fourteen days of 200 rows in three segments, with errors by day of the same size for both models."""
-    blocks, segment = np.repeat(np.arange(14), 200), rng.integers(0, 3, 2800)
+    blocks: np.ndarray = np.repeat(np.arange(14), 200)
+    segment = rng.integers(0, 3, 2800)
     truth = rng.normal(-1.2, 0.8, 2800) + rng.normal(0, 0.4, 14)[blocks]
     outcome = (rng.random(2800) < _p(truth)).astype(int)
     mine, theirs = (_p(truth + rng.normal(0, 0.35, 14)[blocks]) for _ in range(2))

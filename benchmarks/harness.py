@@ -112,16 +112,17 @@ def run_program(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        assert process.stderr
+        stderr = process.stderr
+        assert stderr
         peak = Peak(process.pid)
         output: list[bytes] = []
-        reader = threading.Thread(target=lambda: output.append(process.stderr.read()))
+        reader = threading.Thread(target=lambda: output.append(stderr.read()))
         reader.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         reader.join()
-        process.stderr.close()
+        stderr.close()
         mb = peak.stop()
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)[:200]}: {output[0].decode()[-3000:]}")

@@ -48,7 +48,9 @@ def _more(connection: socket.socket) -> bytes:
 
 def load(port: int, path: str, body: bytes, clients: int, seconds: float) -> dict[str, float]:
     """Measure a server with some clients for some seconds."""
-    content, times, failed = request(path, body), [], []
+    content = request(path, body)
+    times: list[float] = []
+    failed: list[Exception] = []
     begin = time.perf_counter() + WARM
     end = begin + seconds
 
@@ -72,7 +74,7 @@ def load(port: int, path: str, body: bytes, clients: int, seconds: float) -> dic
         thread.join()
     if failed or not times:
         raise RuntimeError(f"{len(failed)} of {clients} clients failed: {failed[:1]}")
-    p50, p99 = np.percentile(times, [50, 99]) * 1000
+    p50, p99 = (1000 * float(np.percentile(times, share)) for share in (50, 99))
     return {"rps": len(times) / seconds, "p50": p50, "p99": p99}
 
 

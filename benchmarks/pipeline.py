@@ -62,7 +62,7 @@ def rows() -> list[Row]:
         rounds=LONG,
         warm=False,
     )
-    copy.deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
+    copy.run_deployment("assess/flights", partition=NEXT)  # its labels are collected once, for every training
     moment, ended = "2013-05-02T00:00:00-04:00", set()
     with restoring(copy) as restore:
         train = in_turns(
@@ -73,7 +73,9 @@ def rows() -> list[Row]:
         )
         restore(copy)
     assert len(ended) == 1, f"the trainings ended differently: {ended}"
-    both = [[_sum(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(process, train, strict=True)]
+    deployed_both, plain_both = (
+        [_sum(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(process, train, strict=True)
+    )
     fresh, empty, imported = in_turns(
         then(deployed(copy, "process/flights", partition=NEXT), lambda: assert_everything_fresh(copy)),
         deployed(copy, "empty/benchmark"),
@@ -85,7 +87,8 @@ def rows() -> list[Row]:
         row(
             "pipeline: process and train of flights, through deployments",
             "the same functions in a plain script",
-            *both,
+            deployed_both,
+            plain_both,
             1.25,
             note="a run's CPU is its process's, without the worker's and the servers' share",
         ),
@@ -159,7 +162,7 @@ def deployed(
         before(copy)
         file = copy.folder / "spent.json"
         file.unlink(missing_ok=True)
-        copy.deployment(
+        copy.run_deployment(
             name, f".venv/bin/python -m benchmarks.timed {file} .venv/bin/python -m prefect.engine", **parameters
         )
         while not file.exists():  # the run ends before its process does

@@ -89,7 +89,7 @@ class Year:
     """All that the simulation of a schedule needs. Trainings and judged months count from 0; training k precedes month k.
 
     `sums[j, d]` is the summed loss on day d of the refit of training j, NaN where it was not made yet; `rows` and
-    `month` are the labelled rows of each day and its judged month. `passes[j, k]` says whether the gate lets training k
+    `month` are the labelled rows of each day and its judged month. `passes[j, k]` is True if the gate lets training k
     replace the champion of training j; `refusals` counts such pairs by the rule that refuses.
     """
 
@@ -243,7 +243,7 @@ def load_predictions(keys: Sequence[str], res: Resources) -> dict[str, np.ndarra
     if not path.is_file():
         # Threads that wait by spinning double the time on shared cores. The variable is read when xgboost is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        arrays = dict(predictions_and_losses(keys, res))
+        arrays: dict[str, Any] = dict(predictions_and_losses(keys, res))
         with replacing(path) as draft, draft.open("wb") as file:
             np.savez(file, **arrays)
     with np.load(path) as kept:
@@ -265,12 +265,16 @@ def compare(
     outcome, blocks = outcomes(rows, target), labelled_blocks(rows, config)
     base = predict_prior(tuple(arrays[f"prior {k}"]), len(rows), target)
     mine, theirs = arrays[f"judged {k}"][at], None if j is None else arrays[f"holdout {k} by {j}"][at]
-    cards = [None if p is None else Scorecard("", len(rows), measure(outcome, p, target)) for p in (mine, theirs, base)]
-    losses = [None if p is None else row_loss(outcome, p, target) for p in (mine, theirs)]
-    gain, why = _gain(losses[1], losses[0], blocks, config)
+
+    def card(predictions: np.ndarray) -> Scorecard:
+        return Scorecard("", len(rows), measure(outcome, predictions, target))
+
+    loss, champion_loss = row_loss(outcome, mine, target), None if theirs is None else row_loss(outcome, theirs, target)
+    gain, why = _gain(champion_loss, loss, blocks, config)
     return Comparison(
-        *cards, gain, len(np.unique(blocks)), rows[config.time].min(), rows[config.time].max(), why,
-        segments=tuple(measure_segments(rows, *losses, blocks, config)),
+        card(mine), None if theirs is None else card(theirs), card(base), gain,
+        len(np.unique(blocks)), rows[config.time].min(), rows[config.time].max(), why,
+        segments=tuple(measure_segments(rows, loss, champion_loss, blocks, config)),
         fairness=tuple(measure_gap(rule, rows, outcome, mine, config) for rule in config.gate.fairness),
         query=SOUND,
     )  # fmt: skip
@@ -297,7 +301,7 @@ def decide(
 ) -> GateDecision:
     """Return the gate's decision on training k with the champion of training j, and on its refit.
 
-    Rows that the champion had learned from do not count, as in `evaluation.judged_from`.
+    Rows that the champion had learned from do not count, as in `evaluation.evaluation_start`.
     """
     window, rows = holdouts[k]
     start = window.holdout_start if j is None else max(window.holdout_start, holdouts[j][0].end)
@@ -331,7 +335,8 @@ def assemble(keys: Sequence[str], arrays: Mapping[str, np.ndarray], res: Resourc
     first = decide(0, None, arrays, holdouts, res)
     if not first.passed:
         raise GateRefused(f"{MODEL}: the gate refuses the first champion: {'; '.join(first.reasons)}")
-    passes, refusals = np.zeros((count, count), dtype=bool), Counter[str]()
+    passes: np.ndarray = np.zeros((count, count), dtype=bool)
+    refusals = Counter[str]()
     for j, k in combinations(range(count), 2):
         decision = decide(k, j, arrays, holdouts, res)
         passes[j, k] = decision.passed
@@ -339,7 +344,7 @@ def assemble(keys: Sequence[str], arrays: Mapping[str, np.ndarray], res: Resourc
     rows = [arrays[f"rows {m}"] for m in range(count)]
     nothing = [np.full(len(part), np.nan) for part in rows]
     sums = [[arrays.get(f"month {m} by {j}", nothing[m]) for m in range(count)] for j in range(count)]
-    month = np.repeat(np.arange(count), [len(part) for part in rows])
+    month: np.ndarray = np.repeat(np.arange(count), [len(part) for part in rows])
     days = np.array([np.concatenate(parts) for parts in sums])
     return Year(trainings, judged, days, np.concatenate(rows), month, passes, refusals)
 
@@ -474,12 +479,15 @@ def _table(title: str, *columns: str) -> Table:
 
 def named(year: Year, res: Resources, console: Console) -> dict[str, Sequence[str]]:
     """Return the months of the ledger's retrainings, if it has any, and of the examples."""
-    examples = {name: [year.trainings[k] for k in schedule] for name, schedule in EXAMPLES.items()}
+    examples: dict[str, Sequence[str]] = {
+        name: [year.trainings[k] for k in schedule] for name, schedule in EXAMPLES.items()
+    }
     months = ledger_retrainings(res)
     judged = [key for key in months if key in year.trainings[1:]]
     if len(judged) < len(months):
         console.print(f"Left out, since no judged month follows: {', '.join(sorted(set(months) - set(judged)))}")
-    return ({"the ledger's" if judged == months else "the ledger's, in part": judged} if months else {}) | examples
+    title = "the ledger's" if judged == months else "the ledger's, in part"
+    return ({title: judged} if months else {}) | examples
 
 
 def report(console: Console) -> None:

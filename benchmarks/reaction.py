@@ -117,7 +117,8 @@ def reaction(
         done = [run for run in new if run["parameters"].get("fact") == fact]
         if done:
             began, created = (datetime.fromisoformat(done[0][name]) for name in ("start_time", "created"))
-            return tuple(Spent((began - since).total_seconds(), float("nan")) for since in (occurred, created))
+            from_event, from_run = (Spent((began - t).total_seconds(), float("nan")) for t in (occurred, created))
+            return from_event, from_run
         time.sleep(0.5)
     print(f"no run of {flow} within {TIMEOUT} s", file=sys.stderr)
     raise TimeoutError(flow)

@@ -54,7 +54,7 @@ async def set_up() -> None:
             for_each={"prefect.resource.id", "benchmark.fact"},
             posture=Posture.Reactive,
             threshold=1,
-            within=30,  # type: ignore[arg-type]  # seconds
+            within=30,  # seconds
         )
         action = RunDeployment(deployment_id=deployment, parameters={"fact": "{{ event.payload.fact }}"})
         await client.create_automation(AutomationCore(name="benchmark", trigger=trigger, actions=[action]))

@@ -52,7 +52,7 @@ plan = plan_of(res.load(res.champion().version))
 booster = getattr(plan.estimator, "estimator", plan.estimator).get_booster()
 booster.set_param({"nthread": 1})
 rows = next(res.lake.batches(Stage.VALID, sys.argv[1])).to_pandas()
-found = {}
+medians = {}
 for count in (1, 100):
     inputs = inputs_of(rows.head(count), res.config.features.active)
     inputs = inputs.astype(object).where(inputs.notna(), None)
@@ -64,8 +64,8 @@ for count in (1, 100):
         began = time.perf_counter()
         booster.inplace_predict(matrix)
         costs.append(time.perf_counter() - began)
-    found[count] = float(np.median(costs) * 1000)
-print(json.dumps(found))
+    medians[count] = float(np.median(costs) * 1000)
+print(json.dumps(medians))
 """
 
 

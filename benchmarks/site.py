@@ -33,7 +33,7 @@ class Site(Copy):
             }
         )
 
-    def deployment(self, name: str, command: str = "", **parameters: str | int) -> None:
+    def run_deployment(self, name: str, command: str = "", **parameters: str | int) -> None:
         """Run a deployment to its end, with another command than the worker's own if given.
 
         Uses the server's API: starting Prefect's command takes longer than some of the measured runs.
@@ -97,7 +97,7 @@ def open_site() -> Iterator[None]:
 def _set_up() -> Site:
     copy = _OPEN[0]
     copy.run("python", "-m", "ops.stack", "up")
-    copy.deployment("backfill/manual", model="flights", start=FIRST, end=LAST)
-    copy.deployment("train/flights", reason="first champion")
+    copy.run_deployment("backfill/manual", model="flights", start=FIRST, end=LAST)
+    copy.run_deployment("train/flights", reason="first champion")
     copy.set_automations(enabled=False)
     return copy

@@ -1,7 +1,7 @@
 """Validation of a million rows of 20 columns by 25 expectations, and runs of Great Expectations that return less or the same."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,9 @@ def evergreen(frame: "pd.DataFrame", expectations: tuple[Expectation, ...], key:
     return in_this_process(lambda: validate_frame(frame, expectations, key))
 
 
-def vendor(frame: "pd.DataFrame", expectations: tuple[Expectation, ...], form: str | dict) -> Callable[[], Spent]:
+def vendor(
+    frame: "pd.DataFrame", expectations: tuple[Expectation, ...], form: str | dict[str, Any]
+) -> Callable[[], Spent]:
     """Measure one run of Great Expectations with a result format."""
     return in_this_process(lambda: _run(_batch(frame), frame, list(_checks(expectations)), form))
 

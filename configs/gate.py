@@ -1,4 +1,4 @@
-"""Schema of `gate:` and `promotion:` in model.yaml: the rules for a challenger, and the way from challenger to champion."""
+"""Schema of `gate:` and `promotion:` in model.yaml: the rules of the gate, and the way from challenger to champion."""
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -15,17 +15,17 @@ Gap = Literal[
     "accuracy_difference",
     "mean_error_difference",
 ]
-"""Fairness metrics, by fairlearn's names. The last two are differences of a mean between groups."""
+"""Fairness metrics. The first three are fairlearn's functions, the last two differences of a mean between groups."""
 
 
 class Rule(Strict):
-    """A rule of the gate. If it cannot be evaluated (too few rows or blocks), it fails, unless `unjudged` is `pass`."""
+    """A rule of the gate. If it cannot be judged (too few rows or blocks), it fails, unless `unjudged` is `pass`."""
 
-    unjudged: Literal["fail", "pass"] = Field("fail", description="result of the rule if it cannot be evaluated")
+    unjudged: Literal["fail", "pass"] = Field("fail", description="result of the rule if it could not be judged")
 
 
 class Gain(Rule):
-    """The challenger's gain in loss over the champion, by a paired block bootstrap over time."""
+    """The candidate version's gain in loss over the champion, by a paired block bootstrap over time."""
 
     test: Literal["superiority", "non_inferiority"] = Field(
         "superiority",
@@ -34,7 +34,7 @@ class Gain(Rule):
     margin: float = Field(0.0, ge=0, description="in the unit of the loss")
     confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the bound")
     block: Every = Field("D", description="length of a bootstrap block: rows of one block count as dependent")
-    min_blocks: int = Field(10, ge=2, description="with fewer blocks the gain cannot be evaluated")
+    min_blocks: int = Field(10, ge=2, description="with fewer blocks the gain cannot be judged")
     resamples: int = Field(1000, ge=100, description="number of bootstrap resamples")
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class Segments(Rule):
     """Limit on the loss of performance in any segment (value of these columns), compared with the champion."""
 
     columns: tuple[str, ...] = Field(min_length=1, description="categorical features, or declared groups")
-    min_rows: int = Field(500, ge=1, description="smaller segments are shown but not evaluated")
+    min_rows: int = Field(500, ge=1, description="smaller segments are shown but not judged")
     max_loss: float = Field(ge=0, description="refused when the upper bound of the gain is below minus this")
 
 
@@ -61,10 +61,14 @@ class Fairness(Rule):
     """Limit on a fairness metric between the groups of a column."""
 
     column: str = Field(description="a categorical feature, or a declared group")
-    metric: Gap = Field("equalized_odds_difference", description="name in fairlearn")
+    metric: Gap = Field(
+        "equalized_odds_difference",
+        description="the first three: fairlearn's functions; accuracy_difference and mean_error_difference: "
+        "largest difference in accuracy or in mean absolute error between groups",
+    )
     at_most: float = Field(gt=0, description="largest difference that passes")
     threshold: float = Field(0.5, gt=0, lt=1, description="a row with at least this probability is predicted positive")
-    min_rows: int = Field(100, ge=1, description="with a smaller group the metric cannot be evaluated")
+    min_rows: int = Field(100, ge=1, description="with a smaller group the metric cannot be judged")
 
 
 class Calibration(Rule):
@@ -82,7 +86,7 @@ class Budgets(Rule):
 
 
 class Refit(Rule):
-    """Limit on the difference between the predictions of the refitted and the evaluated model."""
+    """Limit on the difference between the predictions of the refitted and the judged model."""
 
     max_move: float = Field(
         0.1,
@@ -92,10 +96,10 @@ class Refit(Rule):
 
 
 class Gate(Strict):
-    """Rules that a challenger must pass on the holdout. Two more always apply: better than the prior, and it loads and predicts."""
+    """Rules that a candidate version must pass on the holdout. Two more always apply: better than the prior, and it loads and predicts."""
 
     floor: Mapping[str, float] = Field(min_length=1, description="by metric: highest loss or lowest score that passes")
-    min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout no rule can be evaluated")
+    min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout no rule can be judged")
     gain: Gain = Gain()
     segments: Segments | None = None
     fairness: tuple[Fairness, ...] = ()

@@ -26,10 +26,12 @@ class Model:
 
     @property
     def name(self) -> str:
+        """The model's name: that of its folder."""
         return self.config.name
 
 
 def configs_folder() -> Path:
+    """Return the folder with one subfolder for each model, from `EVERGREEN_CONFIGS`."""
     settings = load_settings()
     return settings.path(settings.configs)
 

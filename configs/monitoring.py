@@ -55,7 +55,13 @@ class Monitoring(Strict):
 
     numeric: Method = Method(method="wasserstein", threshold=0.1)
     categorical: Method = Method(method="jensenshannon", threshold=0.1)
-    missing: float = Field(0.1, gt=0, le=1, description="smallest change in a column's share of nulls that counts")
+    missing: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="smallest change that counts in the share of rows without a usable value "
+        "(null, infinite, not a number)",
+    )
     new_categories: float = Field(0.01, gt=0, le=1, description="smallest share of rows with a new category")
     outside: float = Field(0.01, gt=0, le=1, description="smallest share of rows outside the reference's range")
     alpha: float = Field(

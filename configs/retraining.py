@@ -36,10 +36,17 @@ class Signals(Strict):
     target: bool = Field(False, description="drift of the target in matured rows")
     decay: bool = Field(True, description="decay of the realised performance")
     estimate: EstimateSignal | None = Field(
-        None, description="decay of the estimated performance, before labels arrive; off unless given"
+        None,
+        description="decay of the estimated performance; off unless given. Today the estimate comes at the partition's "
+        "as-of, the same moment as the labels: earlier only for labels that come late",
     )
     every: Duration | None = Field(None, description="as-of time since the last training after which one is due")
-    partitions: int | None = Field(None, ge=1, description="assessed partitions after which another training is due")
+    partitions: int | None = Field(
+        None,
+        ge=1,
+        description="partitions with a validation record (blocked ones included) since the last training "
+        "after which one is due",
+    )
     new_labels: int | None = Field(
         None, ge=1, description="matured rows since the champion's training window after which a training is due"
     )
@@ -71,7 +78,11 @@ class Retraining(Strict):
 
     enabled: bool = Field(True, description="false: facts are recorded and declined; a person can still retrain")
     signals: Signals = Signals()
-    cool_down: Duration = Field(timedelta(0), description="as-of time from a champion's training to the next one")
+    cool_down: Duration = Field(
+        timedelta(0),
+        description="least as-of time since the last training that the gate judged or that gave a challenger, "
+        "or since a promotion by a person",
+    )
     budget: Budget = Budget()
     attempts: int = Field(2, ge=1, description="attempts per fact if its retraining fails or is killed")
     hindsight: Hindsight = Hindsight()

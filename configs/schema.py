@@ -91,13 +91,15 @@ class Target(Strict):
 class Expectation(Strict):
     """One Great Expectations check.
 
-    Rows that fail a critical or warning check are quarantined. If more rows fail a critical check than `mostly` allows, the
-    partition is blocked.
+    Rows that fail a critical or warning check are quarantined, also if `mostly` tolerates them. If more rows fail a
+    critical check than `mostly` allows, the partition is blocked.
     """
 
     type: str = Field(pattern=r"^expect_[a-z_]+$", description="name in Great Expectations, in snake case")
     severity: Severity = Field(
-        "critical", description="critical: blocks the partition; warning: quarantines rows; info: reports only"
+        "critical",
+        description="critical: quarantines rows, and blocks the partition if more fail than `mostly` allows; "
+        "warning: quarantines rows; info: reports only. A not-null check with `mostly` below 1 quarantines no rows",
     )
     columns: tuple[str, ...] = Field((), description="one check per column; or give `column` in kwargs")
     kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as in Great Expectations")

@@ -83,18 +83,22 @@ class Settings(BaseSettings):
 
     @property
     def prefect_url(self) -> str:
+        """Base URL of Prefect's server, without `/api`."""
         return f"http://{self.host}:{self.prefect_port}"
 
     @property
     def evidently_url(self) -> str:
+        """Base URL of Evidently's server."""
         return f"http://{self.host}:{self.evidently_port}"
 
     @property
     def pages_url(self) -> str:
+        """Base URL of the server of the models' pages."""
         return f"http://{self.host}:{self.pages_port}"
 
     @property
     def serving_url(self) -> str:
+        """Base URL of the serving API."""
         return f"http://{self.host}:{self.serving_port}"
 
     @property
@@ -104,10 +108,12 @@ class Settings(BaseSettings):
 
     @property
     def evidently_ui(self) -> str:
+        """Base URL of links to Evidently that people open."""
         return self.evidently_link.rstrip("/") or self.evidently_url
 
     @property
     def pages_ui(self) -> str:
+        """Base URL of links to the models' pages that people open."""
         return self.pages_link.rstrip("/") or self.pages_url
 
     @property
@@ -117,6 +123,7 @@ class Settings(BaseSettings):
 
     @property
     def evidently_workspace(self) -> Path:
+        """Folder of Evidently's workspace."""
         return self.path(self.home) / "evidently"
 
 

@@ -43,7 +43,11 @@ class Source(Strict):
     )
     tables: Mapping[Name, Table] = Field({}, description="tables by the name that the SQL uses")
     sql: str = Field("source.sql", description="file in the model's folder: key, time and features of [$start, $end)")
-    labels: str = Field("labels.sql", description="file in the model's folder: key, target, known_at of [$start, $end)")
+    labels: str = Field(
+        "labels.sql",
+        description="file in the model's folder: key, target, known_at of [$start, $end). A null target "
+        "with a known_at: there will never be an outcome. Rows whose outcome is not known yet are left out",
+    )
     lookback: Duration = Field(timedelta(0), description="how far before the start of a partition the SQL reads")
     served_from: str | None = Field(
         None,

@@ -24,7 +24,8 @@ class TrainingWindow(Strict):
         description="if there are more rows, a sample of this size is used, drawn with the seed; by default all rows",
     )
     holdout: Duration = Field(
-        description="newest labelled part of the window, which evaluates the challenger and is used for fitting only afterwards"
+        description="newest labelled part of the window: the gate judges the candidate version on it, "
+        "and it is used for fitting only afterwards"
     )
 
     @model_validator(mode="after")
@@ -94,11 +95,13 @@ def _require_declared(estimator: Estimator, where: str, names: Iterable[str]) ->
 
 
 class TrainingConfig(Strict):
-    """How a challenger is trained."""
+    """How a candidate version is trained."""
 
     window: TrainingWindow
     candidates: Mapping[Name, Candidate] = Field(
-        min_length=1, description="by name; the best one on the validation splits is evaluated by the gate"
+        min_length=1,
+        description="estimators that a training tries, by name; the best one on the validation splits is fitted, "
+        "and the gate judges it",
     )
     splits: int = Field(
         3,

@@ -40,6 +40,7 @@ class Archive:
 
     @property
     def project(self) -> str:
+        """The project's name in the package index."""
         return self.pip[0].partition("==")[0]
 
     def verify(self, content: bytes) -> bytes:

@@ -32,8 +32,8 @@ def process(
 ) -> State:
     """Ingest, validate, score and check one partition for drift, or every due partition that is not fresh.
 
-    A blocked partition is reported and skipped. It is tried again when its input has changed, or by `backfill`. A fact
-    without a decision is sent again.
+    A blocked partition is reported and skipped. It is tried again when its input has changed, or by `backfill`
+    with `mode=failed`. A fact without a decision is sent again.
 
     Args:
         model: Name of the model; a folder in `configs/`.

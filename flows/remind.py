@@ -1,4 +1,4 @@
-"""Send facts without a decision again, and resume what a killed run left incomplete.
+"""Send facts without a decision again, close retrainings whose run died, and request another attempt of failed ones.
 
     ledger ── facts without a decision, failed retrainings, undelivered rows ──> events
 

@@ -9,7 +9,7 @@ from typing import Any
 from configs.settings import Settings
 
 
-def post(settings: Settings, path: str, body: dict[str, Any], seconds: float = 10) -> Any:
+def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, Any]], seconds: float = 10) -> Any:
     """Send a POST request and return the JSON of the response, None if it has no content.
 
     The password of a protected server comes from `PREFECT_API_AUTH_STRING`, as for Prefect's own client.

@@ -38,6 +38,7 @@ def parse_time(text: str, res: Resources) -> datetime | None:
 
 
 def main() -> int:
+    """Audit the model of the command line. Exit status 1 if there are problems, 2 if the audit cannot run."""
     parser = argparse.ArgumentParser(
         prog="make audit", usage="make audit MODEL=flights [AT=2013-06-15]", description=__doc__
     )

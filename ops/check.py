@@ -1,6 +1,7 @@
 """Check that every model has its deployments and every deployment its model: `python -m ops.check`.
 
-Part of `make lint`. It loads every model, so an error in a model.yaml fails here too.
+Part of `make lint`. It loads every model, so an error in a model.yaml fails here too. Great Expectations checks the
+arguments of its expectations.
 """
 
 import sys
@@ -14,6 +15,7 @@ import yaml
 from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
+from tasks.validation.expectations import check_arguments
 
 FLOWS = ("assess", "process", "retrain", "train")
 """Flows that every model needs a deployment of. The deployment has the model's name."""
@@ -80,6 +82,7 @@ def flow_of(deployment: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
+    """Print the problems of all models and of prefect.yaml. Exit status 1 if there are any."""
     try:
         models = model_names()
         problems = [str(error) for name in models if (error := _config_error(name))]
@@ -95,7 +98,7 @@ def main() -> int:
 
 def _config_error(name: str) -> ConfigError | None:
     try:
-        load_model(name)
+        check_arguments(load_model(name).config)
     except ConfigError as error:
         return error
     return None

@@ -42,6 +42,7 @@ class Demo:
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
+        """Count the body's wall seconds for the activity."""
         began = time.monotonic()
         yield
         self.spent[activity] += time.monotonic() - began
@@ -165,6 +166,7 @@ def print_log_errors(home: Path, console: Console) -> None:
 
 
 def main() -> int:
+    """Start the servers, run the demo and print its results. It continues where an earlier call stopped."""
     console = terminal()
     try:
         settings = load_settings()

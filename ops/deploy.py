@@ -170,6 +170,7 @@ def fingerprint() -> str:
 
 
 def main() -> int:
+    """Load the variables of an environment and create its deployments."""
     parser = argparse.ArgumentParser(prog="python -m ops.deploy", description=deploy.__doc__)
     parser.add_argument(
         "--env",

@@ -120,6 +120,7 @@ def current_table(path: Path = PAGE) -> str:
 
 
 def main() -> int:
+    """Print the tables of keys, or write them into the page with `--write`."""
     if "--write" not in sys.argv[1:]:
         print(render(), end="")
         return 0

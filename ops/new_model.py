@@ -54,6 +54,7 @@ def render(file: str, name: str) -> str:
 
 
 def main() -> int:
+    """Write the files of a new model and print the next step."""
     parser = argparse.ArgumentParser(prog="python -m ops.new_model", description=__doc__)
     parser.add_argument("name")
     try:

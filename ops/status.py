@@ -136,6 +136,7 @@ def model_or_error(name: str, console: Console) -> int:
 
 
 def main() -> int:
+    """Print the state of servers, deployments and models. The exit status is that of the worst of them."""
     console = terminal()
     try:
         settings = load_settings()

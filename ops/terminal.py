@@ -30,6 +30,7 @@ class TimeLeft(ProgressColumn):
     """The rest of the expected time. It counts down between two steps; rich's own column does not if a step takes minutes."""
 
     def render(self, task: Task) -> Text:
+        """Return the time left by the task's expected seconds; empty once they have passed."""
         left = (task.fields["expected"] or 0.0) - (task.elapsed or 0.0)
         return Text(f"{duration_text(left)} left" if left > 0 else "", style="progress.remaining")
 

@@ -56,6 +56,7 @@ def allow_connections() -> None:
 
 
 def main() -> int:
+    """Serve until a signal ends the process. Exit status 2 if the settings are not valid."""
     disable_telemetry()
     allow_connections()
     sys.setswitchinterval(SWITCH_INTERVAL)

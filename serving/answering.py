@@ -39,6 +39,7 @@ def score_request(table: Table, state: ChampionState, call: Call, sink: Sink, sh
     versions: list[str] = []
     canary_inputs = None if canary_rows is None else _select_rows(inputs, canary_rows)
     if canary and canary_inputs and (canary_predictions := _predict_canary(canary, canary_inputs)) is not None:
+        assert canary_rows is not None
         predictions = predictions.copy()
         predictions[canary_rows] = canary_predictions
         _record(canary.served.scored_rows(CANARY, canary_inputs, canary_predictions, call, canary_rows), sink)

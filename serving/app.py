@@ -57,6 +57,7 @@ class Service:
     token: str = ""
 
     def config(self, model: str) -> ModelConfig:
+        """Return the config with which a model is served now."""
         return self.follower.resources[model].config
 
     def state(self, model: str) -> ChampionState:
@@ -81,7 +82,7 @@ def make_app(service: Service) -> FastAPI:
     """Build the application. Its background threads start with the server and stop after the last accepted request."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         service.sink.start()
         service.shadow.start()
         service.follower.start()
@@ -91,7 +92,7 @@ def make_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.sink.stop)
 
     app = FastAPIOffline(redoc_url=None, title="Evergreen serving", lifespan=lifespan, redirect_slashes=False)
-    app.openapi = lambda: openapi_document(service.follower)
+    app.openapi = lambda: openapi_document(service.follower)  # type: ignore[method-assign]  # FastAPI documents it so
     if service.token:
         app.add_middleware(TokenAuth, token=service.token)
     _handle_problems(app)
@@ -124,6 +125,7 @@ class TokenAuth:
         self.app, self.expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 if a request outside `PUBLIC_PATHS` lacks the token, else pass it on."""
         if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
             sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
             if not hmac.compare_digest(sent, self.expected):

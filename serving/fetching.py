@@ -37,4 +37,5 @@ class Fetcher:
         download.result()
 
     def stop(self) -> None:
+        """Drop waiting downloads. One that runs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -82,9 +82,11 @@ class Follower:
         self.read_folders()
 
     def start(self) -> None:
+        """Start the thread that reads the ledgers."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread and the downloads. Waits at most 10 s."""
         self._stopping.set()
         self._thread.join(10)
         self._fetcher.stop()

@@ -56,6 +56,7 @@ class ScoredRows:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return len(self.predictions)
 
 
@@ -95,9 +96,11 @@ class Journal:
 
     @property
     def due(self) -> bool:
+        """Whether the file is old or large enough to be converted, and not empty."""
         return self.size > 0 and (time.monotonic() - self.opened > MAX_AGE or self.size > MAX_SIZE)
 
     def close(self) -> None:
+        """Close the file, which also releases its lock."""
         os.close(self.file)
 
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. https://prometheus.io/docs/practices/naming/"""
+"""Metrics for Prometheus, with names as in https://prometheus.io/docs/practices/naming/."""
 
 import functools
 from typing import Any

@@ -8,6 +8,8 @@ from serving.problems import MEDIA_TYPE
 from serving.values import Field
 from serving.versions import class_names
 
+# Not pydantic's JSON schema: its models have no `not` and refuse regular expressions with look-around.
+# For the responses alone it would save 4 of 60 lines and take 70 ms more at the start.
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
 PROBLEMS = {
     "400": "The body cannot be read or is not a scoring request",

@@ -24,6 +24,7 @@ class Fault:
     problem: str
 
     def to_json(self) -> dict[str, Any]:
+        """Return the members of an error object, the value shortened. `row` is left out if there is none."""
         content = {"field": self.field, "value": _shorten(self.value), "problem": self.problem}
         return content if self.row is None else {"row": self.row, **content}
 
@@ -45,6 +46,7 @@ class Problem(Exception):
         self.faults, self.headers = faults, dict(headers or {})
 
     def response(self, request_id: str = "") -> Response:
+        """Return the problem as JSON by RFC 9457, with the first `MAX_FAULTS` faults."""
         content: dict[str, Any] = {"type": TYPE + self.slug, "title": self.title}
         content |= {"status": self.status, "detail": self.detail}
         if self.faults:
@@ -76,10 +78,12 @@ def unreadable(detail: str) -> Problem:
 
 
 def wrong_envelope(detail: str) -> Problem:
+    """Return the problem of a body that cannot be read as rows."""
     return Problem(400, "wrong-envelope", "The body is not a scoring request", detail)
 
 
 def too_large(detail: str) -> Problem:
+    """Return the problem of a body over a limit. The response closes the connection: the body may not be read to its end."""
     return Problem(413, "too-large", "The request is too large", detail, headers={"Connection": "close"})
 
 

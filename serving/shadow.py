@@ -42,6 +42,7 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
+        """Start the thread that predicts."""
         self._thread.start()
 
     def stop(self, timeout: float = 10) -> None:

@@ -68,11 +68,13 @@ class Sink:
 
     @property
     def problem(self) -> str:
+        """What prevents rows from reaching the disk or the lake, empty if nothing does."""
         journals = f"{self.unreadable} journal{'s' if self.unreadable > 1 else ''}"
         unreadable = f"{journals} cannot be read, see *.unreadable in {self.folder}" if self.unreadable else ""
         return "; ".join(filter(None, (self.disk_error, self.lake_error, unreadable)))
 
     def start(self) -> None:
+        """Start the threads that write journals and convert them."""
         for thread in self._threads:
             thread.start()
 

@@ -64,6 +64,7 @@ class ServedVersion:
 
     @property
     def version(self) -> str:
+        """The version's number in the registry."""
         return self.ref.version
 
     def accepts(self, inputs: InputRows) -> bool:

@@ -72,6 +72,7 @@ class Resources:
 
     @property
     def config(self) -> ModelConfig:
+        """The model's config, with the variant's overrides if there is one."""
         return self.model.config
 
     @property
@@ -146,37 +147,20 @@ def uncommitted_files(root: Path) -> list[str]:
     """Return the files of code and config that differ from the commit of a git checkout. Empty outside a checkout."""
     if not (root / ".git").exists():
         return []
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "--no-optional-locks",
-        "status",
-        "--porcelain",
-        "--",
-        "tasks",
-        "configs",
-        "flows",
-    ]
-    try:
-        status = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ["unknown: git did not respond"]
-    return [line[3:] for line in status.stdout.splitlines()]
+    status = _git(root, "--no-optional-locks", "status", "--porcelain", "--", "tasks", "configs", "flows")
+    return ["unknown: git did not respond"] if status is None else [line[3:] for line in status.splitlines()]
 
 
 @functools.cache
 def git_commit(root: Path) -> str:
-    """Return the checked-out commit, read from `.git` without starting git. Empty outside a checkout."""
-    git = root / ".git"
+    """Return the commit of a git checkout or worktree. Empty outside of both, without git and without a commit."""
+    return (_git(root, "rev-parse", "HEAD") or "").strip() if (root / ".git").exists() else ""
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return the output of a git command in `root`, None if it fails."""
     try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        name = head.removeprefix("ref: ")
-        if (git / name).is_file():
-            return (git / name).read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
-    except OSError:
-        return ""
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

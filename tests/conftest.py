@@ -18,7 +18,7 @@ STACKS = {"browser", "e2e"}
 """Folders of tests that start a whole stack."""
 ORDER = ("browser", "e2e", "flows", "serving", "ops", "tasks")
 """Folders by the time that their tests take, longest first."""
-NOT_UNIT, SERVERS = {"servers", "e2e", "slow"}, {"prefect_server", "mlflow_server"}
+NOT_UNIT, SERVERS = {"servers", "e2e", "long", "slow"}, {"prefect_server", "mlflow_server"}
 """Marks and fixtures of tests that need a server or take minutes."""
 FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150, 16
 
@@ -79,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark the tests that need no server, and order the tests by folder, longest first, so that no core waits long for the last file."""
     for item in items:
         if not (NOT_UNIT & {mark.name for mark in item.iter_markers()} or SERVERS & set(item.fixturenames)):
@@ -118,7 +118,7 @@ def parcels(day: int) -> pd.DataFrame:
             "sent": sent.astype("datetime64[us, UTC]"),
             "weight": weight,
             "distance": np.where(np.arange(ROWS) % 10 == 9, np.nan, distance),
-            "city": np.where(np.arange(ROWS) % 7 == 6, None, rng.choice(["Bonn", "Kiel", "Ulm"], ROWS)),
+            "city": np.where(np.arange(ROWS) % 7 == 6, np.array(None), rng.choice(["Bonn", "Kiel", "Ulm"], ROWS)),
             "late": late,
             "arrived": late,
         }

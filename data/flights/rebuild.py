@@ -105,7 +105,8 @@ def parse(csv: bytes, types: dict[str, pa.DataType], sort: list[str]) -> pa.Tabl
 def build_tables(archive: bytes) -> dict[str, pa.Table]:
     """Return the rows of every committed file by its name. Flights are split by their `month`, in New York's time."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        members = {Path(name).name: tar.extractfile(name).read() for name in tar.getnames() if "/data/" in name}
+        names = [name for name in tar.getnames() if "/data/" in name]
+        members = {Path(name).name: file.read() for name in names if (file := tar.extractfile(name))}
     with zipfile.ZipFile(io.BytesIO(members["flights.csv.zip"])) as zipped:
         flights = parse(zipped.read("flights.csv"), FLIGHTS, SORT["flights"])
     months = {f"flights-2013-{month:02d}.parquet": flights.filter(pc.field("month") == month) for month in range(1, 13)}

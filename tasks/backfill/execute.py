@@ -169,7 +169,11 @@ def _task_name(chunk: Sequence[Work]) -> str:
 
 
 @task(name="advance partitions", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def advance_partitions(name: str, job: PartitionJob, work: tuple[tuple[str, PlannedSteps, str], ...]) -> list[Outcome]:
+def advance_partitions(
+    name: str,  # noqa: ARG001 - of the task run
+    job: PartitionJob,
+    work: tuple[tuple[str, PlannedSteps, str], ...],
+) -> list[Outcome]:
     """Run the planned steps of some partitions. A failure of one does not stop the others."""
     res, log = _open_resources(job), get_run_logger()
     outcomes = []

@@ -69,6 +69,7 @@ def _require_request(digest: str, saved: Request, given: Request) -> None:
 
 
 def plan_path(digest: str, model: str) -> Path:
+    """Return where a plan is saved. The file exists only if it was."""
     settings = load_settings()
     return settings.path(settings.home) / "plans" / f"{model}-{digest}.json"
 

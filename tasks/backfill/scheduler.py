@@ -58,6 +58,7 @@ class Schedule:
 
     @property
     def left(self) -> bool:
+        """Whether any partition waits to run, also if another process works on it now."""
         return bool(self.first or self.second or self._occupied)
 
     def next(self, size: int) -> tuple[Work, ...]:

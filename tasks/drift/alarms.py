@@ -58,8 +58,10 @@ class Signal(NamedTuple):
 class Alarm:
     """A tested signal, with its threshold in the unit of the score. NaN stands for a number that does not exist.
 
-    `p_value` is corrected for the number of signals: the probability, under the null, that any signal of the check is as far out in its
-    tail. `drifted` needs a score above its null distribution and of at least the effect size.
+    `drifted`: the score reaches the threshold, which is never below the effect size.
+
+    `p_value` is corrected for the number of signals: the share of permutations (the observed one included) in which any
+    signal that reaches its effect size has at most the tail probability of this score.
     """
 
     column: str

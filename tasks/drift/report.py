@@ -200,6 +200,7 @@ def build_page(snapshot: Any, drift: Drift, title: str, notes: Sequence[str]) ->
 
 
 def as_html(page: Any) -> str:
+    """Return the page of an Evidently run as a complete HTML document."""
     from evidently.core.report import Snapshot
 
     return Snapshot.load_model(page).get_html_str(as_iframe=False)

@@ -51,6 +51,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
+        """Whether the values are numbers and not text."""
         return self.values.dtype != object
 
     @property
@@ -59,6 +60,7 @@ class Column:
         return self.counts.sum(axis=0).astype("float64")
 
     def select_blocks(self, positions: np.ndarray) -> "Column":
+        """Return the counts of some blocks, in the order of their positions."""
         return Column(self.values, self.counts[positions], self.other[positions], self.grid)
 
 
@@ -77,11 +79,13 @@ class Sketch:
     columns: Mapping[str, Column]
 
     def select_blocks(self, positions: Sequence[int]) -> "Sketch":
+        """Return the sketch of some blocks, in the order of their positions."""
         chosen = np.asarray(positions, dtype="int64")
         columns = {name: column.select_blocks(chosen) for name, column in self.columns.items()}
         return Sketch(tuple(self.blocks[i] for i in chosen), self.rows[chosen], columns)
 
     def select_columns(self, names: Sequence[str]) -> "Sketch":
+        """Return the sketch with these columns only."""
         return Sketch(self.blocks, self.rows, {n: self.columns[n] for n in names})
 
 
@@ -164,7 +168,7 @@ def _count_distinct(x: np.ndarray, invalid: np.ndarray, block: np.ndarray, n_blo
     finite_counts = counts[:, 1:][:, finite]
     values = _bin_means(distinct[finite], position, finite_counts.sum(axis=0).astype("float64"), len(bins))
     binned: np.ndarray = np.zeros((n_blocks, len(bins)), "int64")
-    np.add.at(binned, (slice(None), position), finite_counts)
+    np.add.at(binned, (slice(None), position), finite_counts)  # type: ignore[arg-type]  # the stubs lack slices
     return Column(values, binned, other, grid)
 
 

@@ -25,10 +25,12 @@ NAMESPACE = uuid.UUID("6f1d3a52-6f0e-5b0c-9a55-0f2b8c6f7a11")
 
 
 def project_id(model: str) -> uuid.UUID:
+    """Return the id of a model's project, the same on every machine."""
     return uuid.uuid5(NAMESPACE, model)
 
 
 def run_id(model: str, partition: str) -> uuid.UUID:
+    """Return the id of a partition's run, so that a repeated check replaces the earlier one."""
     return uuid.uuid5(project_id(model), partition)
 
 

@@ -56,6 +56,7 @@ class Claims:
 
     @functools.cached_property
     def engine(self) -> sa.Engine:
+        """The database's engine. The first use in a process applies missing migrations."""
         return open_database(self.url)
 
     def active(self) -> dict[str, Claim]:

@@ -25,6 +25,7 @@ class Promotions:
 
     @functools.cached_property
     def engine(self) -> sa.Engine:
+        """The database's engine. The first use in a process applies missing migrations."""
         return open_database(self.url)
 
     def promotions(self) -> list[Promotion]:

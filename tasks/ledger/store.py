@@ -41,6 +41,7 @@ class Ledger(Promotions):
         return rows[0]
 
     def has_fact(self, fact_id: str) -> bool:
+        """Whether a fact with this id is recorded, of any model."""
         return bool(self._all(Fact, sa.select(facts).where(facts.c.id == fact_id)))
 
     def facts(self) -> list[Fact]:

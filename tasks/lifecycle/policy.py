@@ -89,7 +89,10 @@ def _signal_rules(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[
 def _budget(now: PolicyInputs, rules: Retraining) -> Iterator[tuple[str, str]]:
     budget = rules.budget
     if budget.runs is not None and now.runs >= budget.runs:
-        yield "budget", f"{now.runs} retrainings within {days_text(budget.period)}, {budget.runs} are allowed"
+        yield (
+            "budget",
+            f"{now.runs} {'retraining' if now.runs == 1 else 'retrainings'} within {days_text(budget.period)}, {budget.runs} allowed",
+        )
     if budget.seconds is not None and now.seconds >= budget.seconds:
         yield (
             "budget",

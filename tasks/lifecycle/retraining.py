@@ -112,7 +112,7 @@ def drift_history(fact: Fact, res: Resources) -> tuple[bool, ...]:
 
 
 def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
-    """Return the validated partitions up to the fact's own, oldest first."""
+    """Return the partitions with a validation record, blocked ones included, up to the fact's own, oldest first."""
     refs = [res.ref(key) for key in res.lake.keys(Stage.VALID)]
     return [ref for ref in refs if ref.end <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
 
@@ -238,6 +238,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
+        """Wall seconds since `began`."""
         return round(time.monotonic() - self.began, 3)
 
 
@@ -245,7 +246,9 @@ class Timer(Protocol):
     """Measures the seconds that a retraining takes. A replay counts its own."""
 
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """Seconds until now."""
+        ...
 
 
 @contextmanager

@@ -56,6 +56,8 @@ class Connection:
         Raises:
             RegistryUnavailable: The server does not respond.
         """
+        # Not httpx: this one request takes 50 ms with it, because it builds a TLS context, and 2 ms with urllib.
+        # The import of httpx takes another 45 ms.
         url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  (http or https, see `is_open_server`)

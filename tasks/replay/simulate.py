@@ -135,6 +135,7 @@ class TrainingTime:
 
     @property
     def seconds(self) -> float:
+        """The live retraining's seconds if they are recorded, else the computing seconds since `before`."""
         return self.recorded or round(self.res.compute_seconds - self.before, 3)
 
 

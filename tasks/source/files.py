@@ -49,6 +49,7 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
 
 
 def list_paths(files: dict[str, list[Path]]) -> str:
+    """Return the paths for a message, relative to the repository where they are in it."""
     return ", ".join(
         str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p) for paths in files.values() for p in paths
     )

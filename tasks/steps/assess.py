@@ -84,6 +84,7 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of predictions, labels, estimates and of the rules for drift and gain."""
     upstream = {str(stage): upstream_record(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
     drift_rules = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})

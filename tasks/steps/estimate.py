@@ -174,6 +174,7 @@ def _encode(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of predictions, champion, and of target, columns and rule of the gain in the config."""
     config = res.config
     rules = [
         config.target.model_dump(),

@@ -63,6 +63,7 @@ def source_digest(model: Model) -> str:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the fingerprints of the source's files or rows and of its config."""
     return {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
 
 

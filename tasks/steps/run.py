@@ -27,7 +27,9 @@ class Advance(Protocol):
         res: Resources,
         again: bool = False,
         inputs: Mapping[str, str] | None = None,
-    ) -> Record: ...
+    ) -> Record:
+        """See `step.advance`."""
+        ...
 
 
 def run_steps(

@@ -126,14 +126,17 @@ def model_input(promotion: Promotion) -> str:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of the valid rows and of the champion."""
     return _inputs(champion_of(ref, res), ref, res)
 
 
 def shadow_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of the valid rows and of the challenger."""
     return _inputs(challenger_of(ref, res), ref, res)
 
 
 def previous_inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of the valid rows and of the previous champion."""
     return _inputs(previous_champion_of(ref, res), ref, res)
 
 

@@ -47,6 +47,7 @@ def empty_sketch(config: ModelConfig) -> Sketch:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of the valid rows, and of columns and blocks in the config."""
     config = res.config
     rules = [
         config.features.columns,

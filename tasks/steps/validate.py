@@ -36,6 +36,7 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of the raw rows and of the expectations."""
     rules = [e.model_dump() for e in res.config.expectations]
     return {"raw": upstream_record(ref, res, Stage.RAW).digest, "expectations": digest_json(rules)}
 

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, replace
 
-from configs.monitoring import Monitoring
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated_reason
 from tasks.drift.columns import PREDICTION, methods, text_columns
@@ -83,7 +82,7 @@ def detect_drift(current: Sketch, against: list[Reference], importance: dict[str
             resamples=rules.resamples,
             seed=config.training.seed,
         )
-        columns += [column_drift(alarm, reference, result, importance, rules) for alarm in result.alarms]
+        columns += [column_drift(alarm, reference, result, importance) for alarm in result.alarms]
         if why := reference.missing_reason or result.note:
             notes.append(f"{', '.join(reference.columns[:3])}{' ...' if len(reference.columns) > 3 else ''}: {why}")
     shown = tuple(sorted((c for c in columns if is_reportable(c)), key=sort_key))
@@ -129,9 +128,7 @@ def add_multivariate(drift: Drift, signal: ColumnDrift) -> Drift:
     return replace(drift, columns=columns, detected=drift.detected or signal.drifted, note=note)
 
 
-def column_drift(
-    alarm: Alarm, reference: Reference, result: Check, importance: dict[str, float], rules: Monitoring
-) -> ColumnDrift:
+def column_drift(alarm: Alarm, reference: Reference, result: Check, importance: dict[str, float]) -> ColumnDrift:
     """Convert an alarm for the record: NaN becomes None, and without a reference nothing counts as drifted."""
     score, threshold, p_value = (None if x != x else x for x in (alarm.score, alarm.threshold, alarm.p_value))
     counts = not reference.missing_reason and threshold is not None
@@ -162,6 +159,7 @@ def sort_key(c: ColumnDrift) -> tuple[bool, float, str]:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
+    """Return the digests of predictions, sketches, champion, `monitoring`, and of the partitions of a trailing or seasonal reference."""
     scored, rules = upstream_record(ref, res, Stage.PREDICTIONS), res.config.monitoring
     digests = {
         "predictions": scored.digest,

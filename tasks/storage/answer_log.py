@@ -63,6 +63,7 @@ def served_partitions(model: str) -> list[str]:
 
 
 def segments(folder: UPath) -> list[UPath]:
+    """Return the complete segments of a partition, sorted by name."""
     return sorted(folder.glob("[!.]*.parquet"), key=lambda path: path.name)
 
 

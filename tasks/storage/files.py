@@ -22,10 +22,12 @@ OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", 
 
 
 def digest_bytes(content: bytes) -> str:
+    """SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_file(path: Path) -> str:
+    """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return digest_of(file)
 

@@ -1,6 +1,7 @@
 """Partitions in a folder or a bucket: `<root>/<model>/<stage>/<partition>.parquet`, each with a JSON record.
 
-Files are written atomically, and the record is written last. A stage is done only if its record exists and matches its file.
+Files are written atomically, and the record is written last. An output is done if its record says so.
+Its file is compared with the record when it is read.
 """
 
 import functools

@@ -72,24 +72,6 @@ def check_arguments(config: ModelConfig) -> None:
         _build(check, 0)
 
 
-def findings_table(validation: Validation) -> list[dict[str, Any]]:
-    """The findings as a table: checks that raised an error, then failed ones, then passed ones; critical before info."""
-    order = {"critical": 0, "warning": 1, "info": 2}
-    findings = sorted(validation.findings, key=lambda f: (f.passed, not f.broke, f.rows == 0, order[f.severity]))
-    return [
-        {
-            "expectation": f.expectation.removeprefix("expect_"),
-            "column": f.column,
-            "severity": f.severity,
-            "result": "passed" if f.passed else "could not be checked" if f.broke else "FAILED",
-            "rows": f.rows,
-            "share": f"{f.share:.2%}" if f.rows else "",
-            "observed": f.broke or f.observed,
-        }
-        for f in findings
-    ]
-
-
 def _checks(expectations: Iterable[Expectation], prefix: str = "") -> Iterator[Check]:
     for i, expectation in enumerate(expectations):
         for kwargs in expectation.checks():
@@ -150,7 +132,7 @@ def _batch(frame: "pd.DataFrame") -> Any:
     return asset.add_batch_definition_whole_dataframe("frame").get_batch({"dataframe": frame})
 
 
-def _run(batch: Any, frame: "pd.DataFrame", checks: Sequence[Check], result_format: str) -> list[Any]:
+def _run(batch: Any, frame: "pd.DataFrame", checks: Sequence[Check], result_format: str | dict[str, Any]) -> list[Any]:
     """The results of Great Expectations, in the order of the checks."""
     import great_expectations as gx
 

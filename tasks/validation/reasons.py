@@ -45,6 +45,7 @@ def reason(check: Check, values: tuple[Any, ...]) -> str:
 
 
 def violation_text(kind: str, kwargs: Mapping[str, Any]) -> str:
+    """Return the violated rule as the end of a sentence, such as `is not between 0 and 120`."""
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
     if kind == UNIQUE:
         return "is not unique"
@@ -61,4 +62,5 @@ def violation_text(kind: str, kwargs: Mapping[str, Any]) -> str:
 
 
 def format_value(value: Any) -> str:
+    """Return a value for a message, floats with 6 significant digits."""
     return f"{float(value):.6g}" if isinstance(value, float) else str(value)

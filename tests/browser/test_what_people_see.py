@@ -8,10 +8,11 @@
 
 import json
 import re
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tasks.reports.pages.hub import ORDER, render_hub
 from tests.browser.conftest import BLOCKED_DAY, TIMEOUT, save_screenshot
@@ -21,7 +22,7 @@ from tests.terminals import WIDTH, Output, on_terminal, piped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 PAGES = ("tiny.html", "tiny-data.html", "index.html")
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -43,7 +44,7 @@ def test_a_page_needs_no_server_and_no_other_file(browser: Browser, stack: Copy,
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_is_accessible(browser: Browser, stack: Copy, name: str, theme: str) -> None:
+def test_a_page_is_accessible(browser: Browser, stack: Copy, name: str, theme: Literal["light", "dark"]) -> None:
     """By the rules of axe-core: contrast, headings, names of tables and images, keyboard access."""
     context = browser.new_context(color_scheme=theme)
     page = context.new_page()
@@ -330,7 +331,9 @@ def test_the_first_tour_path_shows_a_model_and_a_process_run(page: Page, stack: 
 
 def test_the_index_shows_a_blocked_partition_first_with_reason_and_action(page: Page, stack: Copy) -> None:
     page.goto(stack.pages)
-    expect(page.get_by_text("1 error, 0 action required")).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("^1 error, "))
+    ).to_be_visible()  # `remind/all` may have written pages of other models
     first = page.locator("tbody tr").first
     for text in ("tiny", "error", f"{BLOCKED_DAY} is blocked at valid: weight", "The next run tries again"):
         expect(first).to_contain_text(text)

@@ -117,6 +117,7 @@ print(fact.id)
 """
 
 
+@pytest.mark.slow
 def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(stack):
     """The events are in addition to the one of `process`. Those of flights start one run, for which the fact does not exist."""
     # The training window must have no gap.

@@ -46,9 +46,14 @@ def die_at(call: Callable[..., Any], step: int) -> Callable[..., Any]:
 
 
 def set_kill_step(step: int) -> None:
-    for owner, name in ((Promotions, "append"), (Registry, "_point"), (Registry, "mark"), (Promotions, "delivered")):
+    for owner, name in (
+        (Promotions, "append"),
+        (Registry, "_set_alias"),
+        (Registry, "write_ledger_tags"),
+        (Promotions, "mark_delivered"),
+        (delivery, "emit_change"),
+    ):
         setattr(owner, name, die_at(getattr(owner, name), step))
-    delivery.emit_change = die_at(delivery.emit_change, step)
 
 
 def passed_gate(version: str) -> tuple[GateDecision, Comparison]:

@@ -62,11 +62,11 @@ def whole(workspace) -> tuple[Lake, dict[str, object]]:
     backfill(model="tiny", start=FIRST, end="2024-03-08")
     train(model="tiny", reason="first")
     lake = open_resources("tiny").lake
-    shutil.rmtree(lake.root)
+    shutil.rmtree(str(lake.root))
     backfill(model="tiny", start=FIRST, end=LAST)
     assert lake.keys(Stage.MONITORING)
     expected = contents(lake)
-    shutil.rmtree(lake.root)
+    shutil.rmtree(str(lake.root))
     return lake, expected
 
 

@@ -117,7 +117,9 @@ def hard_rows(folder: Path, *days: int) -> None:
 
 def decide_about(fact_id: str, res: Resources) -> Decision:
     retrain(model="tiny", partition="x", fact=fact_id)
-    return res.ledger.decision(fact_id)
+    decision = res.ledger.decision(fact_id)
+    assert decision
+    return decision
 
 
 MEASURING = "{cool_down: 0D, signals: {drift: null, decay: false}, hindsight: {partitions: 2, rollback: true}}"
@@ -162,6 +164,7 @@ def test_a_promotion_that_helped_is_recorded_as_that_after_enough_matured_partit
     assert res.ledger.champion().sequence == second.sequence
 
 
+@pytest.mark.slow
 def test_a_promotion_that_hurt_is_rolled_back_from_and_not_promoted_again_by_automation(workspace):
     make_steady(workspace, 16, 17, 18)
     res = replaced_champion(workspace)

@@ -170,6 +170,7 @@ def test_a_partition_without_requests_does_not_exist(online):
         process(model="tiny", partition="2024-03-20")
 
 
+@pytest.mark.slow
 def test_the_challengers_served_predictions_count_in_its_judgement(batches):
     """In shadow mode and as a canary its served predictions must equal its batch predictions."""
     configure(batches, promotion={"shadow": {"partitions": 1}, "canary": {"share": 0.4, "p99_ms": 10_000}})

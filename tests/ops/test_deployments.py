@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prefect.utilities.callables import parameter_schema
 from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
-from ops.check import SHARED, find_problems, flow_of, read_deployments
+from ops.check import SHARED, find_problems, flow_of, main, read_deployments
 from tasks.orchestration.events import EVENT
 
 LONGEST_BLOCK = 20
@@ -132,3 +133,18 @@ def test_every_parameter_has_help_and_every_model_is_a_choice(deployments: list[
         )
         if name != "remind":  # it runs for all models
             assert schema.properties["model"]["enum"] == model_names()
+
+
+def test_a_wrong_argument_of_an_expectation_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "configs" / "flights", tmp_path / "flights")
+    path = tmp_path / "flights" / "model.yaml"
+    path.write_text(path.read_text().replace("min_value", "min_val"))
+    monkeypatch.setenv("EVERGREEN_CONFIGS", str(tmp_path))
+    assert main() == 1
+    errors = capsys.readouterr().err
+    assert (
+        "[0].kwargs.min_val: expect_table_row_count_to_be_between has no such argument; did you mean 'min_value'?"
+        in errors
+    )

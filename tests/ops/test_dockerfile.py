@@ -56,6 +56,7 @@ def test_runs_start_with_the_python_of_the_image() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_build_steps_create_an_environment_with_the_packages_of_a_worker(tmp_path: Path) -> None:
     """Only the first build stage. The second one copies files and creates a user."""

@@ -129,6 +129,7 @@ def test_a_request_to_the_scoring_server_uses_a_documented_path(line: str) -> No
     assert f"`{url.path.replace('/flights/', '/<model>/')}`" in page.replace("`POST ", "`")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", commands_with("prefect ", without="prefect deployment run "))
 def test_other_commands_of_prefect_exist(line: str) -> None:
     words = [w for w in shlex.split(line)[1:] if not w.startswith("-")][:2]

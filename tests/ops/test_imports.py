@@ -29,6 +29,7 @@ def test_contracts_import_the_standard_library_and_each_other_only() -> None:
     assert {name.partition(".")[0] for name in foreign} <= sys.stdlib_module_names
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", SERVING)
 def test_modules_for_serving_load_neither_prefect_nor_a_slow_library(module: str) -> None:
     slow = ("prefect", "mlflow", "evidently", "great_expectations")
@@ -37,6 +38,7 @@ def test_modules_for_serving_load_neither_prefect_nor_a_slow_library(module: str
     assert loaded.stdout.split() == []
 
 
+@pytest.mark.long
 def test_the_stack_does_not_import_prefect() -> None:
     code = "import sys, ops.stack; print('prefect' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ from configparser import RawConfigParser
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import psutil
@@ -44,11 +45,12 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def settings_in(folder: Path, **more: object) -> Settings:
+def settings_in(folder: Path, **more: Any) -> Settings:
     """Return settings of a separate stack: home and lake in a folder, on free ports."""
     names = ("prefect", "mlflow", "evidently", "pages", "serving")
     ports = {f"{name}_port": port for name, port in zip(names, free_ports(5), strict=True)}
-    return Settings(**{"home": folder / "home", "lake": str(folder / "lake"), **ports, **more})
+    values: dict[str, Any] = {"home": folder / "home", "lake": str(folder / "lake"), **ports, **more}
+    return Settings(**values)
 
 
 def test_the_message_about_a_used_port_names_the_program_and_the_setting(tmp_path: Path) -> None:

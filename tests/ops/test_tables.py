@@ -2,6 +2,7 @@
 
 import io
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from ops.tables import (
     time_table,
     year_table,
 )
-from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
+from tasks.contracts import Action, Decision, Fact, Hindsight, Interval, ModelStage, Promotion
 from tasks.reports.summary import PartitionSummary
 from tasks.steps.order import ALL
 
@@ -24,13 +25,13 @@ AS_OF = datetime(2013, 6, 2, tzinfo=UTC)
 
 def text(table) -> list[list[str]]:
     """Print a table 80 columns wide and return the words of each line."""
-    console = Console(file=io.StringIO(), width=80)
-    console.print(table)
-    return [line.split() for line in console.file.getvalue().splitlines()]
+    output = io.StringIO()
+    Console(file=output, width=80).print(table)
+    return [line.split() for line in output.getvalue().splitlines()]
 
 
 def row(key: str, auc: float | None, log_loss: float | None, **changes) -> PartitionSummary:
-    defaults = {
+    defaults: dict[str, Any] = {
         "rows": 28796, "quarantined": 3, "blocked": "", "version": "2", "mature": 28000,
         "drift_share": 0.6,
     }  # fmt: skip
@@ -94,7 +95,7 @@ def test_the_times_add_up():
 def test_the_gate_table_shows_the_verdict_and_last_stage_of_each_version():
     moment = datetime(2013, 6, 2, tzinfo=UTC)
 
-    def of(action: str, version: str, to: str, passed: bool, gain: float | None) -> Promotion:
+    def of(action: Action, version: str, to: ModelStage, passed: bool, gain: float | None) -> Promotion:
         numbers = {"mean": gain, "lower": gain - 0.01} if gain else None
         evidence = {"verdicts": [{"rule": "gain over the champion, lower bound", "passed": passed}], "gain": numbers}
         previous = "2" if gain else None

@@ -188,6 +188,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command", ["ops.status", "ops.demo", "ops.stack up", "ops.audit flights", "ops.deploy", "serving"]
 )
@@ -201,6 +202,7 @@ def test_every_command_reports_a_wrong_setting_in_one_line(
     assert output.err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_status_of_stopped_servers_is_plain_in_a_pipe_and_has_the_command_to_start_them(isolated: Path) -> None:
     output = piped("-m", "ops.status")
     assert (output.code, output.err) == (1, "")
@@ -211,6 +213,7 @@ def test_the_status_of_stopped_servers_is_plain_in_a_pipe_and_has_the_command_to
     assert "  no champion yet; `prefect deployment run train/flights` trains one\n" in output.out
 
 
+@pytest.mark.long
 def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(isolated: Path) -> None:
     output = on_terminal("-m", "ops.status")
     assert output.code == 1
@@ -220,6 +223,7 @@ def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(isolated: Path
     assert output.widest <= WIDTH
 
 
+@pytest.mark.long
 def test_an_invalid_model_is_reported_with_file_and_key_and_the_other_models_are_shown(isolated: Path) -> None:
     shutil.copytree(isolated / "configs" / "flights", isolated / "configs" / "trains")
     path = isolated / "configs" / "trains" / "model.yaml"
@@ -230,6 +234,7 @@ def test_an_invalid_model_is_reported_with_file_and_key_and_the_other_models_are
     assert "\nModel flights\n  no champion yet" in output.out
 
 
+@pytest.mark.long
 def test_up_and_demo_end_with_a_message_about_a_used_port(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -246,6 +251,7 @@ def test_up_and_demo_end_with_a_message_about_a_used_port(isolated: Path, monkey
     assert on_screen.out.startswith("\x1b[31merror: port ")
 
 
+@pytest.mark.long
 def test_up_that_times_out_names_the_logs_and_stops_everything(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_START_TIMEOUT", "1")
     output = piped("-m", "ops.stack", "up")
@@ -256,6 +262,7 @@ def test_up_that_times_out_names_the_logs_and_stops_everything(isolated: Path, m
     assert piped("-m", "ops.stack", "down").out == "Nothing was running.\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "message"), [("ops.stack up", "`make status` shows"), ("ops.demo", "`make demo` continues")]
 )
@@ -270,17 +277,20 @@ def test_an_interrupted_start_names_the_next_command_and_restores_the_terminal(
     assert piped("-m", "ops.stack", "down").out == "Nothing was running.\n"
 
 
+@pytest.mark.long
 def test_restarting_the_worker_of_a_stopped_stack_names_the_command_to_run(isolated: Path) -> None:
     output = piped("-m", "ops.stack", "restart-worker")
     assert (output.code, output.out, output.err) == (1, "", "error: nothing is running; run `make up`\n")
 
 
+@pytest.mark.long
 def test_an_audit_of_an_unknown_model_names_the_most_similar_one(isolated: Path) -> None:
     output = piped("-m", "ops.audit", "flihgts")
     assert (output.code, output.out) == (2, "")
     assert "did you mean 'flights'? (`make model NAME=flihgts` creates it)\n" in output.err
 
 
+@pytest.mark.long
 def test_an_audit_without_a_model_or_with_an_invalid_time_shows_the_usage(isolated: Path) -> None:
     no_model, bad_time = piped("-m", "ops.audit"), piped("-m", "ops.audit", "flights", "--at", "tuesday")
     assert (no_model.code, bad_time.code) == (2, 2)
@@ -288,6 +298,7 @@ def test_an_audit_without_a_model_or_with_an_invalid_time_shows_the_usage(isolat
     assert bad_time.err == "error: AT=tuesday is no date or time; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -304,6 +315,7 @@ def test_a_new_model_with_an_invalid_or_used_name_is_refused_in_one_line(name: s
     assert (output.code, output.out, output.err) == (2, "", f"error: {message}\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -18,7 +18,7 @@ from configs.load import load_model
 from configs.settings import load_settings
 from serving.__main__ import make_service
 from serving.app import Service, make_app
-from tasks.contracts import Promotion, Recipe
+from tasks.contracts import Action, Promotion, Recipe
 from tasks.ledger.store import Ledger
 from tasks.models.fingerprint import model_digest
 from tasks.training.splits import fit
@@ -57,18 +57,15 @@ class Environment:
         rows = pd.concat([parcels(day) for day in range(8)], ignore_index=True).dropna(subset=["late"])
         rows = rows.assign(**columns or {})
         params = {"n_estimators": 20, "max_depth": depth}
-        model = fit(
-            Recipe("x", "xgboost", params),
-            rows,
-            SimpleNamespace(config=self.config, settings=SimpleNamespace(threads=1)),
-        )
+        res: Any = SimpleNamespace(config=self.config, settings=SimpleNamespace(threads=1))
+        model = fit(Recipe("x", "xgboost", params), rows, res)
         folder = self.folder / ".evergreen" / "models" / "tiny" / number
         folder.mkdir(parents=True, exist_ok=True)
         skops.io.dump(model, folder / "model.skops")
         self.models[number] = model
         return model_digest(model)
 
-    def append_row(self, action: str, version: str, digest: str = "", **fields: Any) -> Promotion:
+    def append_row(self, action: Action, version: str, digest: str = "", **fields: Any) -> Promotion:
         """Append a row to the ledger, decided against the current champion."""
         champion = self.ledger.champion()
         promotion = Promotion(
@@ -108,7 +105,8 @@ def client(env: Environment) -> Iterator[Any]:
 def running_client(env: Environment, token: str = "") -> Iterator[Any]:
     """Start a server in this process and yield a client when it is ready. `client.service` is the server's service."""
     service = env.service(token)
-    with TestClient(make_app(service), raise_server_exceptions=False) as client:
+    with TestClient(make_app(service), raise_server_exceptions=False) as test_client:
+        client: Any = test_client
         client.service = service
         deadline = time.monotonic() + 60
         while not service.follower.ready:

@@ -26,6 +26,7 @@ from tests.tasks.models.test_estimators import VARIANTS, config, resources, rows
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "kind", "calibration"), VARIANTS)
 def test_online_batch_and_pyfunc_predictions_are_identical(estimator, kind, calibration, tmp_path):
     model_config, data = config(kind), rows(kind)

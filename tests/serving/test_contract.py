@@ -57,6 +57,7 @@ numbers = st.one_of(st.none(), st.sampled_from([-2.0, 3.0, 0.0, 5.0, 2.0, 4.0, 1
 texts = st.one_of(st.none(), st.sampled_from(["x", "yy", "zzz", "", "a", "ab", "B", "b"]), st.text(max_size=3))
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(numbers, numbers, texts, texts), min_size=1, max_size=25))
 def test_rows_are_refused_if_great_expectations_would_quarantine_them(rows):

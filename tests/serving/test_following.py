@@ -34,6 +34,7 @@ def test_a_promotion_and_a_rollback_are_followed(env, client):
     wait_until(lambda: version(client) == "1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["forged", "invalid file", "missing", "failed smoke test"])
 def test_a_version_that_cannot_be_loaded_or_fails_its_smoke_test_is_not_served(env, client, fault, monkeypatch):
     digest = env.fit_version("2", depth=1)

@@ -259,6 +259,7 @@ def send_chunks(connection: socket.socket, limit: int) -> int:
     return sent
 
 
+@pytest.mark.long
 def test_the_server_imports_no_flow_libraries_and_requires_a_token_for_other_hosts(env):
     code = "import sys, serving.__main__; print(*[n for n in ('prefect', 'great_expectations', 'evidently', 'mlflow') if n in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -274,6 +275,7 @@ def test_the_server_imports_no_flow_libraries_and_requires_a_token_for_other_hos
     assert "set EVERGREEN_SERVING_TOKEN to the bearer token that clients must send" in process.stderr
 
 
+@pytest.mark.long
 def test_requests_generated_from_the_openapi_document_cause_no_server_error(env):
     """Schemathesis generates valid and invalid requests from the OpenAPI document."""
     with running(env) as server:

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ AT = datetime(2024, 3, 10, 12, tzinfo=UTC)
 
 def scored_rows(keys, role=CHAMPION, at=AT, request="r1", version="1", p=0.25, times=None) -> ScoredRows:
     count = len(keys)
-    values = {
+    values: dict[str, Any] = {
         "weight": np.arange(count, dtype="float64"),
         "distance": np.full(count, np.nan),
         "city": (["Bonn", None] * count)[:count],

@@ -12,7 +12,7 @@ from tasks.contracts import Outcome, Plan
 from tasks.contracts.words import duration_text
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
-from tasks.reports.card.plots import grid_plot
+from tasks.reports.figures import grid_plot
 from tasks.reports.summary import grid
 from tasks.resources import Resources
 

@@ -11,7 +11,7 @@ from tasks.contracts.words import decision_text, number
 from tasks.lifecycle.facts import snapshot_url
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
-from tasks.reports.card.plots import performance_plot
+from tasks.reports.figures import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
 

@@ -73,6 +73,7 @@ def gate_headline(decision: GateDecision) -> str:
 
 
 def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
+    """Return a table row for each rule of the gate."""
     return [
         {
             "rule": v.rule,

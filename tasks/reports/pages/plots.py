@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks.reports.card.plots import GREEN, GREY, ORANGE, new_figure, performance_figure
+from tasks.reports.figures import GREEN, GREY, ORANGE, new_figure, performance_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from configs.kinds import LOWER_IS_BETTER
 from tasks.contracts import PolicyRun
 from tasks.replay.policies import LIVE, NEVER
 from tasks.replay.standings import Findings, from_loss
-from tasks.reports.card.plots import GREEN, GREY, ORANGE, as_png, new_figure
+from tasks.reports.figures import GREEN, GREY, ORANGE, as_png, new_figure
 
 OTHERS = ("#4a7fb5", "#7d3c98", "#c0504d", "#5b8c85", "#8a6d3b", "#e08e0b", "#a55d8b", "#6b8e23")
 
@@ -86,7 +86,7 @@ def _partitions(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
         )
         if run.policy == LIVE:
             bounds = [step.intervals.get(findings.metric, (None, None)) for step in run.steps]
-            low, high = ([np.nan if b[i] is None else b[i] for b in bounds] for i in (0, 1))
+            low, high = (np.array([b[i] for b in bounds], dtype="float64") for i in (0, 1))  # None becomes NaN
             if findings.metric in LOWER_IS_BETTER:  # a loss is never negative, but a bound from few blocks may be
                 low = np.maximum(low, 0.0)
             axes.fill_between(range(len(y)), low, high, color=colours[run.policy], alpha=0.15, linewidth=0)

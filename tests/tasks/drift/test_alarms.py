@@ -29,8 +29,8 @@ EFFECTS = {MISSING: 0.1, NEW: 0.01, OUTSIDE: 0.01}
 def days(seed: int, count: int, rows: int = 40, spread: float = 0.0, first: int = 0) -> pd.DataFrame:
     """Rows of some days. With `spread`, all rows of a day are shifted by a random amount."""
     rng = np.random.default_rng(seed)
-    day = np.repeat(np.arange(first, first + count), rows)
-    shift = np.repeat(rng.normal(0, spread, count), rows)
+    day: np.ndarray = np.repeat(np.arange(first, first + count), rows)
+    shift: np.ndarray = np.repeat(rng.normal(0, spread, count), rows)
     return pd.DataFrame(
         {
             "day": [f"{d:04d}" for d in day],
@@ -53,6 +53,7 @@ def drifted(result: Check) -> set[tuple[str, str]]:
     return {(a.column, a.kind) for a in result.alarms if a.drifted}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spread", [0.0, 1.0], ids=["independent rows", "days that differ"])
 def test_the_rate_of_any_false_alarm_is_alpha_for_independent_rows_and_for_independent_days(spread):
     """The 99.9 % interval of the rate must include alpha. Effect sizes are tiny, so that they do not prevent alarms."""
@@ -68,6 +69,7 @@ def test_the_rate_of_any_false_alarm_is_alpha_for_independent_rows_and_for_indep
     assert alarms > runs * alpha / 4, "too few alarms for this test to be meaningful"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("before", "after"), [(40, 2), (10, 100)], ids=["smaller days", "larger days"])
 def test_a_different_number_of_rows_per_day_does_not_increase_the_rate_of_false_alarms(before, after):
     """Two rows a day against forty, or a hundred against ten, in ninety categories."""

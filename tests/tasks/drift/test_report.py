@@ -69,6 +69,7 @@ def snapshot(shown: dict[str, ColumnDrift], current: pd.DataFrame, reference: pd
     return run_evidently(current, reference, shown, ["city"], "tiny 2024-03-05", ABOUT, REF)
 
 
+@pytest.mark.long
 def test_evidently_detects_drift_in_the_same_columns_as_the_verdict():
     shown = {
         c.column: c for c in (column("weight", 0.7, 0.3), column("distance", 0.02, 0.3), column("city", 0.01, 0.2))
@@ -77,6 +78,7 @@ def test_evidently_detects_drift_in_the_same_columns_as_the_verdict():
     assert drifted == {"weight": True, "distance": False, "city": False}
 
 
+@pytest.mark.long
 def test_evidently_compares_its_own_score_with_the_verdicts_threshold():
     shown = {"weight": column("weight", 0.7, 0.9)}
     result = snapshot(shown, side(1, 0.7), side(2)).dict()["metrics"][0]

@@ -12,6 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from configs.load import load_model
+from configs.monitoring import Statistic
 from tasks.drift import sketches
 from tasks.drift.columns import cast_columns
 from tasks.drift.scores import ks_p_value, score
@@ -40,7 +41,7 @@ def sketched(rows: pd.DataFrame, blocks: object = "2013-01-01"):
     return sketch(rows, names, [c for c in (*NUMBERS, *TEXT) if c in rows] or ["x"], TEXT)
 
 
-def scored(method: str, reference: pd.DataFrame, current: pd.DataFrame, column: str) -> float:
+def scored(method: Statistic, reference: pd.DataFrame, current: pd.DataFrame, column: str) -> float:
     """The score as the drift check computes it: from the union of two sketches."""
     one, two = sketched(reference, "2013-01-01"), sketched(current, "2013-01-02")
     joined = union([one, two]).columns[column]
@@ -109,6 +110,7 @@ def flights_sketch(key: str):
     return sketch(rows, blocks, config.features.all, config.features.categorical)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("one", "two"), list(pairwise(MONTHS)))
 def test_on_flights_month_against_month_every_score_equals_evidentlys(one, two):
     """The tolerance is 2 % of the score, or 0.002 for scores near 0."""

@@ -54,6 +54,7 @@ def test_a_second_process_cannot_acquire_a_claim_and_gets_the_holder(url):
         other.kill()
 
 
+@pytest.mark.long
 def test_the_claims_of_a_killed_process_can_be_acquired_at_once(url):
     other = holder(url)
     other.kill()
@@ -139,6 +140,7 @@ def test_a_waiting_caller_is_notified_once_of_the_holder(url):
     thread.join()
 
 
+@pytest.mark.long
 def test_a_zombie_process_counts_as_dead(url):
     other = holder(url)
     other.kill()

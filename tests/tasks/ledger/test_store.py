@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tasks.contracts import Decision, Fact, Hindsight, Interval, Promotion
+from tasks.contracts import Action, Decision, Fact, Hindsight, Interval, Promotion
 from tasks.errors import StaleDecision, UnknownFact
 from tasks.ledger import database
 from tasks.ledger.chain import broken_links
@@ -53,7 +53,7 @@ def at(month: int, day: int = 2) -> datetime:
     return datetime(2013, month, day, tzinfo=UTC)
 
 
-def change(action: str, version: str, as_of: datetime, champion: Promotion | None = None) -> Promotion:
+def change(action: Action, version: str, as_of: datetime, champion: Promotion | None = None) -> Promotion:
     """Return a row as a flow passes it to the ledger, decided against `champion`."""
     previous, against = (champion.version, champion.sequence) if champion else (None, 0)
     evidence = {"gain": 0.1, "rules": ("a", "b")}

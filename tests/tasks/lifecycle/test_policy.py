@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
 from configs.retraining import Budget, DriftSignal, EstimateSignal, Retraining, Signals
-from tasks.contracts import Decision, Fact, PolicyInputs, Promotion
+from tasks.contracts import Action, Decision, Fact, FactKind, PolicyInputs, Promotion
 from tasks.lifecycle.facts import retry_fact
 from tasks.lifecycle.policy import decide, refusals
 
@@ -15,15 +16,15 @@ def day(n: int) -> datetime:
     return datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=n)
 
 
-def fact(kind: str = "drift", /, **payload) -> Fact:
+def fact(kind: FactKind = "drift", /, **payload) -> Fact:
     return Fact("f", "m", kind, "2013-05", day(100), {"told": "5 columns drifted"} | payload)
 
 
-def promoted(as_of: int, action: str = "promote") -> Promotion:
+def promoted(as_of: int, action: Action = "promote") -> Promotion:
     return Promotion("m", 1, action, "2", None, day(as_of), day(as_of - 1), "evergreen", "first")
 
 
-def retrained(as_of: int, outcome: str = "") -> Decision:
+def retrained(as_of: int, outcome: Literal["", "promoted", "staged", "refused", "failed"] = "") -> Decision:
     return Decision("g", "m", day(as_of), "retrain", "drift", "", outcome=outcome)
 
 

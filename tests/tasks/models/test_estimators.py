@@ -101,6 +101,7 @@ def test_every_allowed_parameter_exists(estimator):
 VARIANTS = [(e, k, c) for e, k in CASES for c in (("none", "sigmoid", "isotonic") if k != "regression" else ("none",))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "kind", "calibration"), VARIANTS)
 def test_every_estimator_predicts_any_row_and_is_stored_without_executable_code(estimator, kind, calibration, tmp_path):
     cfg, data = config(kind), rows(kind)
@@ -120,6 +121,7 @@ def test_every_estimator_predicts_any_row_and_is_stored_without_executable_code(
     assert prediction_array(frame, cfg.target).tobytes() == prediction.tobytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "kind"), CASES)
 def test_the_digest_depends_only_on_the_model(estimator, kind):
     cfg, data = config(kind), rows(kind)
@@ -129,6 +131,7 @@ def test_the_digest_depends_only_on_the_model(estimator, kind):
     assert model_digest(fit(Recipe("x", estimator, {}), other, resources(cfg))) != one
 
 
+@pytest.mark.long
 def test_the_digest_is_the_same_in_another_process():
     """It does not depend on hash seeds and addresses."""
     code = (
@@ -288,6 +291,7 @@ def test_calibration_equals_that_of_scikit_learn_with_a_frozen_classifier(kind, 
     assert type(clone(calibrated)) is type(calibrated)
 
 
+@pytest.mark.long
 def test_the_smoke_test_reports_a_version_that_cannot_be_loaded_or_predicts_other_values(tiny, tmp_path):
     from configs.load import load_model
 

@@ -39,6 +39,7 @@ def predict_without_plan(model, frame, cfg):
     return probabilities[:, 1] if cfg.target.kind == "binary" else probabilities
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "kind", "calibration"), VARIANTS)
 def test_a_plan_predicts_bitwise_the_same(estimator, kind, calibration):
     cfg, data, model = fitted(estimator, kind, calibration)
@@ -55,6 +56,7 @@ def test_a_plan_predicts_bitwise_the_same(estimator, kind, calibration):
     assert plan_of(model) is plan_of(model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "kind", "calibration"), [v for v in VARIANTS if v[2] == "none"])
 def test_a_fit_equals_that_of_the_pipeline(estimator, kind, calibration):
     """The digests of the whole fitted state are equal, with and without nulls and categories."""

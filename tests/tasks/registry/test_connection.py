@@ -10,7 +10,7 @@ from tasks.errors import RegistryUnavailable
 from tasks.registry.connection import Connection
 from tests.conftest import free_port
 
-RESPONSES = {
+RESPONSES: dict[str, tuple[int, bytes, dict | None]] = {
     "unknown model": (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}', {}),
     "a proxy's page": (404, b"<html>not here</html>", None),
     "unknown path": (404, b'{"error_code": "ENDPOINT_NOT_FOUND"}', None),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.monitoring import Decay
-from tasks.contracts import Interval, Promotion, Recipe, Record, Stage, Version
+from tasks.contracts import Action, Interval, Promotion, Recipe, Record, Stage, Version
 from tasks.models.bootstrap import block_sums, mean_bounds
 from tasks.models.metrics import LEVEL
 from tasks.steps.decay import judge_rise, losses_by_block, pool_blocks, scorecard_loss
@@ -56,7 +56,7 @@ def version(number: str, judged_as: str = "") -> Version:
     return Version("m", number, "r", "d", AS_OF, AS_OF, AS_OF, Recipe("a", "xgboost", {}), (0.2,), 100, judged_as)
 
 
-def row(number: str, action: str, scorecards: dict) -> Promotion:
+def row(number: str, action: Action, scorecards: dict) -> Promotion:
     return Promotion("m", 1, action, number, None, AS_OF, AS_OF, "evergreen", "", {"scorecards": scorecards})
 
 

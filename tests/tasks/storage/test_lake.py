@@ -97,6 +97,7 @@ def test_a_writer_that_fails_before_the_rename_leaves_the_existing_file(lake):
     assert sorted(p.name for p in (lake.root / "raw").iterdir()) == ["2013-05.json", "2013-05.parquet"]
 
 
+@pytest.mark.long
 def test_a_writer_that_is_killed_before_the_rename_leaves_the_existing_file(lake):
     write(lake)
     path = lake.path(Stage.RAW, REF.key)
