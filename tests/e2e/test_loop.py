@@ -121,7 +121,7 @@ print(fact.id)
 def test_ten_events_of_one_fact_start_one_run_and_none_of_another_model(stack):
     """The events are in addition to the one of `process`. Those of flights start one run, for which the fact does not exist."""
     # The training window must have no gap.
-    stack.deployment("backfill/manual", model="tiny", start="2024-03-19", end="2024-03-19")
+    stack.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-19")
     stack.deployment("process/tiny", partition="2024-03-20")
     fact = stack.run("python", "-c", BURST).split()[-1]
     before = len(stack.runs_of("retrain"))
