@@ -77,6 +77,11 @@ EXEMPT = (
     ),
     Exemption(
         "prefect",
+        rf"docket\.dependencies - (.|\n)*^{LOCKED}",
+        "The same in a periodic service of the server, such as `monitor_worker_health`. It runs again within a minute.",
+    ),
+    Exemption(
+        "prefect",
         rf"Encountered error during state validation(.|\n)*^{LOCKED}",
         "The same where a run is created. The server answers 503 and Prefect's client repeats the request: in "
         "`python -m benchmarks server` no run and no event was lost. PostgreSQL has none of these.",

@@ -96,6 +96,8 @@ def test_records_about_a_run_have_its_id_and_are_not_errors_of_a_server(tmp_path
     [
         ("prefect", f"Worker channel heartbeat persistence failed: work_pool=a\nTraceback\n{LOCKED}\n[SQL: x]", True),
         ("prefect", f"Encountered error during state validation\nTraceback\n{LOCKED}", True),
+        ("prefect", f"docket.dependencies - monitor_worker_health()\nTraceback\n{LOCKED}", True),
+        ("prefect", "docket.dependencies - schedule_deployments()\nTraceback\nInvalidRequestError: bulk DML", False),
         ("prefect", "Encountered error during state validation\nTraceback\nKeyError: 'database is locked'", False),
         ("prefect", f"Failed in consume_loop\nTraceback\n{LOCKED}", False),
         ("worker", f"Encountered error during state validation\nTraceback\n{LOCKED}", False),
@@ -104,7 +106,12 @@ def test_records_about_a_run_have_its_id_and_are_not_errors_of_a_server(tmp_path
 def test_an_exemption_is_only_for_its_program_message_and_error(
     tmp_path: Path, program: str, message: str, exempt: bool
 ) -> None:
-    home = home_with(tmp_path, {program: f"2026-11-28 23:29:05.100 | ERROR   | prefect.server - {message}\n"})
+    home = home_with(
+        tmp_path,
+        {
+            program: f"2026-11-28 23:29:05.100 | ERROR   | {message if message.startswith('docket') else 'prefect.server - ' + message}\n"
+        },
+    )
     assert (log_errors(home) == []) is exempt
 
 
