@@ -9,7 +9,7 @@ from benchmarks.generated import model
 from benchmarks.harness import Row, in_this_process, in_turns, row
 from configs.settings import load_settings
 from tasks.contracts import Stage
-from tasks.resources import Resources
+from tasks.resources import live_resources
 from tasks.source.files import source_files
 from tasks.steps.ingest import ingest
 
@@ -18,7 +18,7 @@ MONTH = "2013-05"
 
 def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        res = Resources(model(), load_settings().model_copy(update={"lake": f"{folder}/lake"}))
+        res = live_resources(model(), load_settings().model_copy(update={"lake": f"{folder}/lake"}))
         ref = res.ref(MONTH)
         files = source_files(res.model, ref)
         target = Path(folder) / "plain.parquet"

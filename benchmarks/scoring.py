@@ -11,7 +11,7 @@ from benchmarks.large import fill
 from benchmarks.site import NEXT, site
 from configs.load import load_model
 from configs.settings import load_settings
-from tasks.resources import Resources
+from tasks.resources import live_resources
 
 ROWS, ROUNDS, MEMORY = 5_000_000, 1, 1_500
 SCORE = f"""
@@ -56,7 +56,7 @@ def rows() -> list[Row]:
     copy = site()
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings().model_copy(update={"lake": folder})
-        fill(Resources(load_model("flights"), settings), NEXT, ROWS)
+        fill(live_resources(load_model("flights"), settings), NEXT, ROWS)
         environment = copy.environment | {"EVERGREEN_LAKE": folder}
         answer = Path(folder) / "took.json"
         prepared = run_program([sys.executable, "-c", BARE, str(answer)], environment, copy.folder)

@@ -16,7 +16,7 @@ from tasks.contracts import Recipe
 from tasks.models.estimators import build_pipeline
 from tasks.models.features import inputs_of
 from tasks.models.targets import outcomes
-from tasks.resources import Resources
+from tasks.resources import live_resources
 from tasks.training.fit import make_version, training_ends
 from tasks.training.memory import estimated_memory, window_rows
 from tasks.training.window import locate_window, rows_to_fit
@@ -43,7 +43,7 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = copy.mlflow
         settings = load_settings().model_copy(update={"lake": folder})
-        res = Resources(load_model("flights"), settings)
+        res = live_resources(load_model("flights"), settings)
         for key in MONTHS:
             fill(res, key, ROWS // len(MONTHS))
         window = locate_window(res)

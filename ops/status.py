@@ -21,7 +21,7 @@ from ops.terminal import print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import active_schedules, read_deployments
 from tasks.reports.health import Alert, Severity, alerts, schedule_alerts
-from tasks.resources import Resources, open_resources
+from tasks.resources import LiveResources, open_resources
 
 EVENTS = 8
 """Number of events shown per model, the newest ones."""
@@ -82,7 +82,7 @@ def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
         console.print(f"  [{colours[alert.severity]}]{alert.severity}[/]: {escape(alert.message)}{action}")
 
 
-def model(res: Resources, console: Console) -> None:
+def model(res: LiveResources, console: Console) -> None:
     """Print champion, challenger, alerts, grid of steps and latest events of one model."""
     from tasks.reports.summary import grid
     from tasks.source.extent import available_partitions
@@ -107,7 +107,7 @@ def model(res: Resources, console: Console) -> None:
         console.print(f"  {line}")
 
 
-def events(res: Resources) -> list[str]:
+def events(res: LiveResources) -> list[str]:
     """Return a line for each fact with its decision, each promotion and each measured effect, in as-of order."""
     from tasks.contracts.words import decision_text
     from tasks.lifecycle.hindsight import verdict_text

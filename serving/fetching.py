@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tasks.errors import EvergreenError
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 
 
 class DownloadPending(EvergreenError):
@@ -18,7 +18,7 @@ class Fetcher:
         self._pool = ThreadPoolExecutor(4, "fetch")
         self._downloads: dict[tuple[str, str], Future[Path]] = {}
 
-    def ensure_local(self, res: Resources, version: str) -> None:
+    def ensure_local(self, res: LiveResources, version: str) -> None:
         """Start the download of a version, unless its files are on the local disk.
 
         Raises:

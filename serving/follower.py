@@ -29,7 +29,7 @@ from tasks.contracts import Promotion
 from tasks.contracts.words import without_credentials
 from tasks.errors import EvergreenError, ForgedVersion
 from tasks.ledger.promotions import newest_sequences
-from tasks.resources import Resources, open_resources
+from tasks.resources import LiveResources, open_resources
 
 log = logging.getLogger("serving")
 
@@ -61,7 +61,7 @@ class Follower:
         self.folder, self.database = folder, database
         self.states: dict[str, ChampionState] = {}
         """By model. The thread adds and removes keys, so iterate over a copy."""
-        self.resources: dict[str, Resources] = {}
+        self.resources: dict[str, LiveResources] = {}
         self.configs: dict[str, ModelConfig] = {}
         """The last readable configuration of every model. Removed models keep theirs, because some of their rows may not be written yet."""
         self.config_errors: dict[str, str] = {}
@@ -126,7 +126,7 @@ class Follower:
         except sa.exc.SQLAlchemyError as error:
             self._on_ledger_error(error)
 
-    def _poll_model(self, name: str, res: Resources, newest: int) -> None:
+    def _poll_model(self, name: str, res: LiveResources, newest: int) -> None:
         try:
             self._refuse_broken(name, res)
             if not self._is_due(name) and self._sequences.get(name) == newest:
@@ -197,7 +197,7 @@ class Follower:
 
     # One model
 
-    def _follow(self, name: str, res: Resources, newest: int) -> None:
+    def _follow(self, name: str, res: LiveResources, newest: int) -> None:
         """Serve the ledger's champion and challenger of one model. If the champion cannot be loaded, the current one stays."""
         champion, challenger = res.ledger.champion(), res.ledger.challenger()
         before = self.states[name]
@@ -229,7 +229,7 @@ class Follower:
         metrics.VERSION.labels(name).set(float(served.version) if served else 0)
         log.info("%s: the champion in use is now version %s", name, served.version if served else "none")
 
-    def _load(self, name: str, wanted: VersionRef, res: Resources) -> ServedVersion:
+    def _load(self, name: str, wanted: VersionRef, res: LiveResources) -> ServedVersion:
         """Return a version that is loaded and tested. Recent versions stay in memory, so that a rollback takes no time."""
         cached = self._cache.setdefault(name, {})
         served = cached.pop((wanted.version, wanted.digest), None)
@@ -243,7 +243,7 @@ class Follower:
         return served
 
     def _load_or_keep(
-        self, name: str, wanted: VersionRef, current: ServedVersion | None, res: Resources
+        self, name: str, wanted: VersionRef, current: ServedVersion | None, res: LiveResources
     ) -> tuple[ServedVersion | None, str]:
         """Return the wanted version and no problem, or the current version and why the wanted one cannot be loaded."""
         try:
@@ -264,7 +264,7 @@ class Follower:
             log.error("%s: version %s could not be loaded: %s", name, wanted.version, message)
         return message
 
-    def _follow_challenger(self, name: str, row: Promotion | None, res: Resources) -> None:
+    def _follow_challenger(self, name: str, row: Promotion | None, res: LiveResources) -> None:
         """Load the challenger for shadow mode, and start its canary if model.yaml has one."""
         rule, before = res.config.promotion.canary, self.states[name]
         if row is None:
@@ -283,13 +283,13 @@ class Follower:
             record_start(canary, row, res)
         self.states[name] = replace(before, challenger=served, canary=canary)
 
-    def _refuse_broken(self, name: str, res: Resources) -> None:
+    def _refuse_broken(self, name: str, res: LiveResources) -> None:
         """Refuse a challenger that exceeded a budget of its canary."""
         canary = self.states[name].canary
         if canary and canary.broken and refuse(canary, res):
             self.states[name] = replace(self.states[name], canary=None)
 
-    def _prefetch(self, res: Resources) -> None:
+    def _prefetch(self, res: LiveResources) -> None:
         """Download the versions that may be champion next: the newest one and the previous champion."""
         rows = res.ledger.promotions()
         champions = [row.version for row in rows if row.to_stage == "champion"]
@@ -297,7 +297,7 @@ class Follower:
             with suppress(EvergreenError, OSError):
                 self._fetcher.ensure_local(res, version)
 
-    def _serve_last(self, name: str, res: Resources) -> None:
+    def _serve_last(self, name: str, res: LiveResources) -> None:
         """Serve the version that is saved on the local disk."""
         if wanted := read_last_served(self.folder, name):
             served, problem = self._load_or_keep(name, wanted, None, res)
@@ -310,7 +310,7 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def _version_ref(row: Promotion, res: Resources) -> VersionRef:
+def _version_ref(row: Promotion, res: LiveResources) -> VersionRef:
     digest = str(row.evidence.get("digest", "")) or res.ledger.digest(row.version)
     return VersionRef(row.version, row.as_of.astimezone(UTC), digest, row.sequence)
 

@@ -2,24 +2,28 @@
 
 import functools
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.load import Model, load_model
 from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
-from tasks.contracts import PartitionRef, Promotion, Record, RunInfo, Stage
+from tasks.contracts import Learned, PartitionRef, Promotion, Query, Record, RunInfo, Stage, Trial, Version
 from tasks.errors import NoChampion
-from tasks.ledger.claims import Claims
+from tasks.ledger.claims import Claim, Claims
 from tasks.ledger.store import Ledger
 from tasks.registry import Registry
 from tasks.storage.files import digest_json, open_root
 from tasks.storage.lake import Lake
 from tasks.storage.partitions import partition
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Variant:
         parts = [f"v{self.champion}"] if self.champion else []
         return "-".join(parts + ([f"config-{digest_json(self.override)[:8]}"] if self.override else []))
 
+    def title(self, model: str) -> str:
+        """Return the model's name, with the variant's name in brackets if there is one."""
+        return f"{model} ({self.name})" if self.name else model
+
     @property
     def alone(self) -> bool:
         """Whether its rows may differ from production's, so that it cannot read production's files."""
@@ -53,22 +61,93 @@ EVALUATION_KEYS = {"description", "dictionary", "training", "gate", "promotion",
 PRODUCTION = Variant()
 
 
+class ClaimStore(Protocol):
+    """Claims on partitions. `Claims` has them in the database."""
+
+    def held_by_this_thread(self, partition: str) -> bool:
+        """Return whether this thread holds the partition's claim."""
+
+    def hold(self, partition: str, on_wait: Callable[[Claim], None] = ...) -> AbstractContextManager[None]:
+        """Hold a partition's claim in the body. Waits for another process that holds it."""
+
+
+class VersionStore(Protocol):
+    """Registered versions, as steps and trainings use them. `Registry` has them in MLflow; see there."""
+
+    def open_training(self, name: str, flow_run: str, commit: str) -> str: ...
+    def close_training(self, run_id: str, failed: bool = False) -> None: ...
+    def log_trial(self, parent: str, trial: Trial) -> None: ...
+    def register(
+        self,
+        model: Any,
+        config: ModelConfig,
+        *,
+        run_id: str,
+        role: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        version: Version,
+        documents: Mapping[str, Any],
+        learned: Sequence[Learned],
+    ) -> Version: ...
+    def version(self, number: str) -> Version: ...
+    def cached_version(self, number: str) -> Version: ...
+    def load(self, number: str, digest: str = "", threads: int | None = None) -> Any: ...
+    def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: "np.ndarray") -> Query: ...
+    def packages(self) -> dict[str, str]: ...
+    def version_url(self, number: str) -> str: ...
+    def run_url(self, run_id: str) -> str: ...
+
+
+class ResultCache(Protocol):
+    """Results by the digest of their inputs. Production computes each once, the policies of a replay share them."""
+
+    def result(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
+        """Return the result of `compute`, or the stored one.
+
+        Args:
+            kind: Type of the result.
+            inputs: Returns what the result depends on.
+            compute: Returns the result.
+        """
+
+    def step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> AbstractContextManager[Record | None]:
+        """Yield the record of an output that was already computed from the same inputs, else None. The body computes it."""
+
+
+class NoCache:
+    """A cache that stores nothing."""
+
+    def result(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
+        return compute()
+
+    def step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> AbstractContextManager[Record | None]:
+        return nullcontext()
+
+
+@dataclass(kw_only=True)
 class Resources:
-    """The resources of one model. Creating it opens no connection. Each part connects on first use."""
+    """The resources of one model, in production or in a simulation.
 
-    pages = True
-    """Whether steps write HTML pages beside their records."""
-    shares_models = False
-    """Whether several threads of this process may use the same loaded model, as the policies of a replay do."""
+    Attributes:
+        pages: Whether steps write HTML pages beside their records.
+        threads: Cores that may be used. Fewer than the setting while other partitions are processed in parallel.
+    """
 
-    def __init__(self, model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION) -> None:
-        self.model, self.settings, self.flow_run, self.variant = model, settings, flow_run, variant
-        self.threads = settings.threads
-        """Cores that may be used. Fewer than the setting while other partitions are processed in parallel."""
-        self.lake = Lake(open_root(settings.lake, ROOT), model.name, variant.name, alone=variant.alone)
-        self.ledger = Ledger(settings.database, model.name)
-        self.claims = Claims(settings.database, self.title, flow_run)
-        self.registry = Registry(settings.mlflow_uri, model.name, settings.path(settings.home) / "models")
+    model: Model
+    settings: Settings
+    lake: Lake
+    ledger: Ledger
+    claims: ClaimStore
+    registry: VersionStore
+    cache: ResultCache = field(default_factory=NoCache)
+    pages: bool = True
+    flow_run: str = ""
+    variant: Variant = PRODUCTION
+    threads: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = self.settings.threads
 
     @property
     def config(self) -> ModelConfig:
@@ -78,7 +157,7 @@ class Resources:
     @property
     def title(self) -> str:
         """The model's name, with the variant's name in brackets if there is one."""
-        return f"{self.config.name} ({self.variant.name})" if self.variant.name else self.config.name
+        return self.variant.title(self.config.name)
 
     @property
     def slug(self) -> str:
@@ -88,21 +167,6 @@ class Resources:
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
         """Return a partition of the model; `as_of` defaults to the partition's end plus the label delay."""
         return partition(self.config, key, as_of)
-
-    def cached(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
-        """Return the result of `compute`. A replay stores it by `inputs` and computes it only once.
-
-        Args:
-            kind: Type of the result. A replay serializes it with pydantic.
-            inputs: Returns what the result depends on. Production does not call it.
-            compute: Returns the result.
-        """
-        return compute()
-
-    @contextmanager
-    def cached_step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
-        """Yield the record of an output that a replay has already computed from the same inputs, else None. The body computes it."""
-        yield None
 
     def champion(self) -> Promotion:
         """Return the row of the current champion.
@@ -115,13 +179,17 @@ class Resources:
             raise NoChampion(f"{self.config.name} has no champion yet; run `train` first")
         return champion
 
-    def load(self, version: str) -> Any:
+    def load(self, version: str, threads: int | None = None) -> Any:
         """Return the fitted model of a version, after a check against its digest in the ledger.
+
+        Args:
+            version: The version's number.
+            threads: Cores that its predictions may use.
 
         Raises:
             RegistryUnavailable, UnknownVersion, ForgedVersion: see `Registry.load`.
         """
-        return self.registry.load(version, self.ledger.digest(version))
+        return self.registry.load(version, self.ledger.digest(version), threads)
 
     @property
     def commit(self) -> str:
@@ -134,13 +202,36 @@ class Resources:
         return RunInfo(started, seconds, self.flow_run, self.commit)
 
 
-def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION) -> Resources:
-    """Open the resources of one model from its folder in `configs/` and the environment.
+class LiveResources(Resources):
+    """The resources of a model in production: claims in the database, versions in MLflow."""
+
+    claims: Claims
+    registry: Registry
+
+
+def live_resources(
+    model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION
+) -> LiveResources:
+    """Return the resources of a model in production. Opens no connection. Each part connects on first use."""
+    return LiveResources(
+        model=model,
+        settings=settings,
+        lake=Lake(open_root(settings.lake, ROOT), model.name, variant.name, alone=variant.alone),
+        ledger=Ledger(settings.database, model.name),
+        claims=Claims(settings.database, variant.title(model.name), flow_run),
+        registry=Registry(settings.mlflow_uri, model.name, settings.path(settings.home) / "models"),
+        flow_run=flow_run,
+        variant=variant,
+    )
+
+
+def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION) -> LiveResources:
+    """Return the resources of a model from its folder in `configs/` and the environment.
 
     Raises:
         ConfigError: the folder is missing, or its config or the variant's is invalid.
     """
-    return Resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
+    return live_resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
 
 
 def uncommitted_files(root: Path) -> list[str]:

@@ -26,7 +26,7 @@ from tasks.backfill.workers import Workers, open_runner
 from tasks.contracts import Outcome, PartitionRef, Plan, Record
 from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.orchestration.flow_runs import is_cancelled
-from tasks.resources import Resources, Variant
+from tasks.resources import LiveResources, Resources, Variant, live_resources
 from tasks.steps.order import ALL
 from tasks.steps.run import run_steps
 from tasks.steps.step import Step, advance, freshness
@@ -58,7 +58,7 @@ class PartitionJob:
 
 
 def execute_plan(
-    plan: Plan, res: Resources, workers: Workers, planned_at: datetime | None = None, strict: bool = False
+    plan: Plan, res: LiveResources, workers: Workers, planned_at: datetime | None = None, strict: bool = False
 ) -> list[Outcome]:
     """Execute the plan. After a cancellation no new partition starts, and the running ones finish.
 
@@ -192,7 +192,7 @@ def advance_partitions(
     return outcomes
 
 
-def _open_resources(job: PartitionJob) -> Resources:
+def _open_resources(job: PartitionJob) -> LiveResources:
     """The model's resources: the flow's own if it runs in this process, else opened once per process and backfill.
 
     Raises:
@@ -202,7 +202,7 @@ def _open_resources(job: PartitionJob) -> Resources:
         if job.flow_run in _OPEN:
             return _OPEN[job.flow_run]
         model = load_model(job.model, override=job.variant.override)
-        res = Resources(model, load_settings(), job.flow_run, job.variant)
+        res = live_resources(model, load_settings(), job.flow_run, job.variant)
         digests = state_digests(res, job.until)
         if different := [name for name in digests if digests[name] != job.state_digests[name]]:
             raise PlanChanged(
@@ -214,10 +214,10 @@ def _open_resources(job: PartitionJob) -> Resources:
 
 
 _OPENING = threading.Lock()
-_OPEN: dict[str, Resources] = {}
+_OPEN: dict[str, LiveResources] = {}
 
 
-def run_with_retries(key: str, todos: PlannedSteps, res: Resources, job: PartitionJob) -> Outcome:
+def run_with_retries(key: str, todos: PlannedSteps, res: LiveResources, job: PartitionJob) -> Outcome:
     """Run the steps `todos` of one partition, and retry after a transient error."""
     if job.remote and is_cancelled(job.flow_run):
         return Outcome(key, untouched=True)
@@ -234,7 +234,7 @@ def run_with_retries(key: str, todos: PlannedSteps, res: Resources, job: Partiti
         return Outcome(key, failed=_record_failure(key, todos, res, error))
 
 
-def _run_once(key: str, todos: PlannedSteps, res: Resources, job: PartitionJob) -> Outcome:
+def _run_once(key: str, todos: PlannedSteps, res: LiveResources, job: PartitionJob) -> Outcome:
     """Run the steps once, under the partition's claim."""
     if other := res.claims.acquire(key):
         return Outcome(key, occupied=str(other))
@@ -263,7 +263,7 @@ def _run_once(key: str, todos: PlannedSteps, res: Resources, job: PartitionJob) 
     return Outcome(key, partition_run.steps, blocked=partition_run.newly_blocked)
 
 
-def _record_failure(key: str, todos: PlannedSteps, res: Resources, error: Exception) -> str:
+def _record_failure(key: str, todos: PlannedSteps, res: LiveResources, error: Exception) -> str:
     """Write a failure for the step that it stopped, if that has none, so that mode=failed selects it.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.contracts import Cell, Freshness, PartitionRef, Plan, Request, Stage, StageChoice
 from tasks.errors import MissingSource
-from tasks.resources import PRODUCTION, Resources, Variant, open_resources
+from tasks.resources import PRODUCTION, LiveResources, Resources, Variant, open_resources
 from tasks.source.extent import available_partitions
 from tasks.steps.order import ALL, PREREQUISITES, SHADOW_STEPS, STEPS_BY_CHOICE, steps_of
 from tasks.steps.step import Step, inspect_step
@@ -38,7 +38,7 @@ TIMED_RECORDS = 60
 """Maximum records of a step that an estimate of time uses, the newest first."""
 
 
-def open_request(request: Request, flow_run: str = "") -> Resources:
+def open_request(request: Request, flow_run: str = "") -> LiveResources:
     """Open the model's resources for a request: production, or a variant of it.
 
     Raises:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from tasks.backfill.plan import RUN_ACTIONS
 from tasks.contracts import Outcome, Plan
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 from tasks.steps.drift_reference import reference_ranges
 from tasks.steps.order import ALL, INDEPENDENT
 
@@ -41,7 +41,7 @@ def work_items(plan: Plan, independent: bool) -> list[Work]:
 class Schedule:
     """The remaining work. `next` returns what may run now, and `finish` takes its outcome."""
 
-    def __init__(self, plan: Plan, res: Resources) -> None:
+    def __init__(self, plan: Plan, res: LiveResources) -> None:
         self.res = res
         self.first, self.second = deque(work_items(plan, independent=True)), deque(work_items(plan, independent=False))
         self.parts = len(self.first) + len(self.second)

@@ -8,7 +8,7 @@ from tasks.contracts import Promotion
 from tasks.errors import EvergreenError
 from tasks.ledger.chain import broken_links
 from tasks.orchestration.events import CHANGE, change_id
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Audit:
     checked: str
 
 
-def audit(res: Resources, at: datetime | None, events: Mapping[str, str] | None) -> Audit:
+def audit(res: LiveResources, at: datetime | None, events: Mapping[str, str] | None) -> Audit:
     """Return the champion as of a moment, and check all rows of the ledger.
 
     Args:
@@ -59,7 +59,7 @@ def audit(res: Resources, at: datetime | None, events: Mapping[str, str] | None)
     return Audit(res.config.name, at, champion, tuple(path), tuple(rows), tuple(problems), checked)
 
 
-def missing_marks(rows: Sequence[Promotion], res: Resources) -> list[str]:
+def missing_marks(rows: Sequence[Promotion], res: LiveResources) -> list[str]:
     """Return the inconsistencies between the ledger's rows and the tags that mark them on the versions in MLflow."""
     undelivered = {row.sequence for row in res.ledger.undelivered()}
     try:

@@ -48,7 +48,7 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
     assert judged
     assert final
     assert comparison
-    result, moved = res.cached(
+    result, moved = res.cache.result(
         tuple[Query, float],
         lambda: ["refit", judged.version, final.version, str(comparison.start), *training_inputs(training.window, res)],
         lambda: _query_refit(judged, final, training.window, comparison.start, res),

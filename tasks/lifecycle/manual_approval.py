@@ -10,7 +10,7 @@ from tasks.lifecycle.gate import judge, judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.orchestration.prefect_tasks import as_task
-from tasks.resources import Resources
+from tasks.resources import LiveResources, Resources
 from tasks.steps.run_tasks import collect_window
 from tasks.training.evaluation import compare_versions
 from tasks.training.window import locate_window
@@ -25,7 +25,7 @@ class Judgement:
     as_of: datetime
 
 
-def select_version(number: str | None, action: str, res: Resources) -> Version:
+def select_version(number: str | None, action: str, res: LiveResources) -> Version:
     """Return the version to judge: the named one, else the challenger, or for `adopt` the version of the moved alias.
 
     Raises:

@@ -10,14 +10,13 @@ from tasks.contracts import Fact, Promotion
 from tasks.errors import RegistryUnavailable, UnknownVersion
 from tasks.lifecycle.facts import alias_fact
 from tasks.orchestration.events import emit, emit_change, flush
-from tasks.orchestration.prefect_tasks import is_simulation, run_log
-from tasks.resources import Resources
+from tasks.orchestration.prefect_tasks import run_log
+from tasks.resources import LiveResources, Resources
 
 
 def deliver(res: Resources) -> list[Promotion]:
     """Deliver the undelivered rows and return them. If MLflow or Prefect does not respond, nothing is returned and a later run retries."""
-    rows = [] if is_simulation() else res.ledger.undelivered()
-    if not rows:
+    if not isinstance(res, LiveResources) or not (rows := res.ledger.undelivered()):
         return []
     log = run_log()
     try:
@@ -37,7 +36,7 @@ def deliver(res: Resources) -> list[Promotion]:
     return rows
 
 
-def _update_aliases(rows: Sequence[Promotion], res: Resources) -> None:
+def _update_aliases(rows: Sequence[Promotion], res: LiveResources) -> None:
     """Set the aliases to the ledger's versions. A champion alias that somebody moved stays, unless a row makes a champion."""
     try:
         res.registry.sync_aliases(res.ledger, champion=any(row.to_stage == "champion" for row in rows))
@@ -47,14 +46,14 @@ def _update_aliases(rows: Sequence[Promotion], res: Resources) -> None:
         )
 
 
-def _tag_version(row: Promotion, res: Resources) -> None:
+def _tag_version(row: Promotion, res: LiveResources) -> None:
     try:
         res.registry.write_ledger_tags(row)
     except UnknownVersion as error:
         run_log().warning("row %d of the ledger cannot be recorded as a tag in MLflow: %s", row.sequence, error)
 
 
-def check_alias(res: Resources) -> Fact | None:
+def check_alias(res: LiveResources) -> Fact | None:
     """Record and emit a fact if somebody has moved the champion alias in MLflow. The ledger's champion stays in force.
 
     Returns:

@@ -18,7 +18,7 @@ from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matur
 from tasks.models.features import predict
 from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
-from tasks.resources import Resources
+from tasks.resources import LiveResources, Resources
 from tasks.steps.order import newest_ref
 from tasks.training.evaluation import query
 
@@ -173,7 +173,7 @@ def refuse_challenger(version: Version, by: str, reason: str, res: Resources) ->
 
 
 @as_task("restore alias")
-def restore_alias(by: str, reason: str, res: Resources) -> Promotion:
+def restore_alias(by: str, reason: str, res: LiveResources) -> Promotion:
     """Set the champion alias to the ledger's champion again, and record by whom and why.
 
     Raises:

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
 from importlib.metadata import version as installed
@@ -20,6 +21,7 @@ from configs.settings import disable_telemetry
 from tasks.contracts import Learned, Query, Recipe, Version
 from tasks.errors import ForgedVersion, UnknownVersion
 from tasks.models.estimators import TRUSTED_TYPES, read_model
+from tasks.models.fast_predict import NoPredictionPlan, plan_of
 from tasks.models.fingerprint import model_digest
 from tasks.models.smoke_test import query_version
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
@@ -110,11 +112,12 @@ class Versions(Runs):
             draft.write_text(json.dumps({"run_id": version.run_id, "tags": to_tags(version)}), encoding="utf-8")
         return version
 
-    def load(self, number: str, digest: str = "") -> Any:
+    def load(self, number: str, digest: str = "", threads: int | None = None) -> Any:
         """Load a version's fitted model, from the local copy if there is one.
 
         Args:
             digest: The digest that the model must have, by `model_digest`; empty for no check.
+            threads: Cores that its predictions may use, by default as many as when it was fitted.
 
         Raises:
             RegistryUnavailable: MLflow does not respond, and there is no local copy.
@@ -130,6 +133,9 @@ class Versions(Runs):
                 f"not {digest[:12]}. The model was not loaded. Find out who changed the file and delete the folder. If MLflow's copy "
                 f"is wrong too, run `rollback`"
             )
+        if threads:
+            with suppress(NoPredictionPlan):
+                plan_of(model).set_threads(threads)
         return model
 
     def has_copy(self, number: str) -> bool:

@@ -17,7 +17,7 @@ from tasks.models.features import predict
 from tasks.models.metrics import finite, measure, row_loss
 from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import run_log, simulation
-from tasks.replay.past_resources import ReplayResources
+from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
@@ -75,7 +75,7 @@ def measure_all(
         live: The model's production resources.
         on_partition: Called after each partition's training.
     """
-    res = ReplayResources(live, BUILT_IN[NEVER], begin)
+    res = replay_resources(live, BUILT_IN[NEVER], begin)
     moments = [begin, *(ref.as_of for ref in refs[:-1])]
     versions: list[Version | None] = []
     with simulation():
@@ -131,7 +131,7 @@ def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayR
     rules = config.model_dump(mode="json", include={"partition", "target", "features", "gate"})
     digests = [version.digest if version else None for version in versions]
     inputs = ["measure", MEASURE_VERSION, digests, valid.digest, labels.digest, ref.as_of, rules]
-    measurements: list[Measurement | None] = res.cached(list[Measurement | None], lambda: inputs, compute)
+    measurements: list[Measurement | None] = res.cache.result(list[Measurement | None], lambda: inputs, compute)
     return measurements
 
 

@@ -75,7 +75,8 @@ class ReplayRegistry:
         """Return whether a version's files exist."""
         return all(self._file(number, suffix).is_file() for suffix in ("json", "skops"))
 
-    def load(self, number: str, digest: str = "") -> Any:
+    def load(self, number: str, digest: str = "", threads: int | None = None) -> Any:
+        """Load a model; policies of one process share it. Setting `threads` is not safe while another policy predicts."""
         return _load(self._file(number, "skops"))
 
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:

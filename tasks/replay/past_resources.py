@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from sqlalchemy.pool import StaticPool
 from upath import UPath
 
 from configs.retraining import Retraining
-from tasks.contracts import PartitionRef, Record, RunInfo, Selection, Stage, Version
+from configs.schema import ModelConfig
+from tasks.contracts import PartitionRef, Record, Selection, Stage, Version
 from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tasks.ledger.tables import metadata
@@ -67,65 +68,46 @@ class NoClaims:
         yield
 
 
-class ReplayResources(Resources):
-    """The resources of a model in a replay: production's config with another policy, and its own lake, ledger and registry.
+class ReplayCache:
+    """Results of the policies of a replay, as files beside its lake.
 
-    Args:
-        live: The model's production resources.
-        policy: The retraining policy to simulate.
-        now: The simulated time at the start; advance it with `lake.now`.
+    Attributes:
+        seconds: Seconds of computing that the results of `result` have cost, those found in the cache included.
     """
 
-    pages = False
-    shares_models = True
-    lake: ReplayLake
+    def __init__(
+        self, live: Resources, config: ModelConfig, lake: ReplayLake, ledger: Ledger, registry: ReplayRegistry
+    ) -> None:
+        self.live, self.lake, self.ledger, self.registry, self.seconds = live, lake, ledger, registry, 0.0
+        self.claims = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
+        self._measured = [[str(at), vars(query)] for at, query in sorted(registry.measured.items())]
+        self._rules = config.model_dump(mode="json", exclude={"retraining", "replay", "description", "dictionary"})
 
-    def __init__(self, live: Resources, policy: Retraining, now: datetime) -> None:
-        promotion = live.config.promotion.model_copy(update={"approval": False})  # no person can approve in a replay
-        model = replace(
-            live.model, config=live.config.model_copy(update={"retraining": policy, "promotion": promotion})
-        )
-        self.model, self.settings, self.flow_run, self.variant = model, live.settings, "", live.variant
-        self.live, self.threads = live, live.threads
-        self.lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
-        self.ledger = ReplayLedger(model.name)
-        measured = {} if live.variant.name else live_queries(live.ledger.promotions())
-        self.versions = ReplayRegistry(self.lake.root, model.name, measured)
-        self.registry = self.versions  # type: ignore[assignment]
-        self._measured = [[str(at), vars(query)] for at, query in sorted(measured.items())]
-        self._rules = model.config.model_dump(
-            mode="json", exclude={"retraining", "replay", "description", "dictionary"}
-        )
-        self.claims = NoClaims()  # type: ignore[assignment]
-        self.locks = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
-        self.compute_seconds = 0.0
-        """Seconds of computing that the results of `cached` have cost, those found in the cache included."""
-
-    def cached(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
+    def result(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
         measured = self._measured if kind not in (Version, Selection) else []
         name, adapter = digest_json([inputs(), measured])[:32], _adapter(kind)
         path = self.lake.root / "once" / f"{name}.json"
-        if (entry := self._cache_entry(kind, path)) is None:
-            with self.locks.hold(name[:16]):
-                if (entry := self._cache_entry(kind, path)) is None:
+        if (entry := self._entry(kind, path)) is None:
+            with self.claims.hold(name[:16]):
+                if (entry := self._entry(kind, path)) is None:
                     started = time.monotonic()
                     value = adapter.dump_python(compute(), mode="json")
                     entry = {"value": value, "seconds": round(time.monotonic() - started, 3)}
                     with replacing(path) as draft:
                         draft.write_text(json.dumps(entry), encoding="utf-8")
-        self.compute_seconds += entry["seconds"]
+        self.seconds += entry["seconds"]
         return adapter.validate_python(entry["value"])
 
-    def _cache_entry(self, kind: Any, path: UPath) -> dict[str, Any] | None:
-        """Read a cached result; return None if there is none or if a version's files were deleted."""
+    def _entry(self, kind: Any, path: UPath) -> dict[str, Any] | None:
+        """Read a stored result; return None if there is none or if a version's files were deleted."""
         try:
             entry = dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return None
-        return entry if kind is not Version or self.versions.has(entry["value"]["version"]) else None
+        return entry if kind is not Version or self.registry.has(entry["value"]["version"]) else None
 
     @contextmanager
-    def cached_step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
+    def step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
         champion = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).as_of)
         # The champion determines which outcomes its drift references contain.
         reference = [champion.version, champion.as_of, champion.window_end] if champion else []
@@ -133,11 +115,45 @@ class ReplayResources(Resources):
         if record := self.lake.reuse(stage, ref.key, name):
             yield record
             return
-        with self.locks.hold(name[:16]), self.lake.writing_as(stage, ref.key, name):
+        with self.claims.hold(name[:16]), self.lake.writing_as(stage, ref.key, name):
             yield self.lake.reuse(stage, ref.key, name)
 
-    def run_info(self, started: datetime) -> RunInfo:
-        return RunInfo(started, 0.0, "", "")
+
+@dataclass(kw_only=True)
+class ReplayResources(Resources):
+    """The resources of a model in a replay. Advance the simulated time with `lake.now`."""
+
+    live: Resources
+    lake: ReplayLake
+    cache: ReplayCache
+
+
+def replay_resources(live: Resources, policy: Retraining, now: datetime) -> ReplayResources:
+    """Return production's config with another policy, and a lake, ledger, registry and cache of its own.
+
+    Args:
+        live: The model's production resources.
+        policy: The retraining policy to simulate.
+        now: The simulated time at the start.
+    """
+    promotion = live.config.promotion.model_copy(update={"approval": False})  # no person can approve in a replay
+    config = live.config.model_copy(update={"retraining": policy, "promotion": promotion})
+    lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
+    ledger = ReplayLedger(config.name)
+    measured = {} if live.variant.name else live_queries(live.ledger.promotions())
+    registry = ReplayRegistry(lake.root, config.name, measured)
+    return ReplayResources(
+        model=replace(live.model, config=config),
+        settings=live.settings,
+        lake=lake,
+        ledger=ledger,
+        claims=NoClaims(),
+        registry=registry,
+        cache=ReplayCache(live, config, lake, ledger, registry),
+        pages=False,
+        variant=live.variant,
+        live=live,
+    )
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import EvergreenError
 from tasks.orchestration.prefect_tasks import simulation
-from tasks.replay.past_resources import ReplayResources
+from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, newest_labels
@@ -47,7 +47,7 @@ def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | 
         return None
     import pandas as pd
 
-    res = ReplayResources(live, BUILT_IN[NEVER], refs[-1].as_of)
+    res = replay_resources(live, BUILT_IN[NEVER], refs[-1].as_of)
     with simulation():
         frames = [
             rows

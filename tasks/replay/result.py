@@ -7,7 +7,7 @@ from tasks.contracts import Interval, PolicyRun
 from tasks.replay.persistence_baseline import Persistence, kappa
 from tasks.replay.setup import ReplaySetup
 from tasks.replay.standings import UNCLEAR, Findings, PolicyResult
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 
 COLUMNS = (
     "policy",
@@ -29,7 +29,7 @@ COLUMNS = (
 class Replay:
     """A replay and its results."""
 
-    res: Resources
+    res: LiveResources
     setup: ReplaySetup
     runs: Sequence[PolicyRun]
     findings: Findings

@@ -11,7 +11,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingPartition
 from tasks.orchestration.prefect_tasks import run_log
-from tasks.resources import PRODUCTION, Resources, Variant, open_resources
+from tasks.resources import PRODUCTION, LiveResources, Resources, Variant, open_resources
 from tasks.source.extent import available_partitions
 from tasks.steps.ingest import INGEST
 from tasks.steps.run import run_steps
@@ -37,7 +37,7 @@ class ReplaySetup:
         return f"{self.refs[0].key} to {self.refs[-1].key}"
 
 
-def open_replayed_model(model: str, override: Mapping[str, Any], flow_run: str = "") -> Resources:
+def open_replayed_model(model: str, override: Mapping[str, Any], flow_run: str = "") -> LiveResources:
     """Open the resources that a replay reads: those of production, or of a variant if the config is overridden.
 
     Raises:

@@ -21,7 +21,7 @@ from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.events import emit_new
 from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_lake import SHARED_STAGES
-from tasks.replay.past_resources import ReplayResources
+from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.resources import Resources
 from tasks.steps.order import PROCESS, steps_of
 from tasks.steps.run_tasks import maturing_partitions
@@ -49,7 +49,7 @@ def simulate_policy(
         NoChampion: No first champion passes the gate.
         FutureRead: A step uses data from after the simulated time.
     """
-    res = ReplayResources(live, policy, begin)
+    res = replay_resources(live, policy, begin)
     with simulation():
         start_with_champion(begin, res)
         for ref in refs:
@@ -131,12 +131,12 @@ class TrainingTime:
     """The seconds of a retraining: those of the live training with the same as-of, by default those of computing its models."""
 
     def __init__(self, as_of: datetime, res: ReplayResources) -> None:
-        self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.compute_seconds, res
+        self.recorded, self.before, self.res = recorded_seconds(as_of, res), res.cache.seconds, res
 
     @property
     def seconds(self) -> float:
         """The live retraining's seconds if they are recorded, else the computing seconds since `before`."""
-        return self.recorded or round(self.res.compute_seconds - self.before, 3)
+        return self.recorded or round(self.res.cache.seconds - self.before, 3)
 
 
 def recorded_seconds(as_of: datetime, res: ReplayResources) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.contracts import Decision, Fact, PartitionRef, Stage
 from tasks.lifecycle.facts import distrust_reason
-from tasks.resources import Resources
+from tasks.resources import LiveResources, Resources
 from tasks.steps.decay import decay_at
 from tasks.steps.order import steps_of
 from tasks.steps.step import Step, freshness
@@ -121,7 +121,7 @@ def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, re
     return f"not trusted: {reason}" if reason else ""
 
 
-def grid(res: Resources, refs: list[PartitionRef]) -> list[dict[str, str]]:
+def grid(res: LiveResources, refs: list[PartitionRef]) -> list[dict[str, str]]:
     """Return a row for each partition with the state of each step.
 
     States are fresh, stale, missing, BLOCKED, FAILED and RUNNING; `.` if the step is not due.

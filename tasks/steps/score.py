@@ -1,11 +1,9 @@
 """Score a partition with the champion at its as-of, and in shadow mode with the challenger and the previous champion."""
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import PartitionRef, Promotion, Stage
 from tasks.ledger.history import champion_periods
-from tasks.models.fast_predict import NoPredictionPlan, plan_of
 from tasks.models.features import input_features, predict
 from tasks.models.targets import prediction_columns
 from tasks.resources import Resources
@@ -39,10 +37,7 @@ def score_previous(ref: PartitionRef, res: Resources) -> StepOutput:
 
 
 def _score(stage: Stage, promotion: Promotion, ref: PartitionRef, res: Resources) -> StepOutput:
-    model = res.load(promotion.version)
-    if not res.shares_models:  # setting threads is not safe while another thread predicts
-        with suppress(NoPredictionPlan):
-            plan_of(model).set_threads(res.threads)
+    model = res.load(promotion.version, res.threads)
     columns = [res.config.key, res.config.time, *input_features(model, res.config).all]
     tables = (
         score_batch(batch, model, promotion, ref, res) for batch in res.lake.batches(Stage.VALID, ref.key, columns)

@@ -99,7 +99,7 @@ def advance(
         if not res.claims.held_by_this_thread(ref.key):
             with res.claims.hold(ref.key):
                 return advance(step, ref, res, again)
-    with res.cached_step(step.stage, ref, [step.verb, step.version, inputs]) as replayed:
+    with res.cache.step(step.stage, ref, [step.verb, step.version, inputs]) as replayed:
         return replayed or _run_step(step, ref, inputs, res)
 
 

@@ -218,7 +218,7 @@ def compare_versions(challenger: Version, champion: Promotion | None, window: Wi
         other = [champion.version, champion.window_end.isoformat()] if champion else []
         return ["compare", challenger.version, challenger.digest, other, *training_inputs(window, res)]
 
-    comparison: Comparison = res.cached(
+    comparison: Comparison = res.cache.result(
         Comparison, inputs, lambda: _compare_on_holdout(challenger, champion, window, res)
     )
     log = run_log()

@@ -93,7 +93,9 @@ def _fit_and_record(
 def fit_version(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
     """Fit and register a version as `make_version` does. A replay fits each version once."""
     inputs = partial(_fit_inputs, role, recipe, judged_as, window, res)
-    version: Version = res.cached(Version, inputs, lambda: make_version(role, recipe, run_id, window, res, judged_as))
+    version: Version = res.cache.result(
+        Version, inputs, lambda: make_version(role, recipe, run_id, window, res, judged_as)
+    )
     return version
 
 

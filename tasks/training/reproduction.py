@@ -10,7 +10,7 @@ from tasks.errors import EvergreenError, MissingPartition
 from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest
 from tasks.orchestration.prefect_tasks import as_task, run_log
-from tasks.resources import Resources
+from tasks.resources import LiveResources, live_resources
 from tasks.training.fit import fit_recipe, sql_of, training_ends, training_partitions
 from tasks.training.window import rows_to_fit, window_from_lineage
 
@@ -41,7 +41,7 @@ class Reproduction:
 
 
 @as_task("train v{version.version} again")
-def reproduce_version(version: Version, res: Resources) -> Reproduction:
+def reproduce_version(version: Version, res: LiveResources) -> Reproduction:
     """Fit a version's recipe again, and compare digest and predictions.
 
     Uses the config in the version's MLflow run, and the outcomes that were known as of the training. If rows have changed since, the
@@ -82,15 +82,15 @@ class NotReproducible(EvergreenError):
     """The rows that a version was trained on no longer exist. Restore the partitions with `backfill` from the same source."""
 
 
-def original_resources(res: Resources, config: dict[str, Any], lineage: dict[str, Any]) -> Resources:
+def original_resources(res: LiveResources, config: dict[str, Any], lineage: dict[str, Any]) -> LiveResources:
     """Return the model's resources with the config and the number of threads that a version was trained with."""
     model = Model(ModelConfig.model_validate(config), res.model.folder, res.model.source_sql, res.model.labels_sql)
     settings = res.settings.model_copy(update={"threads": lineage["threads"]})
-    return Resources(model, settings, res.flow_run)
+    return live_resources(model, settings, res.flow_run)
 
 
 def changed_partitions(
-    recorded: list[Learned], rows: "pd.DataFrame", window: Window, res: Resources
+    recorded: list[Learned], rows: "pd.DataFrame", window: Window, res: LiveResources
 ) -> tuple[str, ...]:
     """Describe the partitions whose rows differ from the recorded ones."""
     current = {part.partition: part for part in training_partitions(rows, window, res)}
@@ -105,7 +105,7 @@ def changed_partitions(
     return (*changes, *(f"{key}: was not part of the training" for key in current if key in added))
 
 
-def differences(lineage: dict[str, Any], res: Resources) -> tuple[str, ...]:
+def differences(lineage: dict[str, Any], res: LiveResources) -> tuple[str, ...]:
     """Describe libraries, queries and code that have changed since a training."""
     packages, sql = res.registry.packages(), sql_of(res.model)
     changes = [

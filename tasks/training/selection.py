@@ -198,7 +198,7 @@ def select_candidate(window: Window, res: Resources) -> Selection:
         MissingPartition: A partition of the window was not validated, or its labels were not collected.
         SearchTooSlow: A search took longer than its time limit.
     """
-    selection: Selection = res.cached(
+    selection: Selection = res.cache.result(
         Selection, lambda: ["select", *training_inputs(window, res)], lambda: _select(window, res)
     )
     return selection

@@ -25,7 +25,7 @@ from tasks.contracts import PolicyRun, Stage
 from tasks.errors import CorruptPartition, FutureRead, MissingPartition, NoChampion, NotEnoughData
 from tasks.replay.oracle import measure_all
 from tasks.replay.past_registry import live_queries
-from tasks.replay.past_resources import ReplayResources
+from tasks.replay.past_resources import replay_resources
 from tasks.replay.policies import BUILT_IN, EVERY, NEVER
 from tasks.replay.setup import prepare_replay
 from tasks.replay.simulate import simulate_policy
@@ -244,7 +244,7 @@ def test_a_part_of_the_cache_may_be_deleted(copied, part):
 
 def test_a_partition_that_changes_during_a_replay_is_an_error(copied):
     live = open_resources("tiny")
-    res = ReplayResources(live, BUILT_IN[NEVER], live.ref(END).as_of)
+    res = replay_resources(live, BUILT_IN[NEVER], live.ref(END).as_of)
     res.lake.record(Stage.VALID, START)
     source = day_file(copied, 13)
     pd.read_parquet(source).head(100).to_parquet(source, index=False)
@@ -426,8 +426,8 @@ def test_a_feature_from_the_next_partition_is_refused(copied, monkeypatch):
     shared = {}
     from tasks.replay import simulate as module
 
-    original = module.ReplayResources
-    monkeypatch.setattr(module, "ReplayResources", lambda *args: shared.setdefault("res", original(*args)))
+    original = module.replay_resources
+    monkeypatch.setattr(module, "replay_resources", lambda *args: shared.setdefault("res", original(*args)))
     monkeypatch.setattr(scoring, "predict", lambda *args: (shared.update(lake=shared["res"].lake), peek(*args))[1])
     with pytest.raises(FutureRead, match="the replay read 2024-03-15"):
         simulate_policy(NEVER, BUILT_IN[NEVER], setup.begin, setup.refs, live)

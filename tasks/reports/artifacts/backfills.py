@@ -14,7 +14,7 @@ from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.figures import grid_plot
 from tasks.reports.summary import grid
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 
 ACTION_LABEL = {"make": "make", "again": "again", "keep": "·", "leave": "left", "wait": "…"}
 LEGEND = "fresh: computed from the present inputs; missing: not computed yet; a dot: not due, or no champion yet"
@@ -26,7 +26,7 @@ LONGEST = 60
 """Partitions in a page's table. The plot shows all of them."""
 
 
-def publish_plan(res: Resources, plan: Plan, dry: bool) -> str:
+def publish_plan(res: LiveResources, plan: Plan, dry: bool) -> str:
     """Create a page with the planned steps, their reasons, and the command that runs the plan; returns the headline."""
     line = plan_headline(res.title, plan)
     command = f"prefect deployment run backfill/manual -p model={res.config.name} -p plan={plan.digest}"
@@ -95,7 +95,7 @@ def _image(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]
     return f"![{title}](data:image/png;base64,{data})"
 
 
-def publish_backfill(res: Resources, plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]) -> str:
     """Create the page and the grid of a `backfill` run; returns the headline."""
     if not plan.todo:
         return _publish_empty(res, plan)
@@ -117,7 +117,7 @@ def publish_backfill(res: Resources, plan: Plan, outcomes: Sequence[Outcome]) ->
     return publish_page(res, "backfill", f"{line}.", [grid_image(res.title, rows), "", *notes])
 
 
-def _publish_empty(res: Resources, plan: Plan) -> str:
+def _publish_empty(res: LiveResources, plan: Plan) -> str:
     """Create the page and the grid of a plan without steps, from the plan alone."""
     labels = {"keep": "fresh", "leave": "left", "wait": "."}
     rows = [

@@ -8,7 +8,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
+from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.orchestration.schedules import Schedule, active_schedules, read_deployments
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.pages.publish import page_url, refresh_pages
@@ -18,8 +18,7 @@ from tasks.resources import Resources
 def publish_model(res: Resources) -> None:
     """Update the model's pages and publish their summary. An error is logged and does not fail the run."""
     try:
-        page = None if is_simulation() else refresh_pages(res, _schedules(res))
-        if page is not None:
+        if res.pages and (page := refresh_pages(res, _schedules(res))):
             publish_model_summary(page, res)
     except Exception:  # noqa: BLE001  (the work of the run is done already)
         run_log().exception("the pages of %s could not be updated; the next run writes them again", res.config.name)

@@ -18,7 +18,7 @@ from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.reports.card import plots
 from tasks.reports.pages.template import card_name, render_template
-from tasks.resources import Resources
+from tasks.resources import LiveResources
 from tasks.storage.files import replacing
 from tasks.training.evaluation import evaluation_rows
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @as_task("write model card")
-def publish_card(training: Training, res: Resources) -> None:
+def publish_card(training: Training, res: LiveResources) -> None:
     """Write card, plots, metrics and the gate's evidence to the MLflow runs of the judged version and of its refit.
 
     The card is also written to the folder of the pages, where it can be read without MLflow.
@@ -62,14 +62,14 @@ def publish_card(training: Training, res: Resources) -> None:
     run_log().info("model card of version %s written", judged.version)
 
 
-def _links(res: Resources) -> str:
+def _links(res: LiveResources) -> str:
     """Return markdown links to the flow run that trained, and to the model's monitoring."""
     run = f"[Prefect run]({res.settings.prefect_ui}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
     return f"{run}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
 
 
 def draw_plots(
-    judged: Version, comparison: Comparison, rows: "pd.DataFrame", importance: Mapping[str, float], res: Resources
+    judged: Version, comparison: Comparison, rows: "pd.DataFrame", importance: Mapping[str, float], res: LiveResources
 ) -> dict[str, bytes]:
     """Draw the plots of a comparison: PNG bytes by file name. `rows` are the holdout's, `importance` is by feature."""
     config = res.config
@@ -91,7 +91,7 @@ def draw_plots(
     return images
 
 
-def render(training: Training, images: Mapping[str, bytes], importance: Mapping[str, float], res: Resources) -> str:
+def render(training: Training, images: Mapping[str, bytes], importance: Mapping[str, float], res: LiveResources) -> str:
     """Render the card as HTML. `images` has the plots by file name, `importance` is by feature."""
     judged, comparison = training.challenger, training.comparison
     assert judged
@@ -109,7 +109,7 @@ def render(training: Training, images: Mapping[str, bytes], importance: Mapping[
     )
 
 
-def _identity(training: Training, judged: Version, comparison: Comparison, res: Resources) -> dict[str, Any]:
+def _identity(training: Training, judged: Version, comparison: Comparison, res: LiveResources) -> dict[str, Any]:
     config = res.config
     rows = [r for r in res.ledger.promotions() if r.version == training.version]
     last = rows[-1] if rows else None
@@ -195,7 +195,9 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _lineage(training: Training, judged: Version, importance: Mapping[str, float], res: Resources) -> dict[str, Any]:
+def _lineage(
+    training: Training, judged: Version, importance: Mapping[str, float], res: LiveResources
+) -> dict[str, Any]:
     lineage = res.registry.document(judged.run_id, "lineage.json")
     rows = [r for r in res.ledger.promotions() if r.version in (judged.version, training.version)]
     links = {
@@ -231,7 +233,7 @@ def warnings(importance: Mapping[str, float], lineage: Mapping[str, Any]) -> lis
     return lines
 
 
-def limits(training: Training, judged: Version, labelled: int, res: Resources) -> list[str]:
+def limits(training: Training, judged: Version, labelled: int, res: LiveResources) -> list[str]:
     """List the limits of a version's evidence. `labelled` is the number of rows in its training window."""
     config, comparison, window = res.config, training.comparison, training.window
     assert comparison

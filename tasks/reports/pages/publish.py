@@ -13,7 +13,6 @@ from typing import Any
 from filelock import FileLock
 
 from configs.settings import Settings
-from tasks.orchestration.prefect_tasks import is_simulation
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.pages.catalogue import describe_data, render_data
 from tasks.reports.pages.hub import read_pages, render_hub
@@ -35,7 +34,7 @@ def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -
     Returns:
         The content of the model's page; None if nothing has changed.
     """
-    if is_simulation() or res.variant.name:
+    if not res.pages or res.variant.name:
         return None
     folder, name = res.settings.pages, res.config.name
     folder.mkdir(parents=True, exist_ok=True)

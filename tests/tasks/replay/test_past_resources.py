@@ -5,7 +5,7 @@ import pytest
 
 from tasks.contracts import Stage
 from tasks.errors import FutureRead, UnknownVersion
-from tasks.replay.past_resources import ReplayResources
+from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import open_resources
 from tasks.steps.collect import COLLECT
@@ -29,7 +29,7 @@ def live(tiny):
 
 def at(live, key: str) -> ReplayResources:
     """Return the resources of a replay at the as-of of a partition."""
-    return ReplayResources(live, BUILT_IN[NEVER], live.ref(key).as_of)
+    return replay_resources(live, BUILT_IN[NEVER], live.ref(key).as_of)
 
 
 def test_a_later_partition_is_not_listed_and_reading_it_is_refused(live):
@@ -105,5 +105,5 @@ def test_computing_is_locked_in_postgresql_too(tiny, monkeypatch):
         advance(step, live.ref(FIRST), live)
     res = at(live, SECOND)
     assert advance(COLLECT, res.ref(FIRST), res).data["mature"] == 147
-    assert res.cached(int, lambda: ["a name"], lambda: 7) == 7
-    assert res.locks.active() == {}
+    assert res.cache.result(int, lambda: ["a name"], lambda: 7) == 7
+    assert res.cache.claims.active() == {}
