@@ -7,7 +7,7 @@ from rich.table import Table
 
 from tasks.contracts import Decision, Hindsight, Promotion
 from tasks.contracts.words import decision_text, number
-from tasks.reports.summary import PartitionSummary
+from tasks.reports.summary import DONE_LABELS, PartitionSummary
 
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:
@@ -29,7 +29,7 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
     for r in rows:
         table.add_row(
             r.key,
-            f"{r.rows:,}" if r.rows is not None else "blocked",
+            f"{r.shown_rows:,}" if r.rows else str(r.shown_rows),
             *([str(r.quarantined or 0)] if quarantine else []),
             f"v{r.version}" if r.version else "-",
             number(r.roc_auc),
@@ -137,7 +137,7 @@ def grid_table(rows: Sequence[Mapping[str, str]], width: int = 80) -> Table:
     """Return a table with a row per partition and a column per step. The title counts the earlier partitions that are not shown."""
     colours = {"fresh": "green", "stale": "yellow", "BLOCKED": "bold red", "FAILED": "bold red", "RUNNING": "bold blue"}
     early = rows[:-GRID]
-    incomplete = sum(any(v not in ("fresh", ".", row["partition"]) for v in row.values()) for row in early)
+    incomplete = sum(any(v not in (*DONE_LABELS, row["partition"]) for v in row.values()) for row in early)
     title = f"{len(early)} earlier partitions, {incomplete} of them not fresh in every step" if early else ""
     table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
     table.padding = (0, 0)  # eleven columns need all 80 characters

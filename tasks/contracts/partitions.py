@@ -82,6 +82,11 @@ class Record:
         """Why the partition is blocked, empty if it is not."""
         return str(self.data.get("reason", ""))
 
+    @property
+    def empty(self) -> bool:
+        """Whether the source has no rows for the partition. Its status is `done`. The records of raw and valid rows have it."""
+        return bool(self.data.get("empty"))
+
 
 @dataclass(frozen=True)
 class Freshness:

@@ -111,9 +111,11 @@ def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
 
 
 def is_lost(ref: PartitionRef, res: Resources) -> bool:
-    """Return whether a partition cannot be compared: its labels are blocked, or the previous champion failed to score it."""
+    """Return whether a partition cannot be compared: it will have no outcome, or the previous champion failed to score it."""
     labels = res.lake.record(Stage.LABELS, ref.key)
-    return bool(labels and labels.status == "blocked") or bool(res.lake.failure(Stage.FORMER, ref.key))
+    blocked = labels and labels.status == "blocked"
+    none = labels and not labels.data.get("mature") and labels.data.get("pending") == 0
+    return bool(blocked or none) or bool(res.lake.failure(Stage.FORMER, ref.key))
 
 
 def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resources) -> tuple[Interval, int]:
@@ -126,7 +128,8 @@ def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resourc
     champion = champion[champion[config.time] >= row.window_end].reset_index(drop=True)
     if champion.empty:
         return Interval(float("nan"), float("nan"), float("nan")), 0
-    previous = champion[[config.key]].merge(previous, on=config.key, how="left", validate="one_to_one")
+    names = [config.key, config.time]  # a key may occur in several partitions
+    previous = champion[names].merge(previous, on=names, how="left", validate="one_to_one")
     losses = [
         row_loss(outcomes(champion, config.target), prediction_array(predictions, config.target), config.target)
         for predictions in (previous, champion)

@@ -112,8 +112,9 @@ def drift_history(fact: Fact, res: Resources) -> tuple[bool, ...]:
 
 
 def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
-    """Return the partitions with a validation record, blocked ones included, up to the fact's own, oldest first."""
-    refs = [res.ref(key) for key in res.lake.keys(Stage.VALID)]
+    """Return the partitions with a validation record up to the fact's own, blocked ones included and empty ones not, oldest first."""
+    records = [r for key in res.lake.keys(Stage.VALID) if (r := res.lake.record(Stage.VALID, key))]
+    refs = [res.ref(r.partition) for r in records if r.rows or r.status == "blocked"]
     return [ref for ref in refs if ref.end <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
 
 

@@ -68,7 +68,7 @@ def performance_figure(
 
 
 STATES = {
-    "fresh": "#7fb98b", "made": "#2e7d46", "make": "#4a7fb5", "again": "#8fb3d9", "stale": "#e3b341", "left": "#e3b341",
+    "fresh": "#7fb98b", "made": "#2e7d46", "make": "#4a7fb5", "again": "#8fb3d9", "empty": "#cfe3d4", "stale": "#e3b341", "left": "#e3b341",
     "running": "#4a7fb5", "failed": "#c0504d", "blocked": "#7d3c98", "missing": "#dddddd", "waiting": "#f5f5f5",
 }  # fmt: skip
 """The colour of each state of a cell in `grid_plot`."""

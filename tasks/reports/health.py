@@ -159,10 +159,12 @@ def _decision_alerts(res: Resources) -> Iterator[Alert]:
 
 
 def _performance_alerts(res: Resources) -> Iterator[Alert]:
-    """Decay and drift in the newest partition of each stage, if the present champion scored it."""
+    """Decay and drift in the newest partition of each stage that is not empty, if the present champion scored it."""
     champion = res.ledger.champion()
+    empty = {key for key in res.lake.keys(Stage.VALID) if (r := res.lake.record(Stage.VALID, key)) and r.empty}
     for stage in (Stage.PERFORMANCE, Stage.MONITORING):
-        done = [r for key in res.lake.keys(stage)[-1:] if (r := res.lake.record(stage, key)) and r.status == "done"]
+        newest = [key for key in res.lake.keys(stage) if key not in empty][-1:]
+        done = [r for key in newest if (r := res.lake.record(stage, key)) and r.status == "done"]
         if not done or champion is None or done[0].data["version"] != champion.version:
             continue
         key = done[0].partition

@@ -13,12 +13,16 @@ from tasks.steps.step import Step, freshness
 
 GRID_LABEL = {
     "fresh": "fresh",
+    "empty": "empty",
     "missing": "missing",
     "stale": "stale",
     "blocked": "BLOCKED",
     "failed": "FAILED",
     "waiting": ".",
 }
+
+DONE_LABELS = ("fresh", "empty", ".")
+"""States of a step in the grid that has nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class PartitionSummary:
     decay: Mapping[str, Any] | None = None
     pending: int | None = None
     never: int | None = None
+    empty: bool = False
+    """Whether the source has no rows for it."""
+
+    @property
+    def shown_rows(self) -> int | str:
+        """The number of valid rows, or `blocked` or `empty`."""
+        if self.rows is None:
+            return "blocked"
+        return "empty" if self.empty else self.rows
 
 
 def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: bool = True) -> list[PartitionSummary]:
@@ -106,6 +119,7 @@ def _summary(
         decay=decay,
         pending=measured.get("pending"),
         never=measured.get("never"),
+        empty=bool(valid and valid.empty),
     )
 
 
@@ -124,14 +138,12 @@ def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, re
 def grid(res: LiveResources, refs: list[PartitionRef]) -> list[dict[str, str]]:
     """Return a row for each partition with the state of each step.
 
-    States are fresh, stale, missing, BLOCKED, FAILED and RUNNING; `.` if the step is not due.
+    States are fresh, empty (fresh, and the source has no rows), stale, missing, BLOCKED, FAILED and RUNNING; `.` if the step is not due.
     """
     rows, active = [], res.claims.active()
     for ref in refs:
         states = {step.verb: GRID_LABEL[_state(step, ref, res)] for step in steps_of(res.config)}
-        if ref.key in active and (
-            verb := next((v for v, state in states.items() if state not in ("fresh", ".")), None)
-        ):
+        if ref.key in active and (verb := next((v for v, state in states.items() if state not in DONE_LABELS), None)):
             states[verb] = "RUNNING"
         rows.append({"partition": ref.key, **states})
     return rows
@@ -140,6 +152,8 @@ def grid(res: LiveResources, refs: list[PartitionRef]) -> list[dict[str, str]]:
 def _state(step: Step, ref: PartitionRef, res: Resources) -> str:
     """Return a step's state; `failed` if it cannot be determined."""
     try:
-        return freshness(step, ref, res).state
+        state = freshness(step, ref, res).state
     except Exception:  # noqa: BLE001  (for example an unreadable source, which is an error when the step runs)
         return "failed"
+    record = res.lake.record(step.stage, ref.key)
+    return "empty" if state == "fresh" and record and record.empty else state

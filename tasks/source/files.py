@@ -48,6 +48,12 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
     return files
 
 
+def has_files(model: Model, ref: PartitionRef) -> bool:
+    """Whether every table has a file for the partition's own range."""
+    zone = model.config.partition.timezone
+    return all(find_files(table, zone, ref.start, ref.end) for table in model.config.source.views.values())
+
+
 def list_paths(files: dict[str, list[Path]]) -> str:
     """Return the paths for a message, relative to the repository where they are in it."""
     return ", ".join(

@@ -54,7 +54,7 @@ def classify_labels(
     """
     key, target = config.key, config.target.column
     times = rows.drop_duplicates(key).set_index(key)[config.time]
-    row_time = labels[key].map(times)
+    row_time = times.reindex(labels[key]).set_axis(labels.index)  # `map` gives floats if both are empty
     value = labels[target]
     valid, fault = _valid_outcomes(value, config.target)
     faults = {
@@ -95,7 +95,7 @@ def join_outcomes(rows: "pd.DataFrame", labels: "pd.DataFrame", config: ModelCon
     """Inner join of rows and outcomes, in the order of the rows, without null outcomes. `labels` has one row per key.
 
     Raises:
-        ValueError: a key occurs twice on one side.
+        ValueError: a key occurs twice on one side. Keys are unique within a partition, so join one partition at a time.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -106,7 +106,14 @@ def join_outcomes(rows: "pd.DataFrame", labels: "pd.DataFrame", config: ModelCon
     at = pc.fill_null(pc.index_in(keys, label_keys), -1).to_numpy()
     at, joined = at[at >= 0], filter_rows(rows, at >= 0).reset_index(drop=True)
     if np.bincount(at, minlength=1).max() > 1 or len(label_keys) != pc.count_distinct(label_keys).as_py():
-        raise ValueError(f"{config.name}: a {config.key} occurs twice among the rows or the outcomes to join")
+        twice = [
+            *joined.loc[joined[config.key].duplicated(), config.key],
+            *known.loc[known[config.key].duplicated(), config.key],
+        ]
+        raise ValueError(
+            f"{config.name}: {config.key} {twice[0]!r} occurs twice among the rows or the outcomes to join. Join the rows of one "
+            f"partition at a time"
+        )
     return joined.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
 
 

@@ -63,24 +63,22 @@ def labelled_holdout(champion: Promotion, res: Resources) -> "pd.DataFrame":
     Raises:
         UnknownVersion, RegistryUnavailable: see `judged_version`.
     """
-    import pandas as pd
-
     config, rows = res.config, holdout_rows(champion, res)
     if rows.empty:
         return rows
-    start, end = rows[config.time].min(), rows[config.time].max()
     frames = []
-    for key in res.lake.keys(Stage.LABELS):
-        record = res.lake.record(Stage.LABELS, key)
-        if record and record.status == "done" and res.ref(key).end > start and res.ref(key).start <= end:
-            frames.append(read_outcomes(res, key, champion.as_of))
-    return join_outcomes(rows, pd.concat(frames), config) if frames else rows.iloc[:0]
+    for key in res.lake.keys(Stage.LABELS):  # joined by partition: a key may occur in several
+        record, ref = res.lake.record(Stage.LABELS, key), res.ref(key)
+        own = rows[(rows[config.time] >= ref.start) & (rows[config.time] < ref.end)]
+        if record and record.status == "done" and len(own):
+            frames.append(join_outcomes(own, read_outcomes(res, key, champion.as_of), config))
+    return concatenate(frames, ()) if frames else rows.iloc[:0]
 
 
 def validated_keys(res: Resources) -> list[str]:
-    """The keys of all validated partitions, oldest first."""
+    """The keys of all validated partitions that have valid rows, oldest first."""
     records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
-    return [r.partition for r in records if r and r.status == "done"]
+    return [r.partition for r in records if r and r.status == "done" and r.rows]
 
 
 def _overlaps(res: Resources, key: str, start: datetime, end: datetime) -> bool:

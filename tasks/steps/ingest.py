@@ -35,7 +35,7 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
             f"{ref.end.isoformat()}). Restrict {res.config.time!r} to [$start, $end)"
         )
     digest = res.lake.write_table(Stage.RAW, ref.key, table)
-    return StepOutput(rows=table.num_rows, digest=digest)
+    return StepOutput(rows=table.num_rows, digest=digest, data={} if table.num_rows else {"empty": True})
 
 
 def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:

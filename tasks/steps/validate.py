@@ -6,7 +6,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.resources import Resources
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
-from tasks.validation.expectations import structural_expectations, validate_frame
+from tasks.validation.expectations import ROW_COUNTS, structural_expectations, validate_frame
 
 VERSION = 1
 
@@ -15,10 +15,14 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
     """Split raw rows into valid and quarantined ones by the model's expectations.
 
     The partition is blocked if a critical expectation fails, or if a check raises an error. Then its invalid rows are quarantined
-    too, but no rows are written as valid.
+    too, but no rows are written as valid. A partition without rows is not blocked, unless model.yaml has an expectation of the number
+    of rows: the other expectations are about rows or columns and are not checked then.
     """
     frame = res.lake.read(Stage.RAW, ref.key)
-    result = validate_frame(frame, structural_expectations(res.config) + res.config.expectations, res.config.key)
+    expectations = structural_expectations(res.config) + res.config.expectations
+    if frame.empty:
+        expectations = tuple(e for e in expectations if e.type in ROW_COUNTS)
+    result = validate_frame(frame, expectations, res.config.key)
     bad = frame.iloc[sorted(result.bad)].assign(reasons=["; ".join(result.bad[i]) for i in sorted(result.bad)])
     if len(bad):
         res.lake.write_frame(Stage.QUARANTINE, ref.key, bad)
@@ -28,6 +32,7 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
         "quarantined": len(bad),
         "reasons": bad["reasons"].value_counts().head(20).to_dict(),
         "findings": [asdict(f) for f in result.findings],
+        **({"empty": True} if frame.empty else {}),
     }
     if result.blocking:
         return StepOutput(data=data, blocked="; ".join(f.message for f in result.blocking))
@@ -36,9 +41,13 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Return the digests of the raw rows and of the expectations."""
-    rules = [e.model_dump() for e in res.config.expectations]
-    return {"raw": upstream_record(ref, res, Stage.RAW).digest, "expectations": digest_json(rules)}
+    """Return the digests of the raw rows and of the expectations.
+
+    Without rows there is one more input, so that a partition that was blocked for that by an earlier version is validated again.
+    """
+    raw, rules = upstream_record(ref, res, Stage.RAW), [e.model_dump() for e in res.config.expectations]
+    inputs = {"raw": raw.digest, "expectations": digest_json(rules)}
+    return inputs if raw.rows else inputs | {"rows": "0"}
 
 
 VALIDATE = Step("validate", Stage.VALID, VERSION, inputs, validate)

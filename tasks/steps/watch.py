@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+from configs.monitoring import Monitoring
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated_reason
 from tasks.drift.columns import PREDICTION, methods, text_columns
@@ -36,6 +37,8 @@ def watch(ref: PartitionRef, res: Resources) -> StepOutput:
         RegistryUnavailable: MLflow does not answer, and there is no local copy of the champion.
     """
     champion = champion_of(ref, res)
+    if not upstream_record(ref, res, Stage.PREDICTIONS).rows:
+        return StepOutput(data={"version": champion.version, **asdict(no_drift(res.config.monitoring))})
     current = sketch_current(ref, res)
     against = references(ref, current, champion, res)
     drift = detect_drift(current, against, feature_importances(champion, res), res)
@@ -45,6 +48,11 @@ def watch(ref: PartitionRef, res: Resources) -> StepOutput:
     if res.pages:
         drift = write_drift_report(ref, drift, against, champion, res)
     return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
+
+
+def no_drift(rules: Monitoring) -> Drift:
+    """The verdict for a partition without rows: nothing was tested."""
+    return Drift((), 0.0, rules.share, False, 0, rules.alpha, note="the partition has no rows")
 
 
 def sketch_current(ref: PartitionRef, res: Resources) -> Sketch:

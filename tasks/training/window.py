@@ -9,6 +9,7 @@ from configs.training import TrainingWindow
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.resources import Resources
+from tasks.source.files import has_files
 from tasks.steps.collect import join_outcomes, read_outcomes
 from tasks.steps.order import newest_ref
 from tasks.storage.answer_log import served_partitions
@@ -28,7 +29,8 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
     """Return the window that ends with the newest partition that has ended by `as_of`.
 
     Args:
-        states: By partition, whether its validation is "done" or "blocked". A blocked partition is skipped.
+        states: By partition, whether its validation is "done" or "blocked", or "empty" if it has no valid rows. Blocked and empty
+            partitions are skipped.
 
     Raises:
         MissingPartition: A partition within the window was never validated.
@@ -38,8 +40,8 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
     done = [key for key in ended if states[key] == "done"]
     if len(done) < rules.min_partitions:
         raise NotEnoughData(
-            f"{config.name}: {len(done)} validated partitions as of {as_of.isoformat()}, but training.window.min_partitions "
-            f"is {rules.min_partitions}; run `backfill` for earlier ones, or lower it"
+            f"{config.name}: {len(done)} validated partitions as of {as_of.isoformat()}, without empty ones, but "
+            f"training.window.min_partitions is {rules.min_partitions}; run `backfill` for earlier ones, or lower it"
         )
     keys = done[-rules.partitions :] if rules.partitions else done
     refs = list(between(config, keys[0], keys[-1]))
@@ -71,22 +73,23 @@ def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
 
 
 def validation_states(res: Resources) -> dict[str, str]:
-    """Return "done" or "blocked" for each partition whose validation or ingestion has ended.
+    """Return "done", "empty" (no valid rows) or "blocked" for each partition whose validation or ingestion has ended.
 
-    Partitions without requests also count as blocked if the source is the log of the serving process.
+    Partitions in between for which the source has no file, or no request was served, also count as blocked.
     """
     states: dict[str, str] = {}
     for stage in (Stage.RAW, Stage.VALID):
         for key in res.lake.keys(stage):
             record = res.lake.record(stage, key)
             if record and (stage is Stage.VALID or record.status == "blocked"):
-                states[key] = record.status
+                states[key] = "empty" if record.status == "done" and not record.rows else record.status
     first = res.config.source.served_from
     if states and first and first <= max(states):
         served = set(served_partitions(res.config.name))
         without_requests = {ref.key for ref in between(res.config, first, max(states))} - served - states.keys()
         states |= dict.fromkeys(without_requests, "blocked")
-    return states
+    gaps = [ref for ref in between(res.config, min(states), max(states)) if ref.key not in states] if states else []
+    return states | {ref.key: "blocked" for ref in gaps if not has_files(res.model, ref)}
 
 
 def window_from_lineage(model: str, record: Mapping[str, Any]) -> Window:

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ROW_COUNTS = ("expect_table_row_count_to_be_between", "expect_table_row_count_to_equal")
+"""Expectations of the number of rows, the only ones that apply to a partition without rows."""
+
+
 def structural_expectations(config: ModelConfig) -> tuple[Expectation, ...]:
-    """The expectations that every model has: at least one row, a unique key, a time, finite numbers."""
+    """The expectations that every model has: a unique key, a time, finite numbers. An empty partition is only reported."""
     finite = Expectation(type=BETWEEN, severity="warning", columns=config.features.numeric, kwargs=FINITE)
     return (
-        Expectation(type="expect_table_row_count_to_be_between", kwargs={"min_value": 1}),
+        Expectation(type=ROW_COUNTS[0], kwargs={"min_value": 1}, severity="info"),
         Expectation(type=NOT_NULL, columns=(config.key, config.time)),
         Expectation(type=UNIQUE, columns=(config.key,)),
         *((finite,) if config.features.numeric else ()),

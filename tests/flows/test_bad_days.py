@@ -34,14 +34,13 @@ def rewrite(folder, frame: pd.DataFrame, day: int = 4) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda f: f.iloc[:0], "row_count"),
         (lambda f: f.assign(weight=np.nan), "weight"),
         (lambda f: pd.concat([f, f.iloc[:40]]), "parcel"),
         (lambda f: f.assign(weight=f["weight"] * 1000), "weight"),
         (lambda f: f.drop(columns="weight"), "weight"),
         (lambda f: f.assign(weight="heavy"), "weight"),
     ],
-    ids=["empty", "all null", "duplicate keys", "out of range", "missing column", "wrong type"],
+    ids=["all null", "duplicate keys", "out of range", "missing column", "wrong type"],
 )
 def test_a_critical_failure_blocks_the_day_with_the_reason_and_writes_no_valid_rows(workspace, damage, reason):
     rewrite(workspace, damage(parcels(4)))

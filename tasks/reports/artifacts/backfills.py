@@ -13,11 +13,14 @@ from tasks.contracts.words import duration_text
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.figures import grid_plot
-from tasks.reports.summary import grid
+from tasks.reports.summary import DONE_LABELS, grid
 from tasks.resources import LiveResources
 
 ACTION_LABEL = {"make": "make", "again": "again", "keep": "·", "leave": "left", "wait": "…"}
-LEGEND = "fresh: computed from the present inputs; missing: not computed yet; a dot: not due, or no champion yet"
+LEGEND = (
+    "fresh: computed from the present inputs; empty: fresh, and the source has no rows; missing: not computed yet; "
+    "a dot: not due, or no champion yet"
+)
 PLOT_STATE = {"keep": "fresh", "leave": "left", "wait": "waiting"}
 """States of `grid_plot` for the actions of a plan that have another name there."""
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+-]+")
@@ -132,7 +135,7 @@ def _publish_empty(res: LiveResources, plan: Plan) -> str:
 
 def grid_line(title: str, rows: Sequence[Mapping[str, str]]) -> str:
     """Count the partitions that are up to date, and explain the grid."""
-    done = sum({v for name, v in row.items() if name != "partition"} <= {"fresh", "."} for row in rows)
+    done = sum({v for name, v in row.items() if name != "partition"} <= {*DONE_LABELS} for row in rows)
     return f"{title}: {done} of {len(rows)} partitions are up to date in every stage. {LEGEND}"
 
 

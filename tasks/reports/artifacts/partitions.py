@@ -140,7 +140,7 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
     """Return the summary of a partition as a table row."""
     return {
         "partition": summary.key,
-        "rows": summary.rows if summary.rows is not None else "blocked",
+        "rows": summary.shown_rows,
         "quarantined": summary.quarantined or 0,
         "scored by": f"v{summary.version}" if summary.version else "",
         "ROC AUC": number(summary.roc_auc),

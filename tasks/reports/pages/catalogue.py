@@ -95,6 +95,8 @@ def _partition(
 
 def quality(record: Record) -> str:
     """Summarise how many checks of a partition passed."""
+    if record.empty:
+        return "empty: the source has no rows"
     findings = record.data.get("findings", [])
     failed = [f for f in findings if not f["passed"]]
     if not failed:

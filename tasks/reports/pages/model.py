@@ -106,8 +106,8 @@ def _champion(champion: Promotion | None, shown: Sequence[PartitionSummary], res
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
     monitored = res.lake.record(Stage.MONITORING, s.key)
     return {
-        "key": s.key, "rows": s.rows, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version, "loss": s.loss,
-        "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
+        "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
+        "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
         "retraining": decision_text(s.decision) if s.facts else "",
     }  # fmt: skip
@@ -117,7 +117,7 @@ def _row(p: Mapping[str, Any]) -> list[str]:
     """One partition's row in the page's table."""
     bounds = f"{number(p['interval'][0])} to {number(p['interval'][1])}" if p["interval"] else ""
     drift = "" if p["drift"] is None else f"{p['drift']:.0%}"
-    rows = "blocked" if p["blocked"] else f"{p['rows']:,}" if p["rows"] is not None else ""
+    rows = "blocked" if p["blocked"] else "empty" if p["empty"] else f"{p['rows']:,}" if p["rows"] is not None else ""
     scored = f"v{p['version']}" if p["version"] else ""
     return [
         p["key"], rows, str(p["quarantined"] or 0), scored, number(p["loss"]), bounds, number(p["estimate"]), drift, p["retraining"]
@@ -135,8 +135,8 @@ def _promoted(shown: Sequence[PartitionSummary]) -> list[list[str]]:
 
 
 def _drift(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] | None:
-    """List the drifted columns of the newest monitored partition, the most important first."""
-    for s in reversed(shown):
+    """List the drifted columns of the newest monitored partition with rows, the most important first."""
+    for s in (s for s in reversed(shown) if not s.empty):
         record = res.lake.record(Stage.MONITORING, s.key)
         if record and record.status == "done":
             columns = [c for c in record.data["columns"] if c["drifted"]]

@@ -99,5 +99,5 @@ def test_the_join_equals_a_merge_of_pandas(config, kind):
 
 @pytest.mark.parametrize(("keys", "outcomes"), [("aab", "ab"), ("ab", "aab")])
 def test_a_duplicate_key_is_not_joined(config, keys, outcomes):
-    with pytest.raises(ValueError, match="tiny: a parcel occurs twice"):
+    with pytest.raises(ValueError, match="tiny: parcel 'a' occurs twice"):
         join_outcomes(rows(*keys), labels(*((key, 1, KNOWN) for key in outcomes)), config)
