@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from configs.base import Duration, Every, Name, Strict
+from configs.paths import path_problem
 
 FLAT = "rows"
 """Name of a flat file in its generated queries."""
@@ -15,7 +16,10 @@ FLAT = "rows"
 class Table(Strict):
     """One table that the SQL can read by its name: Parquet or CSV files."""
 
-    path: str = Field(description="file; with `every`, %Y, %m, %d and %H stand for the start of the file's period")
+    path: str = Field(
+        description="file; * and ? match several; with `every`, %Y, %m, %d, %H (or %G-W%V for weeks) in the name or in folders "
+        "stand for the start of the file's period"
+    )
     every: Every | None = Field(None, description="period of one file, in the partitions' time zone")
     known_at: str | None = Field(
         None,
@@ -28,8 +32,8 @@ class Table(Strict):
     def _outcomes_have_a_time(self) -> Self:
         if bool(self.outcomes) != bool(self.outcomes_known_at):
             raise ValueError("`outcomes` and `outcomes_known_at` go together: give both or neither")
-        if ("%" in self.path) != (self.every is not None):
-            raise ValueError("a path with %Y, %m ... needs `every`, and `every` needs a path with them")
+        if problem := path_problem(self.path, self.every):
+            raise ValueError(f"path: {self.path!r}: {problem}")
         return self
 
 

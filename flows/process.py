@@ -33,7 +33,7 @@ def process(
     """Ingest, validate, score and check one partition for drift, or every due partition that is not fresh.
 
     A blocked partition is reported and skipped. It is tried again when its input has changed, or by `backfill`
-    with `mode=failed`. A fact without a decision is sent again.
+    with `mode=failed`. A fact without a decision is sent again. Without any due partition the run's state is `Warning`.
 
     Args:
         model: Name of the model; a folder in `configs/`.
@@ -46,6 +46,8 @@ def process(
     follow_up(res)
     runs = [process_partition(ref, res) for ref in due_partitions(res, partition, as_of)]
     line = publish_process(res, runs)
-    if any(r.steps_run or r.newly_blocked for r in runs):
+    if not runs or any(r.steps_run or r.newly_blocked for r in runs):
         publish_model(res)
+    if not runs:
+        return Completed(name="Warning", message=line)
     return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

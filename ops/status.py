@@ -84,8 +84,9 @@ def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
 
 def model(res: LiveResources, console: Console) -> None:
     """Print champion, challenger, alerts, grid of steps and latest events of one model."""
+    from tasks.contracts import Stage
     from tasks.reports.summary import grid
-    from tasks.source.extent import available_partitions
+    from tasks.source.extent import available_partitions, why_no_partition
 
     name, ledger = res.config.name, res.ledger
     champion = ledger.champion()
@@ -99,8 +100,11 @@ def model(res: LiveResources, console: Console) -> None:
         console.print(
             f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; gate results: artifact `{name}-train`"
         )
-    print_alerts(alerts(res), console)
-    keys = sorted({*available_partitions(res.model), *res.lake.keys("raw")})  # type: ignore[arg-type]
+    current, ingested, available = alerts(res), res.lake.keys(Stage.RAW), available_partitions(res.model)
+    if ingested and not available:
+        current.append(Alert(Severity.WARNING, why_no_partition(res.model)))
+    print_alerts(current, console)
+    keys = sorted({*available, *ingested})
     if keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.contracts import Cell, Freshness, PartitionRef, Plan, Request, Stage, StageChoice
 from tasks.errors import MissingSource
 from tasks.resources import PRODUCTION, LiveResources, Resources, Variant, open_resources
-from tasks.source.extent import available_partitions
+from tasks.source.extent import available_partitions, why_no_partition
 from tasks.steps.order import ALL, PREREQUISITES, SHADOW_STEPS, STEPS_BY_CHOICE, steps_of
 from tasks.steps.step import Step, inspect_step
 from tasks.storage.files import digest_json
@@ -78,7 +78,9 @@ def selected_steps(stages: tuple[StageChoice, ...]) -> tuple[Step, ...]:
 def _require_source(refs: list[PartitionRef], res: Resources) -> None:
     """Refuse a range in which the source has no data."""
     keys = sorted({*available_partitions(res.model), *res.lake.keys(Stage.RAW)})
-    if keys and not any(ref.key in keys for ref in refs):
+    if not keys:
+        raise MissingSource(f"{res.config.name}: {why_no_partition(res.model)}")
+    if not any(ref.key in keys for ref in refs):
         raise MissingSource(
             f"{res.config.name}: the source has no data from {refs[0].key} to {refs[-1].key}; it has {keys[0]} to {keys[-1]}"
         )

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from configs.errors import ConfigError
 from tasks.contracts import Promotion, Stage
 from tasks.contracts.words import first_line
+from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
+from tasks.source.extent import why_no_partition
 from tasks.steps.decay import decay_at
 from tasks.steps.serving_skew import count_differing
 
@@ -80,7 +83,9 @@ def _partition_alerts(res: Resources) -> Iterator[Alert]:
     name = res.config.name
     stages = (Stage.RAW, Stage.VALID)
     keys = sorted({key for stage in stages for key in (*res.lake.keys(stage), *res.lake.failed(stage))})
-    if not keys:
+    if not keys and (problem := _source_problem(res)):
+        yield Alert(Severity.WARNING, problem)
+    elif not keys:
         yield Alert(Severity.ACTION, "no partition was processed yet", f"prefect deployment run process/{name}")
     for key in keys[-RECENT:]:
         for stage in Stage:
@@ -93,6 +98,14 @@ def _partition_alerts(res: Resources) -> Iterator[Alert]:
                     f"prefect deployment run backfill/manual -p model={name} -p start={key} -p end={key} -p mode=failed"
                 )
                 yield Alert(Severity.ERROR, f"{stage} of {key} failed: {first_line(failure)}", retry)
+
+
+def _source_problem(res: Resources) -> str:
+    """Return why the source has no partition or cannot be read, empty if it has partitions."""
+    try:
+        return why_no_partition(res.model)
+    except (EvergreenError, ConfigError) as error:
+        return first_line(str(error))
 
 
 def _serving_alerts(res: Resources) -> Iterator[Alert]:

@@ -11,7 +11,7 @@ from configs.load import Model
 from configs.source import FLAT, Table
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
-from tasks.source.files import find_files, list_paths, source_files, split_path
+from tasks.source.files import file_starts, find_files, list_paths, source_files
 from tasks.source.session import connect, raw_sql
 from tasks.storage import partitions
 from tasks.storage.answer_log import served_fingerprint, served_partitions
@@ -31,6 +31,28 @@ def available_partitions(model: Model) -> list[str]:
     return _table_partitions(model)
 
 
+def why_no_partition(model: Model) -> str:
+    """Why the source has data for no partition, and what to do; empty if it has data.
+
+    Raises:
+        SourceMismatch, SourceUnavailable: the source cannot be read.
+    """
+    if available_partitions(model):
+        return ""
+    action = "Nothing can be processed. Check `source` in model.yaml, and that its files are there"
+    for name, table in model.config.source.views.items():
+        if not (file_starts(table) if table.every else find_files(table, "UTC", _LONG_AGO, _LONG_AGO)):
+            named = "" if model.config.source.file else f" of table {name!r}"
+            start = f" for the start of a period (every: {table.every})" if table.every else ""
+            return f"the source has no partition: no file{named} matches {table.path}{start}. {action}"
+    problem = (
+        "its dated tables have no period in common" if len(model.config.source.views) > 1 else "its files have no rows"
+    )
+    if _table_partitions(model):
+        problem = f"no request was served since {model.config.source.served_from}, and it has no earlier partition"
+    return f"the source has no partition: {problem}. {action}"
+
+
 def _table_partitions(model: Model) -> list[str]:
     config, zone = model.config, ZoneInfo(model.config.partition.timezone)
     dated = [t for t in config.source.views.values() if t.every]
@@ -48,16 +70,10 @@ def _table_partitions(model: Model) -> list[str]:
 def _file_range(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
     """The start of a table's first file and the end of its last, None if it has no file."""
     assert table.every is not None
-    folder, pattern = split_path(table.path)
-    starts = []
-    for path in folder.glob("*"):
-        try:
-            starts.append(datetime.strptime(path.name, pattern))  # noqa: DTZ007  (local to the model's zone)
-        except ValueError:
-            continue
+    starts = file_starts(table)
     if not starts:
         return None
-    return min(starts).replace(tzinfo=zone), partitions.next_start(max(starts), table.every).replace(tzinfo=zone)
+    return starts[0].replace(tzinfo=zone), partitions.next_start(starts[-1], table.every).replace(tzinfo=zone)
 
 
 def _time_range(model: Model) -> tuple[datetime, datetime] | None:

@@ -1,10 +1,12 @@
 """The files of a table, and those that a partition is read from."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
 from configs.load import Model
+from configs.paths import any_date, dated_path, parse_date
 from configs.settings import ROOT
 from configs.source import Table
 from tasks.contracts import PartitionRef
@@ -14,21 +16,40 @@ from tasks.storage import partitions
 
 def find_files(table: Table, zone: str, start: datetime, end: datetime) -> list[Path]:
     """The existing files of a table that cover `[start, end)`, oldest first. All its files if they are not dated."""
-    folder, pattern = split_path(table.path)
     if table.every is None:
-        return sorted(folder.glob(pattern))
+        return _matches(table.path)
     first, last = (t.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in (start, end))
     at, paths = partitions.floor(first, table.every), []
     while at < last:
-        paths.append(folder / at.strftime(pattern))
+        paths += _matches(_escape(dated_path(table.path, at)))
         at = partitions.next_start(at, table.every)
-    return [path for path in paths if path.is_file()]
+    return paths
 
 
-def split_path(path: str) -> tuple[Path, str]:
-    """Split a path into its folder and the pattern of its file names. Relative paths start at the repository's root."""
-    absolute = Path(path) if Path(path).is_absolute() else ROOT / path
-    return absolute.parent, absolute.name
+def file_starts(table: Table) -> list[datetime]:
+    """The starts of the periods for which a dated table has files, as naive local time, oldest first."""
+    every, path = table.every, str(PurePath(table.path))
+    assert every is not None
+    files = _matches(_escape(any_date(path)))
+    names = (str(file if PurePath(path).is_absolute() else file.relative_to(ROOT)) for file in files)
+    starts = {start for name in names if (start := parse_date(path, name, every))}
+    return sorted(start for start in starts if partitions.floor(start, every) == start)
+
+
+def _matches(path: str) -> list[Path]:
+    """The existing files of a path, sorted. Relative paths start at the repository's root. The path may be a pattern of a shell."""
+    folder = ROOT
+    parts = Path(path).parts
+    for at, part in enumerate(parts):
+        if not (folder / part).exists():
+            return sorted(file for file in folder.glob("/".join(parts[at:])) if file.is_file())
+        folder = folder / part
+    return [folder] if folder.is_file() else []
+
+
+def _escape(path: str) -> str:
+    """A dated path as a pattern in which brackets stand for themselves."""
+    return path.replace("[", "[[]")
 
 
 def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
@@ -52,6 +73,11 @@ def has_files(model: Model, ref: PartitionRef) -> bool:
     """Whether every table has a file for the partition's own range."""
     zone = model.config.partition.timezone
     return all(find_files(table, zone, ref.start, ref.end) for table in model.config.source.views.values())
+
+
+def folder_columns(files: Iterable[Path]) -> set[str]:
+    """The names, in lower case, that DuckDB takes from folders such as `year=2024` as columns."""
+    return {part.partition("=")[0].lower() for file in files for part in file.parent.parts if "=" in part}
 
 
 def list_paths(files: dict[str, list[Path]]) -> str:

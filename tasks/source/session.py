@@ -11,7 +11,7 @@ from configs.load import Model
 from configs.schema import ModelConfig
 from configs.source import FLAT, Table
 from tasks.errors import SourceMismatch, SourceUnavailable
-from tasks.source.files import list_paths
+from tasks.source.files import folder_columns, list_paths
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,9 +43,8 @@ def connect(
     try:
         con.execute("SET TimeZone = 'UTC'")
         for name, table in model.config.source.views.items():
-            con.execute(
-                f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cutoff, text_columns(model.config))}'
-            )
+            as_text, folders = text_columns(model.config), _folder_option(con, files[name])
+            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cutoff, as_text, folders)}')
         yield con
     except duckdb.Error as error:
         message = f"{model.folder}: {_first_lines(error)}; read from {list_paths(files)}"
@@ -58,15 +57,25 @@ def connect(
         con.close()
 
 
-def _view(name: str, table: Table, files: list[Path], cutoff: datetime | None, as_text: Sequence[str] = ()) -> str:
+def _view(
+    name: str,
+    table: Table,
+    files: list[Path],
+    cutoff: datetime | None,
+    as_text: Sequence[str] = (),
+    folders: str = "",
+) -> str:
     """The SQL of one table's view. With a `cutoff` it hides rows and outcomes that became known later.
 
-    Columns `as_text` of a CSV are read as text. If DuckDB guessed their types, added rows could change them.
+    Columns `as_text` of a CSV are read as text. If DuckDB guessed their types, added rows could change them. `folders` is from
+    `_folder_option`.
     """
-    paths = ", ".join("'" + str(p).replace("'", "''") + "'" for p in files)
-    is_csv = bool(files) and any(suffix in files[0].name.lower() for suffix in (".csv", ".tsv", ".txt"))
-    types = ", ".join(f"'{column}': 'VARCHAR'" for column in as_text)
-    reader = f"read_csv([{paths}]{f', types={{{types}}}' if types else ''})" if is_csv else f"read_parquet([{paths}])"
+    paths, types = _quoted_paths(files), ", ".join(f"'{column}': 'VARCHAR'" for column in as_text)
+    reader = (
+        f"read_csv([{paths}]{f', types={{{types}}}' if types else ''}{folders})"
+        if _is_csv(files)
+        else f"read_parquet([{paths}]{folders})"
+    )
     base = f'FROM {reader} AS "{name}"'
     if cutoff is None:
         return f"SELECT * {base}"
@@ -76,6 +85,26 @@ def _view(name: str, table: Table, files: list[Path], cutoff: datetime | None, a
     )
     where = f" WHERE {table.known_at} <= {moment}" if table.known_at else ""
     return f"SELECT *{f' REPLACE ({hidden})' if hidden else ''} {base}{where}"
+
+
+def _quoted_paths(files: list[Path]) -> str:
+    return ", ".join("'" + str(p).replace("'", "''") + "'" for p in files)
+
+
+def _is_csv(files: list[Path]) -> bool:
+    return bool(files) and any(suffix in files[0].name.lower() for suffix in (".csv", ".tsv", ".txt"))
+
+
+def _folder_option(con: "duckdb.DuckDBPyConnection", files: list[Path]) -> str:
+    """The option that keeps a file's own column if a folder such as `date=2024-03-01` has its name.
+
+    Otherwise DuckDB replaces the column by the text in the folder's name: times would become dates.
+    """
+    if not (folders := folder_columns(files)):
+        return ""
+    reader, option = "read_csv" if _is_csv(files) else "read_parquet", ", hive_partitioning=false"
+    columns = con.sql(f"FROM {reader}([{_quoted_paths(files)}]{option})").columns
+    return option if folders & {name.lower() for name in columns} else ""
 
 
 def text_columns(config: ModelConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import SourceUnavailable
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
-from tasks.source.extent import available_partitions, fingerprint
+from tasks.source.extent import available_partitions, fingerprint, why_no_partition
 from tasks.steps.order import newest_ref
 from tasks.steps.run import collect_labels, run_steps
 from tasks.steps.step import Step, advance
@@ -24,8 +24,10 @@ def due_partitions(res: Resources, partition: str | None, as_of: datetime | None
         ref = res.ref(partition, as_of)
         fingerprint(res.model, ref)
         return [ref]
-    until = as_of or datetime.now(UTC)
-    return [ref for key in available_partitions(res.model) if (ref := res.ref(key)).as_of <= until]
+    until, keys = as_of or datetime.now(UTC), available_partitions(res.model)
+    if not keys:
+        run_log().warning("%s: %s", res.config.name, why_no_partition(res.model))
+    return [ref for key in keys if (ref := res.ref(key)).as_of <= until]
 
 
 @as_task("{step.verb} {ref.key}")

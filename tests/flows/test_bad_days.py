@@ -21,6 +21,7 @@ from tasks.errors import (
     UnknownFact,
     UnknownVersion,
 )
+from tasks.reports.health import Severity, alerts
 from tasks.resources import open_resources
 from tests.conftest import DAYS, day_file, parcels
 
@@ -62,6 +63,27 @@ def test_a_blocked_day_is_skipped_until_its_input_changes(workspace):
     rewrite(workspace, parcels(4))
     assert process(model="tiny", return_state=True).is_completed()
     assert open_resources("tiny").lake.done(Stage.VALID, DAY).rows == 150
+
+
+def test_a_source_without_any_file_is_a_warning_and_never_fresh(workspace):
+    for day in range(DAYS):
+        day_file(workspace, day).unlink()
+    state = process(model="tiny", return_state=True)
+    assert state.name == "Warning"
+    assert "no file of table 'parcels' matches" in state.message
+    alert = alerts(open_resources("tiny"))[0]
+    assert (alert.severity, alert.message) == (Severity.WARNING, state.message.removeprefix("tiny: ").removesuffix("."))
+    refused = backfill(model="tiny", start="2024-03-01", end="2024-03-03", return_state=True)
+    assert refused.is_failed()
+    assert "no file of table 'parcels' matches" in refused.message
+
+
+def test_days_without_a_file_are_counted_apart_from_fresh_ones(workspace):
+    for day in (1, *range(3, DAYS)):
+        day_file(workspace, day).unlink()
+    first, second = (process(model="tiny", return_state=True).message for _ in range(2))
+    assert "2 partitions processed, 1 without source data, first 2024-03-02" in first
+    assert "2 of 3 partitions fresh, 1 without source data, first 2024-03-02" in second
 
 
 def test_a_few_bad_rows_are_quarantined_with_their_reason_and_the_others_are_valid(workspace):

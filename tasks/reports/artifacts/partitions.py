@@ -14,6 +14,7 @@ from tasks.reports.artifacts.page import publish_page
 from tasks.reports.figures import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
+from tasks.source.extent import available_partitions, why_no_partition
 
 NEWEST = 100
 """Partitions in a table or plot over time."""
@@ -30,7 +31,18 @@ def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> str:
         [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
     )
     _publish_drift(res, [r.partition for r in runs if ("watch", "made") in {step[:2] for step in r.steps}])
-    return publish_page(res, "process", process_headline(name, runs, [f for s in shown for f in s.facts]), body)
+    line = (
+        process_headline(name, runs, [f for s in shown for f in s.facts]) if runs else f"{name}: {_why_none_due(res)}."
+    )
+    return publish_page(res, "process", line, body)
+
+
+def _why_none_due(res: Resources) -> str:
+    """Explain why a run had no partition: the source has none, or none is due yet."""
+    if why := why_no_partition(res.model):
+        return why
+    first = res.ref(available_partitions(res.model)[0])
+    return f"no partition is due yet; the first, {first.key}, is due at {first.as_of:%Y-%m-%d %H:%M} UTC"
 
 
 def step_table(runs: Sequence[PartitionRun]) -> list[str]:
@@ -58,10 +70,14 @@ def process_headline(name: str, runs: Sequence[PartitionRun], facts: Sequence[Fa
             f"{name}: {len(blocked)} of {len(runs)} partitions blocked, first {first.partition}: "
             f"{first.newly_blocked}. Fix the source. The next run tries again when it has changed."
         )
+    waits = [(r.partition, why) for r in runs for verb, state, why in r.steps if (verb, state) == ("ingest", "waiting")]
+    waiting = f", {len(waits)} without source data, first {waits[0][0]} ({waits[0][1]})" if waits else ""
+    fresh = len(runs) - len(processed) - len(waits)
+    if not processed and waits:
+        return f"{name}: {fresh} of {_count([r.partition for r in runs])} fresh{waiting}."
     if not processed:
         return f"{name}: everything is fresh ({_count([r.partition for r in runs])}); nothing to do."
-    fresh = len(runs) - len(processed)
-    line = f"{name}: {_count(processed)} processed" + (f", {fresh} already fresh" if fresh else "")
+    line = f"{name}: {_count(processed)} processed" + (f", {fresh} already fresh" if fresh else "") + waiting
     emitted = [f for f in facts if f.partition in processed]
     for f in emitted[:1]:
         line += f"; {f.kind} in {f.partition}: {f.payload['told']}, fact emitted"
