@@ -6,6 +6,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from configs.base import Strict
 
+LARGEST_NUMBER = 3.4028234663852886e38
+"""The largest number of float32, in which XGBoost and forests compute. A larger feature or outcome cannot be learned from or scored."""
+
 
 class Features(Strict):
     """The model's features. Numbers are float64 and categories are strings. Both may be null."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.features import LARGEST_NUMBER
 from serving.problems import Fault
 from serving.rules import Rule, Values
 
@@ -68,7 +69,9 @@ def _number_problem(value: Any) -> str:
     if isinstance(value, int):
         return "" if abs(value) < MAX_EXACT_INTEGER else "is a whole number that float64 cannot represent exactly"
     if isinstance(value, float):
-        return "" if np.isfinite(value) else "is not a finite number"
+        if not np.isfinite(value):
+            return "is not a finite number"
+        return "" if abs(value) <= LARGEST_NUMBER else f"is larger than float32 can hold ({LARGEST_NUMBER:.6g})"
     return "is not a number"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from configs.features import LARGEST_NUMBER
 from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
@@ -134,7 +135,7 @@ def _valid_outcomes(value: "pd.Series", target: Target) -> tuple["pd.Series", st
         return value.isin([0, 1]), "not 0 or 1"
     if target.kind == "multiclass":
         return value.isin(target.classes), f"not in target.classes ({', '.join(target.classes)})"
-    return value.abs() < float("inf"), "not a finite number"
+    return value.abs() <= LARGEST_NUMBER, f"not a finite number up to {LARGEST_NUMBER:.6g}"
 
 
 def collect(ref: PartitionRef, res: Resources) -> StepOutput:

@@ -1,10 +1,11 @@
 """One check, and the reason text for a row that fails it. Does not use Great Expectations."""
 
-import sys
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from configs.features import LARGEST_NUMBER
 from configs.schema import Severity
 
 NOT_NULL = "expect_column_values_to_not_be_null"
@@ -12,7 +13,8 @@ UNIQUE = "expect_column_values_to_be_unique"
 BETWEEN = "expect_column_values_to_be_between"
 IN_SET = "expect_column_values_to_be_in_set"
 ABOUT_NULLS = (NOT_NULL, "expect_column_values_to_be_null")
-FINITE = {"min_value": -sys.float_info.max, "max_value": sys.float_info.max}
+FINITE = {"min_value": -LARGEST_NUMBER, "max_value": LARGEST_NUMBER}
+"""Arguments of the check of numbers: not infinite, and not larger than float32 can hold."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ def reason(check: Check, values: tuple[Any, ...]) -> str:
     """Why a row is quarantined, such as `wind_speed 1048.36 is not between 0 and 120`."""
     if check.type == NOT_NULL:
         return f"{check.columns[0]} is null"
+    if check.type == BETWEEN and check.kwargs.get("max_value") == LARGEST_NUMBER and math.isfinite(values[0]):
+        return f"{check.columns[0]} {format_value(values[0])} is larger than float32 can hold ({format_value(LARGEST_NUMBER)})"
     shown = ", ".join(f"{c} {format_value(v)}" for c, v in zip(check.columns, values, strict=True))
     return f"{shown} {violation_text(check.type, check.kwargs)}"
 

@@ -92,6 +92,7 @@ GOOD = {"a": [1.0], "b": [1.5], "c": ["x"], "d": ["a"]}
         ({"a": ["1.5"]}, (0, "a", "is not a number")),
         ({"a": [[1]]}, (0, "a", "is not a number")),
         ({"a": [float("inf")]}, (0, "a", "is not a finite number")),
+        ({"b": [1e39]}, (0, "b", "is larger than float32 can hold (3.40282e+38)")),
         ({"a": [2**53 + 1]}, (0, "a", "is a whole number that float64 cannot represent exactly")),
         ({"a": [10**400]}, (0, "a", "is a whole number that float64 cannot represent exactly")),
         ({"a": [None]}, (0, "a", "must not be null")),

@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import all_estimators
 from xgboost import XGBClassifier, XGBRegressor
 
+from configs.features import LARGEST_NUMBER
 from configs.gate import Fairness
 from configs.kinds import KINDS, PARAMETERS
 from configs.schema import ModelConfig
@@ -122,6 +123,14 @@ def test_every_estimator_predicts_any_row_and_is_stored_without_executable_code(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("estimator", "kind"), CASES)
+def test_the_largest_numbers_that_validation_accepts_can_be_learned_from(estimator, kind):
+    model, data = config(kind), rows(kind)
+    data.loc[[3, 4], "b"] = [LARGEST_NUMBER, -LARGEST_NUMBER]
+    pipeline = fit(Recipe("one", estimator, {}), data, resources(model))
+    assert np.isfinite(predict(pipeline, data, model)).all()
+
+
 @pytest.mark.parametrize(("estimator", "kind"), CASES)
 def test_the_digest_depends_only_on_the_model(estimator, kind):
     cfg, data = config(kind), rows(kind)

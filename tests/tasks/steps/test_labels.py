@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -76,6 +77,14 @@ def test_faulty_labels_have_a_reason(config, given, reason):
     assert list(result.bad["reasons"]) == [reason]
     assert result.known.empty
     assert result.pending == 1
+
+
+def test_an_outcome_that_float32_cannot_hold_is_faulty(config):
+    config = config.model_copy(update={"target": config.target.model_copy(update={"kind": "regression"})})
+    largest = float(np.finfo("float32").max)
+    result = classify_labels(labels(("a", largest, KNOWN), ("b", 1e39, KNOWN)), rows("a", "b"), config, NOW)
+    assert list(result.known["late"]) == [largest]
+    assert list(result.bad["reasons"]) == ["late is not a finite number up to 3.40282e+38"]
 
 
 def test_duplicates_are_all_faulty(config):

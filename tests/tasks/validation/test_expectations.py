@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -186,6 +187,15 @@ def test_infinite_numbers_are_quarantined() -> None:
     validation = validated(frame)
     assert validation.bad == {4: ("distance inf is not finite",), 5: ("distance -inf is not finite",)}
     assert validation.blocking == ()
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, sys.float_info.max])
+def test_numbers_that_float32_cannot_hold_are_quarantined_with_column_and_value(value) -> None:
+    frame = flights()
+    largest = float(np.finfo("float32").max)
+    frame.iloc[[4, 5, 6], frame.columns.get_loc("distance")] = [value, largest, -largest]
+    validation = validated(frame)
+    assert validation.bad == {4: (f"distance {value:.6g} is larger than float32 can hold (3.40282e+38)",)}
 
 
 def test_nulls_tolerated_by_mostly_are_not_quarantined() -> None:
