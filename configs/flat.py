@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from configs.schema import ModelConfig
+from configs.schema import TIME_KEY, ModelConfig
 from configs.source import FLAT
 
 OFFSET = r"\d:\d.*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -34,6 +34,19 @@ def time_sql(config: ModelConfig) -> str:
     local = f"timezone('{zone}', CAST({time} AS TIMESTAMP))"
     named = f"typeof({time}) = 'TIMESTAMP WITH TIME ZONE' OR regexp_matches(CAST({time} AS VARCHAR), '{OFFSET}')"
     return f"CASE WHEN {named} THEN CAST({time} AS TIMESTAMPTZ) ELSE {local} END"
+
+
+def time_key_sql(config: ModelConfig) -> str:
+    """Return SQL that adds the key to a flat file whose key is its time, else nothing.
+
+    It is the date at midnight in the partitions' zone, and the time in UTC else, since a local hour can occur twice.
+    """
+    if config.key != TIME_KEY:
+        return ""
+    time, zone = time_sql(config), config.partition.timezone
+    local = f"timezone('{zone}', {time})"
+    text = f"CASE WHEN {local} = date_trunc('day', {local}) THEN strftime({local}, '%Y-%m-%d') ELSE CAST({time} AS VARCHAR) END"
+    return f", {text} AS {quoted(TIME_KEY)}"
 
 
 def quoted(name: str) -> str:

@@ -22,17 +22,15 @@ from configs.training import TrainingConfig
 
 HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
 """Maximum number of hours in a period, without the hour of a clock change."""
-RESERVED_COLUMNS = (
-    "prediction",
-    "model_version",
-    "as_of",
-    "role",
-    "request_id",
-    "client_id",
-    "request_row",
-    "served_at",
-)
-"""Columns that predictions and served rows have in addition to the model's own."""
+RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "predictions": ("prediction", "model_version", "as_of", "variant"),
+    "labels": ("known_at",),
+    "quarantined rows": ("reasons",),
+    "served rows": ("role", "request_id", "client_id", "request_row", "served_at"),
+}
+"""Columns that rows of the lake have in addition to the model's own. A test compares them with the rows that are written."""
+TIME_KEY = "time_as_text"
+"""The key of a flat file whose `key` and `time` are the same column, such as one row a day."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -119,7 +117,9 @@ class ModelConfig(Strict):
     description: str = Field(description="what is predicted, for which rows, and when; shown on pages")
     partition: Partitioning
     source: Source
-    key: str = Field(description="column that identifies a row permanently")
+    key: str = Field(
+        description="column that identifies a row permanently, at least within its partition; in a flat file it may be `time` itself"
+    )
     time: str = Field(description="column with the prediction time, a timestamp with time zone")
     target: Target
     features: Features
@@ -138,13 +138,27 @@ class ModelConfig(Strict):
         """The columns that `source.sql` must return."""
         return (self.key, self.time, *self.features.all, *self.groups)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _time_may_be_the_key(cls, content: Any) -> Any:
+        """Name the key of a flat file `TIME_KEY` if it is the time. A column cannot be both text and a time."""
+        flat = (
+            isinstance(content, Mapping)
+            and isinstance(content.get("source"), Mapping)
+            and content["source"].get("file")
+        )
+        return {**content, "key": TIME_KEY} if flat and content.get("key") == content.get("time") else content
+
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> Self:
-        roles = [self.key, self.time, self.target.column, *self.groups]
-        duplicates = sorted({n for n in roles if roles.count(n) > 1 or n in self.features.all})
-        if duplicates:
+        names = [self.key, self.time, self.target.column, *self.groups, *self.features.all]
+        lower = [name.lower() for name in names]
+        if duplicates := sorted({name for name in names if lower.count(name.lower()) > 1}):
+            hint = (
+                "; return the time a second time in source.sql, as text, for the key" if self.key == self.time else ""
+            )
             raise ValueError(
-                f"{', '.join(duplicates)}: key, time, target, groups and features must be different columns"
+                f"{', '.join(duplicates)}: key, time, target, groups and features must be different columns, also in lower case{hint}"
             )
         for expectation in self.expectations:
             used = {
@@ -162,10 +176,12 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _columns_are_not_reserved(self) -> Self:
-        reserved = {*RESERVED_COLUMNS, *(f"p_{name}" for name in self.target.classes)}
-        if taken := sorted(reserved & {*self.columns, self.target.column}):
+        reserved = {name for names in RESERVED_COLUMNS.values() for name in names}
+        reserved |= {f"p_{name}".lower() for name in self.target.classes}
+        reserved |= set() if self.source.file else {TIME_KEY}
+        if taken := sorted(name for name in {*self.columns, self.target.column} if name.lower() in reserved):
             raise ValueError(
-                f"{', '.join(taken)}: reserved for predictions and served rows; use another column name in source.sql"
+                f"{', '.join(taken)}: reserved for {', '.join(RESERVED_COLUMNS)}; use another column name in source.sql, or in the file"
             )
         return self
 

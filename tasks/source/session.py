@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.flat import quoted
+from configs.flat import quoted, time_key_sql
 from configs.load import Model
-from configs.schema import ModelConfig
+from configs.schema import TIME_KEY, ModelConfig
 from configs.source import FLAT, Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.files import folder_columns, list_paths
@@ -44,7 +44,8 @@ def connect(
         con.execute("SET TimeZone = 'UTC'")
         for name, table in model.config.source.views.items():
             as_text, folders = text_columns(model.config), _folder_option(con, files[name])
-            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cutoff, as_text, folders)}')
+            added = time_key_sql(model.config)
+            con.execute(f'CREATE VIEW "{name}" AS {_view(name, table, files[name], cutoff, as_text, folders, added)}')
         yield con
     except duckdb.Error as error:
         message = f"{model.folder}: {_first_lines(error)}; read from {list_paths(files)}"
@@ -64,11 +65,12 @@ def _view(
     cutoff: datetime | None,
     as_text: Sequence[str] = (),
     folders: str = "",
+    added: str = "",
 ) -> str:
     """The SQL of one table's view. With a `cutoff` it hides rows and outcomes that became known later.
 
     Columns `as_text` of a CSV are read as text. If DuckDB guessed their types, added rows could change them. `folders` is from
-    `_folder_option`.
+    `_folder_option`, `added` is SQL of further columns.
     """
     paths, types = _quoted_paths(files), ", ".join(f"'{column}': 'VARCHAR'" for column in as_text)
     reader = (
@@ -78,13 +80,13 @@ def _view(
     )
     base = f'FROM {reader} AS "{name}"'
     if cutoff is None:
-        return f"SELECT * {base}"
+        return f"SELECT *{added} {base}"
     moment = f"TIMESTAMPTZ '{cutoff.isoformat()}'"
     hidden = ", ".join(
         f'CASE WHEN {table.outcomes_known_at} <= {moment} THEN "{c}" END AS "{c}"' for c in table.outcomes
     )
     where = f" WHERE {table.known_at} <= {moment}" if table.known_at else ""
-    return f"SELECT *{f' REPLACE ({hidden})' if hidden else ''} {base}{where}"
+    return f"SELECT *{f' REPLACE ({hidden})' if hidden else ''}{added} {base}{where}"
 
 
 def _quoted_paths(files: list[Path]) -> str:
@@ -112,7 +114,8 @@ def text_columns(config: ModelConfig) -> tuple[str, ...]:
     if not config.source.file:
         return ()
     classes = (config.target.column,) if config.target.kind == "multiclass" else ()
-    return (config.key, *config.features.categorical, *config.groups, *classes)
+    key = () if config.key == TIME_KEY else (config.key,)
+    return (*key, *config.features.categorical, *config.groups, *classes)
 
 
 def require_time(model: Model, files: dict[str, list[Path]]) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ROLES = {Stage.PREDICTIONS: (CHAMPION, CANARY), Stage.SHADOW: (SHADOW, CANARY)}
 """The roles whose answers are compared with a stage's predictions. A challenger with a share of requests answers those as `CANARY`,
 and all others as `SHADOW`."""
+BATCH = " (batch)"
+"""Suffix of the columns of batch scoring beside those of serving. `_batch` could be that of a feature."""
 ANSWER_KEY = ["request_id", "request_row"]
 
 
@@ -43,7 +45,7 @@ def compare_with_served(stage: Stage, promotion: Promotion, ref: PartitionRef, r
     rows = res.lake.read(Stage.VALID, ref.key)
     values = [name for name in res.config.features.all if name in rows and name in online]
     here = rows[[key, *values]].merge(batch, on=key)
-    both = online[online["model_version"] == promotion.version].merge(here, on=key, suffixes=("", "_batch"))
+    both = online[online["model_version"] == promotion.version].merge(here, on=key, suffixes=("", BATCH))
     both = both[_equal_values(both, values)]
     same = _equal_predictions(both, outputs)
     counts = online["model_version"].value_counts().sort_index().to_dict()
@@ -64,10 +66,10 @@ def _read_answers(stage: Stage, ref: PartitionRef, res: Resources) -> "pd.DataFr
 
 
 def _equal_values(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray:
-    """Where columns equal those with the suffix `_batch`; two nulls are equal. Bool of shape (rows,)."""
+    """Where columns equal those with the suffix `BATCH`; two nulls are equal. Bool of shape (rows,)."""
     equal: np.ndarray = np.ones(len(both), dtype=bool)
     for name in names:
-        online, batch = both[name], both[f"{name}_batch"]
+        online, batch = both[name], both[f"{name}{BATCH}"]
         equal &= ((online == batch) | (online.isna() & batch.isna())).to_numpy(dtype=bool)
     return equal
 
@@ -76,7 +78,7 @@ def _equal_predictions(both: "pd.DataFrame", names: Iterable[str]) -> np.ndarray
     """Like `_equal_values` for predictions, with the tolerance of `tasks/models/smoke_test.py`: batch size affects rounding."""
     equal: np.ndarray = np.ones(len(both), dtype=bool)
     for name in names:
-        online, batch = both[name], both[f"{name}_batch"]
+        online, batch = both[name], both[f"{name}{BATCH}"]
         numeric = online.dtype.kind == "f"
         equal &= np.isclose(online, batch, rtol=1e-5, atol=1e-7) if numeric else (online == batch).to_numpy(dtype=bool)
     return equal

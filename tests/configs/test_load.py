@@ -50,6 +50,14 @@ def search(config) -> dict:
         (lambda c: c["features"].update(numeric=["weight", "weight"]), ["features", "named twice: weight"]),
         (lambda c: c["features"].update(numeric=["late"]), ["late", "different columns"]),
         (lambda c: c.update(key="request_id"), ["request_id", "reserved for predictions", "source.sql"]),
+        (
+            lambda c: c["features"].update(numeric=["weight", "reasons"]),
+            ["reasons", "reserved for", "quarantined rows"],
+        ),
+        (lambda c: c["target"].update(column="known_at"), ["known_at", "reserved for", "labels"]),
+        (lambda c: c["features"].update(numeric=["weight", "Prediction"]), ["Prediction", "reserved for predictions"]),
+        (lambda c: c["features"].update(numeric=["weight", "Weight"]), ["Weight, weight", "also in lower case"]),
+        (lambda c: c.update(key="sent"), ["sent", "different columns", "return the time a second time in source.sql"]),
         (lambda c: c["features"].update(retired=["wight"]), ["features", "retired: wight is not a feature"]),
         (
             lambda c: c["features"].update(retired=["weight", "distance", "city"]),

@@ -13,9 +13,10 @@ from tasks.errors import MissingSource, SourceMismatch
 from tasks.resources import Resources, open_resources
 from tasks.source.extent import available_partitions, fingerprint
 from tasks.source.rows import read_source
-from tasks.steps.collect import COLLECT
+from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
 from tasks.steps.ingest import INGEST
 from tasks.steps.step import advance, freshness
+from tasks.steps.validate import VALIDATE
 from tests.conftest import parcels
 
 FIRST, SECOND, LAST = "2024-03-01", "2024-03-02", "2024-03-04"
@@ -128,3 +129,46 @@ def test_a_file_and_tables_exclude_each_other(tiny, source, message):
     model.write_text(yaml.safe_dump(yaml.safe_load(model.read_text()) | {"source": source}))
     with pytest.raises(ConfigError, match=message):
         load_model("tiny")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_daily_file_whose_key_is_its_time(tiny, form):
+    """One row a day: the date identifies the row, and is the time of the prediction."""
+    days = pd.date_range("2024-03-01", periods=90, freq="D")
+    frame = pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "weight": range(90), "late": [0, 1] * 45})
+    path = tiny / "data" / f"daily.{form}"
+    if form == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.assign(day=days).to_parquet(path, index=False)
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(model.read_text()) | {"key": "day", "time": "day", "expectations": []}
+    config |= {"partition": {"every": "M", "timezone": "Europe/Berlin"}, "features": {"numeric": ["weight"]}}
+    config["source"] = {"file": {"path": str(path)}}
+    model.write_text(yaml.safe_dump(config))
+    res = open_resources("tiny")
+    assert available_partitions(res.model) == ["2024-03", "2024-04", "2024-05"]
+    ref = res.ref("2024-04")
+    assert [advance(step, ref, res).rows for step in (INGEST, VALIDATE, COLLECT)] == [30, 30, 30]
+    rows = res.lake.read(Stage.VALID, "2024-04")
+    assert list(rows[res.config.key]) == list(frame["day"][31:61])
+    assert list(rows["day"]) == list(days[31:61].tz_localize("Europe/Berlin").tz_convert("UTC"))
+    labelled = join_outcomes(rows, read_outcomes(res, "2024-04", ref.as_of), res.config)
+    assert list(labelled["late"]) == list(frame["late"][31:61])
+
+
+def test_a_time_that_is_the_key_is_unique_within_a_day_too(tiny):
+    """Half-hours of the night in which the hour from two to three occurs twice in Berlin."""
+    times = pd.date_range("2024-10-26 22:00", periods=20, freq="30min", tz="UTC")
+    path = tiny / "data" / "half_hours.parquet"
+    pd.DataFrame({"at": times, "weight": range(20), "late": 0.0}).to_parquet(path, index=False)
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(model.read_text()) | {"key": "at", "time": "at", "expectations": []}
+    config |= {"partition": {"every": "D", "timezone": "Europe/Berlin"}, "features": {"numeric": ["weight"]}}
+    config["source"] = {"file": {"path": str(path)}}
+    model.write_text(yaml.safe_dump(config))
+    res = open_resources("tiny")
+    advance(INGEST, res.ref("2024-10-27"), res)
+    assert advance(VALIDATE, res.ref("2024-10-27"), res).data["quarantined"] == 0
+    keys = res.lake.read(Stage.VALID, "2024-10-27")[res.config.key]
+    assert (keys[0], keys[1], keys.nunique()) == ("2024-10-27", "2024-10-26 22:30:00+00", 20)
