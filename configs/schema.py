@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
+from configs.expectations import ColumnKind, impossible_values, unknown_expectation
 from configs.features import Features
 from configs.gate import Gate, PromotionConfig
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
@@ -93,7 +94,7 @@ class Expectation(Strict):
     critical check than `mostly` allows, the partition is blocked.
     """
 
-    type: str = Field(pattern=r"^expect_[a-z_]+$", description="name in Great Expectations, in snake case")
+    type: str = Field(description="name in Great Expectations, in snake case")
     severity: Severity = Field(
         "critical",
         description="critical: quarantines rows, and blocks the partition if more fail than `mostly` allows; "
@@ -101,6 +102,13 @@ class Expectation(Strict):
     )
     columns: tuple[str, ...] = Field((), description="one check per column; or give `column` in kwargs")
     kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as in Great Expectations")
+
+    @field_validator("type")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        if problem := unknown_expectation(value):
+            raise ValueError(problem)
+        return value
 
     def checks(self) -> Iterator[dict[str, Any]]:
         """Yield the arguments of each check: one per column."""
@@ -160,18 +168,23 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"{', '.join(duplicates)}: key, time, target, groups and features must be different columns, also in lower case{hint}"
             )
-        for expectation in self.expectations:
-            used = {
-                v
-                for kwargs in expectation.checks()
-                for k, v in kwargs.items()
-                if k in ("column", "column_A", "column_B")
-            }
-            unknown = sorted(used - set(self.columns))
-            if unknown:
+        return self
+
+    @model_validator(mode="after")
+    def _expectations_fit_the_columns(self) -> Self:
+        kinds: dict[str, ColumnKind] = dict.fromkeys((self.key, *self.features.categorical, *self.groups), "text")
+        kinds |= dict.fromkeys(self.features.numeric, "number")
+        kinds[self.time] = "time"
+        for expectation, kwargs in ((e, kwargs) for e in self.expectations for kwargs in e.checks()):
+            listed = kwargs.get("column_list")
+            used = [kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs]
+            used += listed if isinstance(listed, list | tuple) else []
+            if unknown := [str(name) for name in used if name not in kinds]:
                 raise ValueError(
                     f"expectations: {expectation.type} uses {', '.join(unknown)}, which is not a column of the model"
                 )
+            for problem in impossible_values(expectation.type, kwargs, kinds):
+                raise ValueError(f"expectations: {expectation.type}: {problem}")
         return self
 
     @model_validator(mode="after")

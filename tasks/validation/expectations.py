@@ -49,7 +49,7 @@ def validate_frame(frame: "pd.DataFrame", expectations: Sequence[Expectation], k
         key: Column that identifies rows in the findings.
 
     Raises:
-        ConfigError: Great Expectations does not have an expectation, or its arguments are wrong.
+        ConfigError: the arguments of an expectation are wrong.
     """
     checks = list(_checks(expectations))
     if not checks:
@@ -67,7 +67,7 @@ def validate_frame(frame: "pd.DataFrame", expectations: Sequence[Expectation], k
 
 
 def check_arguments(config: ModelConfig) -> None:
-    """Check that Great Expectations has the config's expectations and accepts their arguments.
+    """Check that Great Expectations accepts the arguments of the config's expectations.
 
     Raises:
         ConfigError: it does not. The message has the model, the entry, the error, and the most similar valid name.
@@ -86,13 +86,8 @@ def _build(check: Check, number: int) -> Any:
     """Build the object of Great Expectations. Its results are not in order, and `number` identifies this one's."""
     disable_telemetry()
     import great_expectations.expectations.registry as registry
-    from great_expectations.exceptions import ExpectationNotFoundError
 
-    try:
-        kind = registry.get_expectation_impl(check.type)
-    except ExpectationNotFoundError:
-        hint = _nearest(check.type, registry.list_registered_expectation_implementations())
-        raise ConfigError(f"{check.where}.type: Great Expectations has no {check.type!r}{hint}") from None
+    kind = registry.get_expectation_impl(check.type)
     try:
         return kind(**check.kwargs, severity=check.severity, meta={"number": number})
     except ValueError as error:
@@ -147,12 +142,14 @@ def _run(batch: Any, frame: "pd.DataFrame", checks: Sequence[Check], result_form
 
 
 def _with_datetimes(check: Check, frame: "pd.DataFrame") -> Check:
-    """Convert the bounds of a time column to datetimes. YAML gives text or dates, which cannot be compared with times."""
+    """Convert the values of checks of a time column to datetimes. YAML gives text or dates, which cannot be compared with times."""
     import pandas as pd
 
     if not any(c in frame.columns and isinstance(frame[c].dtype, pd.DatetimeTZDtype) for c in check.columns):
         return check
     kwargs = {k: _utc(v) if k in ("min_value", "max_value") else v for k, v in check.kwargs.items()}
+    if isinstance(values := kwargs.get("value_set"), list | tuple):
+        kwargs["value_set"] = [_utc(value) for value in values]
     return Check(check.where, check.type, check.severity, kwargs)
 
 

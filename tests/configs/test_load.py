@@ -38,6 +38,34 @@ def search(config) -> dict:
     return trees(config).setdefault("search", {"trials": 2, "space": {"subsample": [0.5, 1.0]}})
 
 
+def expect(kind: str, **kwargs):
+    """Return an edit that replaces the expectations by one."""
+    return lambda c: c.update(expectations=[{"type": kind, "kwargs": kwargs}])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "columns": ["weight", "distance"],
+            "kwargs": {"value_set": [0, 1.5, True, None]},
+        },
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "city", "value_set": ["1", "NO", None]}},
+        {
+            "type": "expect_column_value_lengths_to_be_between",
+            "kwargs": {"column": "city", "min_value": 1, "max_value": 9},
+        },
+        {"type": "expect_column_unique_value_count_to_be_between", "kwargs": {"column": "city", "min_value": 1}},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "sent", "min_value": "2024-01-01"}},
+        {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 150}},
+    ],
+)
+def test_values_that_can_be_in_their_column_are_accepted(tiny, check):
+    edit_config(tiny, lambda c: c.update(expectations=[check]))
+    assert load_model("tiny").config.expectations[0].type == check["type"]
+
+
 @pytest.mark.parametrize(
     ("edit", "parts"),
     [
@@ -102,6 +130,49 @@ def search(config) -> dict:
         (lambda c: c.update(groups=["city"]), ["city", "different columns"]),
         (lambda c: c["training"]["window"].update(min_rows="many"), ["training.window.min_rows", "'many'"]),
         (lambda c: c["expectations"][0]["kwargs"].update(column="wieght"), ["expectations", "wieght", "not a column"]),
+        (
+            lambda c: c["expectations"][0].update(type="expect_column_values_to_be_betwen"),
+            ["expectations.0.type", "did you mean 'expect_column_values_to_be_between'?"],
+        ),
+        (
+            expect("expect_column_values_to_be_in_set", column="city", value_set=["Bonn", False]),
+            ["False can never be in city", "quotes"],
+        ),
+        (
+            expect("expect_column_values_to_be_in_set", column="city", value_set=[1, 2]),
+            ["1 can never be in city", "text"],
+        ),
+        (expect("expect_column_values_to_not_be_in_set", column="parcel", value_set=[7]), ["7 can never be in parcel"]),
+        (
+            expect("expect_column_values_to_be_in_set", column="weight", value_set=[0, "1"]),
+            ["'1' can never be in weight", "numbers"],
+        ),
+        (
+            expect("expect_column_distinct_values_to_contain_set", column="weight", value_set=["1"]),
+            ["'1' can never be in weight"],
+        ),
+        (
+            expect("expect_column_values_to_be_in_set", column="sent", value_set=[20240301]),
+            ["20240301 can never be in sent"],
+        ),
+        (
+            expect(
+                "expect_column_pair_values_to_be_in_set", column_A="weight", column_B="city", value_pairs_set=[[1, 2]]
+            ),
+            ["value_pairs_set of column_B: 2 can never be in city"],
+        ),
+        (
+            expect("expect_column_values_to_be_between", column="city", min_value=1),
+            ["min_value: 1 can never be in city"],
+        ),
+        (
+            expect("expect_column_values_to_be_between", column="weight", max_value="9"),
+            ["'9' can never be in weight", "without quotes"],
+        ),
+        (
+            expect("expect_multicolumn_sum_to_equal", column_list=["weight", "wieght"], sum_total=1),
+            ["wieght", "not a column"],
+        ),
         (lambda c: c["source"].update(sql="no.sql"), ["source.sql", "'no.sql'", "does not exist"]),
         (lambda c: c.update(name="other"), ["name", "'other'", "'tiny'"]),
         (lambda c: c["source"]["tables"]["parcels"].pop("outcomes_known_at"), ["outcomes_known_at", "go together"]),
