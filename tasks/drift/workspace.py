@@ -5,14 +5,17 @@ therefore writes the same files through the storage layer that Evidently uses be
 get the same ids, and writing a partition again replaces its run.
 """
 
+import json
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.kinds import METRICS
 from configs.schema import ModelConfig
+from tasks.contracts import ColumnDrift
+from tasks.contracts.escape import for_script
 from tasks.drift.columns import PREDICTION, methods
 
 DASHBOARD_METRICS = {"log_loss": "LogLoss", "roc_auc": "RocAuc", "accuracy": "Accuracy", "rmse": "RMSE"}
@@ -62,12 +65,24 @@ def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: st
         if not all((folder / file).is_file() for file in written_once):
             state.write_project(ProjectModel(id=project, name=model, description=f"Drift of {model}, by partition"))
             state.write_dashboard(project, _dashboard(config))
-        state.write_snapshot(project, run_number, run)
+        state.write_snapshot(project, run_number, escape_page(run))
         for file in (*written_once, f"{SNAPSHOTS_DIR_NAME}/{run_number}.json"):
             draft, final = Path(drafts) / str(project) / file, folder / file
             if draft.is_file() and not (file in written_once and final.is_file()):
                 draft.replace(final)
     return str(project), str(run_number)
+
+
+def escape_page(page: Any) -> Any:
+    """Return a copy of Evidently's `SnapshotModel` whose texts can be written into a script of an HTML page.
+
+    Evidently does so without escaping them: here, and in its server, which reads a stored run and offers it as an HTML file.
+    """
+    from evidently.core.serialization import SnapshotModel
+    from evidently.legacy.utils import NumpyEncoder
+
+    text = json.dumps(page.dict(), cls=NumpyEncoder)
+    return page if for_script(text) == text else SnapshotModel.parse_obj(json.loads(for_script(text)))
 
 
 def _dashboard(config: ModelConfig) -> Any:
@@ -77,7 +92,7 @@ def _dashboard(config: ModelConfig) -> Any:
 
     share = PanelMetric(legend="share", metric="DriftedColumnsCount", metric_labels={"value_type": "share"})
     scores = [
-        PanelMetric(legend=c, metric="ValueDrift", metric_labels={"column": c, "nbinsx": str(SCORE_NBINSX)})
+        PanelMetric(legend=c, metric="ValueDrift", metric_labels={"column": for_script(c), "nbinsx": str(SCORE_NBINSX)})
         for c in methods(config)
     ]
     panels = [
@@ -104,3 +119,37 @@ def _performance_lines(config: ModelConfig) -> Sequence[Any]:
 def task_label(config: ModelConfig, task: str) -> dict[str, str]:
     """The parameter with which Evidently's metrics name a task."""
     return {"regression_name" if config.target.kind == "regression" else "classification_name": task}
+
+
+def add_metrics(page: Any, metrics: Mapping[str, float | None], label: Mapping[str, str]) -> None:
+    """Add metrics for the dashboard's lines, as results of Evidently's metrics of the same name.
+
+    Args:
+        page: Evidently's `SnapshotModel`.
+        metrics: Values by name. Those that the dashboard does not show are ignored.
+        label: From `task_label`.
+    """
+    import evidently.metrics
+
+    for name, value in metrics.items():
+        if name in DASHBOARD_METRICS and value is not None:
+            _add_result(page, getattr(evidently.metrics, DASHBOARD_METRICS[name])(**label), value)
+
+
+def add_scores(page: Any, shown: Mapping[str, ColumnDrift]) -> None:
+    """Add the scores for the dashboard's lines. The threshold is left out: it differs by partition and would start a new line."""
+    from evidently.metrics import ValueDrift
+
+    for name, c in shown.items():
+        if c.score is not None:
+            _add_result(page, ValueDrift(column=name, method=c.method, nbinsx=SCORE_NBINSX), c.score)
+
+
+def _add_result(page: Any, metric: Any, value: float) -> None:
+    """Add a value as the result of one of Evidently's metrics. Only the dashboard shows it."""
+    from evidently.core.metric_types import SingleValue
+
+    calculation = metric.to_calculation()
+    result = SingleValue(display_name=calculation.display_name(), value=value, widget=[])
+    result.set_metric_location(calculation.to_metric_config())
+    page.metric_results[calculation.id] = result

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Record, Stage
-from tasks.drift.report import write_performance_report
+from tasks.drift.performance_report import write_performance_report
 from tasks.models.features import predict
 from tasks.models.metrics import finite, intervals, measure, row_loss
 from tasks.models.targets import outcomes, prediction_array, prediction_columns

@@ -9,7 +9,7 @@ from flows.process import process
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.drift.columns import methods
-from tasks.drift.report import UNREACHABLE
+from tasks.drift.evidently_run import UNREACHABLE
 from tasks.resources import open_resources
 from tests.flows.test_history import evidently_results
 

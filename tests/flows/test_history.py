@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from flows.process import process
 from flows.retrain import retrain
 from tasks.contracts import Stage
-from tasks.drift.report import UNREACHABLE
+from tasks.drift.evidently_run import UNREACHABLE
 from tasks.lifecycle.facts import process_facts
 from tasks.resources import open_resources
 from tasks.steps.estimate import ESTIMATE

@@ -15,21 +15,12 @@ import pytest
 from configs.load import parse_config
 from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift, Drift, PartitionRef
-from tasks.drift.report import (
-    add_metrics,
-    add_scores,
-    as_html,
-    build_page,
-    drift_by_column,
-    drift_table,
-    drift_verdict,
-    evidently_threshold,
-    run_evidently,
-    sample_by_key,
-)
+from tasks.drift.evidently_run import drift_by_column, evidently_threshold, run_evidently, sample_by_key
+from tasks.drift.report import as_html, build_page, drift_table, drift_verdict
 from tasks.drift.scores import ks_p_value
-from tasks.drift.workspace import REALISED, publish, task_label
+from tasks.drift.workspace import REALISED, add_metrics, add_scores, publish, task_label
 from tests.conftest import MODEL_YAML
+from tests.hostile import HOSTILE, Elements, without_layout
 
 START = datetime(2024, 3, 5, tzinfo=UTC)
 REF = PartitionRef("tiny", "2024-03-05", START, START.replace(day=6), START.replace(day=7))
@@ -123,6 +114,25 @@ def test_the_page_has_the_verdict_then_the_columns_that_differ_then_the_table(tm
     assert "80%" in html
     share = next(m for m in page.metric_results.values() if type(m).__name__ == "CountValue")
     assert (share.count.value, share.share.value) == (1, 0.25)
+
+
+def html_of(city: str, name: str) -> str:
+    """Return the page of a report with this text as a category, as the name of its column, as a note and as the title."""
+    frames = [side(seed).rename(columns={"city": name}).assign(**{name: [city, "Kiel"] * 750}) for seed in (1, 2)]
+    shown = {name: ColumnDrift(name, "jensenshannon", 0.3, 0.2, True, 0.1, reference=city)}
+    drift = verdict_of(*shown.values(), note=city, references={name: city}, differs=(name,))
+    page = build_page(run_evidently(*frames, shown, [name], city, ABOUT | {"model": city}, REF), drift, city, ["n"])
+    return as_html(page)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_the_data_adds_no_element_and_no_comment_to_the_page(text: str) -> None:
+    page, plain = Elements(html_of(text, f"city {text}")), Elements(html_of("Bonn", "city"))
+    assert (page.tags, page.attributes, page.comments) == (plain.tags, plain.attributes, plain.comments)
+    (data,) = (part for part in page.texts if part.lstrip().startswith("var metric_"))
+    assert without_layout(json.dumps(text)[1:-1]) in without_layout(data.replace("\\u2060", "")), (
+        "the text is on the page"
+    )
 
 
 def test_the_text_of_a_verdict():
