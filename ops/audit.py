@@ -15,7 +15,7 @@ from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
 from ops.programs import home_of
-from ops.terminal import print_error, terminal
+from ops.terminal import message, print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -58,9 +58,9 @@ def main() -> int:
 
         events = known_hashes(arguments.model) if stack.running(settings).get("prefect") else None
         result = audit(res, at, events)
-        console.print(audit_headline(result), style="bold", markup=False)
+        console.print(message(audit_headline(result)), style="bold")
         body = "\n".join(audit_lines(result))
-        console.print(Markdown(body) if sys.stdout.isatty() else body, markup=False)
+        console.print(Markdown(body) if sys.stdout.isatty() else message(body))
     except (ConfigError, EvergreenError) as error:
         print_error(error)
         return 2

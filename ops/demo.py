@@ -25,6 +25,7 @@ from ops.errors import StackError
 from ops.logs import log_errors, summary
 from ops.programs import home_of
 from ops.terminal import Bar, print_error, terminal
+from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 
@@ -53,7 +54,7 @@ class Demo:
 
         with self.timed(activity):
             seconds = run(deployment, parameters, self.res.settings, self.console)
-        self.console.print(f"  {deployment:<18} {parameters_text(parameters):<26} {seconds:5.0f} s")
+        self.console.print(f"  {deployment:<18} {for_terminal(parameters_text(parameters)):<26} {seconds:5.0f} s")
 
     def train_first_champion(self) -> None:
         """Backfill January to March and train the first champion on them."""
@@ -80,7 +81,8 @@ class Demo:
         for fact in facts:
             with self.timed("waiting for retraining"):
                 decision = wait_for_decision(fact, self.res, self.console)
-            self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {decision_text(decision)} ({decision.reason})")
+            text = f"{decision_text(decision, self.res.ledger.promotions())} ({decision.reason})"
+            self.console.print(f"  {'retrain/' + MODEL:<18} {key:<26} {for_terminal(text)}")
 
 
 def is_complete(res: Resources, key: str) -> bool:
@@ -151,7 +153,8 @@ def print_results(demo: Demo, started: float) -> None:
     with demo.timed("tables"):
         never = {s.key: measure_version(first, res.ref(s.key), res) for s in rows if s.roc_auc is not None}
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
-    console.print(year_table(rows), decision_table(rows, decisions), gate_table(res.ledger.promotions()))
+    changes = res.ledger.promotions()
+    console.print(year_table(rows), decision_table(rows, decisions, changes), gate_table(changes))
     console.print(hindsight_table(res.ledger.hindsights()), estimate_table(rows), never_table(rows, never, first))
     if demo.spent.keys() - {"tables"}:
         console.print(time_table({"starting the servers": started, **demo.spent}))
@@ -162,7 +165,9 @@ def print_results(demo: Demo, started: float) -> None:
 def print_log_errors(home: Path, console: Console) -> None:
     """Print the programs whose logs have errors, those of flow runs included: in the demo no run fails."""
     if lines := summary(log_errors(home)):
-        console.print("The logs should have no errors, but have:", *lines, sep="\n  ", style="yellow", markup=False)
+        console.print(
+            "The logs should have no errors, but have:", *map(for_terminal, lines), sep="\n  ", style="yellow"
+        )
 
 
 def main() -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 
 from configs.errors import ConfigError
 from configs.load import model_names
@@ -17,7 +16,8 @@ from ops.api import post
 from ops.logs import server_errors, summary
 from ops.programs import home_of
 from ops.tables import grid_table
-from ops.terminal import print_error, terminal
+from ops.terminal import message, print_error, terminal
+from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import active_schedules, read_deployments
 from tasks.reports.health import Alert, Severity, alerts, schedule_alerts
@@ -63,7 +63,7 @@ def deployments(settings: Settings, console: Console) -> None:
         own = [s for s in schedules if s.deployment == name]
         when = ", ".join(f"{s.rule}, next run {s.next_run_local}" for s in own) or "by hand or event"
         paused = " (paused)" if deployment["paused"] else ""
-        console.print(f"  {name:<20} {when}{paused}")
+        console.print(for_terminal(f"  {name:<20} {when}{paused}"))
     print_alerts(schedule_alerts(schedules), console)
 
 
@@ -78,8 +78,8 @@ def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
     """Print alerts, each with its action."""
     colours = {Severity.ERROR: "bold red", Severity.ACTION: "bold yellow", Severity.WARNING: "yellow"}
     for alert in alerts:
-        action = f"\n    {escape(alert.action)}" if alert.action else ""
-        console.print(f"  [{colours[alert.severity]}]{alert.severity}[/]: {escape(alert.message)}{action}")
+        action = f"\n    {for_terminal(alert.action)}" if alert.action else ""
+        console.print(f"  [{colours[alert.severity]}]{alert.severity}[/]: {for_terminal(alert.message)}{action}")
 
 
 def model(res: LiveResources, console: Console) -> None:
@@ -91,15 +91,15 @@ def model(res: LiveResources, console: Console) -> None:
     name, ledger = res.config.name, res.ledger
     champion = ledger.champion()
     if champion:
-        console.print(
-            f"  champion: version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {champion.by}: {champion.reason}"
-        )
+        line = f"version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {champion.by}: {champion.reason}"
+        console.print(f"  champion: {for_terminal(line)}")
     else:
         console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
     if staged := ledger.challenger():
-        console.print(
-            f"  challenger: version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}; gate results: artifact `{name}-train`"
-        )
+        from tasks.lifecycle.shadow import what_it_waits_for
+
+        line = f"version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}: {what_it_waits_for(staged, res)}"
+        console.print(f"  challenger: {for_terminal(line)}; gate results: artifact `{name}-train`")
     current, ingested, available = alerts(res), res.lake.keys(Stage.RAW), available_partitions(res.model)
     if ingested and not available:
         current.append(Alert(Severity.WARNING, why_no_partition(res.model)))
@@ -108,7 +108,7 @@ def model(res: LiveResources, console: Console) -> None:
     if keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:
-        console.print(f"  {line}")
+        console.print(f"  {for_terminal(line)}")
 
 
 def events(res: LiveResources) -> list[str]:
@@ -116,25 +116,27 @@ def events(res: LiveResources) -> list[str]:
     from tasks.contracts.words import decision_text
     from tasks.lifecycle.hindsight import verdict_text
 
-    decisions = {d.fact_id: d for d in res.ledger.decisions()}
+    decisions, changes = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
     lines = [
-        (f.as_of, 0, f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {decision_text(decisions.get(f.id))}")
+        (
+            f.as_of,
+            0,
+            f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {decision_text(decisions.get(f.id), changes)}",
+        )
         for f in res.ledger.facts()
     ]
     lines += [(h.as_of, h.sequence, verdict_text(h)) for h in res.ledger.hindsights()]
-    lines += [
-        (p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in res.ledger.promotions()
-    ]
+    lines += [(p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in changes]
     return [f"{as_of:%Y-%m-%d}  {text}" for as_of, _, text in sorted(lines)]
 
 
 def model_or_error(name: str, console: Console) -> int:
     """Print one model, or its error, so that the other models are still printed. Return the exit code."""
-    console.print(f"[bold]Model {name}[/]")
+    console.print(f"[bold]Model {for_terminal(name)}[/]")
     try:
         model(open_resources(name), console)
     except (ConfigError, EvergreenError) as error:
-        console.print(f"  error: {error}", style="red", markup=False)
+        console.print(f"  error: {message(error)}", style="red")
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 

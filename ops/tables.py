@@ -6,7 +6,9 @@ from rich import box
 from rich.table import Table
 
 from tasks.contracts import Decision, Hindsight, Promotion
+from tasks.contracts.escape import for_terminal
 from tasks.contracts.words import decision_text, number
+from tasks.ledger.promotions import stage_of
 from tasks.reports.summary import DONE_LABELS, PartitionSummary
 
 
@@ -36,23 +38,25 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
             number(r.log_loss),
             "" if r.drift_share is None else f"{r.drift_share:.0%}",
             ", ".join(dict.fromkeys(f.kind for f in r.facts)),
-            decision_text(r.decision) if r.facts else "",
+            for_terminal(r.retraining),
         )
     return table
 
 
 def gate_table(rows: Sequence[Promotion]) -> Table:
-    """Return the gate's verdict on each version and the version's last stage. `rows` are all promotions of the ledger."""
+    """Return the gate's verdict on each version: the rules that it failed, or its present stage. `rows` are the whole ledger."""
     table = _table(
         "Gate results",
-        ("as of", True), ("version", True), ("champion", True), ("gain", True), ("lower bound", True), ("verdict", False),
+        ("as of", True), ("version", True), ("champion", True), ("gain", True), ("lower bound", True), ("verdict, failed rules", False),
     )  # fmt: skip
     for row in rows:
         if row.action not in ("stage", "refuse") or not row.evidence.get("verdicts"):
             continue
-        path = [r.to_stage for r in rows if r.version == row.version]
         refused = [v["rule"].split(",")[0] for v in row.evidence["verdicts"] if not v["passed"]]
-        verdict = f"[red]refused[/]: {'; '.join(refused)}" if refused else f"[green]passed[/], {path[-1]}"
+        was_champion = any(r.version == row.version and r.to_stage == "champion" for r in rows)
+        stage = stage_of(row.version, rows)
+        stage = "earlier champion" if was_champion and stage != "champion" else stage
+        verdict = f"[red]refused[/]: {for_terminal('; '.join(refused))}" if refused else f"[green]passed[/], {stage}"
         gain = row.evidence["gain"] or {"mean": None, "lower": None}
         champion = f"v{row.previous}" if row.previous else "-"
         table.add_row(
@@ -65,14 +69,16 @@ def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
-def decision_table(rows: Sequence[PartitionSummary], decisions: Mapping[str, Decision]) -> Table:
-    """Return each signal with the policy's decision and its reason."""
+def decision_table(
+    rows: Sequence[PartitionSummary], decisions: Mapping[str, Decision], changes: Sequence[Promotion] = ()
+) -> Table:
+    """Return each signal with the policy's decision and its reason. `changes` are all promotions of the ledger."""
     table = _table("Signals and decisions", ("month", True), ("signal", False), ("decision and reason", False))
     for r in rows:
         for f in r.facts:
             decision = decisions.get(f.id)
-            text = f"{decision_text(decision)}: {decision.reason}" if decision else decision_text(None)
-            table.add_row(r.key, f"{f.kind}: {f.payload.get('told', '')}", text)
+            text = f"{decision_text(decision, changes)}: {decision.reason}" if decision else decision_text(None)
+            table.add_row(r.key, for_terminal(f"{f.kind}: {f.payload.get('told', '')}"), for_terminal(text))
     return table
 
 
@@ -86,7 +92,7 @@ def hindsight_table(results: Sequence[Hindsight]) -> Table:
     for h in results:
         colour, gain = colours.get(h.verdict, "default"), h.gain
         interval = f"{gain.lower:+.4f} {gain.upper:+.4f}" if gain else ""
-        months = f"{h.partitions[0]} to {h.partitions[-1]}" if h.partitions else h.note
+        months = f"{h.partitions[0]} to {h.partitions[-1]}" if h.partitions else for_terminal(h.note)
         value = _signed(gain.value) if gain else ""
         table.add_row(f"v{h.version}", f"v{h.previous}", value, interval, months, f"[{colour}]{h.verdict}[/]")
     return table

@@ -10,6 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from configs.errors import ConfigError
+from tasks.contracts.escape import for_terminal, one_line
 from tasks.contracts.words import duration_text
 
 
@@ -20,10 +21,13 @@ def terminal() -> Console:
 
 def print_error(error: Exception) -> int:
     """Print an error to standard error and return the exit code: 2 for a wrong configuration, otherwise 1."""
-    Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(
-        f"error: {error}", style="red", markup=False
-    )
+    Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(f"error: {message(error)}", style="red")
     return 2 if isinstance(error, ConfigError) else 1
+
+
+def message(text: object) -> str:
+    """Return a text of several lines, such as that of an error, for a console: each line is printed as it is."""
+    return "\n".join(map(for_terminal, str(text).splitlines()))
 
 
 class TimeLeft(ProgressColumn):
@@ -78,7 +82,7 @@ class Bar:
 
     def describe(self, description: str) -> None:
         """Show the current activity."""
-        self._progress.update(self._task, description=description, refresh=True)
+        self._progress.update(self._task, description=one_line(description), refresh=True)
 
     def advance(self) -> None:
         """Count one more step as done."""

@@ -11,6 +11,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
 from tasks.contracts import Outcome
+from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import duration_text
 from tasks.orchestration.flow_runs import is_cancelled
 from tasks.orchestration.run_names import page_key
@@ -85,7 +86,7 @@ class Progress:
 
     def _update_artifact(self) -> None:
         share = 100.0 * self._parts_done / max(self.parts, 1)
-        text = f"{self.res.title}: {self.line()}"
+        text = for_markdown(f"{self.res.title}: {self.line()}")
         with suppress(httpx.HTTPError, PrefectException):
             if self._artifact is None:
                 key = page_key(self.res.slug, "backfill-progress")

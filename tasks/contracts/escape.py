@@ -8,12 +8,14 @@ import re
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters of terminals, line breaks, and characters that change the direction of text."""
-MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+=-]|^\d+(?=[.)](?:\s|$))")
+MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+=-](?=[#+=\s-]|$)|^\d+(?=[.)](?:\s|$))")
 """Characters that have a meaning in GitHub's Markdown. An underscore within a word has none."""
 TAG = re.compile(r"<(?!/?(?:b|br|extra)>)")
 """Each `<` but that of the tags without attributes that Evidently's plots contain."""
+RICH = re.compile(r"(\\*)(\[[a-z#/@][^[]*?\])")
+"""Markup of `rich` with the backslashes before it."""
 OPEN = re.compile(r"\[(?=[a-z#/@][^\[\]]*$)|\\$")
-"""A bracket that a later text could close, and a backslash that would escape a later bracket. `rich` escapes only what is complete."""
+"""A bracket that a later text could close, and a backslash that would escape a later bracket."""
 WORD_JOINER = "\u2060"
 """A character without width."""
 
@@ -38,11 +40,11 @@ def for_markdown(value: object) -> str:
 
 
 def for_terminal(value: object) -> str:
-    """Return text that a console of `rich` prints as one line, as it is, also between other texts and markup."""
-    from rich.markup import escape  # noqa: PLC0415  (only a terminal needs it)
+    """Return text that a console of `rich` prints as one line, as it is, also between other texts and markup.
 
-    text = OPEN.sub(rf"\g<0>{WORD_JOINER}", one_line(value))
-    return escape(text)
+    The same as `rich.markup.escape`, and also for markup that only later text would complete.
+    """
+    return RICH.sub(r"\1\1\\\2", OPEN.sub(rf"\g<0>{WORD_JOINER}", one_line(value)))
 
 
 def for_plot(value: object) -> str:

@@ -1,8 +1,12 @@
-"""Text for numbers and decisions, the same on every page and in the terminal."""
+"""Text for numbers, decisions and stage changes, the same on every page and in the terminal.
+
+A text that is stored and read later names an event or the date of a state, since the state changes.
+"""
 
 import re
+from collections.abc import Sequence
 
-from tasks.contracts.decisions import Decision
+from tasks.contracts.decisions import Decision, Promotion
 
 
 def without_credentials(text: str) -> str:
@@ -27,8 +31,13 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def decision_text(decision: Decision | None) -> str:
-    """Return a short description of a decision, such as `declined: cool-down`."""
+def decision_text(decision: Decision | None, rows: Sequence[Promotion] = ()) -> str:
+    """Return a short description of a decision, such as `declined: cool-down`.
+
+    Args:
+        decision: The decision; None if there is none yet.
+        rows: The model's ledger rows. They describe what a staged version waits for, or what became of it.
+    """
     if decision is None:
         return "no decision yet"
     if decision.action == "decline":
@@ -36,6 +45,32 @@ def decision_text(decision: Decision | None) -> str:
     return {
         "": "retraining",
         "promoted": f"retrained: v{decision.version}",
-        "staged": f"retrained: v{decision.version} in shadow",
+        "staged": f"retrained: v{decision.version}, {_staged_text(decision.version, rows)}",
         "refused": "retrained: refused",
     }.get(decision.outcome, f"retraining {decision.outcome}")
+
+
+def _staged_text(version: str, rows: Sequence[Promotion]) -> str:
+    """Describe the state of a version that was staged, by its newest ledger row."""
+    own = [row for row in rows if row.version == version]
+    if not own:
+        return "staged"
+    state = {
+        "stage": "in shadow mode since",
+        "request": "waits for approval since",
+        "canary": "gets a share of requests since",
+    }
+    return f"{state[own[-1].action]} {own[-1].as_of:%Y-%m-%d}" if own[-1].action in state else change_text(own[-1])
+
+
+def change_text(row: Promotion) -> str:
+    """Return what happened to a version, with its date: `became champion as of 2013-07-02`."""
+    changes = {
+        "candidate": "was registered",
+        "challenger": "became challenger",
+        "champion": "became champion",
+        "refused": "was refused",
+        "retired": "was retired",
+    }
+    change = "was proposed for approval" if row.action == "request" else changes.get(row.to_stage, row.action)
+    return f"{change} as of {row.as_of:%Y-%m-%d}"

@@ -120,7 +120,7 @@ def _promote_or_request(
     """Promote, or request a person's approval if `promotion.approval` is set."""
     if res.config.promotion.approval:
         row = append_row(
-            "request", version, champion, as_of, f"{reason}; waits for a person to run `promote`", evidence, res
+            "request", version, champion, as_of, f"{reason}; a person is asked to run `promote`", evidence, res
         )
     else:
         row = append_row("promote", version, champion, as_of, reason, evidence, res)

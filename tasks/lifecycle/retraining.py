@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from tasks.contracts import Decision, Fact, PartitionRef, PolicyInputs, Promotion, Record, Stage, Training
+from tasks.contracts.words import change_text
 from tasks.errors import EvergreenError
 from tasks.ledger.history import trained_at, was_requested
 from tasks.ledger.store import Ledger, RetrainingInFlight
@@ -279,6 +280,6 @@ def record_outcome(decision: Decision, training: Training, seconds: float, ledge
         )
         return ledger.decision(decision.fact_id) or decision
     last = rows[-1]
-    detail = f"version {version} is {last.to_stage}" if last.action != "refuse" else last.reason
+    detail = f"version {version} {change_text(last)}" if last.action != "refuse" else last.reason
     ledger.close_decision(decision.fact_id, OUTCOME[last.action], detail, version, seconds, verdicts)
     return ledger.decision(decision.fact_id) or decision

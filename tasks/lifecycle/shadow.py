@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
+from tasks.ledger.history import was_requested
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, read_outcomes
 from tasks.steps.serving_skew import count_differing
@@ -11,6 +12,22 @@ from tasks.training.evaluation import compare
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def what_it_waits_for(staged: Promotion, res: Resources) -> str:
+    """Return what a challenger needs before it can become champion, such as `1 of 3 shadow partitions have matured`.
+
+    Args:
+        staged: The row that staged it.
+        res: The model's resources.
+    """
+    champion = res.ledger.champion()
+    if was_requested(staged.version, champion, res.ledger.promotions()):
+        return "waits for a person's approval"
+    needed = res.config.promotion.shadow.partitions if champion else 0
+    if champion is None or not needed:
+        return "the next `assess` or `train` run advances it"
+    return f"{len(matured_shadow(staged, champion, res))} of {needed} shadow partitions have matured"
 
 
 def matured_shadow(staged: Promotion, champion: Promotion, res: Resources) -> list[PartitionRef]:

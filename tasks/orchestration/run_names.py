@@ -1,5 +1,7 @@
 """Names of flow runs, from their parameters."""
 
+from datetime import UTC, datetime
+
 from prefect import runtime
 
 
@@ -27,9 +29,9 @@ def name_by_version() -> str:
 
 
 def name_by_time() -> str:
-    """Return `flights at 2013-06-15`, or `flights today`."""
+    """Return `flights at 2013-06-15`. Without a moment, the date is that of the run."""
     parameters = runtime.flow_run.parameters
-    return f"{parameters['model']} " + (f"at {str(parameters['at'])[:10]}" if parameters.get("at") else "today")
+    return f"{parameters['model']} at {str(parameters.get('at') or datetime.now(UTC))[:10]}"
 
 
 def name_by_fact() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.contracts import Interval, PolicyRun
+from tasks.contracts.escape import for_markdown
 from tasks.replay.persistence_baseline import Persistence, kappa
 from tasks.replay.setup import ReplaySetup
 from tasks.replay.standings import UNCLEAR, Findings, PolicyResult
@@ -40,13 +41,13 @@ class Replay:
 def advice_of(findings: Findings) -> str:
     """Describe the recommendation and its uncertainty in a sentence."""
     advice, metric, gain = findings.advice, findings.metric, findings.advice.gain
-    text = f"`{advice.policy}` cost least on {advice.first[0]} to {advice.first[1]}"
+    text = f"{advice.policy} cost least on {advice.first[0]} to {advice.first[1]}"
     if not advice.rest[0]:
         return f"{text}; the range is too short to confirm that on later partitions."
     text += f"; on {advice.rest[0]} to {advice.rest[1]} its {metric} is {advice.means[0]:.4f}"
     if advice.policy == advice.against:
         return f"{text}. There is no other policy to compare it with."
-    text += f", that of `{advice.against}` {advice.means[1]:.4f}"
+    text += f", that of {advice.against} {advice.means[1]:.4f}"
     unit = "loss, minus the cost of more retrainings" if findings.cost else "loss"
     figures = f" (gain in the {unit}, {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
     if advice.verdict == UNCLEAR:
@@ -107,7 +108,7 @@ def table(findings: Findings) -> list[str]:
     """Return the policies as lines of a Markdown table, lowest cost first."""
     head = [name.replace("metric", findings.metric) for name in COLUMNS]
     lines = [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
-    return lines + [f"| {' | '.join(cells(s))} |" for s in findings.standings]
+    return lines + [f"| {' | '.join(map(for_markdown, cells(s)))} |" for s in findings.standings]
 
 
 def cells(s: PolicyResult) -> list[str]:

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import Decision, Fact, PartitionRef, Stage
+from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Stage
+from tasks.contracts.words import decision_text
 from tasks.lifecycle.facts import distrust_reason
 from tasks.resources import LiveResources, Resources
 from tasks.steps.decay import decay_at
@@ -44,6 +45,8 @@ class PartitionSummary:
     facts: tuple[Fact, ...] = ()
     decision: Decision | None = None
     """The policy's decision about its facts: the newest that retrained, else the newest."""
+    version_rows: tuple[Promotion, ...] = ()
+    """The ledger rows of the version that the decision's retraining produced, oldest first."""
     loss: float | None = None
     """The loss that the gate uses for this kind of target."""
     interval: tuple[float, float] | None = None
@@ -64,6 +67,11 @@ class PartitionSummary:
             return "blocked"
         return "empty" if self.empty else self.rows
 
+    @property
+    def retraining(self) -> str:
+        """The decision and its present result as text; empty without a fact."""
+        return decision_text(self.decision, self.version_rows) if self.facts else ""
+
 
 def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: bool = True) -> list[PartitionSummary]:
     """Summarise ingested partitions, oldest first.
@@ -74,9 +82,9 @@ def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: b
         with_decay: Also compute decay and the trust in estimates, which takes a bootstrap per partition.
     """
     facts = [f for f in res.ledger.facts() if f.kind != "alias"]
-    decisions = {d.fact_id: d for d in res.ledger.decisions()}
+    decisions, rows = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
     return [
-        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, with_decay)
+        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, rows, with_decay)
         for key in res.lake.keys(Stage.RAW)
         if keys is None or key in keys
     ]
@@ -89,7 +97,12 @@ def main_decision(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> D
 
 
 def _summary(
-    key: str, res: Resources, facts: tuple[Fact, ...], decisions: Mapping[str, Decision], with_decay: bool
+    key: str,
+    res: Resources,
+    facts: tuple[Fact, ...],
+    decisions: Mapping[str, Decision],
+    rows: Sequence[Promotion],
+    with_decay: bool,
 ) -> PartitionSummary:
     """Summarise one partition from the records of its stages."""
     records = {stage: r for stage in Stage if (r := res.lake.record(stage, key))}
@@ -99,6 +112,7 @@ def _summary(
     metrics, bounds = measured.get("metrics", {}), measured.get("intervals", {}).get(loss)
     estimated = data.get(Stage.ESTIMATES, {}).get("metrics", {})
     decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured and with_decay else None
+    decision = main_decision(facts, decisions)
     return PartitionSummary(
         key=key,
         rows=valid.rows if valid and valid.status == "done" else None,
@@ -110,7 +124,8 @@ def _summary(
         mature=measured.get("mature"),
         drift_share=data.get(Stage.MONITORING, {}).get("share"),
         facts=facts,
-        decision=main_decision(facts, decisions),
+        decision=decision,
+        version_rows=tuple(row for row in rows if decision and row.version == decision.version),
         loss=metrics.get(loss),
         interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
         estimate=estimated.get(loss),

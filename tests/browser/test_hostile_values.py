@@ -75,12 +75,14 @@ def evidently(report: Report) -> Iterator[str]:
     try:
         deadline = time.monotonic() + PATIENCE
         while not responds(f"http://127.0.0.1:{port}/api/projects"):
-            assert server.poll() is None and time.monotonic() < deadline, "Evidently's server does not respond"
+            assert server.poll() is None, "Evidently's server has ended"
+            assert time.monotonic() < deadline, "Evidently's server does not respond"
             time.sleep(0.5)
         yield f"http://127.0.0.1:{port}"
     finally:
-        for process in [*psutil.Process(server.pid).children(recursive=True), server]:
-            process.terminate()
+        for child in psutil.Process(server.pid).children(recursive=True):
+            child.terminate()
+        server.terminate()
         server.wait()
 
 

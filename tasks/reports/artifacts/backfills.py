@@ -5,13 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from prefect.artifacts import create_table_artifact
-
 from tasks.backfill.plan import RUN_ACTIONS
 from tasks.contracts import Outcome, Plan
+from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import duration_text
-from tasks.orchestration.run_names import page_key
-from tasks.reports.artifacts.page import publish_page
+from tasks.reports.artifacts.page import publish_page, publish_table, table_lines
 from tasks.reports.figures import grid_plot
 from tasks.reports.summary import DONE_LABELS, grid
 from tasks.resources import LiveResources
@@ -65,7 +63,7 @@ def _reasons(plan: Plan) -> list[str]:
                 groups.setdefault((cell.verb, cell.action, pattern), []).append((key, cell.why))
     largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:MOST_REASONS]
     return [
-        f"- {ACTION_LABEL[action].replace('…', 'wait')} {verb} of {_key_list([key for key, _ in cells])}: {cells[0][1]}"
+        f"- {ACTION_LABEL[action].replace('…', 'wait')} {verb} of {_key_list([key for key, _ in cells])}: {for_markdown(cells[0][1])}"
         for (verb, action, _), cells in largest
     ]
 
@@ -77,13 +75,15 @@ def _key_list(keys: Sequence[str]) -> str:
 def plan_table(plan: Plan) -> list[str]:
     """Return a markdown table of partitions and steps: `make`, `again`, `·` fresh, `left` not in this mode, `…` waits."""
     verbs = [c.verb for c in next(iter(plan.cells.values()), ())]
-    head = ["| partition | rows | " + " | ".join(verbs) + " |", "|---" * (len(verbs) + 2) + "|"]
-    lines = [
-        f"| {key} | {'' if plan.rows[key] is None else format(plan.rows[key], ',')} | {' | '.join(ACTION_LABEL[c.action] for c in cells)} |"
+    rows = [
+        (key, "" if plan.rows[key] is None else f"{plan.rows[key]:,}", *(ACTION_LABEL[c.action] for c in cells))
         for key, cells in list(plan.cells.items())[:LONGEST]
     ]
     more = len(plan.cells) - LONGEST
-    return [*head, *lines, *([f"\n{more} more partitions are in the plan's file."] if more > 0 else [])]
+    return [
+        *table_lines(("partition", "rows", *verbs), rows),
+        *([f"\n{more} more partitions are in the plan's file."] if more > 0 else []),
+    ]
 
 
 def plan_image(title: str, plan: Plan) -> str:
@@ -95,7 +95,7 @@ def plan_image(title: str, plan: Plan) -> str:
 
 def _image(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     data = base64.b64encode(grid_plot(title, columns, rows)).decode()
-    return f"![{title}](data:image/png;base64,{data})"
+    return f"![{for_markdown(title)}](data:image/png;base64,{data})"
 
 
 def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]) -> str:
@@ -110,13 +110,16 @@ def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]
         line += f"{incomplete}, {counts['not started']} not started; run it again with mode=missing to continue"
     elif counts["failed"] or counts["blocked"]:
         line += "; mode=failed runs only those again"
-    notes = [f"- {o.partition} failed: {o.failed}" for o in outcomes if o.failed]
-    notes += [f"- {o.partition} failed at {v}: {w}" for o in outcomes for v, s, w in o.passed if s == "failed"]
-    notes += [f"- {o.partition} blocked: {o.blocked}" for o in outcomes if o.blocked]
-    notes += [f"- {o.partition}: {v} waits: {w}" for o in outcomes for v, s, w in o.passed if s == "waiting"][:LONGEST]
+    notes = [f"- {o.partition} failed: {for_markdown(o.failed)}" for o in outcomes if o.failed]
+    notes += [
+        f"- {o.partition} failed at {v}: {for_markdown(w)}" for o in outcomes for v, s, w in o.passed if s == "failed"
+    ]
+    notes += [f"- {o.partition} blocked: {for_markdown(o.blocked)}" for o in outcomes if o.blocked]
+    waits = [(o.partition, v, w) for o in outcomes for v, s, w in o.passed if s == "waiting"]
+    notes += [f"- {key}: {verb} waits: {for_markdown(reason)}" for key, verb, reason in waits[:LONGEST]]
     refs = [res.ref(o.partition) for o in sorted(outcomes, key=lambda o: o.partition)]
     rows = grid(res, refs)
-    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=grid_line(res.title, rows))
+    publish_table(res, "grid", rows, grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", [grid_image(res.title, rows), "", *notes])
 
 
@@ -129,7 +132,7 @@ def _publish_empty(res: LiveResources, plan: Plan) -> str:
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
     line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
     line += f"; {left} of them have steps that another mode would run" if left else ""
-    create_table_artifact(rows, key=page_key(res.slug, "grid"), description=grid_line(res.title, rows))
+    publish_table(res, "grid", rows, grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
 
 

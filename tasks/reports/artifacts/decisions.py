@@ -1,46 +1,45 @@
 """Artifacts of `retrain`, `promote`, `rollback`, `reproduce` and `audit` runs: pages, and the rows of the database as tables."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
-
 from tasks.contracts import Decision, Fact, Hindsight, Promotion
-from tasks.contracts.words import decision_text, number
+from tasks.contracts.escape import for_markdown
+from tasks.contracts.words import change_text, decision_text, number
 from tasks.lifecycle.audit import Audit
 from tasks.lifecycle.hindsight import verdict_text
-from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.model import publish_model
-from tasks.reports.artifacts.page import publish_page, version_link
+from tasks.reports.artifacts.page import publish_page, publish_table, table_lines, version_link
 from tasks.resources import Resources
 from tasks.training.reproduction import Reproduction
 
 
 def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
     """Create the page of a `retrain` run and the table of all decisions; returns the headline."""
-    name = res.config.name
-    line = f"{name} {partition}: {decision_text(decision)}. {decision.reason}."
+    name, changes = res.config.name, res.ledger.promotions()
+    line = f"{name} {partition}: {decision_text(decision, changes)}. {decision.reason}."
     page = [
         f"- rule: {decision.rule}",
         f"- as of: {decision.as_of.isoformat()}",
         f"- fact: `{decision.fact_id}`",
-        f"- outcome: {decision.outcome or '-'} {decision.detail}",
+        f"- outcome: {decision.outcome or '-'} {for_markdown(decision.detail)}",
         f"- cost: {decision.seconds:.0f} s of training" if decision.action == "retrain" else "- cost: none",
-        *(f"- gate: {line}" for line in decision.gate),
+        *(f"- gate: {for_markdown(verdict)}" for verdict in decision.gate),
         "",
         *_signal_table(decision.signals),
     ]
     facts = {f.id: f for f in res.ledger.facts()}
-    rows = [decision_row(d, facts.get(d.fact_id)) for d in reversed(res.ledger.decisions())]
-    create_table_artifact(rows, key=page_key(name, "decisions"), description=f"{name}: every decision, newest first")
+    rows = [decision_row(d, facts.get(d.fact_id), changes) for d in reversed(res.ledger.decisions())]
+    publish_table(res, "decisions", rows, f"{name}: every decision, newest first")
     return publish_page(res, "retrain", line, page)
 
 
-def decision_row(decision: Decision, fact: Fact | None) -> dict[str, Any]:
-    """Return a decision as a table row."""
+def decision_row(decision: Decision, fact: Fact | None, changes: Sequence[Promotion]) -> dict[str, Any]:
+    """Return a decision as a table row. `changes` are the model's ledger rows."""
     return {
         "as of": f"{decision.as_of:%Y-%m-%d}",
-        "decision": decision_text(decision),
+        "decision": decision_text(decision, changes),
         "why": decision.reason,
         "signal": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
         "rule": decision.rule,
@@ -55,15 +54,14 @@ def _signal_table(signals: Mapping[str, Any]) -> list[str]:
     cells = [
         (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, Mapping) else v) for k, v in signals.items()
     ]
-    return ["| signal | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)]
+    return table_lines(("signal", "value"), cells)
 
 
 def publish_hindsights(res: Resources, new: Sequence[Hindsight]) -> None:
     """Create the table of the measured effects of all promotions, if there is a new one."""
     if new:
         name, rows = res.config.name, [hindsight_row(h) for h in reversed(res.ledger.hindsights())]
-        description = f"{name}: {'; '.join(verdict_text(h) for h in new)}"
-        create_table_artifact(rows, key=page_key(name, "verdicts"), description=description)
+        publish_table(res, "verdicts", rows, f"{name}: {'; '.join(verdict_text(h) for h in new)}")
 
 
 def hindsight_row(h: Hindsight) -> dict[str, Any]:
@@ -84,14 +82,8 @@ def hindsight_row(h: Hindsight) -> dict[str, Any]:
 def publish_promotion(res: Resources, promotion: Promotion) -> str:
     """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
     name = res.config.name
-    result = (
-        f"is champion for partitions after {promotion.as_of:%Y-%m-%d}"
-        if promotion.to_stage == "champion"
-        else "was refused"
-    )
-    line = f"{name}: version {promotion.version} {result}, by {promotion.by}: {promotion.reason}"
-    description = f"{name}: every change of stage"
-    create_table_artifact(ledger_rows(res.ledger.promotions()), key=page_key(name, "ledger"), description=description)
+    line = f"{name}: version {promotion.version} {change_text(promotion)}, by {promotion.by}: {promotion.reason}"
+    publish_table(res, "ledger", ledger_rows(res.ledger.promotions()), f"{name}: every change of stage")
     publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
     publish_model(res)
     return line
@@ -129,26 +121,22 @@ def publish_reproduction(res: Resources, result: Reproduction) -> str:
         f"- digest then: `{result.digest}`",
         f"- digest now: `{result.digest_again}`",
         f"- predictions: {'the same bytes' if result.same_predictions else 'other bytes'} for {result.rows:,} rows",
-        *(f"- data changed: {change}" for change in result.changed),
-        *(f"- different: {difference}" for difference in result.differs),
+        *(f"- data changed: {for_markdown(change)}" for change in result.changed),
+        *(f"- different: {for_markdown(difference)}" for difference in result.differs),
     ]
     return publish_page(res, "reproduce", line, page)
 
 
 def publish_audit(res: Resources, audit: Audit) -> str:
     """Create the page of an `audit` run and the ledger as a table; returns the headline."""
-    create_table_artifact(
-        ledger_rows(audit.rows),
-        key=page_key(audit.model, "ledger"),
-        description=f"{audit.model}: every change of stage",
-    )
+    publish_table(res, "ledger", ledger_rows(audit.rows), f"{audit.model}: every change of stage")
     line = audit_headline(audit)
     return publish_page(res, "audit", line, audit_lines(audit))
 
 
 def audit_headline(audit: Audit) -> str:
     """Summarise in one line which version was champion, and whether ledger, MLflow and events agree."""
-    when = f"at {audit.at.isoformat()}" if audit.at else "today"
+    when = f"at {audit.at.isoformat()}" if audit.at else f"on {datetime.now(UTC):%Y-%m-%d}"
     champion = f"version {audit.champion.version} was champion" if audit.champion else "there was no champion"
     count = len(audit.problems)
     result = f"{count} {'problem' if count == 1 else 'problems'} found" if count else "ledger, MLflow and events agree"
@@ -157,15 +145,17 @@ def audit_headline(audit: Audit) -> str:
 
 def audit_lines(audit: Audit) -> list[str]:
     """Return the champion's rows of the ledger with their evidence, and the checks, as markdown."""
-    lines = [f"Checked: {audit.checked}.", *(f"- **{problem}**" for problem in audit.problems), ""]
+    lines = [f"Checked: {audit.checked}.", *(f"- **{for_markdown(problem)}**" for problem in audit.problems), ""]
     for row in audit.path:
         author = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
         lines.append(
-            f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, by {author}: {row.reason}"
+            f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, "
+            f"by {for_markdown(author)}: {for_markdown(row.reason)}"
         )
     verdicts = [v for row in reversed(audit.path) if (v := row.evidence.get("verdicts"))]
     if verdicts:
-        lines += ["", "| rule | verdict | value | threshold | |", "|---|---|---|---|---|"]
-        shown = [(v, number(v["value"], 5), number(v["threshold"], 5)) for v in verdicts[0]]
-        lines += [f"| {v['rule']} | {v['outcome']} | {value} | {bound} | {v['note']} |" for v, value, bound in shown]
+        cells = [
+            (v["rule"], v["outcome"], number(v["value"], 5), number(v["threshold"], 5), v["note"]) for v in verdicts[0]
+        ]
+        lines += ["", *table_lines(("rule", "verdict", "value", "threshold", ""), cells)]
     return lines

@@ -1,6 +1,7 @@
 """Update of a model's pages after each change, with a summary as an artifact in Prefect."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -8,9 +9,10 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
+from tasks.contracts.escape import for_markdown
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.orchestration.schedules import Schedule, active_schedules, read_deployments
-from tasks.reports.artifacts.page import publish_page
+from tasks.reports.artifacts.page import publish_page, table_lines
 from tasks.reports.pages.publish import page_url, refresh_pages
 from tasks.resources import Resources
 
@@ -42,18 +44,22 @@ def _post(client: SyncPrefectClient, path: str, body: dict[str, Any]) -> Any:
 
 
 def _plain(cell: Any) -> str:
-    """Convert a cell of the page to a cell of a markdown table."""
-    return str(cell["text"] if isinstance(cell, Mapping) else cell).replace("|", "/")
+    """Return the text of a cell of the page, without its link."""
+    return str(cell["text"] if isinstance(cell, Mapping) else cell)
 
 
 @as_task("update model page")
 def publish_model_summary(page: Mapping[str, Any], res: Resources) -> None:
     """Create the artifact `<model>-model`: state of the model, alerts, last decisions and links."""
     alerts = [
-        f"- **{a['severity']}**: {a['message']}" + (f": `{a['action']}`" if a["action"] else "") for a in page["alerts"]
+        f"- **{a['severity']}**: {for_markdown(a['message'])}" + (f": `{a['action']}`" if a["action"] else "")
+        for a in page["alerts"]
     ]
-    decisions = [f"| {' | '.join(_plain(cell) for cell in row[:3])} |" for row in page["decisions"][:6]]
-    head = ["", "| partition | signal | decision |", "|---|---|---|"] if decisions else []
-    links = [f"[its page]({page_url(res)})", *(f"[{text}]({url})" for text, url in page["links"] if "://" in url)]
-    body = [*alerts, *head, *decisions, "", ", ".join(links)]
+    rows = [[_plain(cell) for cell in row[:3]] for row in page["decisions"][:6]]
+    decisions = ["", *table_lines(("partition", "signal", "decision"), rows)] if rows else []
+    links = [
+        f"[its page]({page_url(res)}), which shows the present state",
+        *(f"[{text}]({url})" for text, url in page["links"] if "://" in url),
+    ]
+    body = [f"State on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.", "", *alerts, *decisions, "", ", ".join(links)]
     publish_page(res, "model", f"{page['model']}: {page['state']}. {page['headline']}", body)

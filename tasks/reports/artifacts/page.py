@@ -1,9 +1,11 @@
 """Helpers for markdown pages in Prefect."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.contracts.escape import for_markdown
 from tasks.errors import EvergreenError
 from tasks.orchestration.run_names import page_key
 from tasks.resources import Resources
@@ -15,11 +17,24 @@ def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> s
     Args:
         res: The resources of the model.
         page: Name of the page; the artifact key is `<model>-<page>`.
-        line: The headline, also used as the run's state message.
+        line: The headline as plain text, also used as the run's state message.
         body: Lines of markdown below the headline.
     """
-    create_markdown_artifact("\n".join([f"**{line}**", "", *body]), key=page_key(res.slug, page), description=line)
+    headline = for_markdown(line)
+    markdown = "\n".join([f"**{headline}**", "", *body])
+    create_markdown_artifact(markdown, key=page_key(res.slug, page), description=headline)
     return line
+
+
+def publish_table(res: Resources, table: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Create a table in Prefect, with the artifact key `<model>-<table>`. Prefect shows the description as markdown, the cells as text."""
+    create_table_artifact(rows, key=page_key(res.slug, table), description=for_markdown(description))
+
+
+def table_lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return a table as lines of markdown. `head` and `rows` have plain values."""
+    lines = [f"| {' | '.join(map(for_markdown, cells))} |" for cells in (head, *rows)]
+    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
 
 
 def version_link(res: Resources, version: str, run_id: str) -> list[str]:

@@ -4,13 +4,14 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 
 from tasks.contracts import Fact, PartitionRun, Stage
-from tasks.contracts.words import decision_text, number
+from tasks.contracts.escape import for_markdown
+from tasks.contracts.words import number
 from tasks.lifecycle.facts import snapshot_url
 from tasks.orchestration.run_names import page_key
-from tasks.reports.artifacts.page import publish_page
+from tasks.reports.artifacts.page import publish_page, publish_table, table_lines
 from tasks.reports.figures import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
@@ -24,12 +25,14 @@ def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> str:
     """Create the page and the tables of a `process` run; returns the headline."""
     name, keys = res.config.name, [r.partition for r in runs]
     shown = summarise(res, keys, with_decay=False)
-    facts = [f"- {f.partition}: {f.kind}: {f.payload['told']}, fact `{f.id}` emitted" for s in shown for f in s.facts]
+    facts = [
+        f"- {f.partition}: {f.kind}: {for_markdown(f.payload['told'])}, fact `{f.id}` emitted"
+        for s in shown
+        for f in s.facts
+    ]
     links = [link for key in keys[-12:] for link in _links(res, key)]
     body = [*step_table(runs[-40:]), "", *_reasons(runs[-40:]), "", *facts, *links]
-    create_table_artifact(
-        [row(s) for s in shown], key=page_key(name, "partitions"), description=f"{name}: the partitions of this run"
-    )
+    publish_table(res, "partitions", [row(s) for s in shown], f"{name}: the partitions of this run")
     _publish_drift(res, [r.partition for r in runs if ("watch", "made") in {step[:2] for step in r.steps}])
     line = (
         process_headline(name, runs, [f for s in shown for f in s.facts]) if runs else f"{name}: {_why_none_due(res)}."
@@ -51,14 +54,18 @@ def step_table(runs: Sequence[PartitionRun]) -> list[str]:
         return []
     verbs = list(dict.fromkeys(verb for r in runs for verb, _, _ in r.steps))
     states = [{verb: state for verb, state, _ in r.steps} for r in runs]
-    head = ["| partition | " + " | ".join(verbs) + " |", "|---" * (len(verbs) + 1) + "|"]
-    cells = (" | ".join(state.get(verb, "") for verb in verbs) for state in states)
-    return head + [f"| {r.partition} | {cell} |" for r, cell in zip(runs, cells, strict=True)]
+    rows = [(r.partition, *(state.get(verb, "") for verb in verbs)) for r, state in zip(runs, states, strict=True)]
+    return table_lines(("partition", *verbs), rows)
 
 
 def _reasons(runs: Sequence[PartitionRun]) -> list[str]:
     """List why steps ran again, wait or are blocked."""
-    return [f"- {r.partition}: {verb} {state}: {reason}" for r in runs for verb, state, reason in r.steps if reason]
+    return [
+        f"- {r.partition}: {verb} {state}: {for_markdown(reason)}"
+        for r in runs
+        for verb, state, reason in r.steps
+        if reason
+    ]
 
 
 def process_headline(name: str, runs: Sequence[PartitionRun], facts: Sequence[Fact]) -> str:
@@ -109,11 +116,7 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
         text = (
             f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from the reference of version {version}"
         )
-        create_table_artifact(
-            [drift_row(c) for c in newest.data["columns"]],
-            key=page_key(newest.model, "drift"),
-            description=f"{text}. {note}" if note else text,
-        )
+        publish_table(res, "drift", [drift_row(c) for c in newest.data["columns"]], f"{text}. {note}" if note else text)
 
 
 def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,12 +144,14 @@ def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> str:
         line += f" Newest {new.key}: {res.config.target.eval_loss} {number(new.loss)} on {new.mature} mature rows."
         if new.decay and new.decay["detected"]:
             line += f" Decay: the holdout loss at promotion was {number(new.decay['expected'])}."
-    waits = [f"- {r.partition}: {v} waits: {w}" for r in runs for v, s, w in r.steps if s in ("waiting", "blocked")]
-    create_table_artifact(
-        [performance_row(s, res) for s in shown],
-        key=page_key(name, "performance"),
-        description=f"{name}: performance of the newest {len(shown)} partitions, realised and estimated",
-    )
+    waits = [
+        f"- {r.partition}: {v} waits: {for_markdown(w)}"
+        for r in runs
+        for v, s, w in r.steps
+        if s in ("waiting", "blocked")
+    ]
+    description = f"{name}: performance of the newest {len(shown)} partitions, realised and estimated"
+    publish_table(res, "performance", [performance_row(s, res) for s in shown], description)
     if assessed and shown:
         publish_performance_plot(res, shown)
     return publish_page(res, "assess", line, waits[-20:])
@@ -162,7 +167,7 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
         "ROC AUC": number(summary.roc_auc),
         "log loss": number(summary.log_loss),
         "drift share": number(summary.drift_share, 2),
-        "retraining": decision_text(summary.decision) if summary.facts else "",
+        "retraining": summary.retraining,
     }
 
 

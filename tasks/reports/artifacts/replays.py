@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts import PolicyRun
+from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import decision_text
 from tasks.orchestration.run_names import page_key
 from tasks.replay.result import COLUMNS, Replay, advice_of, cells, notes, table
@@ -23,7 +24,7 @@ def publish_replay(replay: Replay) -> str:
     path = write_page(replay, plots)
     url = res.registry.run_url(log_run(replay, plots, path))
     body = [
-        *(f"{note}\n" for note in notes(replay)),
+        *(f"{for_markdown(note)}\n" for note in notes(replay)),
         *table(findings),
         "",
         *(f"![{name}](data:image/png;base64,{base64.b64encode(image).decode()})" for name, image in plots.items()),
@@ -40,7 +41,7 @@ def write_page(replay: Replay, plots: Mapping[str, bytes]) -> Path:
         Path(__file__).parents[1] / "replay" / "page.html.j2",
         title=f"Replay of {res.title}, {replay.setup.span}",
         description=res.config.description,
-        advice=advice_of(findings).replace("`", ""),
+        advice=advice_of(findings),
         notes=notes(replay),
         columns=[name.replace("metric", findings.metric) for name in COLUMNS],
         rows=[cells(s) for s in findings.standings],
@@ -61,7 +62,7 @@ def _decisions(run: PolicyRun) -> list[tuple[str, str, str]]:
     return [
         (
             f"{d.as_of:%Y-%m-%d %H:%M}",
-            decision_text(d),
+            decision_text(d, run.promotions),
             d.reason if d.action == "decline" else f"{d.reason}; {d.detail}",
         )
         for d in run.decisions
@@ -111,7 +112,7 @@ def log_run(replay: Replay, plots: Mapping[str, bytes], page: Path) -> str:
         "config.json": res.config.model_dump(mode="json"),
     }
     files = {"page.html": page.read_bytes(), **{f"plots/{name}": image for name, image in plots.items()}}
-    registry.annotate(run, metrics, documents, files, advice_of(findings))
+    registry.annotate(run, metrics, documents, files, for_markdown(advice_of(findings)))
     return run
 
 

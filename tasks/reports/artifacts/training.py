@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from prefect.artifacts import create_table_artifact
-
 from tasks.contracts import GateDecision, Training, Trial
-from tasks.orchestration.run_names import page_key
+from tasks.contracts.escape import for_markdown
+from tasks.contracts.words import change_text
 from tasks.reports.artifacts.model import publish_model
-from tasks.reports.artifacts.page import publish_page, version_link
+from tasks.reports.artifacts.page import publish_page, publish_table, table_lines, version_link
 from tasks.resources import Resources
 
 
@@ -24,14 +23,10 @@ def publish_training(res: Resources, training: Training) -> Training:
         "",
         *trial_table(training.selection.trials),
         "",
-        *(f"- {row.action}: {row.reason}" for row in rows),
+        *(f"- {row.action}: {for_markdown(row.reason)}" for row in rows),
         *_version_links(res, training),
     ]
-    create_table_artifact(
-        gate_rows(decision),
-        key=page_key(name, "gate"),
-        description=f"{name}: {gate_headline(decision)}",
-    )
+    publish_table(res, "gate", gate_rows(decision), f"{name}: {gate_headline(decision)}")
     publish_page(res, "train", training_headline(name, training), page)
     if res.ledger.in_flight() is None:  # otherwise `retrain` publishes it at its end
         publish_model(res)
@@ -42,34 +37,33 @@ def training_headline(name: str, training: Training) -> str:
     """Summarise the result of a training in one line."""
     row, version, reasons = training.row, training.version, "; ".join(training.decision.reasons)
     if not version:
-        return f"{name}: no candidate beats the baseline, so none was fitted; the champion is unchanged. {reasons}"
+        return f"{name}: no candidate beats the baseline, so none was fitted and the champion stayed. {reasons}"
     if row is None or row.to_stage == "refused":
         reasons = reasons or (row.reason if row else "")
-        return f"{name}: version {version} was refused by the gate; the champion is unchanged. {reasons}"
-    if row.to_stage == "champion":
-        return f"{name}: version {version} is champion for partitions after {row.as_of:%Y-%m-%d}."
+        return f"{name}: version {version} was refused by the gate; the champion stayed. {reasons}"
+    line = f"{name}: version {version} passed the gate and {change_text(row)}"
     if row.action == "request":
-        return f"{name}: version {version} passed the gate and waits for approval: run `promote`."
-    return f"{name}: version {version} passed the gate and now scores in shadow mode beside the champion."
+        return f"{line}: run `promote`."
+    return f"{line}." if row.to_stage == "champion" else f"{line}, to score in shadow mode beside the champion."
 
 
 def trial_table(trials: Sequence[Trial]) -> list[str]:
     """List the candidates with their loss on the validation splits, as a markdown table."""
-    head = ["| candidate | loss on the validation splits | beats the baseline | |", "|---|---|---|---|"]
     cells = [
         (t.name, f"{t.loss:.5f}", "" if t.name.startswith("baseline") else "yes" if t.beats_baseline else "no", t.note)
         for t in trials
     ]
-    return head + ["| " + " | ".join(cell) + " |" for cell in cells]
+    return table_lines(("candidate", "loss on the validation splits", "beats the baseline", ""), cells)
 
 
 def gate_headline(decision: GateDecision) -> str:
     """Summarise the gate's verdicts in one line."""
-    refused = [v.rule for v in decision.verdicts if not v.passed]
-    version = f"version {decision.version}" if decision.version else "no candidate"
-    return (
-        f"the gate refused {version}: {'; '.join(refused)}" if refused else f"the gate passed {version} on every rule"
-    )
+    if not decision.version:
+        return f"no candidate beats the baseline, so the gate judged none. {'; '.join(decision.reasons)}"
+    failed = [v.rule for v in decision.verdicts if not v.passed]
+    if failed:
+        return f"the gate refused version {decision.version}. It did not pass: {'; '.join(failed)}"
+    return f"the gate passed version {decision.version} on every rule"
 
 
 def gate_rows(decision: GateDecision) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
+from tasks.contracts.escape import for_markdown
 from tasks.drift.workspace import project_id
 from tasks.lifecycle.gate import decision_evidence
 from tasks.models.features import predict
@@ -52,7 +53,7 @@ def publish_card(training: Training, res: LiveResources) -> None:
     gate = {"gate.json": decision_evidence(training.decision, comparison)}
     ledger_rows = [r for r in res.ledger.promotions() if r.version == training.version]
     headline = _headline(training, ledger_rows[-1] if ledger_rows else None)
-    description = f"{headline}\n\nThe model card is among the artifacts. {_links(res)}"
+    description = f"{for_markdown(headline)}\n\nThe model card is among the artifacts. {_links(res)}"
     res.registry.annotate(judged.run_id, metrics, gate, files, description)
     for version in {judged.version, training.version}:
         with replacing(res.settings.pages / card_name(res.config.name, version)) as draft:

@@ -16,6 +16,7 @@ from tasks.ledger.history import champion_periods
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.facts import snapshot_url
 from tasks.lifecycle.hindsight import verdict_text
+from tasks.lifecycle.shadow import what_it_waits_for
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import alerts, state
 from tasks.reports.pages.plots import drift_svg, performance_svg
@@ -40,6 +41,7 @@ def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dic
         "alerts": [vars(alert) for alert in current],
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "champion": _champion(champion, shown, res),
+        "challenger": _challenger(res),
         "loss": config.target.eval_loss.replace("_", " "),
         "partitions": [_partition(s, res) for s in shown],
         "promoted": _promoted(shown),
@@ -103,13 +105,20 @@ def _champion(champion: Promotion | None, shown: Sequence[PartitionSummary], res
     }
 
 
+def _challenger(res: Resources) -> dict[str, str] | None:
+    """Describe the challenger: its version, since when it is staged, and what it waits for."""
+    if (staged := res.ledger.challenger()) is None:
+        return None
+    return {"version": staged.version, "since": f"{staged.as_of:%Y-%m-%d}", "waits": what_it_waits_for(staged, res)}
+
+
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
     monitored = res.lake.record(Stage.MONITORING, s.key)
     return {
         "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
         "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
-        "retraining": decision_text(s.decision) if s.facts else "",
+        "retraining": s.retraining,
     }  # fmt: skip
 
 
@@ -160,14 +169,14 @@ def card_link(text: str, version: str, res: Resources) -> Any:
 
 def _decisions(res: Resources) -> list[list[Any]]:
     """List signals with the policy's decision and its reason, newest first."""
-    decisions = {d.fact_id: d for d in res.ledger.decisions()}
+    decisions, changes = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
     facts = [f for f in res.ledger.facts() if f.kind != "alias"][::-1][:LISTED]
     rows = []
     for f in facts:
         decision = decisions.get(f.id)
         gate = "; ".join(line for line in (decision.gate if decision else ()) if ": passed" not in line)
         reason = ". ".join(part for part in (decision.reason if decision else "", gate) if part)
-        link = card_link(decision_text(decision), decision.version if decision else "", res)
+        link = card_link(decision_text(decision, changes), decision.version if decision else "", res)
         rows.append([f.partition, f"{f.kind}: {f.payload.get('told', '')}", link, reason])
     return rows
 

@@ -20,7 +20,7 @@ from tasks.reports.pages.model import describe, render
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Raise it when a template changes: pages of another version are written again."""
 
 
