@@ -54,8 +54,8 @@ def gate_table(rows: Sequence[Promotion]) -> Table:
             continue
         refused = [v["rule"].split(",")[0] for v in row.evidence["verdicts"] if not v["passed"]]
         was_champion = any(r.version == row.version and r.to_stage == "champion" for r in rows)
-        stage = stage_of(row.version, rows)
-        stage = "earlier champion" if was_champion and stage != "champion" else stage
+        now = stage_of(row.version, rows)
+        stage = "earlier champion" if was_champion and now != "champion" else now
         verdict = f"[red]refused[/]: {for_terminal('; '.join(refused))}" if refused else f"[green]passed[/], {stage}"
         gain = row.evidence["gain"] or {"mean": None, "lower": None}
         champion = f"v{row.previous}" if row.previous else "-"

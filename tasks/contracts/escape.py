@@ -12,10 +12,12 @@ MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#+=
 """Characters that have a meaning in GitHub's Markdown. An underscore within a word has none."""
 TAG = re.compile(r"<(?!/?(?:b|br|extra)>)")
 """Each `<` but that of the tags without attributes that Evidently's plots contain."""
-RICH = re.compile(r"(\\*)(\[[a-z#/@][^[]*?\])")
-"""Markup of `rich` with the backslashes before it."""
-OPEN = re.compile(r"\[(?=[a-z#/@][^\[\]]*$)|\\$")
-"""A bracket that a later text could close, and a backslash that would escape a later bracket."""
+RICH = re.compile(r"\[[a-z#/@][^[]*?\]")
+"""Markup of `rich`."""
+OPEN = re.compile(r"\[(?=[a-z#/@][^\[\]]*$)|\\(?=\[|$)")
+"""A bracket that a later text could close, and a backslash that would escape a bracket."""
+LONGEST_LABEL = 50
+"""Characters of a label in a plot."""
 WORD_JOINER = "\u2060"
 """A character without width."""
 
@@ -42,14 +44,16 @@ def for_markdown(value: object) -> str:
 def for_terminal(value: object) -> str:
     """Return text that a console of `rich` prints as one line, as it is, also between other texts and markup.
 
-    The same as `rich.markup.escape`, and also for markup that only later text would complete.
+    `rich.markup.escape` leaves markup that only later text completes.
     """
-    return RICH.sub(r"\1\1\\\2", OPEN.sub(rf"\g<0>{WORD_JOINER}", one_line(value)))
+    return RICH.sub(r"\\\g<0>", OPEN.sub(rf"\g<0>{WORD_JOINER}", one_line(value)))
 
 
 def for_plot(value: object) -> str:
-    """Return text for a label of matplotlib, which would read what is between two dollar signs as a formula."""
-    return one_line(value).replace("$", r"\$")
+    """Return text for a label of matplotlib, which would read what is between two dollar signs as a formula. Long text is cut."""
+    text = one_line(value)
+    text = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
+    return text.replace("$", r"\$")
 
 
 def _control_text(character: str) -> str:

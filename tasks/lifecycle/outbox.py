@@ -23,6 +23,7 @@ def deliver(res: Resources) -> list[Promotion]:
         _update_aliases(rows, res)
         for row in rows:
             _tag_version(row, res)
+        res.registry.sync_stages(res.ledger)
     except RegistryUnavailable as error:
         log.warning("the ledger has changed, but MLflow was not updated; the next run tries again: %s", error)
         return []

@@ -2,9 +2,12 @@
 
 import functools
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Promotion
+from tasks.errors import UnknownVersion
+from tasks.ledger.promotions import stage_of
 from tasks.registry.connection import retry_conflicts
 from tasks.registry.versions import Versions
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 """Aliases. They are copies of the ledger's state for other users of MLflow."""
+STAGE = "evergreen.stage"
+"""Tag with the model stage of a version, also a copy."""
 
 
 class Registry(Versions):
@@ -49,14 +54,36 @@ class Registry(Versions):
             retry_conflicts(functools.partial(self.client.set_registered_model_alias, self.model, alias, number))
 
     def write_ledger_tags(self, row: Promotion) -> None:
-        """Tag a version and its run with the hash of a ledger row and with the row's new model stage."""
-        tags = {f"evergreen.ledger.{row.sequence}": row.hash, "evergreen.stage": row.to_stage}
-        with self.translated_errors(f"version {row.version!r} of {self.model!r}"):
-            for name, value in tags.items():
-                if row.run_id:
-                    retry_conflicts(functools.partial(self.client.set_tag, row.run_id, name, value))
-                tag = functools.partial(self.client.set_model_version_tag, self.model, row.version, name, value)
-                retry_conflicts(tag)
+        """Tag a version and its run with the hash of a ledger row."""
+        self._tag(row.version, row.run_id, f"evergreen.ledger.{row.sequence}", row.hash)
+
+    def sync_stages(self, ledger: "Ledger") -> None:
+        """Set the tag `evergreen.stage` of every version and its run to the version's present stage in the ledger.
+
+        A promotion or a rollback changes two stages: that of the new champion, and that of the previous one, which is retired. Like
+        `sync_aliases`, it reads the ledger again after its writes. A version that MLflow no longer has is left out.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond. The next call repeats the update.
+        """
+        while True:
+            rows = ledger.promotions()
+            current = {name: tags.get(STAGE, "") for name, tags in self._version_tags().items()}
+            runs = {row.version: row.run_id for row in rows}
+            for version, run_id in runs.items():
+                stage = stage_of(version, rows)
+                if version in current and current[version] != stage:
+                    with suppress(UnknownVersion):  # MLflow's copy was deleted; the tags of the others are set
+                        self._tag(version, run_id, STAGE, stage)
+            if len(ledger.promotions()) == len(rows):
+                return
+
+    def _tag(self, version: str, run_id: str, name: str, value: str) -> None:
+        """Set a tag of a run, if there is one, and of a version."""
+        with self.translated_errors(f"version {version!r} of {self.model!r}"):
+            if run_id:
+                retry_conflicts(functools.partial(self.client.set_tag, run_id, name, value))
+            retry_conflicts(functools.partial(self.client.set_model_version_tag, self.model, version, name, value))
 
     def alias(self, name: str = CHAMPION) -> str | None:
         """Return the version of an alias, None if there is none. MLflow's search results do not contain aliases.
@@ -90,13 +117,17 @@ class Registry(Versions):
         Raises:
             RegistryUnavailable: MLflow does not respond.
         """
-        tags: dict[str, dict[int, str]] = {}
+        return {version: _ledger_tags(tags) for version, tags in self._version_tags().items()}
+
+    def _version_tags(self) -> dict[str, Mapping[str, str]]:
+        """Return the tags of all versions in MLflow."""
+        tags: dict[str, Mapping[str, str]] = {}
         with self.translated_errors():
             page = None
             while page is None or page.token:
                 token = page.token if page else None
                 page = self.client.search_model_versions(f"name='{self.model}'", max_results=200, page_token=token)
-                tags |= {str(version.version): _ledger_tags(version.tags) for version in page}
+                tags |= {str(version.version): dict(version.tags) for version in page}
         return tags
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.contracts.escape import for_plot
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -109,7 +111,7 @@ def new_figure(title: str, height: float = SIZE[1], width: float = SIZE[0]) -> "
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(for_plot(title), fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

@@ -82,7 +82,8 @@ def hindsight_row(h: Hindsight) -> dict[str, Any]:
 def publish_promotion(res: Resources, promotion: Promotion) -> str:
     """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
     name = res.config.name
-    line = f"{name}: version {promotion.version} {change_text(promotion)}, by {promotion.by}: {promotion.reason}"
+    result = change_text(promotion) if promotion.to_stage == "champion" else "was refused"
+    line = f"{name}: version {promotion.version} {result}, by {promotion.by}: {promotion.reason}"
     publish_table(res, "ledger", ledger_rows(res.ledger.promotions()), f"{name}: every change of stage")
     publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
     publish_model(res)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.contracts.escape import for_markdown
+from tasks.contracts.words import change_text
 from tasks.drift.workspace import project_id
 from tasks.lifecycle.gate import decision_evidence
 from tasks.models.features import predict
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def publish_card(training: Training, res: LiveResources) -> None:
     """Write card, plots, metrics and the gate's evidence to the MLflow runs of the judged version and of its refit.
 
-    The card is also written to the folder of the pages, where it can be read without MLflow.
+    Each of them has a card of its own. Cards are also written to the folder of the pages, where they can be read without MLflow.
     """
     judged, comparison = training.challenger, training.comparison
     assert judged
@@ -39,8 +40,7 @@ def publish_card(training: Training, res: LiveResources) -> None:
     _, rows = evaluation_rows(training.window, comparison.start, res)
     importance = importances(res.load(judged.version), rows, res.config) if len(rows) else {}
     images = draw_plots(judged, comparison, rows, importance, res) if len(rows) else {}
-    page = render(training, images, importance, res)
-    files = {f"plots/{name}": data for name, data in images.items()} | {"model-card.html": page.encode()}
+    files = {f"plots/{name}": data for name, data in images.items()}
     metrics = {f"holdout_{k}": v for k, v in comparison.challenger.metrics.items()}
     for name, interval in comparison.challenger.intervals.items():
         metrics |= {f"holdout_{name}_lower": interval.lower, f"holdout_{name}_upper": interval.upper}
@@ -54,13 +54,16 @@ def publish_card(training: Training, res: LiveResources) -> None:
     ledger_rows = [r for r in res.ledger.promotions() if r.version == training.version]
     headline = _headline(training, ledger_rows[-1] if ledger_rows else None)
     description = f"{for_markdown(headline)}\n\nThe model card is among the artifacts. {_links(res)}"
-    res.registry.annotate(judged.run_id, metrics, gate, files, description)
-    for version in {judged.version, training.version}:
-        with replacing(res.settings.pages / card_name(res.config.name, version)) as draft:
+    refit = training.final if training.final and training.final.version != judged.version else None
+    for version in (judged, refit):
+        if version is None:
+            continue
+        page = render(training, version, images, importance, res)
+        own = (metrics, files) if version is judged else ({}, {})
+        res.registry.annotate(version.run_id, own[0], gate, {**own[1], "model-card.html": page.encode()}, description)
+        with replacing(res.settings.pages / card_name(res.config.name, version.version)) as draft:
             draft.write_text(page, encoding="utf-8")
-    if training.final and training.final.run_id != judged.run_id:
-        res.registry.annotate(training.final.run_id, {}, gate, {"model-card.html": page.encode()}, description)
-    run_log().info("model card of version %s written", judged.version)
+        run_log().info("model card of version %s written", version.version)
 
 
 def _links(res: LiveResources) -> str:
@@ -92,45 +95,58 @@ def draw_plots(
     return images
 
 
-def render(training: Training, images: Mapping[str, bytes], importance: Mapping[str, float], res: LiveResources) -> str:
-    """Render the card as HTML. `images` has the plots by file name, `importance` is by feature."""
+def render(
+    training: Training, version: Version, images: Mapping[str, bytes], importance: Mapping[str, float], res: LiveResources
+) -> str:
+    """Render the card of a training's judged version or of its refit as HTML.
+
+    Args:
+        training: The training.
+        version: The version that the card is about.
+        images: The plots by file name.
+        importance: By feature.
+        res: The resources of the model.
+    """
     judged, comparison = training.challenger, training.comparison
     assert judged
     assert comparison
     return render_template(
         Path(__file__).parent / "card.html.j2",
-        **_identity(training, judged, comparison, res),
-        **_numbers(training, comparison),
+        **_identity(training, version, judged, comparison, res),
+        **_numbers(training, version, comparison),
         plots=[
             {"alt": name.removesuffix(".png").replace("-", " "), "data": base64.b64encode(data).decode()}
             for name, data in images.items()
         ],
         importance=[(name, f"{value:+.5f}") for name, value in sorted(importance.items(), key=lambda item: -item[1])],
-        **_lineage(training, judged, importance, res),
+        **_lineage(training, version, importance, res),
     )
 
 
-def _identity(training: Training, judged: Version, comparison: Comparison, res: LiveResources) -> dict[str, Any]:
+def _identity(
+    training: Training, version: Version, judged: Version, comparison: Comparison, res: LiveResources
+) -> dict[str, Any]:
     config = res.config
     rows = [r for r in res.ledger.promotions() if r.version == training.version]
     last = rows[-1] if rows else None
     days = config.target.delay / timedelta(days=1)
     target = f"{config.target.column} ({config.target.kind}), known {days:.3g} days after a row's time"
-    final = training.final if training.final and training.final.version != judged.version else None
+    refit = training.final if training.final and version.version != training.final.version else None
+    of = "" if version is judged else f"version {judged.version}, of which this is the refit on the whole window, on "
     span = f"{comparison.start:%Y-%m-%d} to {comparison.end:%Y-%m-%d}"
     return {
         "model": config.name,
-        "version": judged.version,
+        "version": version.version,
         "description": config.description,
         "passed": training.decision.passed,
         "headline": _headline(training, last),
         "target": target,
-        "recipe": judged.recipe,
-        "params": ", ".join(f"{k}={v}" for k, v in sorted(judged.recipe.params.items())) or "the library's defaults",
-        "learned": f"{judged.rows:,} labelled rows from {judged.window_start:%Y-%m-%d} to {judged.window_end:%Y-%m-%d}",
-        "judged_on": f"{comparison.challenger.rows:,} rows from {span} in {comparison.blocks} blocks of time. {comparison.note}",
-        "final": f"version {final.version}, the same recipe fitted on {final.rows:,} rows up to {final.window_end:%Y-%m-%d}"
-        if final
+        "recipe": version.recipe,
+        "params": ", ".join(f"{k}={v}" for k, v in sorted(version.recipe.params.items())) or "the library's defaults",
+        "learned": f"{version.rows:,} labelled rows from {version.window_start:%Y-%m-%d} to {version.window_end:%Y-%m-%d}",
+        "judged_on": f"{of}{comparison.challenger.rows:,} rows from {span} in {comparison.blocks} blocks of time. {comparison.note}",
+        "final": f"version {refit.version}, the same recipe fitted on {refit.rows:,} rows up to {refit.window_end:%Y-%m-%d}"
+        if refit
         else "",
     }
 
@@ -138,13 +154,18 @@ def _identity(training: Training, judged: Version, comparison: Comparison, res: 
 def _headline(training: Training, last: Promotion | None) -> str:
     if not training.decision.passed:
         return "Refused by the gate: " + "; ".join(training.decision.reasons)
-    stage = f" Version {last.version} is {last.to_stage}." if last else ""
+    stage = f" Version {last.version} {change_text(last)}." if last else ""
     return f"Passed every rule of the gate.{stage}"
 
 
-def _numbers(training: Training, comparison: Comparison) -> dict[str, Any]:
+def _numbers(training: Training, version: Version, comparison: Comparison) -> dict[str, Any]:
+    judged = comparison.challenger.version
     cards = [c for c in (comparison.challenger, comparison.champion, comparison.prior) if c]
-    names = ["this version", *(["champion"] if comparison.champion else []), "prior"]
+    names = [
+        "this version" if version.version == judged else f"version {judged}",
+        *(["champion"] if comparison.champion else []),
+        "prior",
+    ]
     metrics = [
         {"name": name.replace("_", " "), "cells": [metric_cell(card, name) for card in cards]}
         for name in comparison.challenger.metrics
@@ -196,25 +217,26 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _lineage(
-    training: Training, judged: Version, importance: Mapping[str, float], res: LiveResources
-) -> dict[str, Any]:
-    lineage = res.registry.document(judged.run_id, "lineage.json")
-    rows = [r for r in res.ledger.promotions() if r.version in (judged.version, training.version)]
+def _lineage(training: Training, version: Version, importance: Mapping[str, float], res: LiveResources) -> dict[str, Any]:
+    lineage = res.registry.document(version.run_id, "lineage.json")
+    rows = [r for r in res.ledger.promotions() if r.version in (version.version, training.version)]
     links = {
-        "MLflow run": res.registry.run_url(judged.run_id),
-        "MLflow version": res.registry.version_url(judged.version),
+        "MLflow run": res.registry.run_url(version.run_id),
+        "MLflow version": res.registry.version_url(version.version),
     }
     return {
-        "digest": judged.digest,
+        "digest": version.digest,
         "commit": lineage["git_commit"],
         "packages": ", ".join(f"{name} {number}" for name, number in lineage["packages"].items()),
-        "as_of": f"{judged.as_of.isoformat()}",
-        "ledger": [f"row {r.sequence}: version {r.version}, {r.action} by {r.by}: {r.reason}" for r in rows],
+        "as_of": f"{version.as_of.isoformat()}",
+        "ledger": [
+            f"row {r.sequence}, as of {r.as_of:%Y-%m-%d}: version {r.version}, {r.action} by {r.by}: {r.reason}"
+            for r in rows
+        ],
         "links": {name: url for name, url in links.items() if url},
         "partitions": lineage["learned"],
         "limits": [
-            *limits(training, judged, lineage.get("labelled", judged.rows), res),
+            *limits(training, version, lineage.get("labelled", version.rows), res),
             *warnings(importance, lineage),
         ],
         "loss": res.config.target.eval_loss.replace("_", " "),
@@ -234,19 +256,19 @@ def warnings(importance: Mapping[str, float], lineage: Mapping[str, Any]) -> lis
     return lines
 
 
-def limits(training: Training, judged: Version, labelled: int, res: LiveResources) -> list[str]:
+def limits(training: Training, version: Version, labelled: int, res: LiveResources) -> list[str]:
     """List the limits of a version's evidence. `labelled` is the number of rows in its training window."""
     config, comparison, window = res.config, training.comparison, training.window
     assert comparison
     small = [s for s in comparison.segments if config.gate.segments and s.rows < config.gate.segments.min_rows]
     lines = [
-        f"It was trained on rows from {judged.window_start:%Y-%m-%d} to {judged.window_end:%Y-%m-%d} only, not on other seasons.",
+        f"It was trained on rows from {version.window_start:%Y-%m-%d} to {version.window_end:%Y-%m-%d} only, not on other seasons.",
         f"The intervals come from {comparison.blocks} blocks of time. They do not cover changes that are slower than that.",
         "A null and a category that is not in the training data are treated as missing.",
     ]
-    if labelled > judged.rows:
+    if labelled > version.rows:
         lines.append(
-            f"It was fitted on a sample of {judged.rows:,} of {labelled:,} labelled rows, because of training.window.max_rows. "
+            f"It was fitted on a sample of {version.rows:,} of {labelled:,} labelled rows, because of training.window.max_rows. "
             f"The sample is proportional to the partitions, with seed {config.training.seed}."
         )
     if window.passed_over:
@@ -256,7 +278,7 @@ def limits(training: Training, judged: Version, labelled: int, res: LiveResource
         lines.append(f"Segments of fewer than {config.gate.segments.min_rows} rows are shown, but not judged: {names}.")
     if not config.gate.fairness:
         lines.append("No groups are declared in model.yaml, so fairness between groups was not judged.")
-    if judged.recipe.calibration == "none" and config.target.kind != "regression":
+    if version.recipe.calibration == "none" and config.target.kind != "regression":
         lines.append(
             "Probabilities are the estimator's own: calibration did not improve them significantly, or is not configured."
         )

@@ -1,15 +1,12 @@
 """Plots of one comparison of versions, as PNG bytes."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tasks.contracts import Segment
+from tasks.contracts.escape import for_plot
 from tasks.reports.figures import GREEN, GREY, ORANGE, as_png, new_figure
-
-if TYPE_CHECKING:
-    pass
 
 Predictions = Mapping[str, np.ndarray]
 """Predictions by the label of their version: the challenger first, then the champion if there is one."""
@@ -34,8 +31,9 @@ def multiclass_plots(outcome: np.ndarray, prediction: np.ndarray, classes: Seque
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.6 else "black")
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    names = [for_plot(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(classes)), names)
     likeliest = {"likeliest class": prediction.max(axis=1)}
     return {
         "confusion.png": as_png(figure),
@@ -60,7 +58,7 @@ def importance_plot(importances: Mapping[str, float], loss: str) -> bytes:
     """Draw the permutation importance of the 15 most important features, largest on top."""
     top = sorted(importances.items(), key=lambda item: item[1])[-15:]
     figure, axes = new_figure("Feature importance")
-    axes.barh([name for name, _ in top], [value for _, value in top], color=GREEN)
+    axes.barh(range(len(top)), [value for _, value in top], tick_label=[for_plot(name) for name, _ in top], color=GREEN)
     axes.set_xlabel(f"rise in {loss} when shuffled")
     axes.tick_params(axis="y", labelsize=8)
     return as_png(figure)
@@ -74,7 +72,7 @@ def segment_plot(segments: Sequence[Segment], loss: str) -> bytes:
     axes.plot([s.loss for s in shown], y, "o", color=GREEN, label="challenger", markersize=5)
     if any(s.champion_loss is not None for s in shown):
         axes.plot([s.champion_loss or np.nan for s in shown], y, "d", color=ORANGE, label="champion", markersize=4)
-    axes.set_yticks(y, [f"{s.name} ({s.rows})" for s in shown], fontsize=7)
+    axes.set_yticks(y, [for_plot(f"{s.name} ({s.rows})") for s in shown], fontsize=7)
     axes.set_xlabel(loss)
     axes.legend(frameon=False, fontsize=8)
     return as_png(figure)
@@ -117,7 +115,7 @@ def _curves(
     """Draw a line for each version, and a dotted line as reference."""
     figure, axes = new_figure(title)
     for (name, (x, y)), colour in zip(curves.items(), (GREEN, ORANGE), strict=False):
-        axes.plot(x, y, color=colour, label=name, marker=marker, markersize=4)
+        axes.plot(x, y, color=colour, label=for_plot(name), marker=marker, markersize=4)
     axes.plot(*guide, color=GREY, linewidth=1, linestyle=":")
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend(frameon=False, fontsize=8)

@@ -6,6 +6,7 @@ import numpy as np
 
 from configs.kinds import LOWER_IS_BETTER
 from tasks.contracts import PolicyRun
+from tasks.contracts.escape import for_plot
 from tasks.replay.policies import LIVE, NEVER
 from tasks.replay.standings import Findings, from_loss
 from tasks.reports.figures import GREEN, GREY, ORANGE, as_png, new_figure
@@ -43,7 +44,7 @@ def _trade_off(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
         )
     colours = _colours(runs)
     for s in findings.standings:
-        axes.plot(s.retrainings, s.mean, "o", color=colours[s.policy], markersize=5, label=s.policy)
+        axes.plot(s.retrainings, s.mean, "o", color=colours[s.policy], markersize=5, label=for_plot(s.policy))
     axes.set(xlabel="retrainings, refused ones too", ylabel=findings.metric)
     axes.legend(frameon=False, fontsize=6, ncols=2)
     return as_png(figure)
@@ -66,7 +67,7 @@ def _timeline(runs: Sequence[PolicyRun]) -> bytes:
         for rollback in (p for p in run.promotions if p.action == "rollback"):
             x = max((i for i, moment in enumerate(moments) if moment <= rollback.as_of), default=0)
             axes.plot(x, row, "x", color="#c0504d", markersize=7)
-    axes.set_yticks(range(len(runs)), [p.policy for p in runs], fontsize=7)
+    axes.set_yticks(range(len(runs)), [for_plot(p.policy) for p in runs], fontsize=7)
     axes.invert_yaxis()
     _partition_ticks(axes, keys)
     return as_png(figure)
@@ -82,7 +83,13 @@ def _partitions(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
         values = [step.metrics.get(findings.metric) for step in run.steps]
         y = [np.nan if value is None else value for value in values]
         axes.plot(
-            range(len(y)), y, color=colours[run.policy], marker="o", markersize=3, linewidth=1.2, label=run.policy
+            range(len(y)),
+            y,
+            color=colours[run.policy],
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label=for_plot(run.policy),
         )
         if run.policy == LIVE:
             bounds = [step.intervals.get(findings.metric, (None, None)) for step in run.steps]
@@ -106,7 +113,7 @@ def _costs(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
             s.cost + (costs - findings.cost) * s.retrainings / count,
             color=colours[s.policy],
             linewidth=1.2,
-            label=s.policy,
+            label=for_plot(s.policy),
         )
     if findings.schedules:
         lines = [schedule.mean + costs * len(schedule.trainings) / count for schedule in findings.schedules]

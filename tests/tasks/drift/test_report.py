@@ -118,11 +118,13 @@ def test_the_page_has_the_verdict_then_the_columns_that_differ_then_the_table(tm
 
 def html_of(city: str, name: str) -> str:
     """Return the page of a report with this text as a category, as the name of its column, as a note and as the title."""
-    frames = [side(seed).rename(columns={"city": name}).assign(**{name: [city, "Kiel"] * 750}) for seed in (1, 2)]
+    current, reference = [
+        side(seed).rename(columns={"city": name}).assign(**{name: [city, "Kiel"] * 750}) for seed in (1, 2)
+    ]
     shown = {name: ColumnDrift(name, "jensenshannon", 0.3, 0.2, True, 0.1, reference=city)}
     drift = verdict_of(*shown.values(), note=city, references={name: city}, differs=(name,))
-    page = build_page(run_evidently(*frames, shown, [name], city, ABOUT | {"model": city}, REF), drift, city, ["n"])
-    return as_html(page)
+    snapshot = run_evidently(current, reference, shown, [name], city, ABOUT | {"model": city}, REF)
+    return as_html(build_page(snapshot, drift, city, ["n"]))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
