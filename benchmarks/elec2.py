@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -42,11 +43,18 @@ def batches(folder: Path) -> Path:
     return folder / "batches.parquet"
 
 
-def override(file: Path, newest: int | None) -> dict[str, Any]:
+def configure(folder: Path, file: Path) -> None:
+    """Write the electricity model with another file. An override cannot replace the source."""
+    path = ROOT / "configs" / "electricity" / "model.yaml"
+    content = yaml.safe_load(path.read_text()) | {"source": {"file": {"path": str(file)}}}
+    (folder / "electricity").mkdir(parents=True)
+    (folder / "electricity" / "model.yaml").write_text(yaml.safe_dump(content))
+
+
+def override(newest: int | None) -> dict[str, Any]:
     """Return the override of the electricity model."""
     return {
         "partition": {"every": "D", "timezone": "UTC"},
-        "source": {"file": {"path": str(file)}},
         "target": {"delay": "1min"},
         "expectations": [],
         "training": {
@@ -58,7 +66,7 @@ def override(file: Path, newest: int | None) -> dict[str, Any]:
     }
 
 
-def replay_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[float, int]], float, float]:
+def replay_batches(newest: int | None) -> tuple[dict[str, tuple[float, int]], float, float]:
     """Return accuracy and retrainings of each policy over all batches but the first, the accuracy without the gate, and persistence's."""
     import numpy as np
 
@@ -69,7 +77,7 @@ def replay_batches(file: Path, newest: int | None) -> tuple[dict[str, tuple[floa
     from tasks.replay.simulate import simulate_policy
     from tasks.replay.standings import counted_retrainings, mean_loss
 
-    live = open_replayed_model("electricity", override(file, newest))
+    live = open_replayed_model("electricity", override(newest))
     setup = prepare_replay("2000-01-02", "2000-02-14", live)
     table = measure_all(setup.begin, setup.refs, live)
     results: dict[str, tuple[float, int]] = {}
@@ -87,13 +95,14 @@ def report(console: Console) -> None:
         os.environ |= {
             "EVERGREEN_LAKE": str(home / "lake"),
             "EVERGREEN_HOME": str(home / "home"),
+            "EVERGREEN_CONFIGS": str(home / "configs"),
             "EVERGREEN_DATABASE_URL": f"sqlite:///{home}/ledger.db",
         }
-        file = batches(home)
+        configure(home / "configs", batches(home))
         table = Table("Elec2, batches of 1,000 rows", "learns from", "accuracy", "retrainings", box=None)
         windows: Mapping[str, int | None] = {"all so far": None, "the newest batch": 1}
         for name, newest in windows.items():
-            results, ungated, last = replay_batches(file, newest)
+            results, ungated, last = replay_batches(newest)
             for policy, (accuracy, count) in results.items():
                 table.add_row(policy, name, f"{accuracy:.3f}", str(count))
             table.add_row("every, ungated", name, f"{ungated:.3f}", "43")

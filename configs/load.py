@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, UnknownModel
 from configs.flat import flat_sql
+from configs.override import require_allowed
 from configs.schema import ModelConfig
 from configs.settings import load_settings
 
@@ -47,11 +48,11 @@ def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any
     Args:
         name: The model's name.
         folder: Folder of all models. By default, that of the settings.
-        override: Replaces values of model.yaml. Nested mappings are merged.
+        override: Replaces values of model.yaml, of the keys that `configs/override.py` allows. Nested mappings are merged.
 
     Raises:
         UnknownModel: There is no such folder.
-        ConfigError: A file is missing or not valid. The message names file, key and value.
+        ConfigError: A file is missing or not valid, or the override has a key that is not allowed. The message names file, key and value.
     """
     home = (folder or configs_folder()) / name
     path = home / "model.yaml"
@@ -81,6 +82,7 @@ def parse_config(path: Path, override: Mapping[str, Any] | None = None) -> Model
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, but is {type(content).__name__}")
+    require_allowed(override or {}, content)
     try:
         return ModelConfig.model_validate(merge(content, override or {}))
     except ValidationError as error:

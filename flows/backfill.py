@@ -62,7 +62,7 @@ def backfill(
         champion: `then`: score with the version that was champion at that time, as production did. `now`: score with today's
             champion. The outputs of `now` are stored separately, in the lake's `variants`.
         override: Replaces values of model.yaml, such as {"monitoring": {"alpha": 0.01}}. The outputs are stored separately, in the
-            lake's `variants`.
+            lake's `variants`. docs/backfills.md lists the allowed keys.
         plan: Digest of a dry run's plan. Runs exactly that plan, or refuses and names what has changed. Without start and end,
             all parameters come from the plan.
         dry_run: Make the plan and run nothing.

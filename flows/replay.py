@@ -60,7 +60,7 @@ def replay(
         given: More policies by name, each with the keys of `retraining:` in model.yaml, such as {"calm": {"cool_down": "60D"}}.
         metric: Metric by which policies are compared. By default, the loss by which models are compared.
         cost: Cost of one retraining, in units of the metric over one partition. By default, `replay.cost` of model.yaml.
-        override: Replaces values of model.yaml, such as {"partition": {"every": "W"}}.
+        override: Replaces values of model.yaml, such as {"partition": {"every": "W"}}. docs/backfills.md lists the allowed keys.
         oracle: Also find the best retraining times in hindsight, which runs every possible training once.
         concurrency: Policies that are simulated in parallel.
         runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.load import Model, load_model
+from configs.override import EVALUATION_KEYS
 from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
 from tasks.contracts import Learned, PartitionRef, Promotion, Query, Record, RunInfo, Stage, Trial, Version
@@ -53,11 +54,9 @@ class Variant:
     @property
     def alone(self) -> bool:
         """Whether its rows may differ from production's, so that it cannot read production's files."""
-        return not self.override.keys() <= EVALUATION_KEYS
+        return not self.override.keys() <= set(EVALUATION_KEYS)
 
 
-EVALUATION_KEYS = {"description", "dictionary", "training", "gate", "promotion", "monitoring", "retraining", "replay"}
-"""Keys of model.yaml that do not change which rows a partition has."""
 PRODUCTION = Variant()
 
 

@@ -1,6 +1,7 @@
 """Plan files: save a plan under its digest, read it, and require that a run follows it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -69,7 +70,15 @@ def _require_request(digest: str, saved: Request, given: Request) -> None:
 
 
 def plan_path(digest: str, model: str) -> Path:
-    """Return where a plan is saved. The file exists only if it was."""
+    """Return where a plan is saved. The file exists only if it was.
+
+    Raises:
+        UnknownPlan: it is not a digest, such as a path to another file.
+    """
+    if not re.fullmatch(r"\w+", digest):
+        raise UnknownPlan(
+            f"{digest!r} is not the digest of a plan; copy the 12 characters from the page of the dry run"
+        )
     settings = load_settings()
     return settings.path(settings.home) / "plans" / f"{model}-{digest}.json"
 

@@ -1,4 +1,7 @@
-"""DuckDB sessions in which a model's tables are views. All source files are read through them. Their time zone is UTC."""
+"""DuckDB sessions in which a model's tables are views. All source files are read through them. Their time zone is UTC.
+
+A session can read the files of these tables and nothing else: no other file, no network, no extension, no environment variable.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +37,7 @@ def connect(
 
     Raises:
         SourceUnavailable: the source does not answer, and trying again may help.
-        SourceMismatch: any other error of DuckDB.
+        SourceMismatch: any other error of DuckDB, such as SQL that reads a file that belongs to no table.
     """
     import duckdb
 
@@ -42,6 +45,7 @@ def connect(
     con = duckdb.connect(config={"threads": threads})
     try:
         con.execute("SET TimeZone = 'UTC'")
+        _restrict(con, [path for paths in files.values() for path in paths])
         for name, table in model.config.source.views.items():
             as_text, folders = text_columns(model.config), _folder_option(con, files[name])
             added = time_key_sql(model.config)
@@ -49,6 +53,10 @@ def connect(
         yield con
     except duckdb.Error as error:
         message = f"{model.folder}: {_first_lines(error)}; read from {list_paths(files)}"
+        if isinstance(error, duckdb.PermissionException):
+            raise SourceMismatch(
+                f"{message}. SQL can read only the files of `source` in model.yaml. Add a table with this path there, and use its name"
+            ) from error
         if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
             raise SourceUnavailable(f"{message}. Run it again when the source is available") from error
         raise SourceMismatch(
@@ -56,6 +64,13 @@ def connect(
         ) from error
     finally:
         con.close()
+
+
+def _restrict(con: "duckdb.DuckDBPyConnection", paths: Sequence[Path]) -> None:
+    """Let a session read these files only, and lock its settings, so that no SQL can change that."""
+    con.execute(f"SET allowed_paths = [{_quoted_paths(paths)}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
 
 
 def _view(

@@ -96,7 +96,11 @@ def draw_plots(
 
 
 def render(
-    training: Training, version: Version, images: Mapping[str, bytes], importance: Mapping[str, float], res: LiveResources
+    training: Training,
+    version: Version,
+    images: Mapping[str, bytes],
+    importance: Mapping[str, float],
+    res: LiveResources,
 ) -> str:
     """Render the card of a training's judged version or of its refit as HTML.
 
@@ -217,7 +221,9 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def _lineage(training: Training, version: Version, importance: Mapping[str, float], res: LiveResources) -> dict[str, Any]:
+def _lineage(
+    training: Training, version: Version, importance: Mapping[str, float], res: LiveResources
+) -> dict[str, Any]:
     lineage = res.registry.document(version.run_id, "lineage.json")
     rows = [r for r in res.ledger.promotions() if r.version in (version.version, training.version)]
     links = {

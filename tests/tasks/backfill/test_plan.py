@@ -186,6 +186,16 @@ def test_an_unknown_plan_is_an_error_with_the_path_of_its_file(res):
         resolve_request("tiny", "", "", list(STEPS_BY_CHOICE), "missing", "oldest first", "then", {}, "nothing")
 
 
+def test_a_path_is_not_the_digest_of_a_plan(res, tiny):
+    """Who may start a run chooses the digest. It must not name a file outside the folder of plans."""
+    save_plan(make_plan(build_request(), res), res)
+    plans = next(tiny.rglob("plans"))
+    (plans / "tiny-x").mkdir()
+    (plans.parent / "other.json").write_text('{"made_at": "2024-03-01", "world": {}, "secret": "hush"}')
+    with pytest.raises(UnknownPlan, match=r"'x/\.\./\.\./other' is not the digest of a plan"):
+        resolve_request("tiny", "", "", list(STEPS_BY_CHOICE), "missing", "oldest first", "then", {}, "x/../../other")
+
+
 def test_a_request_without_range_is_that_of_its_plan(res):
     plan = make_plan(build_request("stale", stages=("ingest", "validate")), res)
     save_plan(plan, res)
