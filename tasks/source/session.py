@@ -66,7 +66,7 @@ def connect(
         con.close()
 
 
-def _restrict(con: "duckdb.DuckDBPyConnection", paths: Sequence[Path]) -> None:
+def _restrict(con: "duckdb.DuckDBPyConnection", paths: list[Path]) -> None:
     """Let a session read these files only, and lock its settings, so that no SQL can change that."""
     con.execute(f"SET allowed_paths = [{_quoted_paths(paths)}]")
     con.execute("SET enable_external_access = false")

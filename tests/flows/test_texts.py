@@ -28,7 +28,7 @@ from ops.tables import decision_table, gate_table, year_table
 from tasks.contracts import Stage
 from tasks.contracts.escape import one_line
 from tasks.reports.summary import summarise
-from tasks.resources import Resources, open_resources
+from tasks.resources import LiveResources, open_resources
 from tests.conftest import day_file, set_up_copy
 from tests.flows.test_stages import configure, day, trained  # noqa: F401  (a fixture)
 from tests.hostile import HOSTILE, Elements, without_layout
@@ -53,14 +53,14 @@ ALLOWED = {
 class Story:
     """The texts at three moments of the story, and the artifacts of all its runs."""
 
-    res: Resources
+    res: LiveResources
     waiting: str
     waiting_page: str
     promoted: str
     artifacts: list[dict]
 
 
-def shown(res: Resources) -> str:
+def shown(res: LiveResources) -> str:
     """Return what `make status` and the demo's tables show on a wide terminal, without colours."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=100_000, highlight=False, emoji=False)
