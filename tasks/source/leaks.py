@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> None:
+def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
     """Compute the partition's features twice, once with everything hidden that became known after a cutoff.
 
     The cutoff lies three fifths into the partition. No feature of a row at or before it may differ. When data became known is declared by
     the tables of model.yaml (`known_at`, `outcomes_known_at`). A model whose tables declare nothing is not checked.
 
+    Returns:
+        Whether the check is complete. It is not if no row was compared, as in a partition without rows.
+
     Raises:
         LeakFound: a feature differs. The message has the feature, the number of rows, and the first of them.
     """
     if not any(t.known_at or t.outcomes for t in model.config.source.views.values()):
-        return
+        return True
     config = model.config
     cutoff = ref.start + (ref.end - ref.start) * 3 / 5
     full, known = (read_source(model, ref, threads, cutoff=c).to_pandas() for c in (None, cutoff))
@@ -39,6 +42,7 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> None:
                 f"{int(changed.sum()):,}, first {full.index[at]!r} ({full[name].iloc[at]!r} becomes {known[name].iloc[at]!r}). "
                 f"Join outcomes by the time when they became known, not by the time of their row"
             )
+    return len(full) > 0
 
 
 def _changed(before: "pd.Series", after: "pd.Series") -> np.ndarray:

@@ -92,7 +92,11 @@ def _query(
     with connect(model, files, cutoff, threads) as con:
         relation = con.sql(raw_sql(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
         types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-        _require_declared(model.folder / file, types, declared)
+        try:
+            _require_declared(model.folder / file, types, declared)
+        except SourceMismatch:
+            if relation.limit(1).fetchall():  # the columns of a file without rows have no type
+                raise
         columns = ", ".join(f'CAST("{c}" AS {casts.get(c, "VARCHAR")}) AS "{c}"' for c in declared)
         first, second = list(declared)[:2]
         order = f'"{second}", "{first}"' if second != model.config.target.column else f'"{first}"'

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from tasks.contracts import Stage
+from tasks.errors import LeakFound
 from tasks.resources import Resources, open_resources
 from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
@@ -64,3 +65,34 @@ def test_a_partition_that_an_earlier_version_blocked_for_having_no_rows_is_valid
     res.lake.write_record(ref, Stage.VALID, version=1, inputs=inputs, data={"reason": "no rows"}, blocked=True)
     assert freshness(VALIDATE, ref, res).state == "stale"
     assert advance(VALIDATE, ref, res).status == "done"
+
+
+@pytest.mark.parametrize("source", ["file", "tables"])
+def test_a_csv_file_with_only_a_header_is_a_partition_without_rows(tiny, source):
+    for day in range(4, 7):
+        rows = parcels(day).iloc[: None if day == 5 else 0]
+        rows.to_csv(tiny / "data" / f"day-2024-03-{day + 1:02d}.csv", index=False)
+    path = tiny / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    table = {"path": f"{tiny}/data/day-%Y-%m-%d.csv", "every": "D"}
+    config["source"] = {"file": table} if source == "file" else {"tables": {"parcels": table}}
+    path.write_text(yaml.safe_dump(config))
+    for sql in path.parent.glob("*.sql"):  # without a row, the type of `sent` is not known
+        sql.write_text(f"WITH parcels AS (SELECT * REPLACE (sent::TIMESTAMPTZ AS sent) FROM parcels) {sql.read_text()}")
+    res = open_resources("tiny")
+    for key, rows in ((DAY, 0), ("2024-03-06", 150), ("2024-03-07", 0)):
+        records = [advance(step, res.ref(key), res) for step in (INGEST, VALIDATE, COLLECT)]
+        assert [(r.status, r.rows) for r in records] == [
+            ("done", rows),
+            ("done", rows),
+            ("done", rows and records[2].rows),
+        ]
+        assert (records[0].empty, records[1].empty) == (not rows, not rows)
+
+
+def test_a_partition_without_rows_does_not_count_as_checked_for_leakage(tiny):
+    sql = tiny / "configs" / "tiny" / "source.sql"
+    sql.write_text(sql.read_text().replace("distance", "late AS distance"))
+    res = empty_day(tiny)
+    with pytest.raises(LeakFound, match="'distance'"):
+        advance(INGEST, res.ref("2024-03-06"), res)
