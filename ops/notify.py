@@ -29,11 +29,13 @@ MODEL_EVENTS = {
     "evergreen.alias.diverged",
 }
 """Events that send a notification. Failed runs send one too, and a blocked partition fails its run."""
+PLAIN = "replace('<', '‹') | replace('>', '›')"
+"""Filters for a text of a person in a template: a mail would show a tag as HTML, and Slack reads `<!channel>` and links in it."""
 MESSAGE_BODY = """\
-{% if event.payload.version %}version {{ event.payload.version }}: {{ event.payload.reason }}, by {{ event.payload.by }}
+{% if event.payload.version %}version {{ event.payload.version }}: {{ event.payload.reason | PLAIN }}, by {{ event.payload.by | PLAIN }}
 {% else %}the alias `champion` is at version {{ event.payload.alias }}, and not at the ledger's {{ event.payload.champion }}
 {% endif %}as of {{ event.payload.as_of }}
-{{ event.payload.link }}"""
+{{ event.payload.link }}""".replace("PLAIN", PLAIN)
 """Template of the message for these events."""
 
 
@@ -111,8 +113,8 @@ def failure_notification(block: UUID, pool: str) -> "AutomationCore":
             ),
         },
         block,
-        "{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",
-        "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+        "{{ flow.name }} {{ flow_run.name | PLAIN }}: {{ flow_run.state.name }}".replace("PLAIN", PLAIN),
+        "{{ flow_run.state.message | PLAIN }}\n{{ flow_run|ui_url }}".replace("PLAIN", PLAIN),
     )
 
 

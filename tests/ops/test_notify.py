@@ -82,3 +82,26 @@ def test_messages_are_sent_for_failures_in_the_pool_and_for_changes_of_every_mod
     }
     assert changed.match.model_dump() == {"prefect.resource.id": "evergreen.model.*"}
     assert "evergreen.approval.requested" in changed.expect
+
+
+@pytest.mark.parametrize(
+    "text", ["<a href='http://attacker.example'>approve</a>", "<!channel> <http://attacker.example|here>"]
+)
+def test_a_reason_with_a_tag_is_plain_text_in_a_message(text: str) -> None:
+    """Rendered by Prefect, as its server renders the templates of an automation. A mail is HTML, and Slack has tags of its own."""
+    from types import SimpleNamespace
+    from uuid import uuid4
+
+    from prefect.server.utilities.user_templates import render_user_template_sync
+
+    payload = {"version": "5", "reason": text, "by": text, "as_of": "2013-07-02", "link": "http://mlflow/5"}
+    run = SimpleNamespace(name=text, state=SimpleNamespace(name="Failed", message=text))
+    context = {"event": {"payload": payload}, "flow": {"name": "promote"}, "flow_run": run}
+    shown = text.replace("<", "‹").replace(">", "›")
+    (changed,) = change_notification(uuid4()).actions
+    body = render_user_template_sync(changed.body, context)
+    assert body == f"version 5: {shown}, by {shown}\nas of 2013-07-02\nhttp://mlflow/5"
+    (failed,) = failure_notification(uuid4(), "evergreen").actions
+    assert render_user_template_sync(failed.subject, context) == f"promote {shown}: Failed"
+    message, _, _ = failed.body.partition("\n")  # the second line is the run's address
+    assert render_user_template_sync(message, context) == shown

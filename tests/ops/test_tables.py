@@ -1,6 +1,7 @@
 """The demo's tables: each number is in the right row, and gains have the right sign."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +110,10 @@ def test_the_gate_table_shows_the_verdict_and_last_stage_of_each_version():
     lines = text(gate_table(rows))
     assert ["2013-06-02", "v2", "-", "passed,", "champion"] in lines
     assert ["2013-06-02", "v3", "v2", "+0.0076", "-0.0024", "refused:", "gain", "over", "the"] in lines
+    later = [replace(row, version="4", previous="2", sequence=9) for row in rows[:2]]
+    lines = text(gate_table([*rows, *later]))
+    assert ["2013-06-02", "v2", "-", "passed,", "earlier", "champion"] in lines
+    assert ["2013-06-02", "v4", "v2", "passed,", "champion"] in lines
 
 
 def test_each_signal_is_shown_with_its_decision_and_reason():

@@ -163,6 +163,8 @@ def test_a_wrong_config_and_a_failed_start_have_different_exit_codes(
     assert print_error(UnknownModel(f"no model 'x:bell:': {'long ' * 40}")) == 2
     assert print_error(StackError("[red] is no colour")) == 1
     assert capsys.readouterr() == ("", f"error: no model 'x:bell:': {'long ' * 40}\nerror: [red] is no colour\n")
+    assert print_error(StackError("two\nlines\x1b[2J [/red] \\")) == 1
+    assert capsys.readouterr().err.replace("\u2060", "") == "error: two\nlines\\x1b[2J [/red] \\\n"
 
 
 def test_the_message_about_an_invalid_setting_has_the_next_action(monkeypatch: pytest.MonkeyPatch) -> None:
