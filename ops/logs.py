@@ -71,7 +71,7 @@ EXEMPT = (
     Exemption("supervisord", "CRIT Server 'unix_http_server' running without any HTTP", "its socket has mode 0700"),
     Exemption(
         "prefect",
-        rf"Worker channel heartbeat persistence failed(.|\n)*^{LOCKED}",
+        rf"Worker channel (heartbeat persistence|setup) failed(.|\n)*^{LOCKED}",
         "Prefect 3.9.1 reads before it writes here, which SQLite refuses when another write comes between. It closes the "
         "worker's channel; the worker polls instead and connects again within seconds.",
     ),

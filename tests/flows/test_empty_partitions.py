@@ -88,7 +88,7 @@ def test_empty_partitions_pass_every_step_and_count_in_no_number(res):
         "ingest and validate; 1 March is not in the newest 24"
     )
 
-    assert reproduce(model="tiny", version="1", return_state=True).is_completed()
+    assert reproduce(model="tiny", version=champion.version, return_state=True).is_completed()
     state = replay(model="tiny", start="2024-03-10", end="2024-03-14", policies=["never", "every"], return_state=True)
     assert state.is_completed(), state.message
     assert "2024-03-10 to 2024-03-12" in state.message

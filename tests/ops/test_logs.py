@@ -95,6 +95,12 @@ def test_records_about_a_run_have_its_id_and_are_not_errors_of_a_server(tmp_path
     ("program", "message", "exempt"),
     [
         ("prefect", f"Worker channel heartbeat persistence failed: work_pool=a\nTraceback\n{LOCKED}\n[SQL: x]", True),
+        (
+            "prefect",
+            f"Worker channel setup failed due to a transient server error: work_pool=a\nTraceback\n{LOCKED}",
+            True,
+        ),
+        ("prefect", "Worker channel setup failed due to a transient server error\nTraceback\nKeyError: 'x'", False),
         ("prefect", f"Encountered error during state validation\nTraceback\n{LOCKED}", True),
         ("prefect", f"docket.dependencies - monitor_worker_health()\nTraceback\n{LOCKED}", True),
         ("prefect", "docket.dependencies - schedule_deployments()\nTraceback\nInvalidRequestError: bulk DML", False),
