@@ -2,12 +2,16 @@
 
 A claim is a row, and its primary key excludes other processes. The holder of a claim is a process that renews its lease every
 few seconds. A dead process loses its claims: on its own machine immediately, on another machine when its lease has expired.
+
+Nothing here depends on the machine's clock, which may be set while a claim is held. Leases are measured by PostgreSQL's clock, and
+on SQLite, which is a file of one machine, by the seconds since this machine was started.
 """
 
 import functools
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +26,7 @@ import psutil
 import sqlalchemy as sa
 
 from tasks.ledger.database import open_database
-from tasks.ledger.tables import claims, holders
+from tasks.ledger.tables import Moment, claims, holders
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
@@ -61,9 +65,9 @@ class Claims:
 
     def active(self) -> dict[str, Claim]:
         """Return the claims of live processes by partition."""
-        query = sa.select(claims, holders).outerjoin(holders, holders.c.id == claims.c.holder)
+        query = self._with_holders(claims.c.model == self.model)
         with self.engine.connect() as con:
-            rows = con.execute(query.where(claims.c.model == self.model)).mappings().all()
+            rows = con.execute(query).mappings().all()
         return {str(row["partition"]): _claim(row) for row in rows if _is_alive(row)}
 
     @contextmanager
@@ -131,9 +135,8 @@ class Claims:
                 con.execute(sa.insert(claims).values(**row))
             return None
         same_partition = self._at(str(row["partition"]))
-        query = sa.select(claims, holders).outerjoin(holders, holders.c.id == claims.c.holder).where(same_partition)
         with self.engine.connect() as con:
-            current = con.execute(query).mappings().first()
+            current = con.execute(self._with_holders(same_partition)).mappings().first()
         if current is None:  # released since the insert failed
             return self._insert(row)
         # A row of this process that it does not hold is left from a delete that failed.
@@ -145,6 +148,11 @@ class Claims:
             updated = con.execute(takeover.values(**row)).rowcount
         return None if updated else self._insert(row)
 
+    def _with_holders(self, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        """Select claims with their holders, and whether the lease of each has not expired."""
+        query = sa.select(claims, holders, _is_leased(self.engine).label("leased"))
+        return query.outerjoin(holders, holders.c.id == claims.c.holder).where(condition)
+
     def _at(self, partition: str) -> sa.ColumnElement[bool]:
         return sa.and_(claims.c.model == self.model, claims.c.partition == partition)
 
@@ -155,15 +163,38 @@ def _claim(row: sa.RowMapping) -> Claim:
 
 def _is_alive(row: sa.RowMapping) -> bool:
     """Return whether a claim's holder is alive: on this machine by its process, on another by its lease."""
-    if row["expires_at"] is None:
-        return False
     if row["host"] != this_host():
-        return bool(row["expires_at"] >= datetime.now(UTC))
-    with suppress(psutil.Error):
-        process = psutil.Process(row["pid"])
-        same = abs(process.create_time() - row["born"]) < 5  # system clocks are adjusted
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return bool(row["leased"])
+    with suppress(psutil.Error, OSError):
+        return started_at(row["pid"]) == row["born"] and psutil.Process(row["pid"]).status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def started_at(pid: int) -> float:
+    """Return when a process of this machine started, as the kernel has noted it. Setting the clock does not change it.
+
+    On Linux these are seconds since the machine was started: psutil's Unix times are computed with the present clock.
+
+    Raises:
+        OSError, psutil.Error: there is no such process.
+    """
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    after_the_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return int(after_the_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5), `starttime`
+
+
+def lease_time(engine: sa.Engine, later: timedelta = timedelta()) -> sa.ColumnElement[datetime]:
+    """Return the present time by the clock of the leases, or a later one. On SQLite it counts from 1970 at this machine's start."""
+    if engine.dialect.name == "postgresql":
+        return sa.func.now() + later
+    return sa.literal(datetime.fromtimestamp(0, UTC) + timedelta(seconds=time.monotonic()) + later, Moment())
+
+
+def _is_leased(engine: sa.Engine, ago: timedelta = timedelta()) -> sa.ColumnElement[bool]:
+    """Select whether a holder's lease is valid, or was until a while ago. On SQLite those from before this machine's start are not."""
+    valid = holders.c.expires_at >= lease_time(engine, -ago)
+    return valid if engine.dialect.name == "postgresql" else valid & holders.c.host.endswith(boot_id())
 
 
 _REGISTER_LOCK, _CLAIM_LOCK = threading.Lock(), threading.Lock()
@@ -172,12 +203,20 @@ _HELD: dict[tuple[str, str, str], tuple[int, int]] = {}
 
 
 @functools.cache
+def boot_id() -> str:
+    """Return the id of this machine's present run, empty where the system has none. All containers of a machine have the same."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+@functools.cache
 def this_host() -> str:
-    """Return an id of this machine or container: the scope in which process ids are unique."""
-    try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
+    """Return an id of this machine or container since its start: the scope in which process ids are unique. Ends with `boot_id()`."""
+    namespace = ""
+    with suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{socket.gethostname()} {namespace} {boot_id()}"
 
 
 def register_holder(url: str) -> str:
@@ -189,16 +228,10 @@ def register_holder(url: str) -> str:
 @functools.cache
 def _insert_holder(url: str, pid: int) -> str:
     holder_id, engine = str(uuid4()), open_database(url)
-    row = {
-        "id": holder_id,
-        "host": this_host(),
-        "pid": pid,
-        "born": psutil.Process(pid).create_time(),
-        "expires_at": datetime.now(UTC) + LEASE,
-    }
+    row = {"id": holder_id, "host": this_host(), "pid": pid, "born": started_at(pid)}
     with engine.begin() as con:
-        con.execute(sa.delete(holders).where(holders.c.expires_at < datetime.now(UTC) - timedelta(days=1)))
-        con.execute(sa.insert(holders).values(**row))
+        con.execute(sa.delete(holders).where(sa.not_(_is_leased(engine, timedelta(days=1)))))
+        con.execute(sa.insert(holders).values(**row, expires_at=lease_time(engine, LEASE)))
     threading.Thread(target=_renew, args=(engine, row), name="renew claims", daemon=True).start()
     return holder_id
 
@@ -209,6 +242,6 @@ def _renew(engine: sa.Engine, row: Mapping[str, Any]) -> None:
         time.sleep(LEASE.total_seconds() / 4)
         with suppress(sa.exc.SQLAlchemyError), engine.begin() as con:
             own = sa.update(holders).where(holders.c.id == row["id"])
-            until = datetime.now(UTC) + LEASE
+            until = lease_time(engine, LEASE)
             if not con.execute(own.values(expires_at=until)).rowcount:  # deleted after a suspend of more than a day
-                con.execute(sa.insert(holders).values(**{**row, "expires_at": until}))
+                con.execute(sa.insert(holders).values(**row, expires_at=until))

@@ -4,14 +4,15 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
 from configs.settings import ROOT
-from tasks.ledger.claims import Claims
+from tasks.ledger.claims import Claims, boot_id, lease_time
 from tasks.ledger.database import open_database
 from tasks.ledger.tables import holders
 from tests.tasks.ledger.test_store import postgres_schema
@@ -70,12 +71,80 @@ def test_the_claims_of_a_killed_process_can_be_acquired_at_once(url):
 def test_the_claims_of_a_process_on_another_machine_can_be_acquired_after_its_lease_expires(url):
     other = holder(url)
     try:
-        change = sa.update(holders).values(host="elsewhere", pid=1)
-        with open_database(url).begin() as con:
-            con.execute(change)
+        move_to_another_host(url)
         assert Claims(url, "tiny").acquire("2024-03-01"), "it may still be alive"
+        end_lease(url)
+        assert Claims(url, "tiny").acquire("2024-03-01") is None
+    finally:
+        other.kill()
+
+
+def move_to_another_host(url: str) -> None:
+    """Change the holder into one in another container of this machine."""
+    with open_database(url).begin() as con:
+        con.execute(sa.update(holders).values(host=f"elsewhere {boot_id()}", pid=1))
+
+
+def end_lease(url: str) -> None:
+    """Let every lease end a second ago."""
+    with open_database(url).begin() as con:
+        con.execute(sa.update(holders).values(expires_at=lease_time(con.engine, timedelta(seconds=-1))))
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, step: timedelta) -> None:
+    """Let this process see a clock that was set by `step` since the other process started, as after a correction by NTP.
+
+    psutil computes the start of a process from the clock: the boot time is the clock minus the uptime.
+    """
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + step
+
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time + step.total_seconds())
+    monkeypatch.setattr("tasks.ledger.claims.datetime", Clock)
+    unix_time = time.time
+    monkeypatch.setattr(time, "time", lambda: unix_time() + step.total_seconds())
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=6), timedelta(days=2), timedelta(days=-2)], ids=str)
+@pytest.mark.parametrize("host", ["this host", "another host"])
+def test_a_living_process_keeps_its_claims_when_the_clock_is_set(url, monkeypatch, step, host):
+    other = holder(url)
+    try:
+        if host == "another host":
+            move_to_another_host(url)
+        set_clock(monkeypatch, step)
+        claims = Claims(url, "tiny")
+        assert list(claims.active()) == ["2024-03-01"]
+        assert claims.acquire("2024-03-01"), "registering this process must not delete the other one either"
+    finally:
+        other.kill()
+
+
+@pytest.mark.parametrize("step", [timedelta(days=2), timedelta(days=-2)], ids=str)
+def test_a_lease_that_has_expired_stays_expired_when_the_clock_is_set(url, monkeypatch, step):
+    other = holder(url)
+    try:
+        move_to_another_host(url)
+        end_lease(url)
+        set_clock(monkeypatch, step)
+        assert Claims(url, "tiny").active() == {}
+        assert Claims(url, "tiny").acquire("2024-03-01") is None
+    finally:
+        other.kill()
+
+
+def test_after_a_restart_of_the_machine_no_earlier_process_holds_a_claim_on_sqlite(tmp_path):
+    """The seconds since a restart begin at 0 again, so a lease of before may seem to end in the future."""
+    url = f"sqlite:///{tmp_path}/claims.db"
+    other = holder(url)
+    try:
         with open_database(url).begin() as con:
-            con.execute(sa.update(holders).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
+            con.execute(sa.update(holders).values(host="elsewhere 00000000-0000-0000-0000-000000000000"))
+        assert Claims(url, "tiny").active() == {}
         assert Claims(url, "tiny").acquire("2024-03-01") is None
     finally:
         other.kill()
@@ -85,7 +154,7 @@ def test_a_reused_process_id_does_not_keep_the_claims_of_a_dead_process(url):
     other = holder(url)
     try:
         with open_database(url).begin() as con:
-            con.execute(sa.update(holders).values(born=time.time() - 86400))
+            con.execute(sa.update(holders).values(born=holders.c.born - 1))
         assert Claims(url, "tiny").acquire("2024-03-01") is None
     finally:
         other.kill()
@@ -153,8 +222,7 @@ def test_a_live_process_on_this_machine_keeps_its_claims_after_its_lease_has_exp
     """The machine may have been suspended."""
     other = holder(url)
     try:
-        with open_database(url).begin() as con:
-            con.execute(sa.update(holders).values(expires_at=datetime.now(UTC) - timedelta(hours=1)))
+        end_lease(url)
         assert Claims(url, "tiny").acquire("2024-03-01")
     finally:
         other.kill()
