@@ -22,7 +22,7 @@ from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
 from tasks.reports.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.resources import open_resources
-from tasks.steps.run_tasks import maturing_partitions
+from tasks.steps.run_tasks import maturing_partitions, moment_of_assessment
 
 
 @flow(name="assess", flow_run_name=name_by_partition)
@@ -36,13 +36,15 @@ def assess(
     Args:
         model: Name of the model; a folder in `configs/`.
         partition: Such as 2013-05. By default, every partition with labels that are outstanding or have changed.
-        as_of: Use labels known at or before this time. By default, the as-of time of the newest partition.
+        as_of: Use labels known at or before this time, and no later partitions. By default, the as-of time of the named partition,
+            else of the newest one.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     follow_up(res)
-    runs = [assess_partition(ref, res) for ref in maturing_partitions(res, partition, as_of)]
-    publish_hindsights(res, follow_outcomes(res))
+    moment = moment_of_assessment(res, partition, as_of)
+    runs = [assess_partition(ref, res) for ref in maturing_partitions(res, partition, moment)]
+    publish_hindsights(res, follow_outcomes(res, moment))
     line = publish_assess(res, runs)
     publish_model(res)
     return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

@@ -14,7 +14,7 @@ from tasks.steps.step import done_record
 def process_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """Yield the facts of a processed partition: drift, and estimated decay."""
     if monitoring := done_record(Stage.MONITORING, ref, res):
-        yield from drift_fact(monitoring, res)
+        yield from drift_fact(ref, monitoring, res)
     if estimates := done_record(Stage.ESTIMATES, ref, res):
         yield from estimate_fact(ref, estimates, res)
 
@@ -23,21 +23,27 @@ def assess_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """Yield the facts of an assessed partition: realised decay, and drift of the outcomes."""
     if (assessed := done_record(Stage.PERFORMANCE, ref, res)) is None:
         return
-    data, champion = assessed.data, assessed.data["version"]
+    data, champion, as_of = assessed.data, assessed.data["version"], moment_of(ref, assessed)
     decay, target = decay_at(ref, Stage.PERFORMANCE, res), data["target"]
     if decay["detected"]:
         message = f"loss {decay['value']:.4f}, holdout loss at promotion {decay['expected']:.4f}"
         payload = {"told": message, "champion": champion, **decay, **report_links(assessed, res)}
-        yield make_fact("decay", ref.model, ref.key, assessed.as_of, champion, payload)
+        yield make_fact("decay", ref.model, ref.key, as_of, champion, payload)
     if target and target["drifted"] and res.config.retraining.signals.target:
         message = f"outcomes drifted, {target['method']} {target['score']:.3f}"
         payload = {"of": "outcomes", "told": message, "champion": champion, "signals": [target]}
-        yield make_fact(
-            "drift", ref.model, ref.key, assessed.as_of, ["target", champion], payload | report_links(assessed, res)
-        )
+        yield make_fact("drift", ref.model, ref.key, as_of, ["target", champion], payload | report_links(assessed, res))
 
 
-def drift_fact(record: Record, res: Resources) -> Iterator[Fact]:
+def moment_of(ref: PartitionRef, record: Record) -> datetime:
+    """Return the as-of of a fact from a record: the record's, but at most that of `ref`, the moment which the run is about.
+
+    A record is later than that if labels were collected ahead, for example by `assess` for all partitions after a backfill.
+    """
+    return min(record.as_of, ref.as_of)
+
+
+def drift_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
     """Yield the fact of drift if a monitoring record has detected drift."""
     if not record.data["detected"]:
         return
@@ -54,7 +60,7 @@ def drift_fact(record: Record, res: Resources) -> Iterator[Fact]:
     }
     inputs = {name: digest for name, digest in record.inputs.items() if name != "config"}
     signals = sorted([c["column"], c["method"]] for c in columns)
-    yield make_fact("drift", record.model, record.partition, record.as_of, [inputs, signals], payload)
+    yield make_fact("drift", ref.model, ref.key, moment_of(ref, record), [inputs, signals], payload)
 
 
 def estimate_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
@@ -66,7 +72,7 @@ def estimate_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator
         not_trusted = distrust_reason(ref, rise["rise"], rules.after, res)
         message = f"estimated loss {rise['value']:.4f}, holdout loss at promotion {rise['expected']:.4f}"
         payload = {"told": message, "champion": record.data["version"], "not_trusted": not_trusted, **rise}
-        yield make_fact("estimate", ref.model, ref.key, record.as_of, record.data["version"], payload)
+        yield make_fact("estimate", ref.model, ref.key, moment_of(ref, record), record.data["version"], payload)
 
 
 def distrust_reason(ref: PartitionRef, rise: float, after: int, res: Resources) -> str:
@@ -107,7 +113,7 @@ def due_fact(
     and after a decline the next partition has a new one.
 
     Args:
-        ref: The newest partition.
+        ref: The newest partition as of the moment which the fact is about.
         champion: The row that made the current champion.
         since: As-of of the last training.
         labels: Rows after the champion's training window whose labels have matured.

@@ -3,6 +3,7 @@
 The previous champion keeps scoring in shadow mode until the effect is known.
 """
 
+from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @as_task("measure effect of promotions")
-def judge_promotions(res: Resources) -> list[Hindsight]:
-    """Measure the effect of every promotion that has enough matured partitions. Record and emit the verdicts.
+def judge_promotions(res: Resources, as_of: datetime) -> list[Hindsight]:
+    """Measure the effect of every promotion that has enough matured partitions as of a moment. Record and emit the verdicts.
 
     The comparison uses the matured rows of the first `hindsight.partitions` partitions that the champion scored, or fewer if it
     was replaced before. A promotion is judged only once. If it hurt and model.yaml allows it, it is rolled back.
@@ -36,24 +37,25 @@ def judge_promotions(res: Resources) -> list[Hindsight]:
     """
     if not res.config.retraining.hindsight.partitions:
         return []
-    periods = champion_periods(res.ledger.promotions())
+    periods = [row for row in champion_periods(res.ledger.promotions()) if row.as_of <= as_of]
     judged = {h.sequence for h in res.ledger.hindsights()}
     new = []
     for index, row in enumerate(periods):
         if row.action in ("promote", "adopt") and row.previous and row.sequence not in judged:
             following = periods[index + 1] if index + 1 < len(periods) else None
-            if (effect := _judge(row, following, res)) and res.ledger.record_hindsight(effect):
+            if (effect := _judge(row, following, as_of, res)) and res.ledger.record_hindsight(effect):
                 emit_hindsight(effect)
                 run_log().info("%s: %s", res.config.name, verdict_text(effect))
                 new.append(effect)
-    roll_back_hurt(res)
+    roll_back_hurt(res, as_of)
     return new
 
 
-def _judge(row: Promotion, following: Promotion | None, res: Resources) -> Hindsight | None:
+def _judge(row: Promotion, following: Promotion | None, as_of: datetime, res: Resources) -> Hindsight | None:
     """Return the measured effect of one promotion, None while labels are missing. `following` began the next champion period."""
     rules = res.config.retraining.hindsight
-    refs = [ref for ref in scored_partitions(row, following, res) if following is None or not is_lost(ref, res)]
+    scored = [ref for ref in scored_partitions(row, following, res) if ref.as_of <= as_of]
+    refs = [ref for ref in scored if following is None or not is_lost(ref, res)]
     matured = [ref for ref in refs if is_matured(ref, row, res)][: rules.partitions]
     complete = len(matured) >= rules.partitions
     if not complete and (following is None or len(matured) < len(refs)):
@@ -149,15 +151,17 @@ def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.Data
     return pd.concat(frames, ignore_index=True)
 
 
-def roll_back_hurt(res: Resources) -> None:
-    """Roll back from the champion if its promotion hurt and model.yaml allows it.
+def roll_back_hurt(res: Resources, as_of: datetime) -> None:
+    """Roll back from the champion if its promotion hurt, as measured by `as_of`, and model.yaml allows it.
 
     An error is logged, and the next run tries again.
     """
     periods = champion_periods(res.ledger.promotions())
     champion = periods[-1] if periods else None
     effect = res.ledger.hindsight(champion.sequence) if champion else None
-    if champion is None or effect is None or effect.verdict != "hurt" or not res.config.retraining.hindsight.rollback:
+    if champion is None or effect is None or effect.verdict != "hurt" or effect.as_of > as_of:
+        return
+    if not res.config.retraining.hindsight.rollback:
         return
     try:
         roll_back(effect.previous, AUTOMATION, verdict_text(effect), max(effect.as_of, champion.as_of), res)

@@ -46,7 +46,8 @@ def select_version(number: str | None, action: str, res: LiveResources) -> Versi
 def judge_again(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
     """Judge a challenger on its matured shadow partitions, any other version on the newest holdout."""
     staged, n_tests = res.ledger.challenger(), count_tests(champion, res.ledger.promotions())
-    refs = matured_shadow(staged, champion, res) if staged and champion and staged.version == version.version else []
+    in_shadow = staged and champion and staged.version == version.version
+    refs = matured_shadow(staged, champion, res, as_of) if staged and champion and in_shadow else []
     if refs and champion:
         comparison = compare_in_shadow(version, champion, refs, res)
         judgement = Judgement(

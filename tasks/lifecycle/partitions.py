@@ -4,6 +4,8 @@ process   ingest ─ validate ─ sketch ─ score ─ estimate ─ watch ──
 assess    collect ─ assess ──> decay facts ──> verdicts on promotions, the challenger's shadow, a training that is due
 """
 
+from datetime import datetime
+
 from tasks.contracts import Hindsight, PartitionRef, PartitionRun
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.hindsight import judge_promotions
@@ -44,13 +46,17 @@ def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) 
     return run
 
 
-def follow_outcomes(res: Resources) -> list[Hindsight]:
+def follow_outcomes(res: Resources, as_of: datetime) -> list[Hindsight]:
     """After new labels: measure past promotions, promote or refuse a challenger in shadow mode, record whether a training is due.
+
+    Args:
+        res: The model's resources.
+        as_of: The moment of the assessment. Partitions with a later as-of are not used, even if they were processed before.
 
     Returns:
         The new verdicts on promotions.
     """
-    verdicts = judge_promotions(res)
-    advance_challenger(res)
-    emit_due_fact(res)
+    verdicts = judge_promotions(res, as_of)
+    advance_challenger(res, as_of)
+    emit_due_fact(res, as_of)
     return verdicts

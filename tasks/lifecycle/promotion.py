@@ -76,11 +76,11 @@ def refuse(
 
 
 @as_task("advance the challenger")
-def advance_challenger(res: Resources) -> Promotion | None:
+def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promotion | None:
     """Promote or refuse the challenger, or request a person's approval, as far as model.yaml and its shadow test allow it.
 
-    The shadow test needs `promotion.shadow.partitions` matured partitions that the challenger scored in shadow mode. A stage change
-    that a killed run left incomplete is completed.
+    The shadow test needs `promotion.shadow.partitions` matured partitions that the challenger scored in shadow mode, with an as-of
+    at or before `as_of` (None: no limit). A stage change that a killed run left incomplete is completed.
 
     Returns:
         The new row of the ledger, None if there is none.
@@ -100,7 +100,7 @@ def advance_challenger(res: Resources) -> Promotion | None:
             return refuse(version, champion, staged.as_of, reason, {}, res)
         return _promote_or_request(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
     assert champion
-    matured = matured_shadow(staged, champion, res)
+    matured = matured_shadow(staged, champion, res, as_of)
     if len(matured) < needed:
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
@@ -207,7 +207,7 @@ def roll_back(number: str | None, by: str, reason: str, as_of: datetime | None, 
         raise UnknownVersion(
             f"{res.config.name}: version {target or '?'} was never champion before; earlier champions: {versions}"
         )
-    version, newest = res.registry.version(target), newest_ref(res)
+    version, newest = res.registry.version(target), newest_ref(res, as_of)
     rows = res.lake.read(Stage.VALID, newest.key).head(1000)
     result = query(version, rows, predict(res.load(target), rows, res.config), res)
     if result.problem:

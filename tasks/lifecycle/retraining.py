@@ -60,9 +60,9 @@ def record_manual_request(by: str, reason: str, as_of: datetime | None, res: Res
     """Record and return the fact that a person requests a retraining.
 
     Raises:
-        MissingPartition: the model has no validated partition.
+        MissingPartition: the model has no validated partition as of `as_of`.
     """
-    ref = newest_ref(res)
+    ref = newest_ref(res, as_of)
     request = person_fact(res, replace(ref, as_of=as_of) if as_of else ref, by, reason)
     res.ledger.record_fact(request)
     return request
@@ -120,12 +120,15 @@ def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
 
 
 def count_new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bool = False) -> int:
-    """Return how many rows after the champion's training window have a label that was known at `as_of`."""
+    """Return how many rows after the champion's training window have a label that was known at `as_of`.
+
+    Only partitions with an as-of at or before `as_of` count: production would not have processed the others by then.
+    """
     count = 0
     for key in res.lake.keys(Stage.VALID):
-        ref = res.ref(key, as_of)
-        if ref.end > champion.window_end and ref.end <= as_of:
-            count += _count_matured(ref, champion, res, collect)
+        own = res.ref(key)
+        if own.end > champion.window_end and own.as_of <= as_of:
+            count += _count_matured(replace(own, as_of=as_of), champion, res, collect)
     return count
 
 
@@ -172,16 +175,20 @@ def _newest_record(stage: Stage, refs: list[PartitionRef], res: Resources) -> Re
     return next((record for ref in refs if (record := done_record(stage, ref, res))), None)
 
 
-def emit_due_fact(res: Resources) -> Fact | None:
-    """Record and emit that a training is due by time or by new labels, if model.yaml has such a rule.
+def emit_due_fact(res: Resources, as_of: datetime) -> Fact | None:
+    """Record and emit that a training is due by time or by new labels as of a moment, if model.yaml has such a rule.
 
-    At most once per partition, and not during the cool-down. Returns the fact, new or not, None if no training is due.
+    The fact is about the newest partition as of that moment. There is at most one per partition, none during the cool-down, and
+    none for a moment before the present champion or the last training.
+
+    Returns:
+        The fact, new or not, None if no training is due.
     """
     rules, champion = res.config.retraining.signals, res.ledger.champion()
     by_labels = rules.new_labels or rules.growth
-    if champion is None or not (rules.every or rules.partitions or by_labels):
+    if champion is None or champion.as_of > as_of or not (rules.every or rules.partitions or by_labels):
         return None
-    ref, judged = newest_ref(res), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
+    ref, judged = newest_ref(res, as_of), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
     since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
     if ref.as_of - since < res.config.retraining.cool_down:
         return None

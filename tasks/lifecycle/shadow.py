@@ -1,5 +1,6 @@
 """The shadow test: challenger and champion on partitions that both scored and whose labels have matured."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
@@ -30,14 +31,24 @@ def what_it_waits_for(staged: Promotion, res: Resources) -> str:
     return f"{len(matured_shadow(staged, champion, res))} of {needed} shadow partitions have matured"
 
 
-def matured_shadow(staged: Promotion, champion: Promotion, res: Resources) -> list[PartitionRef]:
+def matured_shadow(
+    staged: Promotion, champion: Promotion, res: Resources, as_of: datetime | None = None
+) -> list[PartitionRef]:
     """Return the matured partitions after the challenger's staging that challenger and champion scored, oldest first.
 
     Partitions that an earlier champion scored do not count, so after a rollback the count starts again at 0.
+
+    Args:
+        staged: The row that staged the challenger.
+        champion: The row that made the champion.
+        res: The model's resources.
+        as_of: Leave out partitions with a later as-of; None for no limit.
     """
     refs = []
     for key in res.lake.keys(Stage.SHADOW):
         ref = res.ref(key)
+        if as_of is not None and ref.as_of > as_of:
+            continue
         records = [
             res.lake.record(stage, key) for stage in (Stage.SHADOW, Stage.PREDICTIONS, Stage.PERFORMANCE, Stage.LABELS)
         ]

@@ -47,5 +47,5 @@ def train_and_judge(as_of: datetime | None, reason: str, res: Resources) -> Trai
     decision = judge_challenger(comparison, champion, res)
     training = refit_and_check(Training(window, selection, decision, challenger, comparison), res)
     apply_gate_decision(training, champion, reason, res)
-    advance_challenger(res)
+    advance_challenger(res, window.as_of)
     return training

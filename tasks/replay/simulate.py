@@ -104,7 +104,7 @@ def assess(moment: datetime, res: ReplayResources) -> None:
             run_log().error("%s: %s", ref, error)
             changed = True
             emit_new(assess_facts(ref, res), res)
-    follow_outcomes(res)
+    follow_outcomes(res, moment)
 
 
 def decide(res: ReplayResources) -> None:

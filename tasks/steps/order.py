@@ -6,6 +6,7 @@ ingest ─ validate ─ sketch ────────────┐
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Stage, StageChoice
@@ -66,14 +67,17 @@ def steps_of(config: ModelConfig) -> tuple[Step, ...]:
     return tuple(step for step in ALL if step not in switched_off)
 
 
-def newest_ref(res: Resources) -> PartitionRef:
-    """The newest validated partition. Its as-of is the default as-of of a training.
+def newest_ref(res: Resources, as_of: datetime | None = None) -> PartitionRef:
+    """The newest validated partition with an as-of at or before `as_of`, by default of all. The as-of of the ref is its own.
+
+    After a backfill the lake may have partitions from after `as_of`. No decision as of that moment may use them.
 
     Raises:
-        MissingPartition: no partition is validated.
+        MissingPartition: no such partition is validated.
     """
     for key in reversed(res.lake.keys(Stage.VALID)):
-        record = res.lake.record(Stage.VALID, key)
-        if record and record.status == "done":
-            return res.ref(key)
-    raise MissingPartition(f"{res.config.name}: no partition is validated yet; run `backfill` first")
+        record, ref = res.lake.record(Stage.VALID, key), res.ref(key)
+        if record and record.status == "done" and (as_of is None or ref.as_of <= as_of):
+            return ref
+    when = f" as of {as_of.isoformat()}" if as_of else " yet"
+    raise MissingPartition(f"{res.config.name}: no partition is validated{when}; run `backfill` first")

@@ -60,20 +60,25 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
         return PartitionRun(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
 
 
-def maturing_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
-    """The partitions whose labels may have matured: the named one, or every ingested one, with a common as-of.
-
-    The default as-of is that of the newest validated partition.
+def moment_of_assessment(res: Resources, partition: str | None, as_of: datetime | None) -> datetime:
+    """The moment that an assessment is about: `as_of`, else the as-of of the named partition, else that of the newest validated one.
 
     Raises:
         NoPartition: the name is not in the model's calendar.
         MissingPartition: no partition is validated.
     """
+    return res.ref(partition, as_of).as_of if partition else as_of or newest_ref(res).as_of
+
+
+def maturing_partitions(res: Resources, partition: str | None, as_of: datetime) -> list[PartitionRef]:
+    """The partitions whose labels may have matured: the named one, or every ingested one, with a common as-of.
+
+    Raises:
+        NoPartition: the name is not in the model's calendar.
+    """
     if partition:
         return [res.ref(partition, as_of)]
-    moment = as_of or newest_ref(res).as_of
-    keys = res.lake.keys(Stage.RAW)
-    return [res.ref(key, moment) for key in keys if res.ref(key).as_of <= moment]
+    return [res.ref(key, as_of) for key in res.lake.keys(Stage.RAW) if res.ref(key).as_of <= as_of]
 
 
 def collect_window(window: Window, res: Resources) -> Window:

@@ -14,7 +14,7 @@ from tasks.steps.collect import join_outcomes, read_outcomes
 from tasks.steps.order import newest_ref
 from tasks.storage.answer_log import served_partitions
 from tasks.storage.frames import concatenate, filter_rows
-from tasks.storage.partitions import between
+from tasks.storage.partitions import between, partition
 from tasks.training.memory import allocate_sample, require_memory, sample_rows
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ TRAINING_INPUTS_VERSION = 1
 
 
 def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetime, rules: TrainingWindow) -> Window:
-    """Return the window that ends with the newest partition that has ended by `as_of`.
+    """Return the window that ends with the newest partition whose own as-of (end plus label delay) is at or before `as_of`.
+
+    Production would not have processed a later partition by then, but after a backfill it may be in the lake.
 
     Args:
         states: By partition, whether its validation is "done" or "blocked", or "empty" if it has no valid rows. Blocked and empty
@@ -36,8 +38,7 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
         MissingPartition: A partition within the window was never validated.
         NotEnoughData: There are fewer validated partitions than `min_partitions`.
     """
-    ended = sorted(key for key in states if _end(config, key) <= as_of)
-    done = [key for key in ended if states[key] == "done"]
+    done = sorted(key for key in states if states[key] == "done" and partition(config, key).as_of <= as_of)
     if len(done) < rules.min_partitions:
         raise NotEnoughData(
             f"{config.name}: {len(done)} validated partitions as of {as_of.isoformat()}, without empty ones, but "
@@ -53,10 +54,6 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
     skipped = tuple(r.key for r in refs if states[r.key] == "blocked")
     end = refs[-1].end
     return Window(config.name, tuple(keys), skipped, refs[0].start, end - rules.holdout, end, as_of)
-
-
-def _end(config: ModelConfig, key: str) -> datetime:
-    return next(between(config, key, key)).end
 
 
 def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
