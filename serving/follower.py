@@ -27,7 +27,7 @@ from serving.notes import read_last_served, write_last_served
 from serving.versions import FailedSmokeTest, ServedVersion, VersionRef, load_version
 from tasks.contracts import Promotion
 from tasks.contracts.words import without_credentials
-from tasks.errors import EvergreenError, ForgedVersion
+from tasks.errors import EvergreenError, ForgedVersion, RegistryUnavailable
 from tasks.ledger.promotions import newest_sequences
 from tasks.resources import LiveResources, open_resources
 
@@ -256,7 +256,8 @@ class Follower:
     def _record_failure(self, name: str, wanted: VersionRef, error: Exception) -> str:
         """Return why a version could not be loaded, without texts of other libraries. Plans a retry if that may help."""
         message = without_credentials(str(error)) if isinstance(error, EvergreenError) else type(error).__name__
-        if not isinstance(error, FailedSmokeTest | ForgedVersion):
+        forged = isinstance(error, ForgedVersion) and not isinstance(error.__cause__, RegistryUnavailable)
+        if not (forged or isinstance(error, FailedSmokeTest)):
             delay = POLL_INTERVAL if isinstance(error, DownloadPending) else RETRY_SECONDS
             self._retry_at[name] = time.monotonic() + delay
         if not isinstance(error, DownloadPending):

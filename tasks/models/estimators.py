@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from upath import UPath
 
 from configs.features import Features
 from configs.schema import ModelConfig
 from tasks.contracts import Recipe
+from tasks.errors import ForgedVersion
 from tasks.models.fast_predict import fix_summation_order
+from tasks.models.fingerprint import model_digest
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -143,13 +146,32 @@ TRUSTED_TYPES = (
 """Classes beyond skops' own list that a model file may name. None of them executes code when it is loaded.
 
 A manipulated tree could still read memory out of bounds when it predicts. So production checks a model against the digest in the
-ledger when it loads it (`Registry.load`).
+ledger before it predicts (`Registry.load`).
 """
 
 
-def read_model(file: Path | bytes) -> Any:
-    """Load a fitted model from a skops file or from its content."""
-    from skops.io import load, loads
+def read_model(file: Path | UPath, digest: str = "") -> Any:
+    """Load a fitted model from a skops file.
 
-    trusted = list(TRUSTED_TYPES)
-    return fix_summation_order(loads(file, trusted=trusted) if isinstance(file, bytes) else load(file, trusted=trusted))
+    Args:
+        digest: The digest that the model must have, by `model_digest`; empty for no check.
+
+    Raises:
+        ForgedVersion: The file is missing or damaged, contains other types than our models, or is another model.
+    """
+    from skops.io import loads
+
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise ForgedVersion(f"{file} does not exist") from error
+    try:
+        model = fix_summation_order(loads(content, trusted=list(TRUSTED_TYPES)))
+        actual = model_digest(model, like=digest) if digest else ""
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes zipfile, json, skops, NumPy and XGBoost raise errors of any type
+        raise ForgedVersion(f"{file} cannot be read as a model ({type(error).__name__}: {error})") from error
+    if actual != digest:
+        raise ForgedVersion(f"{file} is another model than the registered one: its digest is {actual}, not {digest}")
+    return model

@@ -1,29 +1,21 @@
-"""Registered versions: registration, local copies, and verification by digest.
-
-Models are stored as skops files. Loading one executes no arbitrary code.
-"""
+"""Registered versions: registration, reading, and the smoke test. Models are stored as skops files."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from configs.schema import ModelConfig
-from configs.settings import disable_telemetry
 from tasks.contracts import Learned, Query, Recipe, Version
-from tasks.errors import ForgedVersion, UnknownVersion
-from tasks.models.estimators import TRUSTED_TYPES, read_model
-from tasks.models.fast_predict import NoPredictionPlan, plan_of
-from tasks.models.fingerprint import model_digest
+from tasks.errors import UnknownVersion
+from tasks.models.estimators import TRUSTED_TYPES
 from tasks.models.smoke_test import query_version
+from tasks.registry.copies import Copies
 from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
 from tasks.storage.files import replacing
 
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Versions(Runs):
+class Versions(Runs, Copies):
     """The registered versions of one model. A version never changes."""
 
     def register(
@@ -104,75 +96,17 @@ class Versions(Runs):
     def cached_version(self, number: str) -> Version:
         """Read a version from this machine's cache, or from MLflow the first time. So it is available while MLflow is down."""
         file = self.cache / f"{number}.json"
-        if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
+        with suppress(FileNotFoundError, ValueError, KeyError, UnknownVersion):  # a damaged file is written again
+            content = json.loads(file.read_bytes())
             return from_tags(self.model, number, content["run_id"], content["tags"])
         version = self.version(number)
         with replacing(file) as draft:
             draft.write_text(json.dumps({"run_id": version.run_id, "tags": to_tags(version)}), encoding="utf-8")
         return version
 
-    def load(self, number: str, digest: str = "", threads: int | None = None) -> Any:
-        """Load a version's fitted model, from the local copy if there is one.
-
-        Args:
-            digest: The digest that the model must have, by `model_digest`; empty for no check.
-            threads: Cores that its predictions may use, by default as many as when it was fitted.
-
-        Raises:
-            RegistryUnavailable: MLflow does not respond, and there is no local copy.
-            UnknownVersion: There is no such version.
-            ForgedVersion: The model has another digest.
-        """
-        folder = self.local_copy(number)
-        disable_telemetry()
-        model = read_model(folder / "model.skops")
-        if digest and (actual := model_digest(model)) != digest:
-            raise ForgedVersion(
-                f"{folder / 'model.skops'} is not version {number} of {self.model!r} in the ledger: its digest is {actual[:12]}, "
-                f"not {digest[:12]}. The model was not loaded. Find out who changed the file and delete the folder. If MLflow's copy "
-                f"is wrong too, run `rollback`"
-            )
-        if threads:
-            with suppress(NoPredictionPlan):
-                plan_of(model).set_threads(threads)
-        return model
-
-    def has_copy(self, number: str) -> bool:
-        """Return whether a version's files are on this machine."""
-        return (self.cache / number).is_dir()
-
-    def local_copy(self, number: str) -> Path:
-        """Return the folder with a version's files. Downloads them the first time, completely or not at all.
-
-        Raises:
-            RegistryUnavailable: MLflow does not respond.
-            UnknownVersion: There is no such version.
-        """
-        folder = self.cache / number
-        if folder.is_dir():
-            return folder
-        with self.translated_errors(f"version {number!r} of {self.model!r}"):
-            import mlflow
-
-            self.client.get_model_version(self.model, number)
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.cache) as draft:
-                fetched = mlflow.artifacts.download_artifacts(f"models:/{self.model}/{number}", dst_path=draft)
-                try:
-                    Path(fetched).rename(folder)
-                except OSError:  # another process has downloaded it in the meantime
-                    if not folder.is_dir():
-                        raise
-        return folder
-
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
         """Run the smoke test of a version, see `query_version`."""
         return query_version(config, self.local_copy(number), rows, expected)
-
-    def delete_copies(self) -> None:
-        """Delete the local copies. The next load downloads them again."""
-        shutil.rmtree(self.cache, ignore_errors=True)
 
     def version_url(self, number: str) -> str:
         """Return a version's page in the MLflow UI; empty for a registry without a server."""

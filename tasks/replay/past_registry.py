@@ -12,7 +12,7 @@ from upath import UPath
 
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion, Query, Trial, Version
-from tasks.errors import UnknownVersion
+from tasks.errors import ForgedVersion, UnknownVersion
 from tasks.models.estimators import read_model
 from tasks.registry import Registry
 from tasks.storage.files import digest_json, replacing
@@ -76,8 +76,15 @@ class ReplayRegistry:
         return all(self._file(number, suffix).is_file() for suffix in ("json", "skops"))
 
     def load(self, number: str, digest: str = "", threads: int | None = None) -> Any:
-        """Load a model; policies of one process share it. Setting `threads` is not safe while another policy predicts."""
-        return _load(self._file(number, "skops"))
+        """Load a model; policies of one process share it. Setting `threads` is not safe while another policy predicts.
+
+        Raises:
+            ForgedVersion: The file is damaged or has another digest.
+        """
+        try:
+            return _load(self._file(number, "skops"), digest)
+        except ForgedVersion as error:
+            raise ForgedVersion(f"{error}. Delete it and run the replay again: it trains the version again") from error
 
     def query(self, number: str, config: ModelConfig, rows: "pd.DataFrame", expected: np.ndarray) -> Query:
         """Return the smoke test of the live training with the same as-of, by default a passed one."""
@@ -100,9 +107,9 @@ def _read_version(path: UPath) -> Version:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(path: UPath) -> Any:
+def _load(path: UPath, digest: str) -> Any:
     """Load a model; policies of the same process share it."""
-    return read_model(path.read_bytes())
+    return read_model(path, digest)
 
 
 def live_queries(rows: Sequence[Promotion]) -> dict[tuple[datetime, bool], Query]:

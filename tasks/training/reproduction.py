@@ -65,7 +65,7 @@ def reproduce_version(version: Version, res: LiveResources) -> Reproduction:
     model = fit_recipe(version.recipe, rows, until, original)
     registered = res.load(version.version)
     predictions = [predict(m, rows, original.config).tobytes() for m in (registered, model)]
-    digest = model_digest(model)
+    digest = model_digest(model, like=version.digest)
     return Reproduction(
         version=version.version,
         same_digest=digest == version.digest,
