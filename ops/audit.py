@@ -18,6 +18,7 @@ from ops.programs import home_of
 from ops.terminal import message, print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
+from tasks.storage.folders import make_home
 
 
 def parse_time(text: str, res: Resources) -> datetime | None:
@@ -51,7 +52,7 @@ def main() -> int:
         os.environ.update(stack.environment(settings))
         res = open_resources(arguments.model)
         at = parse_time(arguments.at, res)
-        home_of(settings).mkdir(parents=True, exist_ok=True)  # Prefect creates a folder in it when it is imported
+        make_home(home_of(settings))  # Prefect creates a folder in it when it is imported
         from tasks.lifecycle.audit import audit
         from tasks.orchestration.events import known_hashes
         from tasks.reports.artifacts import audit_headline, audit_lines

@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.settings import TELEMETRY_OFF, Settings
 from ops.errors import StackError
 from ops.programs import home_of
+from tasks.storage.folders import make_folder
 
 VENDORS = ("prefect", "mlflow")
 
@@ -32,8 +33,7 @@ def create_databases(settings: Settings) -> None:
     missing = [vendor for vendor in VENDORS if not (home / vendor / f"{vendor}.db").exists()]
     build_templates(missing)
     for vendor in missing:
-        (home / vendor).mkdir(parents=True, exist_ok=True)
-        _copy(template_path(vendor), home / vendor / f"{vendor}.db")
+        _copy(template_path(vendor), make_folder(home / vendor) / f"{vendor}.db")
 
 
 def build_templates(vendors: Iterable[str] = VENDORS) -> None:

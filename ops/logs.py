@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.storage.folders import make_folder
+
 TIME = r"\d\d\d\d[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d[,.]?\d*"
 LEVELS = "DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|CRIT"
 RECORD = re.compile(rf"{TIME}|\d\d:\d\d:\d\d\.\d\d\d \||[\da-fA-F.:]+ - - \[|\[{TIME}|(?:{LEVELS})(?::| +-| +\[)")
@@ -123,7 +125,7 @@ def archive_logs(home: Path) -> None:
     """Move the logs of an earlier start into `logs/previous`, so that its errors are not reported again."""
     logs, previous = home / "logs", home / "logs" / "previous"
     shutil.rmtree(previous, ignore_errors=True)
-    previous.mkdir(parents=True)
+    make_folder(previous)
     for file in [*logs.glob("*.log"), *logs.glob("*.log.1")]:
         file.replace(previous / file.name)
 

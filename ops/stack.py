@@ -25,6 +25,7 @@ from ops.health import responds, wait_for, worker_online
 from ops.ports import check_ports
 from ops.programs import Program, child_environment, environment, home_of, programs
 from ops.terminal import Bar, print_error, terminal
+from tasks.storage.folders import make_folder, make_home
 
 __all__ = ["down", "environment", "restart_worker", "running", "up"]
 
@@ -111,8 +112,8 @@ def _end_orphans(settings: Settings, home: Path) -> list[Program]:
 
 
 def _start(settings: Settings, home: Path, missing: list[Program], fresh: bool) -> None:
-    for folder in (home / "mlflow" / "artifacts", settings.evidently_workspace, settings.pages):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (make_home(home) / "mlflow" / "artifacts", settings.evidently_workspace, settings.pages):
+        make_folder(folder)
     create_databases(settings)
     if fresh:
         supervision.start(home, programs(settings), child_environment(settings))

@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from configs.errors import ConfigError
 from configs.load import model_names
-from configs.settings import Settings, load_settings
+from configs.settings import ROOT, Settings, load_settings
 from ops import stack
 from ops.api import post
 from ops.logs import server_errors, summary
@@ -22,6 +23,8 @@ from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import active_schedules, read_deployments
 from tasks.reports.health import Alert, Severity, alerts, schedule_alerts
 from tasks.resources import LiveResources, open_resources
+from tasks.storage.files import open_root
+from tasks.storage.folders import exposed
 
 EVENTS = 8
 """Number of events shown per model, the newest ones."""
@@ -45,6 +48,13 @@ def servers(settings: Settings, console: Console) -> bool:
     if not all(states.values()):
         console.print("  `make up` starts the programs that are down.")
     return all(states.values())
+
+
+def folders(settings: Settings, console: Console) -> None:
+    """Print an alert for the home and the lake if other users of this machine can open them."""
+    own = [home_of(settings), open_root(settings.lake, ROOT)]
+    problems = [exposed(folder) for folder in own if isinstance(folder, Path)]
+    print_alerts([Alert(Severity.WARNING, problem) for problem in problems if problem], console)
 
 
 def deployments(settings: Settings, console: Console) -> None:
@@ -150,6 +160,7 @@ def main() -> int:
         console.print("[bold]Servers[/]")
         up = servers(settings, console)
         logs(settings, console)
+        folders(settings, console)
         if stack.running(settings).get("prefect"):
             console.print("[bold]Deployments[/]")
             deployments(settings, console)

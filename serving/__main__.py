@@ -23,6 +23,7 @@ from serving.reading import Bodies, Limits
 from serving.shadow import Shadow
 from serving.sink import Sink
 from tasks.storage.files import open_root
+from tasks.storage.folders import make_home
 
 TOKEN = "EVERGREEN_SERVING_TOKEN"  # noqa: S105  (a name, not a secret)
 CONNECTIONS = 2_000
@@ -40,7 +41,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def make_service(settings: Settings, token: str = "") -> Service:
     """Build the objects that the routes use. Their threads are not started."""
-    home = settings.path(settings.home) / "serving"
+    home = make_home(settings.path(settings.home)) / "serving"
     follower = Follower(home / "champions", settings.database)
     sink = Sink(home / "journals", open_root(settings.lake, ROOT), follower.configs, settings.serving_unwritten)
     limits = Limits(settings.serving_mb, settings.serving_rows, settings.serving_seconds)

@@ -22,6 +22,7 @@ from tasks.contracts import PartitionRef
 from tasks.models.targets import prediction_columns
 from tasks.storage import partitions
 from tasks.storage.answer_log import SHADOW
+from tasks.storage.folders import make_folder
 
 log = logging.getLogger("serving")
 
@@ -68,7 +69,7 @@ class Journal:
     opened: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)

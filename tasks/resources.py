@@ -19,6 +19,7 @@ from tasks.ledger.claims import Claim, Claims
 from tasks.ledger.store import Ledger
 from tasks.registry import Registry
 from tasks.storage.files import digest_json, open_root
+from tasks.storage.folders import restrict_home
 from tasks.storage.lake import Lake
 from tasks.storage.partitions import partition
 
@@ -211,7 +212,11 @@ class LiveResources(Resources):
 def live_resources(
     model: Model, settings: Settings, flow_run: str = "", variant: Variant = PRODUCTION
 ) -> LiveResources:
-    """Return the resources of a model in production. Opens no connection. Each part connects on first use."""
+    """Return the resources of a model in production. Opens no connection. Each part connects on first use.
+
+    A folder of state that other users can open becomes private.
+    """
+    restrict_home(settings.path(settings.home))
     return LiveResources(
         model=model,
         settings=settings,

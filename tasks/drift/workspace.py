@@ -17,6 +17,7 @@ from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift
 from tasks.contracts.escape import for_script
 from tasks.drift.columns import PREDICTION, methods
+from tasks.storage.folders import make_folder
 
 DASHBOARD_METRICS = {"log_loss": "LogLoss", "roc_auc": "RocAuc", "accuracy": "Accuracy", "rmse": "RMSE"}
 """Metrics that the dashboard shows, with Evidently's names."""
@@ -59,7 +60,7 @@ def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: st
     project, run_number = project_id(model), run_id(model, name)
     written_once = (PROJECT_FILE_NAME, DASHBOARD_FILE_NAME)
     folder = workspace / str(project)
-    (folder / SNAPSHOTS_DIR_NAME).mkdir(parents=True, exist_ok=True)
+    make_folder(folder / SNAPSHOTS_DIR_NAME)
     with tempfile.TemporaryDirectory(prefix=".evidently-", dir=workspace.parent) as drafts:
         state = LocalState(drafts)
         if not all((folder / file).is_file() for file in written_once):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from tasks.ledger.tables import HEAD
+from tasks.storage.folders import make_folder
 
 
 @functools.lru_cache(maxsize=8)
@@ -17,7 +18,9 @@ def open_database(url: str) -> sa.Engine:
     address = sa.make_url(url)
     local = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
     if local:
-        local.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(local.parent)
+        if not str(local).startswith((":", "file:")):
+            local.touch(mode=0o600)  # SQLite gives its other files the rights of this one
     timeout = (
         {"timeout": 30} if local else {"connect_timeout": 10} if address.get_backend_name() == "postgresql" else {}
     )

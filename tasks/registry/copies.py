@@ -13,6 +13,7 @@ from tasks.errors import ForgedVersion
 from tasks.models.estimators import read_model
 from tasks.models.fast_predict import NoPredictionPlan, plan_of
 from tasks.registry.connection import Connection
+from tasks.storage.folders import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ class Copies(Connection):
                 f"the file. If MLflow's artifact is good, delete {folder} and run this again. If not, restore it from a backup, "
                 f"or run `rollback`"
             ) from error
-        log.warning("%s. MLflow's copy is good and has replaced it. Find out who changed it: it is kept in %s", problem, damaged)
+        log.warning(
+            "%s. MLflow's copy is good and has replaced it. Find out who changed it: it is kept in %s", problem, damaged
+        )
         return model
 
     def has_copy(self, number: str) -> bool:
@@ -82,7 +85,7 @@ class Copies(Connection):
     @contextmanager
     def _download(self, number: str) -> Iterator[Path]:
         """Download a version's files from MLflow into a temporary folder beside the copies."""
-        self.cache.mkdir(parents=True, exist_ok=True)
+        make_folder(self.cache)
         with tempfile.TemporaryDirectory(dir=self.cache) as draft:
             with self.translated_errors(f"version {number!r} of {self.model!r}"):
                 import mlflow

@@ -15,6 +15,8 @@ from uuid import uuid4
 
 from upath import UPath
 
+from tasks.storage.folders import make_folder
+
 MAX_WRITE_SECONDS = 3600
 """Age from which on a temporary file counts as left behind."""
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci"}
@@ -68,7 +70,7 @@ def replacing(path: UPath | Path) -> Iterator[Path]:
             yield draft
             _upload(draft, path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _remove_old_drafts(path)
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:

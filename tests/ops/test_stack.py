@@ -212,6 +212,7 @@ def test_up_starts_everything(real: Settings) -> None:
     deployed = {d["name"] for d in ask(real, "deployments")}
     assert {"manual", "flights"} <= deployed
     assert (real.home / "prefect" / "prefect.db").exists()
+    assert real.home.stat().st_mode & 0o777 == 0o700, "the home existed with the rights that the umask left"
 
 
 @pytest.mark.servers

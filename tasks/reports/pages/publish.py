@@ -19,6 +19,7 @@ from tasks.reports.pages.hub import read_pages, render_hub
 from tasks.reports.pages.model import describe, render
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
+from tasks.storage.folders import make_folder
 
 LAYOUT_VERSION = 4
 """Raise it when a template changes: pages of another version are written again."""
@@ -37,8 +38,7 @@ def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -
     if not res.pages or res.variant.name:
         return None
     folder, name = res.settings.pages, res.config.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # an older state must not overwrite a newer one
+    with FileLock(make_folder(folder) / ".lock"):  # an older state must not overwrite a newer one
         page, data = describe(res, schedules), describe_data(res)
         digest = digest_json([LAYOUT_VERSION, page, data])
         if changed := _written_digest(folder, name) != digest:
