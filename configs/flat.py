@@ -12,7 +12,7 @@ OFFSET = r"\d:\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 def flat_sql(config: ModelConfig) -> tuple[str, str]:
     """Return the texts of source.sql and labels.sql: the declared columns, with outcomes known after the label delay.
 
-    Keys, categories and groups are cast to text.
+    Keys, categories and groups are cast to text. Outcomes are cast, and left out if they are null, when they are read.
     """
     time, within = time_sql(config), f"{time_sql(config)} >= $start AND {time_sql(config)} < $end"
     text = [
@@ -20,11 +20,11 @@ def flat_sql(config: ModelConfig) -> tuple[str, str]:
     ]
     key = f"CAST({quoted(config.key)} AS VARCHAR) AS {quoted(config.key)}"
     columns = [key, f"{time} AS {quoted(config.time)}", *map(quoted, config.features.numeric), *text]
-    outcome, delay = quoted(config.target.column), config.target.delay // timedelta(microseconds=1)
-    known_at = f"{time} + to_microseconds({delay}) AS known_at"
+    outcome = f"{quoted(config.target.column)} AS {quoted(config.target.column)}"  # with the letters of model.yaml
+    known_at = f"{time} + to_microseconds({config.target.delay // timedelta(microseconds=1)}) AS known_at"
     return (
         f"SELECT {', '.join(columns)} FROM {FLAT} WHERE {within}",  # noqa: S608  (from model.yaml)
-        f"SELECT {key}, {outcome}, {known_at} FROM {FLAT} WHERE {within} AND {outcome} IS NOT NULL",  # noqa: S608
+        f"SELECT {key}, {outcome}, {known_at} FROM {FLAT} WHERE {within}",  # noqa: S608
     )
 
 

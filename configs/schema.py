@@ -5,10 +5,10 @@ The description of a field is the documentation of its key (`python -m ops.keys`
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
 from configs.expectations import ColumnKind, impossible_values, unknown_expectation
@@ -57,12 +57,24 @@ class Partitioning(Strict):
         return self
 
 
+def class_name(value: Any) -> Any:
+    """Return a whole number as text. YAML reads an unquoted yes, no, on or off as a boolean, which is no class."""
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes, no, on, off, true and false as booleans; put the class in quotation marks")
+    return str(value) if isinstance(value, int) else value
+
+
 class Target(Strict):
     """The target, and the label delay."""
 
     column: Name = Field(description="name of the outcome column")
-    kind: Kind = Field("binary", description="binary (0 or 1), multiclass (text) or regression (a number)")
-    classes: tuple[str, ...] = Field((), description="multiclass: all classes, in the order of the probabilities")
+    kind: Kind = Field(
+        "binary",
+        description="binary (0 or 1, true or false), multiclass (text or whole numbers) or regression (a number)",
+    )
+    classes: tuple[Annotated[str, BeforeValidator(class_name)], ...] = Field(
+        (), description="multiclass: all classes, in the order of the probabilities; whole numbers are read as text"
+    )
     loss: Loss | None = Field(None, description="loss for comparisons; regression: squared_error or absolute_error")
     delay: Duration = Field(description="label delay: time from the prediction until the outcome is known")
     max_bad_share: float = Field(
@@ -76,8 +88,10 @@ class Target(Strict):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        if self.kind == "multiclass" and len(set(self.classes)) < 3:
-            raise ValueError("a multiclass target needs `classes`, at least three different ones")
+        if duplicates := sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            raise ValueError(f"classes: named twice: {', '.join(duplicates)}")
+        if self.kind == "multiclass" and len(self.classes) < 3:
+            raise ValueError("a multiclass target needs `classes`, at least three of them")
         if self.kind != "multiclass" and self.classes:
             raise ValueError(f"`classes` is for multiclass targets, this one is {self.kind}")
         if self.eval_loss not in LOSSES[self.kind]:

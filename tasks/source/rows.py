@@ -4,12 +4,14 @@ In `source.sql` and `labels.sql` the tables of model.yaml are views, and `$start
 and key and has exactly the declared columns, so that the same source gives the same bytes.
 """
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
 from configs.load import Model
+from configs.schema import Target
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.extent import is_served
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "BOOLEAN", "HUGEINT", '"NULL"')
 TEXTS = ("VARCHAR", "ENUM", "UUID", '"NULL"')
 ZONED = ("TIMESTAMP WITH TIME ZONE",)
+OUTCOMES = (*NUMBERS, *TEXTS)
+WHOLE = r"^(-?\d+)\.0+$"
+"""Pattern of a whole number with a decimal point: pandas has whole numbers as floats in a column with missing values."""
 
 
 def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datetime | None = None) -> "pa.Table":
@@ -50,31 +55,51 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datet
     declared = {config.key: TEXTS, config.time: ZONED}
     declared |= dict.fromkeys(config.features.numeric, NUMBERS)
     declared |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)
-    casts = {config.time: "TIMESTAMPTZ"} | dict.fromkeys(config.features.numeric, "DOUBLE")
+    values = {config.time: _cast(config.time, "TIMESTAMPTZ")}
+    values |= {name: _cast(name, "DOUBLE") for name in config.features.numeric}
     files = source_files(model, ref)
     if config.source.file:
         require_time(model, files)
-    return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, casts, threads, cutoff)
+    return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, values, threads, cutoff)
 
 
 def read_labels(model: Model, ref: PartitionRef, threads: int = 2) -> "pa.Table":
     """Read key, outcome and `known_at` of a partition's rows, also of outcomes that became known after the ref's as-of.
 
-    A row with `known_at` whose outcome is null will never have an outcome.
+    A row with `known_at` whose outcome is null will never have an outcome. In a flat file such an outcome is not known yet, and left out.
 
     Raises:
-        MissingSource, SourceMismatch, SourceUnavailable, ConfigError: see `read_source`.
+        MissingSource, SourceUnavailable, ConfigError: see `read_source`.
+        SourceMismatch: see `read_source`; or an outcome that must be a number is another text.
     """
-    config = model.config
-    classes = config.target.kind == "multiclass"
-    declared: dict[str, tuple[str, ...]] = {
-        config.key: TEXTS,
-        config.target.column: TEXTS if classes else NUMBERS,
-        "known_at": ZONED,
-    }
-    casts = {config.target.column: "VARCHAR" if classes else "DOUBLE", "known_at": "TIMESTAMPTZ"}
+    import pyarrow.compute as pc
+
+    config, outcome = model.config, model.config.target.column
+    declared: dict[str, tuple[str, ...]] = {config.key: TEXTS, outcome: OUTCOMES, "known_at": ZONED}
+    values = {outcome: outcome_sql(config.target), "known_at": _cast("known_at", "TIMESTAMPTZ")}
     files = source_files(model, ref)
-    return _query(model, model.config.source.labels, model.labels_sql, ref, files, declared, casts, threads, None)
+    labels = _query(model, config.source.labels, model.labels_sql, ref, files, declared, values, threads, None)
+    return labels.filter(pc.field(outcome).is_valid()) if config.source.file else labels
+
+
+def outcome_sql(target: Target) -> str:
+    """Return SQL for an outcome of any type: the text of a class, else a number. NaN is null.
+
+    A whole number is the class `1`, also as `1.0`, unless `1.0` is a class. `true` and `false` as text are 1 and 0 for a binary target.
+    """
+    text, number = _cast(target.column, "VARCHAR"), _cast(target.column, "DOUBLE")
+    if target.kind == "multiclass":
+        if "nan" not in map(str.lower, target.classes):
+            text = f"CASE WHEN lower({text}) <> 'nan' THEN {text} END"
+        return text if any(re.match(WHOLE, c) for c in target.classes) else f"regexp_replace({text}, '{WHOLE}', '\\1')"
+    if target.kind == "binary":
+        number = f"CASE lower({text}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 ELSE {number} END"
+    # Not `nullif`: by the statistics of a Parquet file, which ignore NaN, DuckDB takes `= 'nan'` as always false.
+    return f"CASE WHEN NOT isnan({number}) THEN {number} END"
+
+
+def _cast(name: str, kind: str) -> str:
+    return f'CAST("{name}" AS {kind})'
 
 
 def _query(
@@ -84,20 +109,24 @@ def _query(
     ref: PartitionRef,
     files: dict[str, list[Path]],
     declared: dict[str, tuple[str, ...]],
-    casts: dict[str, str],
+    values: dict[str, str],
     threads: int,
     cutoff: datetime | None,
 ) -> "pa.Table":
-    """Run one of the model's queries, require the declared columns, and return them sorted by time and key."""
+    """Run one of the model's queries, require the declared columns, and return them sorted by time and key.
+
+    Columns are text unless `values` has other SQL for them.
+    """
     with connect(model, files, cutoff, threads) as con:
         relation = con.sql(raw_sql(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
         types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
         try:
-            _require_declared(model.folder / file, types, declared)
+            flat = model.config.source.file
+            _require_declared(flat.path if flat else model.folder / file, types, declared)
         except SourceMismatch:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
                 raise
-        columns = ", ".join(f'CAST("{c}" AS {casts.get(c, "VARCHAR")}) AS "{c}"' for c in declared)
+        columns = ", ".join(f'{values.get(c) or _cast(c, "VARCHAR")} AS "{c}"' for c in declared)
         first, second = list(declared)[:2]
         order = f'"{second}", "{first}"' if second != model.config.target.column else f'"{first}"'
         return relation.project(columns).order(order).to_arrow_table()
@@ -108,7 +137,7 @@ def _used(sql: str, params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if f"${name}" in sql}
 
 
-def _require_declared(file: Path, types: dict[str, str], declared: dict[str, tuple[str, ...]]) -> None:
+def _require_declared(file: Path | str, types: dict[str, str], declared: dict[str, tuple[str, ...]]) -> None:
     """Refuse a query that returns other columns than declared, or columns of another kind."""
     missing, extra = sorted(declared.keys() - types.keys()), sorted(types.keys() - declared.keys())
     if missing:
@@ -121,10 +150,13 @@ def _require_declared(file: Path, types: dict[str, str], declared: dict[str, tup
         )
     for name, kinds in declared.items():
         if not any(kind in types[name] for kind in kinds):
+            other = ", or move it to the other feature list" if kinds in (NUMBERS, TEXTS) else ""
             raise SourceMismatch(
-                f"{file}: column {name!r} is {types[name]}, but must be {_kind(kinds)}; cast it, or move it to the other feature list"
+                f"{file}: column {name!r} is {types[name]}, but must be {_kind(kinds)}; cast it{other}"
             )
 
 
 def _kind(kinds: tuple[str, ...]) -> str:
-    return {NUMBERS: "a number", TEXTS: "text", ZONED: "a timestamp with time zone"}[kinds]
+    return {NUMBERS: "a number", TEXTS: "text", ZONED: "a timestamp with time zone", OUTCOMES: "a number or text"}[
+        kinds
+    ]

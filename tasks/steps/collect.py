@@ -155,9 +155,11 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     reasons = classified.bad["reasons"].value_counts().head(10).to_dict()
     if faulty / max(len(labels), 1) > config.target.max_bad_share:
         counted = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
+        first, flat = classified.bad.iloc[0], config.source.file
         raise BadData(
             f"{ref}: {faulty} of {len(labels)} labels are faulty ({counted}), more than target.max_bad_share = "
-            f"{config.target.max_bad_share:g} allows. Fix {config.source.labels} or its tables"
+            f"{config.target.max_bad_share:g} allows; the first has {config.key} {first[config.key]!r} and {config.target.column} "
+            f"{first[config.target.column]}. Fix {flat.path if flat else f'{config.source.labels} or its tables'}"
         )
     digest = res.lake.write_frame(Stage.LABELS, ref.key, known)
     data = {
