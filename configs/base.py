@@ -1,19 +1,21 @@
 """Base types of the `model.yaml` schema: frozen models, durations, names."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 EXAMPLE = {"M": "2013-05", "W": "2013-W20", "D": "2013-05-14", "H": "2013-05-14T10"}
 PATTERN = {
-    "M": r"\d{4}-\d{2}",
-    "W": r"\d{4}-W\d{2}",
-    "D": r"\d{4}-\d{2}-\d{2}",
-    "H": r"\d{4}-\d{2}-\d{2}T\d{2}",
+    "M": r"[0-9]{4}-[0-9]{2}",
+    "W": r"[0-9]{4}-W[0-9]{2}",
+    "D": r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
+    "H": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}",
 }
 """Patterns of partition names. Sorting the names as text sorts them by time."""
+YEARS = (1700, 2250)
+"""First and last year of partitions and of moments. pandas' times in nanoseconds reach from 1677 to 2262."""
 UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 
@@ -22,10 +24,26 @@ def parse_duration(value: Any) -> Any:
     match = re.fullmatch(r"(\d+)\s*(min|h|D|W)", value) if isinstance(value, str) else None
     if isinstance(value, str) and not match and not value.startswith("P"):
         raise ValueError(f"{value!r} is not a duration; write a number and min, h, D or W, such as 14D")
-    return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
+    try:
+        return timedelta(**{UNITS[match[2]]: int(match[1])}) if match else value
+    except OverflowError:
+        raise ValueError(f"{value!r} is longer than 100 years") from None
 
 
-Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(parse_duration)]
+def to_utc(moment: datetime) -> datetime:
+    """Convert a time to UTC.
+
+    Raises:
+        ValueError: It has no time zone, or its year is not within `YEARS`.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; write it like 2013-05-02T00:00:00-04:00")
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise ValueError(f"{moment.isoformat()} is not within the years {YEARS[0]} to {YEARS[1]}; choose another time")
+    return moment.astimezone(UTC)
+
+
+Duration = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36525)), BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Every = Literal["M", "W", "D", "H"]
 

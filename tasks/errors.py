@@ -93,6 +93,10 @@ class GateRefused(EvergreenError):
     """The gate refused this version, so it is not promoted."""
 
 
+class NotStorable(EvergreenError):
+    """A value cannot be stored in the ledger, on SQLite as on PostgreSQL. The message names table, column and value."""
+
+
 class UnknownFact(EvergreenError):
     """No fact has this id. A fact is recorded before its event is sent."""
 

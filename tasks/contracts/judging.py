@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from tasks.contracts.escape import one_line
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -35,7 +37,7 @@ class Segment:
     @property
     def name(self) -> str:
         """Such as `origin = JFK`."""
-        return f"{self.column} = {self.value}"
+        return f"{self.column} = {one_line(self.value)}"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 
 from tasks.ledger.database import open_database
 from tasks.ledger.tables import Moment, claims, holders
+from tasks.ledger.values import require_storable
 
 log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
@@ -130,6 +131,7 @@ class Claims:
 
     def _insert(self, row: dict[str, object]) -> Claim | None:
         """Insert a claim, or replace one whose holder is dead. Returns the claim of a live holder."""
+        require_storable(claims, row)
         with suppress(sa.exc.IntegrityError):
             with self.engine.begin() as con:
                 con.execute(sa.insert(claims).values(**row))

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from tasks.contracts import Fact, FactKind
+from tasks.ledger.values import storable
 from tasks.storage.files import digest_json
 
 NAMESPACE = UUID("5d0c8b52-1d1c-4f7e-9f3e-2a9a8f7c1e10")
@@ -21,5 +22,5 @@ def make_fact(
         kind,
         partition,
         as_of,
-        {"model": model, "partition": partition, "as_of": as_of.isoformat()} | payload,
+        {"model": model, "partition": partition, "as_of": as_of.isoformat()} | storable(payload),
     )

@@ -13,6 +13,7 @@ from tasks.errors import StaleDecision
 from tasks.ledger.chain import as_stored, row_hash
 from tasks.ledger.database import open_database
 from tasks.ledger.tables import deliveries, promotions
+from tasks.ledger.values import require_storable
 
 T = TypeVar("T")
 
@@ -66,7 +67,9 @@ class Promotions:
         Raises:
             StaleDecision: the row makes a version champion, but `previous` and `against` are not the current champion, or its
                 as-of is before the champion's. Or the version's stage does not allow the action.
+            NotStorable: a value cannot be stored.
         """
+        require_storable(promotions, {"as_of": row.as_of, "window_end": row.window_end})
         while True:
             before = self.promotions()
             self._refuse_stale(row, before)
@@ -133,6 +136,7 @@ class Promotions:
         return sa.select(promotions).where(promotions.c.model == self.model)
 
     def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
+        require_storable(table, row)
         with self.engine.begin() as con:
             con.execute(sa.insert(table).values(**row))
 

@@ -10,6 +10,7 @@ from tasks.contracts import Decision, Fact, Hindsight, Interval
 from tasks.errors import EvergreenError, UnknownFact
 from tasks.ledger.promotions import Promotions
 from tasks.ledger.tables import decisions, facts, hindsights
+from tasks.ledger.values import require_storable
 
 
 class RetrainingInFlight(EvergreenError):
@@ -22,7 +23,11 @@ class Ledger(Promotions):
     # Facts
 
     def record_fact(self, fact: Fact) -> bool:
-        """Insert a fact. Returns False if it exists already."""
+        """Insert a fact. Returns False if it exists already.
+
+        Raises:
+            NotStorable: a value cannot be stored.
+        """
         try:
             self._insert(facts, vars(fact) | {"recorded_at": datetime.now(UTC)})
         except sa.exc.IntegrityError:
@@ -34,7 +39,9 @@ class Ledger(Promotions):
 
         Raises:
             UnknownFact: the model has no fact with this id.
+            NotStorable: no fact can have this id.
         """
+        require_storable(facts, {"id": fact_id})
         rows = self._all(Fact, sa.select(facts).where(facts.c.id == fact_id, facts.c.model == self.model))
         if not rows:
             raise UnknownFact(f"model {self.model!r} has no fact {fact_id!r}; `make status` lists the newest")
@@ -84,7 +91,10 @@ class Ledger(Promotions):
 
         Raises:
             RetrainingInFlight: the action is `retrain`, and another retraining of the model has not ended.
+            UnknownFact: the model has no such fact.
+            NotStorable: a value cannot be stored.
         """
+        self.fact(decision.fact_id)
         row = vars(decision) | {"recorded_at": datetime.now(UTC), "gate": list(decision.gate)}
         try:
             self._insert(decisions, row)
@@ -98,9 +108,14 @@ class Ledger(Promotions):
     def close_decision(
         self, fact_id: str, outcome: str, detail: str, version: str = "", seconds: float = 0.0, gate: Sequence[str] = ()
     ) -> None:
-        """Record the outcome of a retraining, its cost in seconds and the gate's verdicts. A second call has no effect."""
+        """Record the outcome of a retraining, its cost in seconds and the gate's verdicts. A second call has no effect.
+
+        Raises:
+            NotStorable: a value cannot be stored.
+        """
         change = sa.update(decisions).where(decisions.c.fact_id == fact_id, decisions.c.outcome == "")
         values = {"outcome": outcome, "detail": detail, "version": version, "seconds": seconds, "gate": list(gate)}
+        require_storable(decisions, values)
         with self.engine.begin() as con:
             con.execute(change.values(**values))
 
@@ -116,7 +131,11 @@ class Ledger(Promotions):
         return next((h for h in self.hindsights() if h.sequence == sequence), None)
 
     def record_hindsight(self, effect: Hindsight) -> bool:
-        """Insert the measured effect of a promotion. Returns False if the promotion has one already."""
+        """Insert the measured effect of a promotion. Returns False if the promotion has one already.
+
+        Raises:
+            NotStorable: a value cannot be stored.
+        """
         row = vars(effect) | {"recorded_at": datetime.now(UTC), "partitions": list(effect.partitions)}
         try:
             self._insert(hindsights, row | {"gain": asdict(effect.gain) if effect.gain else None})

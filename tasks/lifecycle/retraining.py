@@ -12,6 +12,7 @@ from tasks.contracts.words import change_text
 from tasks.errors import EvergreenError
 from tasks.ledger.history import trained_at, was_requested
 from tasks.ledger.store import Ledger, RetrainingInFlight
+from tasks.ledger.values import storable
 from tasks.lifecycle.facts import due_fact, person_fact, retry_fact
 from tasks.lifecycle.policy import decide
 from tasks.orchestration.events import emit_decision, record_and_emit, resend_undecided
@@ -87,7 +88,7 @@ def policy_inputs(fact: Fact, res: Resources) -> PolicyInputs:
         new_labels=count_new_labels(champion, fact.as_of, res, collect=True) if champion else 0,
         runs=len(spent),
         seconds=sum(d.seconds for d in spent),
-        latest=latest_signals(fact, res),
+        latest=storable(latest_signals(fact, res)),
     )
 
 
@@ -271,7 +272,7 @@ def record_failure(decision: Decision, ledger: Ledger, timer: Timer | None = Non
         yield timer
     except BaseException as error:
         outcome, detail, version = _ledger_outcome(decision, ledger) or ("failed", "", "")
-        detail = "; ".join(part for part in (detail, f"{type(error).__name__}: {error}") if part)
+        detail = "; ".join(part for part in (detail, storable(f"{type(error).__name__}: {error}")) if part)
         ledger.close_decision(decision.fact_id, outcome, detail, version, timer.seconds)
         raise
 

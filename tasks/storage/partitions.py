@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from configs.base import EXAMPLE, PATTERN, Every
+from configs.base import EXAMPLE, PATTERN, YEARS, Every, to_utc
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef
 
@@ -25,10 +25,12 @@ def parse_key(key: str, every: Every) -> datetime:
     """The start of a partition, as naive local time.
 
     Raises:
-        NoPartition: `key` does not have the format of `every`, or the date does not exist.
+        NoPartition: `key` does not have the format of `every`, the date does not exist, or the year is not within `YEARS`.
     """
     if not re.fullmatch(PATTERN[every], key):
         raise NoPartition(f"{key!r} is not a partition: this model's keys look like {EXAMPLE[every]!r}")
+    if not YEARS[0] <= int(key[:4]) <= YEARS[1]:
+        raise NoPartition(f"{key!r} is not a partition: its year must be within {YEARS[0]} to {YEARS[1]}")
     try:
         if every == "M":
             return datetime.fromisoformat(f"{key}-01")
@@ -74,14 +76,12 @@ def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> P
 
     Raises:
         NoPartition: `key` is not one of this model's partitions.
-        ValueError: `as_of` has no time zone.
+        ValueError: `as_of` has no time zone, or its year is not within `YEARS`.
     """
     every, zone = config.partition.every, ZoneInfo(config.partition.timezone)
     first = parse_key(key, every)
     start, end = (t.replace(tzinfo=zone).astimezone(UTC) for t in (first, next_start(first, every)))
-    if as_of is not None and as_of.tzinfo is None:
-        raise ValueError(f"as_of {as_of} has no time zone; write it like 2013-05-02T00:00:00-04:00")
-    moment = as_of.astimezone(UTC) if as_of else end + config.target.delay
+    moment = to_utc(as_of) if as_of else end + config.target.delay
     return PartitionRef(config.name, key, start, end, moment)
 
 

@@ -81,3 +81,50 @@ def test_a_range_that_ends_before_it_starts_is_refused():
 def test_an_as_of_without_a_time_zone_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
         partition(config("M"), "2013-03", datetime(2013, 5, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("M", "9999-12", "0001-01", "0000-01", "2251-01"),
+        ("W", "9999-W52", "0001-W01", "0000-W01", "1699-W52"),
+        ("D", "9999-12-31", "0001-01-01", "0000-01-01", "1699-12-31"),
+        ("H", "9999-12-31T23", "0001-01-01T00", "0000-01-01T00", "2251-01-01T00"),
+    ],
+    ids=lambda keys: keys[0],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York", "Pacific/Kiritimati"])
+def test_a_partition_outside_of_the_years_of_timestamps_is_refused(keys, zone):
+    every, *outside = keys
+    for key in outside:
+        with pytest.raises(NoPartition, match=f"'{key}' is not a partition: its year must be within 1700 to 2250"):
+            partition(config(every, zone if every != "H" else "UTC"), key)
+        with pytest.raises(NoPartition):
+            list(between(config(every), key, key))
+
+
+@pytest.mark.parametrize(
+    ("every", "first", "last"),
+    [
+        ("M", "1700-01", "2250-12"),
+        ("W", "1700-W01", "2250-W52"),
+        ("D", "1700-01-01", "2250-12-31"),
+        ("H", "1700-01-01T00", "2250-12-31T23"),
+    ],
+)
+def test_the_first_and_the_last_year_have_partitions(every, first, last):
+    for key in (first, last):
+        ref = partition(config(every, "Asia/Tokyo" if every != "H" else "UTC"), key)
+        assert ref.start < ref.end < ref.as_of
+        assert [r.key for r in between(config(every), key, key)] == [key]
+
+
+def test_digits_of_other_scripts_are_no_key():
+    with pytest.raises(NoPartition, match="keys look like"):
+        partition(config("W"), "\u0662\u0660\u0661\u0663-W\u0662\u0660")
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59+00:00"])  # fmt: skip
+def test_an_as_of_at_the_end_of_time_is_refused(moment):
+    with pytest.raises(ValueError, match="is not within the years 1700 to 2250"):
+        partition(config("M"), "2013-03", datetime.fromisoformat(moment))
