@@ -1,6 +1,6 @@
 # Requires python3 (3.11 or newer) and make. The first target that needs anything else installs it into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down restart-worker serve status audit deploy model unit test test-all lint format bench ci clean lock
+.PHONY: help setup demo play up down restart-worker serve status audit deploy model unit test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,6 +32,11 @@ $(STAMP): uv.lock pyproject.toml
 
 demo: setup ## run a year of flights: champion, drift, retraining; servers keep running
 	@$(BIN)/python -m ops.demo
+
+play: setup ## play a model's history in order, as the demo does: make play MODEL=electricity FROM=1998-W27 TO=1998-W40
+	@test -n "$(MODEL)" -a -n "$(FROM)" -a -n "$(TO)" || { \
+	  echo "error: which partitions of which model? make play MODEL=electricity FROM=1998-W27 TO=1998-W40" >&2; exit 1; }
+	@$(BIN)/python -m ops.play "$(MODEL)" "$(FROM)" "$(TO)"
 
 up: setup ## start Prefect, MLflow, Evidently, serving and a worker; deploy prefect.yaml
 	@$(BIN)/python -m ops.stack up

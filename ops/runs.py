@@ -19,6 +19,8 @@ from tasks.resources import Resources
 
 POLL = 0.5
 """Seconds between two requests for a run's state."""
+LONGEST = 6 * 3600.0
+"""Seconds that a run may take. A run whose process died ends earlier, as `Crashed`."""
 
 
 class RunFailed(StackError):
@@ -30,7 +32,7 @@ class NoDecision(StackError):
 
 
 def run(
-    deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float = 900
+    deployment: str, parameters: dict[str, Any], settings: Settings, console: Console, timeout: float = LONGEST
 ) -> float:
     """Run a deployment, wait for it and return the wall seconds.
 
@@ -100,7 +102,7 @@ def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: flo
     """Wait until a fact has a decision and, if the decision is to retrain, until the retraining has ended.
 
     Raises:
-        NoDecision: Not within `timeout` seconds.
+        NoDecision: There is no decision within `timeout` seconds, or no end of the retraining within `LONGEST`.
     """
     began = time.monotonic()
     with Bar(console, f"{fact.model} {fact.partition}") as bar:
@@ -110,7 +112,7 @@ def wait_for_decision(fact: Fact, res: Resources, console: Console, timeout: flo
                 return decision
             seconds = time.monotonic() - began
             activity = "retraining" if decision else "waiting for the automation"
-            if seconds > timeout:
+            if seconds > (LONGEST if decision else timeout):
                 raise NoDecision(
                     f"fact {fact.id} ({fact.model} {fact.partition}) has no {'outcome' if decision else 'decision'} after {seconds:.0f} s; "
                     f"check the deployment retrain/{fact.model} at {res.settings.prefect_url}/deployments, its automation, and the logs in "

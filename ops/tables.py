@@ -20,12 +20,19 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
     return table
 
 
-def year_table(rows: Sequence[PartitionSummary]) -> Table:
-    """Return the results of each month: rows, version, metrics, drift, signals and the retraining decision."""
+def year_table(rows: Sequence[PartitionSummary], period: str = "month", loss: str = "log_loss") -> Table:
+    """Return the results of each partition: rows, version, metrics, drift, signals and the retraining decision.
+
+    Args:
+        rows: The partitions.
+        period: Their length, such as `month`.
+        loss: The loss that the gate uses.
+    """
     quarantine = [("quar.", True)] if any(r.quarantined for r in rows) else []
+    auc = [("AUC", True)] if loss == "log_loss" else []
     table = _table(
-        "Results by month",
-        ("month", True), ("rows", True), *quarantine, ("ver.", True), ("AUC", True), ("log\nloss", True),
+        f"Results by {period}",
+        (period, True), ("rows", True), *quarantine, ("ver.", True), *auc, (loss.replace("_", "\n"), True),
         ("drift", True), ("signals", False), ("retraining", False),
     )  # fmt: skip
     for r in rows:
@@ -34,8 +41,8 @@ def year_table(rows: Sequence[PartitionSummary]) -> Table:
             f"{r.shown_rows:,}" if r.rows else str(r.shown_rows),
             *([str(r.quarantined or 0)] if quarantine else []),
             f"v{r.version}" if r.version else "-",
-            number(r.roc_auc),
-            number(r.log_loss),
+            *([number(r.roc_auc)] if auc else []),
+            number(r.log_loss if auc else r.loss),
             "" if r.drift_share is None else f"{r.drift_share:.0%}",
             ", ".join(dict.fromkeys(f.kind for f in r.facts)),
             for_terminal(r.retraining),
@@ -70,10 +77,13 @@ def _signed(value: float | None) -> str:
 
 
 def decision_table(
-    rows: Sequence[PartitionSummary], decisions: Mapping[str, Decision], changes: Sequence[Promotion] = ()
+    rows: Sequence[PartitionSummary],
+    decisions: Mapping[str, Decision],
+    changes: Sequence[Promotion] = (),
+    period: str = "month",
 ) -> Table:
     """Return each signal with the policy's decision and its reason. `changes` are all promotions of the ledger."""
-    table = _table("Signals and decisions", ("month", True), ("signal", False), ("decision and reason", False))
+    table = _table("Signals and decisions", (period, True), ("signal", False), ("decision and reason", False))
     for r in rows:
         for f in r.facts:
             decision = decisions.get(f.id)

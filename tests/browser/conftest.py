@@ -78,14 +78,13 @@ def stack(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 DEMO = f"""
 import os
 from configs.settings import load_settings
-from ops import demo, stack
+from ops import play, stack
 from ops.terminal import terminal
 from tasks.resources import open_resources
 
-demo.MODEL = "tiny"
 os.environ.update(stack.environment(load_settings()))
-run = demo.Demo(open_resources("tiny"), terminal())
-demo.run_months(run, ["{STEADY}"])
+run = play.Play(open_resources("tiny"), terminal())
+play.run_partitions(run, ["{STEADY}"])
 run.run("backfill", "backfill/manual", model="tiny", start="2024-03-12", end="2024-03-16")
 """
 """A day and a backfill, run as in `make demo`."""

@@ -380,7 +380,7 @@ def test_up_shows_the_remaining_time_until_all_servers_answer(stack: Copy) -> No
 def test_the_demo_shows_progress_of_months_runs_and_backfill(stack: Copy) -> None:
     output = on_screen(stack, "demo")
     for pattern in (
-        "0 of 1 months done .*━.* 0:00:0",
+        "0 of 1 days done .*━.* 0:00:0",
         f"process/tiny {STEADY}: .*━",
         r"tiny: \d of 5 partitions done, .*━.* 0:\d\d:\d\d",
         f"  assess/tiny +{STEADY} +\\d+ s",

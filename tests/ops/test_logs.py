@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ops.demo import print_log_errors
 from ops.logs import archive_logs, log_errors, server_errors, summary
+from ops.play import print_log_errors
 
 RUN, OTHER = "ef6a7a2e-2f89-4f6f-b415-5a3a1eccc273", "8efc3a55-2ef4-49c8-bd80-d4ebaf2367d9"
 LOCKED = "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked"

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from configs.errors import ConfigError, UnknownModel
 from configs.settings import ROOT, load_settings
-from ops import demo, runs
+from ops import play, runs
 from ops.errors import StackError
 from ops.health import wait_for
 from ops.terminal import Bar, print_error
+from tasks.resources import open_resources
 from tests.conftest import free_port
 from tests.terminals import ESCAPES, WIDTH, Output, on_terminal, piped
 
@@ -102,11 +103,10 @@ def test_a_pipe_gets_no_bar() -> None:
 
 
 def months(console: Console, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run three months of a demo that does nothing in them, and return the output."""
-    instance = demo.Demo.__new__(demo.Demo)
-    instance.console = console
-    monkeypatch.setattr(demo.Demo, "run_month", lambda self, key: self.console.print(f"  process/flights    {key}"))
-    demo.run_months(instance, ["2013-04", "2013-05", "2013-06"])
+    """Play three months of flights without doing anything in them, and return the output."""
+    played = play.Play(open_resources("flights"), console)
+    monkeypatch.setattr(play.Play, "run_partition", lambda self, key: self.console.print(f"  process/flights    {key}"))
+    play.run_partitions(played, ["2013-04", "2013-05", "2013-06"])
     return written(console)
 
 
@@ -192,7 +192,16 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "command", ["ops.status", "ops.demo", "ops.stack up", "ops.audit flights", "ops.deploy", "serving"]
+    "command",
+    [
+        "ops.status",
+        "ops.demo",
+        "ops.play flights 2013-04 2013-05",
+        "ops.stack up",
+        "ops.audit flights",
+        "ops.deploy",
+        "serving",
+    ],
 )
 def test_every_command_reports_a_wrong_setting_in_one_line(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, command: str

@@ -1,0 +1,76 @@
+"""Which partitions a play trains on, plays and skips."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from ops.errors import StackError
+from ops.play_range import is_complete, split_range, training_partitions
+from tasks.contracts import Promotion
+from tasks.resources import Resources, open_resources
+from tasks.steps.ingest import INGEST
+from tasks.steps.order import steps_of
+from tasks.steps.step import advance
+from tasks.storage.partitions import NoPartition
+from tests.conftest import day_file, parcels
+
+DAYS = [f"2024-03-{day:02d}" for day in range(1, 27)]
+
+
+def make_champion(as_of: datetime, res: Resources) -> None:
+    """Append the row of a first champion to the ledger."""
+    res.ledger.append(
+        Promotion("tiny", 0, "promote", "1", None, as_of, as_of, "ann", "a test", {}, run_id="", flow_run="", against=0)
+    )
+
+
+def test_the_days_before_the_range_train_the_first_champion(tiny: Path) -> None:
+    earlier, played = split_range("2024-03-11", "2024-03-14", open_resources("tiny"))
+    assert (earlier, played) == (DAYS[:10], DAYS[10:14])
+
+
+def test_the_beginning_of_the_range_trains_the_first_champion_if_nothing_is_before_it(tiny: Path) -> None:
+    """The holdout is two days: two for the gate, two for the validation split, and at least one to fit on."""
+    res = open_resources("tiny")
+    assert training_partitions(DAYS, res.config) == 5
+    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:5], DAYS[5:8])
+    assert split_range("2024-02-20", "2024-03-08", res) == (DAYS[:5], DAYS[5:8]), "the source starts on March 1"
+    with pytest.raises(StackError, match=r"2024-03-01 to 2024-03-05 the first champion needs all of them.*later TO"):
+        split_range("2024-03-01", "2024-03-05", res)
+
+
+def test_days_up_to_the_moment_of_the_first_champion_are_not_played_again(tiny: Path) -> None:
+    res = open_resources("tiny")
+    make_champion(res.ref("2024-03-05").as_of, res)
+    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:5], DAYS[5:8])
+    with pytest.raises(StackError, match=r"all are before the first champion; choose a later TO"):
+        split_range("2024-03-01", "2024-03-04", res)
+
+
+def test_days_without_a_file_and_days_that_are_not_due_are_left_out(tiny: Path) -> None:
+    day_file(tiny, 12).unlink()
+    _, played = split_range("2024-03-11", "2999-12-31", open_resources("tiny"))
+    assert played == [*DAYS[10:12], *DAYS[13:]]
+
+
+def test_a_range_outside_the_source_or_with_a_wrong_name_is_an_error(tiny: Path) -> None:
+    res = open_resources("tiny")
+    with pytest.raises(StackError, match=r"no due partition up to TO=2023-12-31: its first one is 2024-03-01"):
+        split_range("2023-12-01", "2023-12-31", res)
+    with pytest.raises(NoPartition, match="like '2013-05-14'"):
+        split_range("2024-03", "2024-04", res)
+
+
+def test_a_blocked_day_is_complete_and_a_day_that_was_only_ingested_is_not(tiny: Path) -> None:
+    parcels(0).assign(weight=99.0).to_parquet(day_file(tiny, 0), index=False)
+    res = open_resources("tiny")
+    for key in DAYS[:2]:
+        advance(INGEST, res.ref(key), res)
+    assert not is_complete(res, DAYS[0])
+    for step in steps_of(res.config)[1:2]:
+        assert advance(step, res.ref(DAYS[0]), res).status == "blocked"
+    collect = next(step for step in steps_of(res.config) if step.verb == "collect")
+    advance(collect, res.ref(DAYS[0]), res)
+    assert is_complete(res, DAYS[0])
+    assert not is_complete(res, DAYS[1])
