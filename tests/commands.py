@@ -121,6 +121,7 @@ class Exclusion(NamedTuple):
 
 NOT_RUN = {
     "make demo": Exclusion("processes a year, in seven minutes", "tests/flows/test_flights_year.py"),
+    "make play MODEL=trains": Exclusion("plays a model that a reader has added", "tests/e2e/test_play.py"),
     "make test": Exclusion("is what runs the tests"),
     "make test-all": Exclusion("is what runs this test"),
     "make ci": Exclusion("is what runs the tests"),
@@ -177,5 +178,6 @@ REPLACEMENTS = [
         "replay/manual -p model=electricity -p start=1996-W27 -p end=1996-W32",
         "127 weeks take many minutes",
     ),
+    Replacement("FROM=1998-W27 TO=1998-W40", "FROM=1998-W39 TO=1998-W40", "two weeks instead of fourteen"),
 ]
 """Parts of commands in the docs, and what is run instead."""
