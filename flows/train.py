@@ -21,6 +21,7 @@ from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.run_names import name_by_moment
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
+from tasks.reports.refusals import record_refusal
 from tasks.resources import open_resources
 
 
@@ -48,6 +49,7 @@ def train(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     training = train_and_judge(as_of, reason, res)
+    record_refusal(training, res)
     if training.challenger:
         publish_card(training, res)
     return publish_training(res, training)

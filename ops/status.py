@@ -95,6 +95,7 @@ def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
 def model(res: LiveResources, console: Console) -> None:
     """Print champion, challenger, alerts, grid of steps and latest events of one model."""
     from tasks.contracts import Stage
+    from tasks.reports.refusals import last_refusal
     from tasks.reports.summary import grid
     from tasks.source.extent import available_partitions, why_no_partition
 
@@ -110,6 +111,10 @@ def model(res: LiveResources, console: Console) -> None:
 
         line = f"version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}: {what_it_waits_for(staged, res)}"
         console.print(f"  challenger: {for_terminal(line)}; gate results: artifact `{name}-train`")
+    if refusal := last_refusal(res):
+        console.print(f"  {for_terminal(refusal.headline)}")
+        for rule in refusal.rules:
+            console.print(f"    {for_terminal(rule)}")
     current, ingested, available = alerts(res), res.lake.keys(Stage.RAW), available_partitions(res.model)
     if ingested and not available:
         current.append(Alert(Severity.WARNING, why_no_partition(res.model)))

@@ -87,7 +87,8 @@ def _partition_alerts(res: Resources) -> Iterator[Alert]:
         yield Alert(Severity.WARNING, problem)
     elif not keys:
         yield Alert(Severity.ACTION, "no partition was processed yet", f"prefect deployment run process/{name}")
-    for key in keys[-RECENT:]:
+    scored = sorted({*res.lake.keys(Stage.PREDICTIONS), *res.lake.failed(Stage.PREDICTIONS)})
+    for key in sorted({*keys[-RECENT:], *scored[-RECENT:]}):  # a backfill may have ingested others ahead
         for stage in Stage:
             record = res.lake.record(stage, key)
             if record and record.status == "blocked":

@@ -73,6 +73,14 @@ class PartitionSummary:
         return decision_text(self.decision, self.version_rows) if self.facts else ""
 
 
+def recent_keys(res: Resources, count: int) -> list[str]:
+    """Return the newest `count` ingested partitions and the newest `count` scored ones, oldest first.
+
+    They are the same, unless a backfill has ingested partitions ahead of those that were processed.
+    """
+    return sorted({*res.lake.keys(Stage.RAW)[-count:], *res.lake.keys(Stage.PREDICTIONS)[-count:]})
+
+
 def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: bool = True) -> list[PartitionSummary]:
     """Summarise ingested partitions, oldest first.
 

@@ -21,18 +21,19 @@ from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import alerts, state
 from tasks.reports.pages.plots import drift_svg, performance_svg
 from tasks.reports.pages.template import card_name, render_template
-from tasks.reports.summary import PartitionSummary, summarise
+from tasks.reports.refusals import last_refusal
+from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
 
 NEWEST, LISTED = 100, 24
-"""Partitions in the plots, and rows in a table."""
+"""Newest partitions in the plots, and rows in a table."""
 
 
 def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any]:
     """Collect the content of the page as plain values. `schedules` are as in `alerts`."""
     config, current = res.config, alerts(res, schedules)
-    shown = summarise(res, res.lake.keys(Stage.RAW)[-NEWEST:], with_decay=False)
-    champion = res.ledger.champion()
+    shown = summarise(res, recent_keys(res, NEWEST), with_decay=False)
+    champion, refusal = res.ledger.champion(), last_refusal(res)
     return {
         "model": config.name,
         "description": config.description.strip(),
@@ -42,6 +43,7 @@ def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dic
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "champion": _champion(champion, shown, res),
         "challenger": _challenger(res),
+        "refusal": {"text": refusal.headline, "rules": list(refusal.rules)} if refusal else None,
         "loss": config.target.eval_loss.replace("_", " "),
         "partitions": [_partition(s, res) for s in shown],
         "promoted": _promoted(shown),
@@ -91,10 +93,10 @@ def headline(champion: Promotion | None, shown: Sequence[PartitionSummary], loss
 
 
 def _champion(champion: Promotion | None, shown: Sequence[PartitionSummary], res: Resources) -> dict[str, Any] | None:
-    """Describe the champion. `age` is in days, from the end of its training window to the end of the newest partition."""
+    """Describe the champion. `age` is in days, from the end of its training window to the end of the newest scored partition."""
     if champion is None:
         return None
-    newest = res.ref(shown[-1].key).end if shown else champion.as_of
+    newest = next((res.ref(s.key).end for s in reversed(shown) if s.version), champion.as_of)
     return {
         "version": champion.version,
         "since": f"{champion.as_of:%Y-%m-%d}",
