@@ -26,7 +26,7 @@ from configs.settings import load_settings
 from ops import stack
 from ops.errors import StackError
 from ops.logs import log_errors, summary
-from ops.play_range import blocked_reason, is_complete, split_range
+from ops.play_range import blocked_reason, is_complete, split_range, training_problem
 from ops.programs import home_of
 from ops.terminal import Bar, print_error, terminal
 from tasks.contracts import Stage
@@ -87,22 +87,38 @@ class Play:
             for key, reason in blocked.items():
                 self.console.print(f"  {key} is blocked and left out: {for_terminal(reason)}", style="yellow")
 
-    def prepare(self, earlier: Sequence[str]) -> None:
+    def prepare(self, earlier: Sequence[str], keys: Sequence[str]) -> Sequence[str]:
         """Backfill the partitions that a training before the first played one needs, and train the first champion if there is none.
 
         Args:
             earlier: The partitions before the first played one, oldest first.
+            keys: The partitions to play.
+
+        Returns:
+            The partitions to play, without those at the beginning that the first champion needed for its training.
+
+        Raises:
+            StackError: There are too few rows for a first champion, or see `train_first_champion`.
         """
-        champion = self.res.ledger.champion()
-        if champion is None:
-            keys = earlier[-(self.res.config.training.window.partitions or len(earlier)) :]
-        else:
-            keys = [key for key in earlier if self.res.ref(key).end > champion.window_end]
-        if keys and (champion is None or any(self.res.lake.record(Stage.RAW, key) is None for key in keys)):
-            self.console.rule(f"{keys[0]} to {keys[-1]}", align="left")
-            self.run_over(keys, "backfill", "backfill/manual", start=keys[0], end=keys[-1])
-        if champion is None:
-            self.train_first_champion(keys[-1])
+        if champion := self.res.ledger.champion():
+            after = [key for key in earlier if self.res.ref(key).end > champion.window_end]
+            if any(self.res.lake.record(Stage.RAW, key) is None for key in after):
+                self.backfill(after)
+            return keys
+        self.backfill(earlier[-(self.res.config.training.window.partitions or len(earlier)) :])
+        last = earlier[-1]
+        while problem := training_problem(last, self.res):
+            last, keys = keys[0], keys[1:]
+            if not keys:
+                raise StackError(f"{problem}; or choose a later TO")
+            self.backfill([last])
+        self.train_first_champion(last)
+        return keys
+
+    def backfill(self, keys: Sequence[str]) -> None:
+        """Run all steps of partitions, without facts."""
+        self.console.rule(f"{keys[0]} to {keys[-1]}, for the training", align="left")
+        self.run_over(keys, "backfill", "backfill/manual", start=keys[0], end=keys[-1])
 
     def train_first_champion(self, key: str) -> None:
         """Train the first champion as of a partition's as-of.
@@ -150,12 +166,10 @@ def play_history(res: Resources, first: str, last: str, console: Console) -> Pla
         NoPartition, StackError: See `split_range` and `Play`.
     """
     play = Play(res, console)
-    earlier, keys = split_range(first, last, res)
-    if keys[0] > first and res.ledger.champion() is None:
-        console.print(
-            f"{first} to {earlier[-1]} train the first champion, so {keys[0]} is the first partition to score."
-        )
-    play.prepare(earlier)
+    earlier, split = split_range(first, last, res)
+    keys = play.prepare(earlier, split)
+    if keys[0] > first:
+        console.print(f"  {keys[0]} is the first partition to score; those before it are for the training")
     todo = [key for key in keys if not is_complete(res, key)]
     if not todo:
         what = f"{len(keys)} {PERIOD[res.config.partition.every]}s of {res.config.name}"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from configs.schema import ModelConfig
 from ops.errors import StackError
 from tasks.contracts import Stage
+from tasks.errors import NotEnoughData
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, why_no_partition
 from tasks.source.files import has_files
@@ -63,14 +64,28 @@ def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[
 
 
 def training_partitions(keys: Sequence[str], config: ModelConfig) -> int:
-    """Return how many of the first `keys` a first training needs at least: `min_partitions`, and more time than two holdouts.
+    """Return how many of the first `keys` a first training needs at least: `min_partitions`, and enough time.
 
-    One holdout is for the gate, one validation split of the same length chooses the candidate, and rows before it are fitted on.
+    One holdout is for the gate, one validation split of the same length chooses the candidate, and rows before it and the label delay
+    are fitted on.
     """
-    rules = config.training.window
+    rules, reserved = config.training.window, 2 * config.training.window.holdout + config.target.delay
     if not keys:
         return 0
     start = partition(config, keys[0]).start
     spans = (partition(config, key).end - start for key in keys)
-    long_enough = (number for number, span in enumerate(spans, start=1) if span > 2 * rules.holdout)
+    long_enough = (number for number, span in enumerate(spans, start=1) if span > reserved)
     return max(rules.min_partitions, next(long_enough, len(keys)))
+
+
+def training_problem(key: str, res: Resources) -> str:
+    """Return why no training is possible as of a partition's as-of by the number of rows, empty if one is possible."""
+    from tasks.training.splits import time_splits
+    from tasks.training.window import locate_window, rows_to_fit
+
+    try:
+        window = locate_window(res, res.ref(key).as_of)
+        time_splits(rows_to_fit(res, window, window.holdout_start), window.holdout_start, res.config)
+    except NotEnoughData as error:
+        return str(error)
+    return ""

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from ops.errors import StackError
-from ops.play_range import is_complete, split_range, training_partitions
+from ops.play_range import is_complete, split_range, training_partitions, training_problem
 from tasks.contracts import Promotion
 from tasks.resources import Resources, open_resources
+from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
-from tasks.steps.order import steps_of
 from tasks.steps.step import advance
+from tasks.steps.validate import VALIDATE
 from tasks.storage.partitions import NoPartition
 from tests.conftest import day_file, parcels
 
@@ -31,13 +32,23 @@ def test_the_days_before_the_range_train_the_first_champion(tiny: Path) -> None:
 
 
 def test_the_beginning_of_the_range_trains_the_first_champion_if_nothing_is_before_it(tiny: Path) -> None:
-    """The holdout is two days: two for the gate, two for the validation split, and at least one to fit on."""
+    """Two days are for the gate, two for the validation split, one is the label delay before it, and one or more are to fit on."""
     res = open_resources("tiny")
-    assert training_partitions(DAYS, res.config) == 5
-    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:5], DAYS[5:8])
-    assert split_range("2024-02-20", "2024-03-08", res) == (DAYS[:5], DAYS[5:8]), "the source starts on March 1"
-    with pytest.raises(StackError, match=r"2024-03-01 to 2024-03-05 the first champion needs all of them.*later TO"):
-        split_range("2024-03-01", "2024-03-05", res)
+    assert training_partitions(DAYS, res.config) == 6
+    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:6], DAYS[6:8])
+    assert split_range("2024-02-20", "2024-03-08", res) == (DAYS[:6], DAYS[6:8]), "the source starts on March 1"
+    with pytest.raises(StackError, match=r"2024-03-01 to 2024-03-06 the first champion needs all of them.*later TO"):
+        split_range("2024-03-01", "2024-03-06", res)
+
+
+def test_a_training_is_possible_once_there_are_enough_rows_to_fit_on(tiny: Path) -> None:
+    """A day has 147 rows with an outcome. With a label delay of one day, 200 rows need two days before the two splits."""
+    res = open_resources("tiny")
+    for key in DAYS[:7]:
+        for step in (INGEST, VALIDATE, COLLECT):
+            advance(step, res.ref(key), res)
+    assert "147 labelled rows in before 2024-03-03" in training_problem(DAYS[5], res)
+    assert training_problem(DAYS[6], res) == ""
 
 
 def test_days_up_to_the_moment_of_the_first_champion_are_not_played_again(tiny: Path) -> None:
@@ -68,9 +79,7 @@ def test_a_blocked_day_is_complete_and_a_day_that_was_only_ingested_is_not(tiny:
     for key in DAYS[:2]:
         advance(INGEST, res.ref(key), res)
     assert not is_complete(res, DAYS[0])
-    for step in steps_of(res.config)[1:2]:
-        assert advance(step, res.ref(DAYS[0]), res).status == "blocked"
-    collect = next(step for step in steps_of(res.config) if step.verb == "collect")
-    advance(collect, res.ref(DAYS[0]), res)
+    assert advance(VALIDATE, res.ref(DAYS[0]), res).status == "blocked"
+    advance(COLLECT, res.ref(DAYS[0]), res)
     assert is_complete(res, DAYS[0])
     assert not is_complete(res, DAYS[1])
