@@ -1,7 +1,7 @@
 """Digests of fitted models and of rows, independent of the files that hold them.
 
 Files of the same model differ, since a skops file contains timestamps. So a model's digest covers its complete state in memory: its
-class, and every attribute of it and of all objects in it. Everything that pickle would store counts.
+class, and every attribute of it and of all objects in it. Whatever pickle would store counts.
 """
 
 import copyreg
@@ -115,6 +115,8 @@ def _object(value: Any, inner: Callable[[Any], Any]) -> list[Any]:
         return ["cell", inner(value.cell_contents)]
     if kind is MethodType:
         return ["method", inner(value.__self__), inner(value.__func__)]
+    if kind is partial:
+        return [_name(kind), *map(inner, (value.func, value.args, value.keywords, vars(value)))]
     if isinstance(value, np.random.Generator | np.random.RandomState):
         legacy = isinstance(value, np.random.RandomState)
         return [_name(kind), inner(value.get_state(legacy=False) if legacy else value.bit_generator.state)]
@@ -124,8 +126,9 @@ def _object(value: Any, inner: Callable[[Any], Any]) -> list[Any]:
     if isinstance(reduced, str):
         return ["import", f"{getattr(value, '__module__', '')}.{reduced}"]
     make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-    attributes = _attributes(state) if isinstance(state, dict) else state
-    return [_name(kind), *map(inner, (make, arguments, attributes, list(items or ()), list(pairs or ())))]
+    if state is None or isinstance(state, dict):  # with the attributes that pickle leaves out
+        state = _attributes(getattr(value, "__dict__", {}) | (state or {}))
+    return [_name(kind), *map(inner, (make, arguments, state, list(items or ()), list(pairs or ())))]
 
 
 def _attributes(state: dict[str, Any]) -> dict[str, Any]:
