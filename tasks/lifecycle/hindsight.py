@@ -5,24 +5,23 @@ The previous champion keeps scoring in shadow mode until the effect is known.
 
 from datetime import datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tasks.contracts import AUTOMATION, Hindsight, Interval, PartitionRef, Promotion, Stage
 from tasks.errors import EvergreenError
 from tasks.ledger.history import champion_periods
 from tasks.lifecycle.promotion import roll_back
+from tasks.lifecycle.shadow import is_matured
 from tasks.models.bootstrap import paired_gain
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes, prediction_array
 from tasks.orchestration.events import emit_hindsight
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
-from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.collect import labelled_rows
 from tasks.steps.step import done_record
 from tasks.storage.blocks import labelled_blocks
-
-if TYPE_CHECKING:
-    import pandas as pd
+from tasks.storage.frames import concatenate
 
 
 @as_task("measure effect of promotions")
@@ -56,7 +55,7 @@ def _judge(row: Promotion, following: Promotion | None, as_of: datetime, res: Re
     rules = res.config.retraining.hindsight
     scored = [ref for ref in scored_partitions(row, following, res) if ref.as_of <= as_of]
     refs = [ref for ref in scored if following is None or not is_lost(ref, res)]
-    matured = [ref for ref in refs if is_matured(ref, row, res)][: rules.partitions]
+    matured = [ref for ref in refs if is_matured(ref, row.version, Stage.FORMER, row.previous, res)][: rules.partitions]
     complete = len(matured) >= rules.partitions
     if not complete and (following is None or len(matured) < len(refs)):
         return None
@@ -95,23 +94,6 @@ def scored_partitions(row: Promotion, following: Promotion | None, res: Resource
     return [r for r in scored if done_record(Stage.VALID, r, res)]
 
 
-def is_matured(ref: PartitionRef, row: Promotion, res: Resources) -> bool:
-    """Return whether both versions scored a partition and it was assessed on its current predictions and matured labels."""
-    stages = (Stage.PREDICTIONS, Stage.FORMER, Stage.LABELS, Stage.PERFORMANCE)
-    scored, previous, labels, assessed = (done_record(stage, ref, res) for stage in stages)
-    return bool(
-        scored
-        and previous
-        and labels
-        and assessed
-        and (scored.data["version"], previous.data["version"]) == (row.version, row.previous)
-        and assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
-        and assessed.inputs.get(Stage.LABELS) == labels.digest
-        and labels.as_of >= ref.as_of
-        and labels.data["mature"]
-    )
-
-
 def is_lost(ref: PartitionRef, res: Resources) -> bool:
     """Return whether a partition cannot be compared: it will have no outcome, or the previous champion failed to score it."""
     labels = res.lake.record(Stage.LABELS, ref.key)
@@ -126,7 +108,10 @@ def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resourc
     Rows from the champion's training window are left out.
     """
     config, rules = res.config, res.config.retraining.hindsight
-    champion, previous = (labelled(stage, refs, res) for stage in (Stage.PREDICTIONS, Stage.FORMER))
+    champion, previous = (
+        concatenate([labelled_rows(ref.key, refs[-1].as_of, res, stage) for ref in refs], ())
+        for stage in (Stage.PREDICTIONS, Stage.FORMER)
+    )
     champion = champion[champion[config.time] >= row.window_end].reset_index(drop=True)
     if champion.empty:
         return Interval(float("nan"), float("nan"), float("nan")), 0
@@ -138,17 +123,6 @@ def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resourc
     ]
     settings = rules.confidence, config.gate.gain.resamples, config.training.seed
     return paired_gain(losses[0], losses[1], labelled_blocks(champion, config), *settings), len(champion)
-
-
-def labelled(stage: Stage, refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """Return predictions of some partitions, joined with the outcomes known at the as-of of the newest partition."""
-    import pandas as pd
-
-    frames = []
-    for ref in refs:
-        outcome_rows = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(join_outcomes(res.lake.read(stage, ref.key), outcome_rows, res.config))
-    return pd.concat(frames, ignore_index=True)
 
 
 def roll_back_hurt(res: Resources, as_of: datetime) -> None:

@@ -1,18 +1,15 @@
 """The shadow test: challenger and champion on partitions that both scored and whose labels have matured."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
 from tasks.ledger.history import was_requested
 from tasks.resources import Resources
-from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.collect import labelled_rows
 from tasks.steps.serving_skew import count_differing
+from tasks.steps.step import done_record
 from tasks.storage.frames import concatenate
 from tasks.training.evaluation import compare
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def what_it_waits_for(staged: Promotion, res: Resources) -> str:
@@ -44,31 +41,37 @@ def matured_shadow(
         res: The model's resources.
         as_of: Leave out partitions with a later as-of; None for no limit.
     """
-    refs = []
-    for key in res.lake.keys(Stage.SHADOW):
-        ref = res.ref(key)
-        if as_of is not None and ref.as_of > as_of:
-            continue
-        records = [
-            res.lake.record(stage, key) for stage in (Stage.SHADOW, Stage.PREDICTIONS, Stage.PERFORMANCE, Stage.LABELS)
-        ]
-        shadow, scored, assessed, labels = records
-        if not (shadow and scored and assessed and labels) or any(r and r.status != "done" for r in records):
-            continue
-        same_versions = shadow.data["version"] == staged.version and scored.data["version"] == champion.version
-        mature = (
-            assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
-            and assessed.inputs.get(Stage.LABELS) == labels.digest
-            and labels.data["mature"]
-        )
-        if same_versions and mature and ref.as_of > staged.as_of:
-            refs.append(ref)
-    return refs
+    refs = (ref for key in res.lake.keys(Stage.SHADOW) if (ref := res.ref(key)).as_of > staged.as_of)
+    due = (ref for ref in refs if as_of is None or ref.as_of <= as_of)
+    return [ref for ref in due if is_matured(ref, champion.version, Stage.SHADOW, staged.version, res)]
+
+
+def is_matured(ref: PartitionRef, champion: str, stage: Stage, version: str | None, res: Resources) -> bool:
+    """Return whether champion and version scored a partition, and it was assessed on the current predictions and matured labels.
+
+    Args:
+        ref: The partition.
+        champion: The champion's version.
+        stage: Where the predictions of the other version are.
+        version: The other version.
+        res: The model's resources.
+    """
+    stages = (Stage.PREDICTIONS, stage, Stage.LABELS, Stage.PERFORMANCE)
+    scored, other, labels, assessed = (done_record(stage, ref, res) for stage in stages)
+    if not (scored and other and labels and assessed and labels.data["mature"]):
+        return False
+    complete = labels.data.get("pending") == 0 == labels.data.get("later")
+    return (
+        (scored.data["version"], other.data["version"]) == (champion, version)
+        and assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
+        and assessed.inputs.get(Stage.LABELS) == labels.digest
+        and (labels.as_of >= ref.as_of or complete)
+    )
 
 
 def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[PartitionRef], res: Resources) -> Comparison:
     """Return the comparison on the labelled rows of these partitions, without rows from either training window."""
-    rows = labelled_rows(refs, res)
+    rows = concatenate([labelled_rows(ref.key, refs[-1].as_of, res) for ref in refs], res.config.features.all)
     start = max(refs[0].start, challenger.window_end, champion.window_end)
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
     note = f"in shadow mode, {refs[0].key} to {refs[-1].key}"
@@ -78,12 +81,3 @@ def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[Parti
 def differing_in_shadow(refs: list[PartitionRef], res: Resources) -> int | None:
     """Return how many rows have a different online prediction than the batch prediction. None if it answered no requests."""
     return count_differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
-
-
-def labelled_rows(refs: list[PartitionRef], res: Resources) -> "pd.DataFrame":
-    """Return the valid rows of some partitions, joined with the outcomes known at the as-of of the newest partition."""
-    frames = []
-    for ref in refs:
-        outcomes = read_outcomes(res, ref.key, refs[-1].as_of)
-        frames.append(join_outcomes(res.lake.read(Stage.VALID, ref.key), outcomes, res.config))
-    return concatenate(frames, res.config.features.all)

@@ -20,7 +20,7 @@ from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import Resources
-from tasks.steps.collect import COLLECT, join_outcomes, read_outcomes
+from tasks.steps.collect import COLLECT, labelled_rows
 from tasks.steps.decay import losses_by_block
 from tasks.steps.run import collect_labels
 from tasks.steps.step import NotDue, advance
@@ -117,8 +117,7 @@ def _measure(versions: Sequence[Version | None], ref: PartitionRef, res: ReplayR
     config = res.config
 
     def compute() -> list[Measurement | None]:
-        labels = read_outcomes(res, ref.key, ref.as_of)
-        rows = join_outcomes(res.lake.read(Stage.VALID, ref.key), labels, config)
+        rows = labelled_rows(ref.key, ref.as_of, res)
         outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
 
         def measure_version(version: Version) -> Measurement:

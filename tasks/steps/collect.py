@@ -1,5 +1,6 @@
 """Collect the labels of a partition as they become known: mature, late, corrected, or missing for good."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -129,6 +130,35 @@ def read_outcomes(res: Resources, key: str, as_of: datetime) -> "pd.DataFrame":
     return filter_rows(labels, labels[config.target.column].notna())
 
 
+def labelled_rows(
+    key: str,
+    as_of: datetime,
+    res: Resources,
+    stage: Stage = Stage.VALID,
+    columns: Sequence[str] | None = None,
+    span: tuple[datetime, datetime] | None = None,
+) -> "pd.DataFrame":
+    """Read the rows of a partition that had an outcome as of a moment, with the outcome.
+
+    At most two copies of the partition's rows are in memory.
+
+    Args:
+        key: The partition.
+        as_of: Ignore outcomes that became known after this moment.
+        res: The model's resources.
+        stage: What to read: valid rows or predictions.
+        columns: The columns to read, key and time among them; by default all.
+        span: Start, inclusive, and end, exclusive, of the rows' times; by default the whole partition.
+
+    Raises:
+        MissingPartition: the partition has no such rows, or its labels were never collected, or one of them is blocked.
+    """
+    rows = res.lake.read(stage, key, columns)
+    if span:
+        rows = filter_rows(rows, (rows[res.config.time] >= span[0]) & (rows[res.config.time] < span[1]))
+    return join_outcomes(rows, read_outcomes(res, key, as_of), res.config)
+
+
 def _valid_outcomes(value: "pd.Series", target: Target) -> tuple["pd.Series", str]:
     """Which outcomes are valid, and the fault of the others."""
     if target.kind == "binary":
@@ -139,7 +169,7 @@ def _valid_outcomes(value: "pd.Series", target: Target) -> tuple["pd.Series", st
 
 
 def collect(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Write key, outcome and `known_at` of every label that is known as of the ref's moment.
+    """Write key, outcome and `known_at` of every label that is known as of the ref's moment, which is that of `inputs`.
 
     Raises:
         BadData: more labels are faulty than `target.max_bad_share` allows.
@@ -149,8 +179,7 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
     if is_served(res.model, ref.key):  # the tables also have outcomes of rows that were not served
         labels = labels[labels[config.key].isin(rows[config.key].dropna())]
-    moment = datetime.fromisoformat(inputs(ref, res)["as_of"])
-    classified = classify_labels(labels, rows, config, moment)
+    classified = classify_labels(labels, rows, config, ref.as_of)
     known, faulty = classified.known, len(classified.bad)
     reasons = classified.bad["reasons"].value_counts().head(10).to_dict()
     if faulty / max(len(labels), 1) > config.target.max_bad_share:
@@ -170,7 +199,7 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
         "faulty": faulty,
         "reasons": reasons,
     }
-    return StepOutput(len(known), digest, data, as_of=moment)
+    return StepOutput(len(known), digest, data, as_of=ref.as_of)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:

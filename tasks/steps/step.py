@@ -44,7 +44,7 @@ class Step:
     """One step: its verb, the stage that it writes, its inputs, and the function that runs it.
 
     `version` is raised when the same inputs would give another output. `inputs` returns the digests of the inputs by name, and raises
-    `NotDue` if one does not exist yet.
+    `NotDue` if one does not exist yet. If one of them is `as_of`, `run` gets the partition as of that moment.
     """
 
     verb: str
@@ -105,8 +105,9 @@ def advance(
 
 def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record:
     started = datetime.now(UTC)
+    moment = datetime.fromisoformat(inputs["as_of"]) if "as_of" in inputs else ref.as_of
     try:
-        output = step.run(ref, res)
+        output = step.run(replace(ref, as_of=moment), res)
     except BadData as error:
         output = StepOutput(data={"reason": str(error)}, blocked=str(error))
     except Exception as error:

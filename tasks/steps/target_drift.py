@@ -11,7 +11,7 @@ from tasks.drift.alarms import check
 from tasks.drift.sketches import Sketch, sketch
 from tasks.errors import UnknownVersion
 from tasks.resources import Resources
-from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.collect import labelled_rows
 from tasks.steps.drift_reference import cache_path, cached_sketch, exclude_blocks, keys_between, rows_digest
 from tasks.storage.blocks import block_categories
 
@@ -102,8 +102,7 @@ def _sketch_window(keys: Sequence[str], champion: Promotion, res: Resources) -> 
     config, version = res.config, res.registry.cached_version(champion.version)
     frames = []
     for key in keys:
-        rows = res.lake.read(Stage.VALID, key, [config.key, config.time])
-        joined = join_outcomes(rows, read_outcomes(res, key, champion.as_of), config)
+        joined = labelled_rows(key, champion.as_of, res, columns=[config.key, config.time])
         frames.append(joined[joined[config.time] < version.window_end])
     no_outcomes = pd.DataFrame({config.time: pd.DatetimeIndex([], tz="UTC"), config.target.column: []})
     return sketch_outcomes(pd.concat(frames, ignore_index=True) if frames else no_outcomes, config)

@@ -10,10 +10,10 @@ from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.resources import Resources
 from tasks.source.files import has_files
-from tasks.steps.collect import join_outcomes, read_outcomes
+from tasks.steps.collect import labelled_rows
 from tasks.steps.order import newest_ref
 from tasks.storage.answer_log import served_partitions
-from tasks.storage.frames import concatenate, filter_rows
+from tasks.storage.frames import concatenate
 from tasks.storage.partitions import between, partition
 from tasks.training.memory import allocate_sample, require_memory, sample_rows
 
@@ -152,14 +152,13 @@ def _labelled_rows(
     Raises:
         MissingFeature: The rows were validated before a feature was added.
     """
-    config, rows = res.config, res.lake.read(Stage.VALID, key, columns)
+    config, rows = res.config, labelled_rows(key, window.as_of, res, columns=columns, span=(start, end))
     if columns is None and (missing := [name for name in config.features.active.all if name not in rows]):
         raise MissingFeature(
             f"{config.name} {key}: its valid rows have no {', '.join(missing)}, which model.yaml names as a feature; "
             f"run `backfill` with mode=stale for the training window"
         )
-    within = filter_rows(rows, (rows[config.time] >= start) & (rows[config.time] < end))
-    return join_outcomes(within, read_outcomes(res, key, window.as_of), config)
+    return rows
 
 
 def require_enough_rows(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
