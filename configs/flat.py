@@ -52,3 +52,8 @@ def time_key_sql(config: ModelConfig) -> str:
 def quoted(name: str) -> str:
     """Return a column's name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return text as a literal for SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -21,6 +21,10 @@ class Table(Strict):
         "stand for the start of the file's period"
     )
     every: Every | None = Field(None, description="period of one file, in the partitions' time zone")
+    time_format: str | None = Field(
+        None,
+        description="format of times that are text, as in `strptime`: %d/%m/%Y %H:%M; by default ISO 8601. Other text is refused",
+    )
     known_at: str | None = Field(
         None,
         description="SQL expression: time when a row becomes known; the leakage check hides rows that are known later",
@@ -53,6 +57,10 @@ class Source(Strict):
         "with a known_at: there will never be an outcome. Rows whose outcome is not known yet are left out",
     )
     lookback: Duration = Field(timedelta(0), description="how far before the start of a partition the SQL reads")
+    ahead: Duration = Field(
+        timedelta(days=1),
+        description="how far after the present the time of a row of a file without `every` may lie; later ones are refused",
+    )
     served_from: str | None = Field(
         None,
         description="partition from which on the rows are the served requests; outcomes still come from the tables",
@@ -73,4 +81,4 @@ class Source(Strict):
 
     def query_settings(self) -> dict[str, Any]:
         """Return the settings that determine rows and labels. Their digest is part of records."""
-        return self.model_dump(exclude_defaults=True, exclude={"served_from"})
+        return self.model_dump(exclude_defaults=True, exclude={"served_from", "ahead"})

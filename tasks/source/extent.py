@@ -1,18 +1,20 @@
 """The partitions of a source, and a cheap digest of what each one is read from."""
 
 import functools
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from configs.flat import quoted, time_sql
+from configs.flat import literal, quoted
 from configs.load import Model
 from configs.source import FLAT, Table
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
 from tasks.source.files import file_starts, find_files, list_paths, source_files
+from tasks.source.placement import EARLIEST, latest, require_placed
 from tasks.source.session import connect, raw_sql
+from tasks.source.views import STORED
 from tasks.storage import partitions
 from tasks.storage.answer_log import served_fingerprint, served_partitions
 from tasks.storage.files import digest_file, digest_json
@@ -20,7 +22,6 @@ from tasks.storage.files import digest_file, digest_json
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
 _FLAT_DIGESTS: dict[tuple[Any, ...], dict[datetime, str]] = {}
 """Digests of partitions of flat files, by the SQL and the path, size and time of the files."""
-_LONG_AGO, _FAR_AWAY = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def available_partitions(model: Model) -> list[str]:
@@ -41,7 +42,7 @@ def why_no_partition(model: Model) -> str:
         return ""
     action = "Nothing can be processed. Check `source` in model.yaml, and that its files are there"
     for name, table in model.config.source.views.items():
-        if not (file_starts(table) if table.every else find_files(table, "UTC", _LONG_AGO, _LONG_AGO)):
+        if not (file_starts(table) if table.every else find_files(table, "UTC", EARLIEST, EARLIEST)):
             named = "" if model.config.source.file else f" of table {name!r}"
             start = f" for the start of a period (every: {table.every})" if table.every else ""
             return f"the source has no partition: no file{named} matches {table.path}{start}. {action}"
@@ -77,15 +78,25 @@ def _file_range(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | Non
 
 
 def _time_range(model: Model) -> tuple[datetime, datetime] | None:
-    """The first time in a source without dated files, and 1 microsecond after the last, None if it has no rows."""
-    time = model.config.time
-    files = {n: find_files(t, "UTC", _LONG_AGO, _LONG_AGO) for n, t in model.config.source.views.items()}
+    """The first time in a source without dated files, and 1 microsecond after the last, None if it has no rows.
+
+    Raises:
+        SourceMismatch: it has rows, and no partition can have any of them.
+    """
+    time, first, last = quoted(model.config.time), EARLIEST, latest(model.config)
+    files = {n: find_files(t, "UTC", EARLIEST, EARLIEST) for n, t in model.config.source.views.items()}
     if not all(files.values()):
         return None
+    within = f"{time} >= TIMESTAMPTZ {literal(first.isoformat())} AND {time} < TIMESTAMPTZ {literal(last.isoformat())}"
+    rows = quoted(STORED) if model.config.source.file else f"({raw_sql(model.source_sql)})"
     with connect(model, files) as con:
-        query = f'SELECT min("{time}"), max("{time}") FROM ({raw_sql(model.source_sql)})'  # noqa: S608  (the SQL is the model's own)
-        row = con.execute(query, {"start": _LONG_AGO, "end": _FAR_AWAY}).fetchone()
-    return (row[0], row[1] + timedelta(microseconds=1)) if row and row[0] is not None else None
+        query = f"SELECT min({time}), max({time}) FROM {rows} WHERE {within}"  # noqa: S608  (from model.yaml, and the model's own SQL)
+        params = {} if model.config.source.file else {"start": first, "end": last}
+        row = con.execute(query, params).fetchone()
+    if row and row[0] is not None:
+        return row[0], row[1] + timedelta(microseconds=1)
+    require_placed(model, files)
+    return None
 
 
 def fingerprint(model: Model, ref: PartitionRef) -> str:
@@ -127,23 +138,27 @@ def _flat_fingerprint(model: Model, ref: PartitionRef) -> str:
     config = model.config
     ((_, paths),) = source_files(model, ref).items()
     stats = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
-    digests = _FLAT_DIGESTS.setdefault((model.source_sql, model.labels_sql, config.partition.every, stats), {})
+    time_format = next(iter(config.source.views.values())).time_format
+    digests = _FLAT_DIGESTS.setdefault(
+        (model.source_sql, model.labels_sql, config.partition.every, time_format, stats), {}
+    )
     if not digests:
         digests.update(_flat_digests(model, paths))
     start = partitions.parse_key(ref.key, config.partition.every)
-    if not (digests and min(digests) <= start <= max(digests)):
+    if not (ref.start < latest(config) and digests and min(digests) <= start <= max(digests)):
         raise MissingSource(f"{ref}: {list_paths({'': paths})} has no rows for it; there is nothing to ingest yet")
     return digests.get(start, "no rows")
 
 
 def _flat_digests(model: Model, paths: list[Path]) -> dict[datetime, str]:
     """A digest of the rows of each partition of a flat file, by the partition's start as naive local time."""
-    config = model.config
+    config, time = model.config, quoted(model.config.time)
     columns = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in (*config.columns, config.target.column))
-    local = f"timezone('{config.partition.timezone}', {time_sql(config)})"
+    local = f"timezone({literal(config.partition.timezone)}, {time})"
     query = (
         f"SELECT CAST(date_trunc('{PERIOD[config.partition.every]}', {local}) AS TIMESTAMP), "  # noqa: S608  (from model.yaml)
-        f"count(*) || ' ' || sum(hash({columns})::HUGEINT) FROM {FLAT} WHERE {quoted(config.time)} IS NOT NULL GROUP BY 1"
+        f"count(*) || ' ' || sum(hash({columns})::HUGEINT) FROM {quoted(STORED)} "
+        f"WHERE {time} >= TIMESTAMPTZ {literal(EARLIEST.isoformat())} AND {time} < TIMESTAMPTZ '9999-12-30 00:00:00+00' GROUP BY 1"
     )
     with connect(model, {FLAT: paths}) as con:
         return dict(con.execute(query).fetchall())

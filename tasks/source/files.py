@@ -31,9 +31,15 @@ def file_starts(table: Table) -> list[datetime]:
     every, path = table.every, str(PurePath(table.path))
     assert every is not None
     files = _matches(_escape(any_date(path)))
-    names = (str(file if PurePath(path).is_absolute() else file.relative_to(ROOT)) for file in files)
-    starts = {start for name in names if (start := parse_date(path, name, every))}
+    starts = {start for file in files if (start := file_start(table, file))}
     return sorted(start for start in starts if partitions.floor(start, every) == start)
+
+
+def file_start(table: Table, file: Path) -> datetime | None:
+    """The start of the period of a file of a dated table, as naive local time, None if no period has a file of its name."""
+    assert table.every is not None
+    path = str(PurePath(table.path))
+    return parse_date(path, str(file if PurePath(path).is_absolute() else file.relative_to(ROOT)), table.every)
 
 
 def _matches(path: str) -> list[Path]:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
+from configs.flat import quoted
 from configs.load import Model
 from configs.schema import Target
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.extent import is_served
 from tasks.source.files import source_files
-from tasks.source.session import connect, raw_sql, require_time
+from tasks.source.placement import require_placed
+from tasks.source.session import connect, raw_sql
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datet
 
     Raises:
         MissingSource: the source has nothing for the partition.
-        SourceMismatch: a file cannot be read or lacks a column, or a row has no time.
+        SourceMismatch: a file cannot be read or lacks a column, a value is not of its column's type, or a row is in no partition.
         SourceUnavailable: the source does not answer.
         ConfigError: the SQL does not return the columns that model.yaml declares.
     """
@@ -58,8 +60,7 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datet
     values = {config.time: _cast(config.time, "TIMESTAMPTZ")}
     values |= {name: _cast(name, "DOUBLE") for name in config.features.numeric}
     files = source_files(model, ref)
-    if config.source.file:
-        require_time(model, files)
+    require_placed(model, files)
     return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, values, threads, cutoff)
 
 
@@ -99,7 +100,7 @@ def outcome_sql(target: Target) -> str:
 
 
 def _cast(name: str, kind: str) -> str:
-    return f'CAST("{name}" AS {kind})'
+    return f"CAST({quoted(name)} AS {kind})"
 
 
 def _query(
@@ -126,9 +127,9 @@ def _query(
         except SourceMismatch:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
                 raise
-        columns = ", ".join(f'{values.get(c) or _cast(c, "VARCHAR")} AS "{c}"' for c in declared)
+        columns = ", ".join(f"{values.get(c) or _cast(c, 'VARCHAR')} AS {quoted(c)}" for c in declared)
         first, second = list(declared)[:2]
-        order = f'"{second}", "{first}"' if second != model.config.target.column else f'"{first}"'
+        order = quoted(first) if second == model.config.target.column else f"{quoted(second)}, {quoted(first)}"
         return relation.project(columns).order(order).to_arrow_table()
 
 

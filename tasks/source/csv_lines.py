@@ -1,0 +1,73 @@
+"""The first line of a CSV file, which has the names of its columns, and the line of a value."""
+
+import csv
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.flat import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is text with delimiters, by its name."""
+    return any(suffix in path.name.lower() for suffix in (".csv", ".tsv", ".txt"))
+
+
+def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Return the delimiter, the quotation mark and the names of the columns of a CSV file.
+
+    Args:
+        con: A session that may read the file, also if it is compressed.
+        path: The file.
+        declared: Names of columns that it should have.
+    """
+    lines = con.execute(
+        f"SELECT line FROM read_csv([{literal(str(path))}], auto_detect=false, header=false, delim='\\0', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
+        "columns={'line': 'VARCHAR'}, strict_mode=false) LIMIT 2"
+    ).fetchall()
+    texts = [line or "" for (line,) in lines]
+    mark = _delimiter(texts[0] if texts else "", declared)
+    fields = [field for text in texts for field in text.split(mark)]
+    quote = "'" if any(len(f) > 1 and f[0] == f[-1] == "'" for f in fields) else '"'
+    names: list[str] = []
+    for at, name in enumerate(next(csv.reader(texts[:1], delimiter=mark, quotechar=quote), [])):
+        used = {earlier.lower() for earlier in names}
+        names.append(f"{name}_{at}" if name.lower() in used else name or f"column{at}")
+    return mark, quote, names
+
+
+def find_line(path: Path, name: str, value: str) -> int:
+    """The number of the line of a CSV file that has this text first in a column, 0 if it is not found or the file cannot be read here.
+
+    Args:
+        path: The file.
+        name: The column.
+        value: Up to 100 characters from the start of the value.
+    """
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
+            header = next(lines)
+            mark = _delimiter(header, (name,))
+            at = next(csv.reader([header], delimiter=mark)).index(name)
+            rows, line = csv.reader(lines, delimiter=mark), 2
+            for row in rows:
+                if len(row) > at and row[at][:100] == value:
+                    return line
+                line = rows.line_num + 2
+    except (OSError, ValueError, csv.Error, StopIteration):
+        pass
+    return 0
+
+
+def _delimiter(header: str, declared: Sequence[str]) -> str:
+    """The delimiter with which a first line has most of the declared columns, then most columns."""
+
+    def columns(mark: str) -> tuple[int, int]:
+        fields = next(csv.reader([header], delimiter=mark), [])
+        return len(set(declared) & set(fields)), len(fields)
+
+    return max(",;\t|", key=columns)

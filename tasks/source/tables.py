@@ -1,0 +1,154 @@
+"""The files of a table, grouped by their columns and types, so that each column can have one type in all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.flat import literal, quoted
+from configs.source import Table
+from tasks.errors import SourceMismatch
+from tasks.source.csv_lines import is_csv, read_header
+from tasks.source.files import folder_columns
+from tasks.source.values import EMPTY, is_local, is_zoned
+
+if TYPE_CHECKING:
+    import duckdb
+
+Types = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a file.
+
+    Attributes:
+        function: Table function of DuckDB that reads it.
+        options: Its options, with a comma before each.
+        types: Name and type of each column.
+        times: Columns of a CSV file that are read as text, because all their values seem to be times, and the type of these.
+    """
+
+    function: str
+    options: str
+    types: tuple[tuple[str, str], ...] = ()
+    times: tuple[tuple[str, str], ...] = ()
+
+    def reader(self, files: Sequence[Path], more: str = "") -> str:
+        """SQL that reads files with these columns."""
+        return f"{self.function}([{', '.join(literal(str(path)) for path in files)}]{self.options}{more})"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files with the same columns."""
+
+    columns: Columns
+    files: tuple[Path, ...]
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether they are CSV files."""
+        return self.columns.function == "read_csv"
+
+    @property
+    def types(self) -> Types:
+        """Types of the columns by name. Those of times are the types that the text is converted to."""
+        return {**dict(self.columns.types), **dict(self.columns.times)}
+
+    def reader(self, skip_bad_lines: bool = False) -> str:
+        """SQL that reads the files. Lines of a CSV file that are no rows are an error, or are skipped and listed in `reject_errors`."""
+        return self.columns.reader(
+            self.files, ", ignore_errors=true, store_rejects=true" if skip_bad_lines and self.is_csv else ""
+        )
+
+
+_COLUMNS: dict[tuple[object, ...], Columns] = {}
+"""Columns of files by their path, size and time."""
+
+
+def group_files(
+    con: "duckdb.DuckDBPyConnection", table: Table, files: Sequence[Path], declared: Sequence[str]
+) -> list[Group]:
+    """Group files by their columns and types, in the order of the files.
+
+    Args:
+        con: A session that may read the files.
+        table: The table.
+        files: Its files.
+        declared: The columns of a flat file that model.yaml declares. All columns of such a CSV file are read as text.
+
+    Raises:
+        SourceMismatch: a file is empty.
+    """
+    groups: dict[Columns, list[Path]] = {}
+    for path in files:
+        stat = path.stat()
+        if not stat.st_size:
+            raise SourceMismatch(
+                f"{path} is empty (0 bytes): it does not even have the names of its columns. Write it again, or remove it"
+            )
+        key = (path, stat.st_size, stat.st_mtime_ns, table.time_format, tuple(declared))
+        if key not in _COLUMNS:
+            _COLUMNS[key] = _read_columns(con, table, path, declared)
+        groups.setdefault(_COLUMNS[key], []).append(path)
+    return [Group(columns, tuple(paths)) for columns, paths in groups.items()]
+
+
+def _read_columns(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, declared: Sequence[str]) -> Columns:
+    if not is_csv(path):
+        own = dict(_with_types(con, Columns("read_parquet", ", hive_partitioning=false"), path).types)
+        return _with_types(con, Columns("read_parquet", _folders(path, own)), path)
+    mark, quote, names = read_header(con, path, declared)
+    options, text = {"delim": mark, "quote": quote, "escape": quote}, dict.fromkeys(names, "VARCHAR")
+    as_text = _csv(options, text, path)
+    return _with_types(con, as_text, path) if declared else _sniff(con, table, path, as_text)
+
+
+def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: Columns) -> Columns:
+    """The columns of a CSV file with types that fit all its rows. DuckDB by itself looks at a sample."""
+    import duckdb
+
+    form = literal(table.time_format) if table.time_format else ""
+    formats = f", dateformat={form}, timestampformat={form}" if form else ""
+    query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Columns FROM sniff_csv({literal(str(path))}, sample_size=-1{formats})"  # noqa: S608
+    try:
+        mark, quote, escape, skip, header, fields = con.execute(query).fetchall()[0]
+    except duckdb.Error:
+        con.execute(f"SELECT count(*) FROM {as_text.reader([path])}")  # its error has the line  # noqa: S608
+        raise
+    options = {"delim": mark, "quote": quote, "escape": escape, "skip": skip, "header": header}
+    kinds = {field["name"]: field["type"] for field in fields}
+    times = {name: kind for name, kind in kinds.items() if is_local(kind) or is_zoned(kind)}
+    found = _with_types(con, _csv(options, kinds | dict.fromkeys(times, "VARCHAR"), path), path)
+    texts = [name for name, kind in found.types if kind == "VARCHAR"]
+    counts = con.sql(f"SELECT {', '.join(f'count({quoted(name)})' for name in texts) or 1} FROM {found.reader([path])}")  # noqa: S608
+    empty = {name for name, count in zip(texts, counts.fetchall()[0], strict=False) if not count}
+    types = tuple((name, EMPTY if name in empty else kind) for name, kind in found.types)
+    return Columns(found.function, found.options, types, tuple(times.items()))
+
+
+def _csv(options: Mapping[str, object], kinds: Types, path: Path) -> Columns:
+    """How to read a CSV file of which everything is known."""
+    given = {"auto_detect": False, "header": True, **options, "columns": kinds}
+    return Columns(
+        "read_csv", "".join(f", {k}={_value(v)}" for k, v in given.items() if v != "(empty)") + _folders(path, kinds)
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
+    return literal(value) if isinstance(value, str) else str(value).lower()
+
+
+def _with_types(con: "duckdb.DuckDBPyConnection", columns: Columns, path: Path) -> Columns:
+    relation = con.sql(f"FROM {columns.reader([path])}")
+    types = tuple((name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True))
+    return Columns(columns.function, columns.options, types)
+
+
+def _folders(path: Path, own: Types) -> str:
+    """The option that a folder such as `date=2024-03-01` is a column, unless the file has a column of its name."""
+    folders = folder_columns([path])
+    return f", hive_partitioning={str(bool(folders) and not folders & {name.lower() for name in own}).lower()}"

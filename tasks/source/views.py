@@ -1,0 +1,168 @@
+"""SQL of the views in which the SQL of a model sees its tables. A column has one type in all files of a table."""
+
+import difflib
+from collections.abc import Sequence
+
+from configs.flat import quoted, time_key_sql
+from configs.schema import TIME_KEY, ModelConfig
+from configs.source import Table
+from tasks.errors import SourceMismatch
+from tasks.source.files import folder_columns
+from tasks.source.tables import Group
+from tasks.source.values import (
+    EMPTY,
+    FLOATS,
+    is_integer,
+    is_local,
+    is_number,
+    is_zoned,
+    number_sql,
+    refuse_column_sql,
+    stored_number_sql,
+    table_time_sql,
+    text_sql,
+    time_sql,
+    whole_sql,
+)
+
+STORED = "stored rows"
+"""View of a flat file that refuses no value: numbers and texts as text, and the time, null if it cannot be read as one."""
+FILE, TIME_TEXT = "stored in", "stored time"
+"""Further columns of this view: the file of a row, and its time as text."""
+
+
+def table_view(config: ModelConfig, table: Table, groups: Sequence[Group]) -> str:
+    """SQL of a table that the model's SQL reads. A column that has no common type is an error where the SQL uses it."""
+    names = list(dict.fromkeys(name.lower() for group in groups for name in group.types))
+    kinds = {name: _common_type(config, groups, name) for name in names}
+    selects = []
+    for group in groups:
+        own = {name.lower(): name for name in group.types}
+        columns = [f"{_as_type(table, group, own.get(n, n), *kinds[n])} AS {quoted(own.get(n, n))}" for n in names]
+        unchanged = len(groups) == 1 and columns == [f"{quoted(name)} AS {quoted(name)}" for name in group.types]
+        selects.append(f"SELECT {'*' if unchanged else ', '.join(columns)} FROM {group.reader()}")  # noqa: S608
+    return " UNION ALL ".join(selects)
+
+
+def _common_type(config: ModelConfig, groups: Sequence[Group], name: str) -> tuple[str, str]:
+    """The type of a column in all files, and why there is none; `name` is in lower case."""
+    kinds: dict[str, Group] = {}
+    for group in groups:
+        kind = {other.lower(): kind for other, kind in group.types.items()}.get(name)
+        if kind is None:
+            other = next(g for g in groups if name in map(str.lower, g.types))
+            return (
+                "",
+                f"{group.files[0]}: has no column {name!r}, but {other.files[0]} has it. Write one of the files again",
+            )
+        if kind != EMPTY:
+            kinds.setdefault(kind, group)
+    numbers, floats = all(map(is_number, kinds)), FLOATS.keys() & kinds.keys()
+    if floats and numbers and name == config.key.lower():
+        return "BIGINT", ""
+    if len(kinds) < 2:
+        return next(iter(kinds), EMPTY), ""
+    if all(map(is_integer, kinds)):
+        return "HUGEINT" if kinds.keys() & {"UBIGINT", "HUGEINT", "UHUGEINT"} else "BIGINT", ""
+    as_text = {column.lower() for column in (config.key, *config.features.categorical, *config.groups)}
+    if numbers and name not in as_text:
+        return "DOUBLE", ""
+    if all(map(is_local, kinds)):
+        return "TIMESTAMP", ""
+    if all(map(is_zoned, kinds)):
+        return "TIMESTAMP WITH TIME ZONE", ""
+    if all(name in folder_columns(group.files) for group in groups) or all(
+        k == "VARCHAR" or "ENUM" in k for k in kinds
+    ):
+        return "VARCHAR", ""
+    (first, one), (second, two) = list(kinds.items())[:2]
+    return (
+        "",
+        f"column {name!r} is {first} in {one.files[0]} and {second} in {two.files[0]}. Write one of the files again, with the same type",
+    )
+
+
+def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> str:
+    """A column of a group of files as a type. With a `problem` it is an error where it is used."""
+    if problem:
+        return refuse_column_sql(problem)
+    own = group.types[name]
+    if name in dict(group.columns.times):
+        return f"CAST({table_time_sql(name, own, table.time_format)} AS {kind})"
+    if own == EMPTY:
+        return "NULL" if kind == EMPTY else f"CAST(NULL AS {kind})"
+    if own == kind:
+        return quoted(name)
+    if kind == "DOUBLE":
+        return number_sql(name, own, from_text=False)
+    return whole_sql(name, own) if kind == "BIGINT" and own in FLOATS else f"CAST({quoted(name)} AS {kind})"
+
+
+def flat_view(config: ModelConfig, table: Table, groups: Sequence[Group], stored: bool = False) -> str:
+    """SQL of a flat file: the declared columns with the types of model.yaml.
+
+    Args:
+        config: The model's config.
+        table: The file.
+        groups: Its files.
+        stored: Refuse nothing, and skip lines that are no rows: the view `STORED`.
+
+    Raises:
+        SourceMismatch: a file does not have a declared column, or its time cannot be one.
+    """
+    selects = []
+    for group in groups:
+        _require_columns(config, group)
+        columns = [f"{sql} AS {quoted(name)}" for name, sql in _flat_columns(config, table, group, stored).items()]
+        selects.append(f"SELECT {', '.join(columns)} FROM {group.reader(skip_bad_lines=stored)}")  # noqa: S608
+    return f"SELECT *{time_key_sql(config)} FROM ({' UNION ALL '.join(selects)})"  # noqa: S608
+
+
+def declared_columns(config: ModelConfig) -> tuple[str, ...]:
+    """The columns that a flat file must have."""
+    names = (*config.columns, config.target.column)
+    return tuple(name for name in names if name != TIME_KEY)
+
+
+def _flat_columns(config: ModelConfig, table: Table, group: Group, stored: bool) -> dict[str, str]:
+    """SQL of each declared column of a flat file."""
+    kinds, features, target = group.types, config.features, config.target
+    texts = {*features.categorical, *config.groups, config.key}
+    texts |= {target.column} if target.kind == "multiclass" else set()
+    sql = {}
+    for name in declared_columns(config):
+        kind = kinds[name]
+        if name == config.time:
+            sql[name] = time_sql(name, kind, config.partition.timezone, table.time_format, strict=not stored)
+        elif name in texts:
+            sql[name] = text_sql(name, kind, strict=not stored)
+        elif stored:
+            sql[name] = stored_number_sql(name, kind)
+        elif name in features.numeric or is_number(kind) or group.is_csv:
+            sql[name] = number_sql(name, kind, from_text=group.is_csv, whole=name in features.whole)
+        else:
+            sql[name] = quoted(name)
+    if stored and target.kind == "binary":  # so that 0 and 1 have the same digest as integers and in floating point
+        sql[target.column] = rf"regexp_replace({sql[target.column]}, '\.0$', '')"
+    more = {FILE: "filename", TIME_TEXT: f"CAST({quoted(config.time)} AS VARCHAR)"} if stored else {}
+    return sql | more
+
+
+def _require_columns(config: ModelConfig, group: Group) -> None:
+    """Refuse a file without a declared column, or with a time that is none. The message has the most similar column."""
+    kinds, file = group.types, group.files[0]
+    for name in declared_columns(config):
+        if name not in kinds:
+            lower = {other.lower(): other for other in kinds}
+            closest = difflib.get_close_matches(name.lower(), lower, n=1)
+            hint = f"did you mean {lower[closest[0]]!r}?" if closest else "none has a similar name"
+            raise SourceMismatch(
+                f"{file}, which now has {', '.join(f'{other} {kind}' for other, kind in kinds.items())}, has no column {name!r}, which "
+                f"model.yaml declares; {hint} Correct the name in model.yaml, or the file"
+            )
+    kind = kinds[config.time]
+    if not (is_zoned(kind) or is_local(kind) or kind in ("VARCHAR", EMPTY)):
+        raise SourceMismatch(
+            f"{file}: column {config.time!r} is {kind}, but must be a time; store it as a timestamp, or as text such as "
+            f"2024-03-31T15:00:00+02:00"
+        )
