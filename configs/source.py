@@ -1,5 +1,6 @@
 """Schema of `source:` in model.yaml: the files and SQL of a model's rows."""
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Self
@@ -36,6 +37,8 @@ class Table(Strict):
     def _outcomes_have_a_time(self) -> Self:
         if bool(self.outcomes) != bool(self.outcomes_known_at):
             raise ValueError("`outcomes` and `outcomes_known_at` go together: give both or neither")
+        if self.time_format and not re.search("%[Yy]", self.time_format):
+            raise ValueError(f"time_format: {self.time_format!r} has no year; write a format such as %d/%m/%Y %H:%M")
         if problem := path_problem(self.path, self.every):
             raise ValueError(f"path: {self.path!r}: {problem}")
         return self

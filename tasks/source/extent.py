@@ -61,7 +61,7 @@ def _table_partitions(model: Model) -> list[str]:
     known = [r for r in ranges if r]
     if len(known) < len(ranges):
         return []
-    first, last = max(r[0] for r in known), min(r[1] for r in known)
+    first, last = max(r[0] for r in known), min(latest(config), *(r[1] for r in known))
     if last <= first:
         return []
     newest = partitions.containing(config, last - timedelta(microseconds=1))

@@ -15,7 +15,7 @@ from configs.schema import ModelConfig
 from tasks.errors import SourceMismatch
 from tasks.source.files import file_start, list_paths
 from tasks.source.session import connect, raw_sql
-from tasks.source.values import ISO_EXAMPLE
+from tasks.source.values import time_advice
 from tasks.source.views import FILE, STORED, TIME_TEXT
 from tasks.storage import partitions
 
@@ -87,8 +87,9 @@ def _flat_rows(con: "duckdb.DuckDBPyConnection", model: Model, files: Files) -> 
             action = "add the time, or use `tables` and exclude the rows in source.sql"
             return _message(config, count, place, row, f"without {config.time!r}", "", action)
         if unknown:
-            action = f"write it like {ISO_EXAMPLE}, or declare its format as `time_format` of the source"
-            return _message(config, count, place, row, f"whose {config.time!r} is not a time", value, action)
+            (table,) = config.source.views.values()
+            problem = f"whose {config.time!r} is not a time"
+            return _message(config, count, place, row, problem, value, time_advice(table.time_format))
         return _outside(config, count, place, row, value, first, last)
     return ""
 
@@ -135,12 +136,17 @@ def _limits(config: ModelConfig, path: Path) -> tuple[datetime, datetime]:
 
 
 def _outside(config: ModelConfig, count: int, place: str, row: str, value: str, first: datetime, last: datetime) -> str:
-    dated = any(table.every for table in config.source.views.values())
-    hint = (
-        "move the row to the file of its time" if dated else "increase `source.ahead` in model.yaml if it may be later"
+    """The message for a time outside of the limits. It is the same an hour later, since a record has its digest."""
+    if any(table.every for table in config.source.views.values()):
+        problem = f"whose {config.time!r} is not from {first.isoformat()} to before {last.isoformat()}"
+        return _message(
+            config, count, place, row, problem, value, "correct it, or move the row to the file of its time"
+        )
+    problem = (
+        f"whose {config.time!r} is before {first.year} or later than the present by more than {config.source.ahead}"
     )
-    problem = f"whose {config.time!r} is not from {first.isoformat()} to before {last.isoformat()}"
-    return _message(config, count, place, row, problem, value, f"correct it, or {hint}")
+    action = "correct it, or increase `source.ahead` in model.yaml if such times are right"
+    return _message(config, count, place, row, problem, value, action)
 
 
 def _message(config: ModelConfig, count: int, place: str, row: str, problem: str, value: str, action: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
-from configs.flat import quoted
+from configs.flat import literal, quoted
 from configs.load import Model
 from configs.schema import Target
 from tasks.contracts import PartitionRef
@@ -19,6 +19,7 @@ from tasks.source.extent import is_served
 from tasks.source.files import source_files
 from tasks.source.placement import require_placed
 from tasks.source.session import connect, raw_sql
+from tasks.source.values import is_number, number_sql
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "BOOLEAN", "HUGEINT", '"NULL"')
 TEXTS = ("VARCHAR", "ENUM", "UUID", '"NULL"')
-ZONED = ("TIMESTAMP WITH TIME ZONE",)
+ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 OUTCOMES = (*NUMBERS, *TEXTS)
 WHOLE = r"^(-?\d+)\.0+$"
 """Pattern of a whole number with a decimal point: pandas has whole numbers as floats in a column with missing values."""
@@ -127,6 +128,8 @@ def _query(
         except SourceMismatch:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
                 raise
+        exact = (c for c in model.config.features.numeric if c in declared and is_number(types.get(c, "")))
+        values |= {c: number_sql(c, types[c], file=literal(file)) for c in exact}
         columns = ", ".join(f"{values.get(c) or _cast(c, 'VARCHAR')} AS {quoted(c)}" for c in declared)
         first, second = list(declared)[:2]
         order = quoted(first) if second == model.config.target.column else f"{quoted(second)}, {quoted(first)}"
@@ -142,8 +145,10 @@ def _require_declared(file: Path | str, types: dict[str, str], declared: dict[st
     """Refuse a query that returns other columns than declared, or columns of another kind."""
     missing, extra = sorted(declared.keys() - types.keys()), sorted(types.keys() - declared.keys())
     if missing:
+        same = [other for other in extra if other.lower() in map(str.lower, missing)]
+        hint = f"it returns {', '.join(same)}: use the letters of model.yaml" if same else "add it to the SELECT"
         raise ConfigError(
-            f"{file}: does not return {', '.join(missing)}, which model.yaml declares; add it to the SELECT, or remove it from model.yaml"
+            f"{file}: does not return {', '.join(missing)}, which model.yaml declares; {hint}, or remove it from model.yaml"
         )
     if extra:
         raise ConfigError(

@@ -17,7 +17,7 @@ from tasks.source.csv_lines import is_csv
 from tasks.source.files import list_paths
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
-from tasks.source.views import STORED, declared_columns, flat_view, table_view
+from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,14 +45,16 @@ def connect(
     import duckdb
 
     outages = duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException
-    con = duckdb.connect(config={"threads": threads})
+    con, problems = duckdb.connect(config={"threads": threads}), list[str]()
     try:
         con.execute("SET TimeZone = 'UTC'")
         _restrict(con, [path for paths in files.values() for path in paths])
         for name, table in model.config.source.views.items():
             flat = bool(model.config.source.file)
             groups = group_files(con, table, files[name], declared_columns(model.config) if flat else ())
-            base = flat_view(model.config, table, groups) if flat else table_view(model.config, table, groups)
+            common = {} if flat else common_types(model.config, groups)
+            problems += [f". {problem}" for _, problem in common.values() if problem]
+            base = flat_view(model.config, table, groups) if flat else table_view(table, groups, common)
             con.execute(f"CREATE VIEW {quoted(name)} AS {_view(name, table, base, cutoff)}")
             if flat:
                 con.execute(f"CREATE VIEW {quoted(STORED)} AS {flat_view(model.config, table, groups, stored=True)}")
@@ -68,7 +70,7 @@ def connect(
         if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
             raise SourceUnavailable(f"{message}. Run it again when the source is available") from error
         raise SourceMismatch(
-            f"{message}{_columns(con, error)}. Fix the file, or the SQL if the table has changed"
+            f"{message}{_columns(con, error)}{''.join(problems)}. Fix the file, or the SQL if the table has changed"
         ) from error
     finally:
         con.close()

@@ -10,7 +10,7 @@ from configs.source import Table
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import is_csv, read_header
 from tasks.source.files import folder_columns
-from tasks.source.values import EMPTY, is_local, is_zoned
+from tasks.source.values import EMPTY, has_zone, is_local, is_zoned
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,20 +112,40 @@ def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: 
     form = literal(table.time_format) if table.time_format else ""
     formats = f", dateformat={form}, timestampformat={form}" if form else ""
     query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Columns FROM sniff_csv({literal(str(path))}, sample_size=-1{formats})"  # noqa: S608
+    strict = f"SELECT count(*) FROM {as_text.reader([path])}"  # noqa: S608
     try:
         mark, quote, escape, skip, header, fields = con.execute(query).fetchall()[0]
     except duckdb.Error:
-        con.execute(f"SELECT count(*) FROM {as_text.reader([path])}")  # its error has the line  # noqa: S608
+        con.execute(strict)  # its error has the line
         raise
+    if skip and len(as_text.types) > 1 and not as_text.types[0][0].startswith("#"):
+        con.execute(
+            strict
+        )  # the first line has names: a later line with more or fewer values is an error, and not another first line
     options = {"delim": mark, "quote": quote, "escape": escape, "skip": skip, "header": header}
     kinds = {field["name"]: field["type"] for field in fields}
-    times = {name: kind for name, kind in kinds.items() if is_local(kind) or is_zoned(kind)}
+    times = {
+        name: _time_type(kind, table.time_format) for name, kind in kinds.items() if is_local(kind) or is_zoned(kind)
+    }
     found = _with_types(con, _csv(options, kinds | dict.fromkeys(times, "VARCHAR"), path), path)
-    texts = [name for name, kind in found.types if kind == "VARCHAR"]
-    counts = con.sql(f"SELECT {', '.join(f'count({quoted(name)})' for name in texts) or 1} FROM {found.reader([path])}")  # noqa: S608
-    empty = {name for name, count in zip(texts, counts.fetchall()[0], strict=False) if not count}
+    empty = _without_values(con, path, found)
     types = tuple((name, EMPTY if name in empty else kind) for name, kind in found.types)
     return Columns(found.function, found.options, types, tuple(times.items()))
+
+
+def _time_type(kind: str, time_format: str | None) -> str:
+    """The type of a column of times, by what they seem to be, or by their declared format."""
+    if is_zoned(kind) or has_zone(time_format):
+        return "TIMESTAMP WITH TIME ZONE"
+    return "DATE" if kind == "DATE" and not time_format else "TIMESTAMP"
+
+
+def _without_values(con: "duckdb.DuckDBPyConnection", path: Path, columns: Columns) -> set[str]:
+    """The text columns of a file in which every value is missing. They may be of any type."""
+    texts = [name for name, kind in columns.types if kind == "VARCHAR"]
+    counts = ", ".join(f"count({quoted(name)})" for name in texts)
+    row = con.execute(f"SELECT {counts} FROM {columns.reader([path])}").fetchall()[0] if texts else ()  # noqa: S608
+    return {name for name, count in zip(texts, row, strict=True) if not count}
 
 
 def _csv(options: Mapping[str, object], kinds: Types, path: Path) -> Columns:

@@ -32,7 +32,6 @@ ROUNDED = (
     "identifies something"
 )
 ISO_EXAMPLE = "2024-03-31T15:00:00+02:00"
-NOT_A_TIME = f"is not a time in ISO 8601; write {ISO_EXAMPLE}, or declare the format as `time_format` of the source in model.yaml"
 
 
 def is_number(kind: str) -> bool:
@@ -73,7 +72,7 @@ def text_sql(name: str, kind: str, strict: bool = True) -> str:
     return f"CASE {exact} {refused}ELSE CAST({column} AS VARCHAR) END"
 
 
-def number_sql(name: str, kind: str, from_text: bool, whole: bool = False) -> str:
+def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = False, file: str = "filename") -> str:
     """A value as float64. Text that is no number, and a number that float64 does not have, are refused.
 
     Args:
@@ -81,22 +80,23 @@ def number_sql(name: str, kind: str, from_text: bool, whole: bool = False) -> st
         kind: Its type in DuckDB.
         from_text: Whether text may be a number, as in a CSV file.
         whole: Refuse fractions.
+        file: SQL of the file for the message.
     """
     column, value = quoted(name), f"TRY_CAST({quoted(name)} AS DOUBLE)"
     cases = {}
     if kind == "VARCHAR" and from_text:
         truth = f"lower(trim({column}))"
         cases[f"{truth} IN ('true', 'false')"] = f"CAST({truth} = 'true' AS DOUBLE)"
-        cases[f"{value} IS NULL"] = refuse_sql(name, NOT_A_NUMBER)
+        cases[f"{value} IS NULL"] = refuse_sql(name, NOT_A_NUMBER, file)
     elif not is_number(kind):
         problem = f"is {kind} and must be a number; store the column as numbers, or declare it as text"
-        return f"CASE WHEN {column} IS NULL THEN CAST(NULL AS DOUBLE) ELSE {refuse_sql(name, problem)} END"
+        return f"CASE WHEN {column} IS NULL THEN CAST(NULL AS DOUBLE) ELSE {refuse_sql(name, problem, file)} END"
     if kind not in SMALL:
         digits = rf" AND regexp_full_match(trim({column}), '[+-]?\d+(\.0*)?')" if kind == "VARCHAR" else ""
         same = f"coalesce(TRY_CAST({column} AS HUGEINT) = TRY_CAST({value} AS HUGEINT), false)"
-        cases[f"abs({value}) > {EXACT}{digits} AND NOT {same}"] = refuse_sql(name, ROUNDED)
+        cases[f"abs({value}) >= {EXACT}{digits} AND NOT {same}"] = refuse_sql(name, ROUNDED, file)
     if whole:
-        cases[f"{value} <> trunc({value})"] = refuse_sql(name, A_FRACTION)
+        cases[f"{value} <> trunc({value})"] = refuse_sql(name, A_FRACTION, file)
     branches = "".join(f"WHEN {condition} THEN {result} " for condition, result in cases.items())
     return f"CASE WHEN {column} IS NULL THEN NULL {branches}ELSE {value} END" if cases else value
 
@@ -111,15 +111,16 @@ def stored_number_sql(name: str, kind: str) -> str:
     return f"CASE WHEN {exact} THEN CAST({value} AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
 
 
-def time_sql(name: str, kind: str, zone: str, time_format: str | None, strict: bool = True) -> str:
+def time_sql(name: str, kind: str, zone: str, time_format: str | None) -> str:
     """A value as a timestamp with time zone, null if it is no time.
+
+    It raises no error, so that DuckDB can select the rows of a partition before it reads their other values.
 
     Args:
         name: The column.
         kind: Its type in DuckDB: a date, a timestamp or text.
         zone: The zone of a time that has none.
         time_format: Format of text, as in `strptime`; by default ISO 8601.
-        strict: Refuse text that is no such time.
     """
     column, local = quoted(name), f"timezone({literal(zone)}, {{}})"
     if is_zoned(kind):
@@ -128,15 +129,8 @@ def time_sql(name: str, kind: str, zone: str, time_format: str | None, strict: b
         return local.format(f"CAST({column} AS TIMESTAMP)")
     if time_format:
         parsed = f"try_strptime({column}, {literal(time_format)})"
-        value = parsed if has_zone(time_format) else local.format(parsed)
-    else:
-        naive, zoned = local.format(iso_sql(name, zoned=False)), iso_sql(name, zoned=True)
-        value = f"coalesce({naive}, {zoned})"
-    return (
-        f"CASE WHEN {column} IS NOT NULL THEN coalesce({value}, {refuse_sql(name, _time_problem(time_format))}) END"
-        if strict
-        else value
-    )
+        return parsed if has_zone(time_format) else local.format(parsed)
+    return f"coalesce({local.format(iso_sql(name, zoned=False))}, {iso_sql(name, zoned=True)})"
 
 
 def iso_sql(name: str, zoned: bool) -> str:
@@ -151,23 +145,21 @@ def table_time_sql(name: str, kind: str, time_format: str | None) -> str:
     """Text of a CSV file as the kind of time that all its values seem to be. Another value is refused: nothing is guessed."""
     column, zoned = quoted(name), is_zoned(kind)
     value = f"try_strptime({column}, {literal(time_format)})" if time_format else iso_sql(name, zoned)
-    problem = _time_problem(time_format)
-    if not time_format:
-        problem = (
-            f"is not a time {'with' if zoned else 'without'} zone, as the column's others seem to be, or {problem}"
-        )
+    others = "" if time_format else f" {'with' if zoned else 'without'} a zone, as the column's others seem to be"
+    problem = f"is not a time{others}; {time_advice(time_format)}"
     return f"CASE WHEN {column} IS NOT NULL THEN coalesce({value}, {refuse_sql(name, problem)}) END"
 
 
-def has_zone(time_format: str) -> bool:
+def has_zone(time_format: str | None) -> bool:
     """Whether times of a format have their zone."""
-    return "%z" in time_format or "%Z" in time_format
+    return bool(time_format) and ("%z" in str(time_format) or "%Z" in str(time_format))
 
 
-def _time_problem(time_format: str | None) -> str:
+def time_advice(time_format: str | None) -> str:
+    """What to do about text that is no time."""
     if time_format:
-        return f"is not a time of the format {time_format}, which model.yaml declares as `time_format`; correct one of them"
-    return NOT_A_TIME
+        return f"write it in the format {time_format}, which model.yaml declares as `time_format`, or correct that"
+    return f"write it in ISO 8601, such as {ISO_EXAMPLE}, or declare its format as `time_format` of the source in model.yaml"
 
 
 def whole_sql(name: str, kind: str) -> str:
@@ -178,15 +170,15 @@ def whole_sql(name: str, kind: str) -> str:
     return f"CASE WHEN {column} IS NULL THEN NULL WHEN {exact} THEN CAST({column} AS BIGINT) ELSE {refused} END"
 
 
-def refuse_sql(name: str, problem: str) -> str:
+def refuse_sql(name: str, problem: str, file: str = "filename") -> str:
     """SQL that raises an error with the file, the column, the value and what is wrong with it."""
-    parts = ("filename", literal(name), f"left(CAST({quoted(name)} AS VARCHAR), 100)", literal(problem))
+    parts = (file, literal(name), f"left(CAST({quoted(name)} AS VARCHAR), 100)", literal(problem))
     return f"error({literal(MARK)} || {f' || {literal(SEPARATOR)} || '.join(parts)})"
 
 
-def refuse_column_sql(message: str) -> str:
-    """SQL of a column that raises an error with this message when it is used."""
-    return f"CASE WHEN filename IS NULL THEN CAST(NULL AS VARCHAR) ELSE error({literal(MARK + message)}) END"
+def refuse_column_sql(message: str, kind: str) -> str:
+    """SQL of a column of a type that raises an error with this message when it is used."""
+    return f"CASE WHEN filename IS NULL THEN CAST(NULL AS {kind}) ELSE error({literal(MARK + message)}) END"
 
 
 def refusal(error: Exception, csv_files: Sequence[Path]) -> str:

@@ -1,7 +1,7 @@
 """SQL of the views in which the SQL of a model sees its tables. A column has one type in all files of a table."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from configs.flat import quoted, time_key_sql
 from configs.schema import TIME_KEY, ModelConfig
@@ -31,61 +31,65 @@ FILE, TIME_TEXT = "stored in", "stored time"
 """Further columns of this view: the file of a row, and its time as text."""
 
 
-def table_view(config: ModelConfig, table: Table, groups: Sequence[Group]) -> str:
+def common_types(config: ModelConfig, groups: Sequence[Group]) -> dict[str, tuple[str, str]]:
+    """The type of each column in all files of a table, and why some of them cannot be read as it; names are in lower case."""
+    names = dict.fromkeys(name.lower() for group in groups for name in group.types)
+    return {name: _common_type(config, groups, name) for name in names}
+
+
+def table_view(table: Table, groups: Sequence[Group], common: Mapping[str, tuple[str, str]]) -> str:
     """SQL of a table that the model's SQL reads. A column that has no common type is an error where the SQL uses it."""
-    names = list(dict.fromkeys(name.lower() for group in groups for name in group.types))
-    kinds = {name: _common_type(config, groups, name) for name in names}
     selects = []
     for group in groups:
         own = {name.lower(): name for name in group.types}
-        columns = [f"{_as_type(table, group, own.get(n, n), *kinds[n])} AS {quoted(own.get(n, n))}" for n in names]
+        columns = [f"{_as_type(table, group, own.get(n, n), *common[n])} AS {quoted(own.get(n, n))}" for n in common]
         unchanged = len(groups) == 1 and columns == [f"{quoted(name)} AS {quoted(name)}" for name in group.types]
         selects.append(f"SELECT {'*' if unchanged else ', '.join(columns)} FROM {group.reader()}")  # noqa: S608
     return " UNION ALL ".join(selects)
 
 
 def _common_type(config: ModelConfig, groups: Sequence[Group], name: str) -> tuple[str, str]:
-    """The type of a column in all files, and why there is none; `name` is in lower case."""
-    kinds: dict[str, Group] = {}
-    for group in groups:
-        kind = {other.lower(): kind for other, kind in group.types.items()}.get(name)
-        if kind is None:
-            other = next(g for g in groups if name in map(str.lower, g.types))
-            return (
-                "",
-                f"{group.files[0]}: has no column {name!r}, but {other.files[0]} has it. Write one of the files again",
-            )
-        if kind != EMPTY:
-            kinds.setdefault(kind, group)
-    numbers, floats = all(map(is_number, kinds)), FLOATS.keys() & kinds.keys()
-    if floats and numbers and name == config.key.lower():
-        return "BIGINT", ""
-    if len(kinds) < 2:
-        return next(iter(kinds), EMPTY), ""
-    if all(map(is_integer, kinds)):
-        return "HUGEINT" if kinds.keys() & {"UBIGINT", "HUGEINT", "UHUGEINT"} else "BIGINT", ""
+    """The type of a column in all files, and why some cannot be read as it; `name` is in lower case."""
+    files = {kind: group.files[0] for group in groups if (kind := _kind(group, name)) not in ("", EMPTY)}
+    missing = [group.files[0] for group in groups if not _kind(group, name)]
     as_text = {column.lower() for column in (config.key, *config.features.categorical, *config.groups)}
-    if numbers and name not in as_text:
-        return "DOUBLE", ""
-    if all(map(is_local, kinds)):
-        return "TIMESTAMP", ""
+    common = _promoted(list(files), is_key=name == config.key.lower(), as_text=name in as_text)
+    if not common and all(name in folder_columns(group.files) for group in groups):
+        common = "VARCHAR"
+    if common and not missing:
+        return common, ""
+    types = " and ".join(f"{kind} in {file}" for kind, file in files.items())
+    problem = f"{missing[0]} has no column {name!r}, but others have it" if missing else f"column {name!r} is {types}"
+    return common or list(files)[-1], f"{problem}. Write these files again, with the same columns and types"
+
+
+def _kind(group: Group, name: str) -> str:
+    """The type of a column whatever its upper and lower case, empty if there is none."""
+    return next((kind for other, kind in group.types.items() if other.lower() == name), "")
+
+
+def _promoted(kinds: Sequence[str], is_key: bool, as_text: bool) -> str:
+    """The type that has the values of all these types, empty if there is none. Whole numbers of a key stay whole numbers."""
+    numbers = all(map(is_number, kinds))
+    if is_key and numbers and FLOATS.keys() & set(kinds):
+        return "BIGINT"
+    if len(kinds) < 2:
+        return next(iter(kinds), EMPTY)
+    if all(map(is_integer, kinds)):
+        return "HUGEINT" if {"UBIGINT", "HUGEINT", "UHUGEINT"} & set(kinds) else "BIGINT"
+    if numbers and not as_text:
+        return "DOUBLE"
     if all(map(is_zoned, kinds)):
-        return "TIMESTAMP WITH TIME ZONE", ""
-    if all(name in folder_columns(group.files) for group in groups) or all(
-        k == "VARCHAR" or "ENUM" in k for k in kinds
-    ):
-        return "VARCHAR", ""
-    (first, one), (second, two) = list(kinds.items())[:2]
-    return (
-        "",
-        f"column {name!r} is {first} in {one.files[0]} and {second} in {two.files[0]}. Write one of the files again, with the same type",
-    )
+        return "TIMESTAMP WITH TIME ZONE"
+    if all(map(is_local, kinds)):
+        return "TIMESTAMP"
+    return "VARCHAR" if all(kind == "VARCHAR" or "ENUM" in kind for kind in kinds) else ""
 
 
 def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> str:
     """A column of a group of files as a type. With a `problem` it is an error where it is used."""
     if problem:
-        return refuse_column_sql(problem)
+        return refuse_column_sql(problem, kind)
     own = group.types[name]
     if name in dict(group.columns.times):
         return f"CAST({table_time_sql(name, own, table.time_format)} AS {kind})"
@@ -94,7 +98,7 @@ def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> 
     if own == kind:
         return quoted(name)
     if kind == "DOUBLE":
-        return number_sql(name, own, from_text=False)
+        return number_sql(name, own)
     return whole_sql(name, own) if kind == "BIGINT" and own in FLOATS else f"CAST({quoted(name)} AS {kind})"
 
 
@@ -133,7 +137,7 @@ def _flat_columns(config: ModelConfig, table: Table, group: Group, stored: bool)
     for name in declared_columns(config):
         kind = kinds[name]
         if name == config.time:
-            sql[name] = time_sql(name, kind, config.partition.timezone, table.time_format, strict=not stored)
+            sql[name] = time_sql(name, kind, config.partition.timezone, table.time_format)
         elif name in texts:
             sql[name] = text_sql(name, kind, strict=not stored)
         elif stored:
@@ -155,10 +159,10 @@ def _require_columns(config: ModelConfig, group: Group) -> None:
         if name not in kinds:
             lower = {other.lower(): other for other in kinds}
             closest = difflib.get_close_matches(name.lower(), lower, n=1)
-            hint = f"did you mean {lower[closest[0]]!r}?" if closest else "none has a similar name"
+            hint = f"; did you mean {lower[closest[0]]!r}?" if closest else "."
             raise SourceMismatch(
                 f"{file}, which now has {', '.join(f'{other} {kind}' for other, kind in kinds.items())}, has no column {name!r}, which "
-                f"model.yaml declares; {hint} Correct the name in model.yaml, or the file"
+                f"model.yaml declares{hint} Correct the name in model.yaml, or the file"
             )
     kind = kinds[config.time]
     if not (is_zoned(kind) or is_local(kind) or kind in ("VARCHAR", EMPTY)):

@@ -5,10 +5,13 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.errors import SourceMismatch
 from tasks.resources import Resources
 from tasks.source.extent import fingerprint, is_served
+from tasks.source.files import source_files
 from tasks.source.leaks import check_leaks
+from tasks.source.placement import unplaced_rows
 from tasks.source.rows import read_source
-from tasks.steps.step import Step, StepOutput
+from tasks.steps.step import Step, StepOutput, done_record
 from tasks.storage.files import digest_json, replacing
+from tasks.storage.lake import changed_inputs
 
 VERSION = 1
 
@@ -67,8 +70,16 @@ def source_digest(model: Model) -> str:
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Return the fingerprints of the source's files or rows and of its config."""
-    return {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
+    """Return the fingerprints of the source's files or rows and of its config.
+
+    A partition that is not ingested from these also depends on the rows that are in no partition, so that it is ingested without them.
+    """
+    digests = {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
+    record, dated = done_record(Stage.RAW, ref, res), any(table.every for table in res.config.source.views.values())
+    if dated or is_served(res.model, ref.key) or (record and not changed_inputs(record, VERSION, digests)):
+        return digests
+    unplaced = unplaced_rows(res.model, source_files(res.model, ref))
+    return digests | ({"unplaced": digest_json(unplaced)} if unplaced else {})
 
 
 INGEST = Step("ingest", Stage.RAW, VERSION, inputs, ingest)
