@@ -20,6 +20,7 @@ from configs.choices import ModelName
 from tasks.backfill.execute import execute_plan
 from tasks.backfill.plan import make_plan, open_request
 from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
+from tasks.backfill.verify import write_verification
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
@@ -57,7 +58,8 @@ def backfill(
         end: Last partition, included.
         stages: The steps to run. Each needs the output of the step before it.
         mode: `missing`: outputs that do not exist. `failed`: outputs whose last attempt failed or was blocked. `stale`: outputs that
-            do not exist or whose inputs have changed. `all`: every output again.
+            do not exist or whose inputs have changed. `all`: every output again. `verify`: outputs whose files or records are
+            damaged; without start and end, of all partitions in the lake. Every file is read.
         order: Which partitions come first.
         champion: `then`: score with the version that was champion at that time, as production did. `now`: score with today's
             champion. The outputs of `now` are stored separately, in the lake's `variants`.
@@ -72,6 +74,7 @@ def backfill(
 
     Raises:
         NoPartition, MissingSource: The range does not match the model's partitions, or is outside its source.
+        MissingPartition: There is no output to verify.
         UnknownPlan, PlanChanged: The plan does not exist, or the steps to run have changed.
         ClusterUnreachable, ClusterMismatch: The Dask cluster does not respond, or does not share the storage.
     """
@@ -85,6 +88,8 @@ def backfill(
 
     outcomes = execute_plan(current, res, Workers(runner, concurrency, dask), planned_at, strict=bool(plan))
     line, states = publish_backfill(res, current, outcomes), set(map(outcome_state, outcomes))
+    if current.request.mode == "verify":
+        write_verification(current, outcomes, res)
     if current.todo:
         publish_model(res)
     if states & {"not started", "incomplete"}:

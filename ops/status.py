@@ -94,6 +94,7 @@ def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
 
 def model(res: LiveResources, console: Console) -> None:
     """Print champion, challenger, alerts, grid of steps and latest events of one model."""
+    from tasks.backfill.verify import last_verification
     from tasks.contracts import Stage
     from tasks.reports.refusals import last_refusal
     from tasks.reports.summary import grid
@@ -115,6 +116,7 @@ def model(res: LiveResources, console: Console) -> None:
         console.print(f"  {for_terminal(refusal.headline)}")
         for rule in refusal.rules:
             console.print(f"    {for_terminal(rule)}")
+    console.print(f"  lake: {for_terminal(last_verification(res))}")
     current, ingested, available = alerts(res), res.lake.keys(Stage.RAW), available_partitions(res.model)
     if ingested and not available:
         current.append(Alert(Severity.WARNING, why_no_partition(res.model)))

@@ -54,7 +54,7 @@ class MissingPartition(EvergreenError):
 
 
 class CorruptPartition(EvergreenError):
-    """A file of the lake does not match the digest in its record. Delete the file and run `backfill` for its partition."""
+    """A file of the lake does not match the digest in its record. Run `backfill` with mode=verify for its partition."""
 
 
 class NotEnoughData(EvergreenError):

@@ -22,8 +22,9 @@ from tasks.backfill.plan import inputs_digest, last_moment, state_digests
 from tasks.backfill.progress import Progress
 from tasks.backfill.scheduler import PlannedSteps, Schedule, Work
 from tasks.backfill.threads import limit_threads
+from tasks.backfill.verify import repair
 from tasks.backfill.workers import Workers, open_runner
-from tasks.contracts import Outcome, PartitionRef, Plan, Record
+from tasks.contracts import Mode, Outcome, PartitionRef, Plan, Record
 from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
 from tasks.orchestration.flow_runs import is_cancelled
 from tasks.resources import LiveResources, Resources, Variant, live_resources
@@ -51,6 +52,7 @@ class PartitionJob:
     flow_run: str
     planned_at: datetime
     """When the plan was made, by the clock. An output that was written after that is not written again."""
+    mode: Mode
     strict: bool
     """Whether a step fails if its inputs differ from those in the plan."""
     remote: bool
@@ -81,7 +83,15 @@ def execute_plan(
         res.threads = workers.threads_per_partition(res.settings.threads)
         since = planned_at or datetime.now(UTC)
         job = PartitionJob(
-            res.config.name, res.variant, state_digests(res, until), until, res.flow_run, since, strict, remote
+            res.config.name,
+            res.variant,
+            state_digests(res, until),
+            until,
+            res.flow_run,
+            since,
+            plan.request.mode,
+            strict,
+            remote,
         )
         _OPEN.update({job.flow_run: res})
         schedule = Schedule(plan, res)
@@ -257,6 +267,8 @@ def _run_once(key: str, todos: PlannedSteps, res: LiveResources, job: PartitionJ
         return advance(step, ref, res, again, inputs)
 
     try:
+        if job.mode == "verify":
+            return repair(key, steps, res)
         partition_run = run_steps(ref, steps, res, run, again)
     finally:
         res.claims.release(key)

@@ -10,8 +10,9 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+from tasks.backfill.verify import plan_repairs
 from tasks.contracts import Cell, Freshness, PartitionRef, Plan, Request, Stage, StageChoice
-from tasks.errors import MissingSource
+from tasks.errors import MissingPartition, MissingSource
 from tasks.resources import PRODUCTION, LiveResources, Resources, Variant, open_resources
 from tasks.source.extent import available_partitions, why_no_partition
 from tasks.steps.order import ALL, PREREQUISITES, SHADOW_STEPS, STEPS_BY_CHOICE, steps_of
@@ -57,12 +58,17 @@ def make_plan(request: Request, res: Resources) -> Plan:
     Raises:
         NoPartition: a name is not in the model's calendar, or the range ends before it starts.
         MissingSource: the source has no data in the whole range.
+        MissingPartition: the lake has no output to verify.
     """
-    refs = list(between(res.config, request.start, request.end))
-    _require_source(refs, res)
-    steps = tuple(step for step in steps_of(res.config) if step in selected_steps(request.stages))
+    refs = _recorded_refs(request, res) if request.mode == "verify" else _source_refs(request, res)
+    existing = ALL if request.mode == "verify" else steps_of(res.config)
+    steps = tuple(step for step in existing if step in selected_steps(request.stages))
     ordered = refs if request.order == "oldest first" else refs[::-1]
-    cells = _without_idle_shadow({ref.key: tuple(plan_partition(ref, steps, request.mode, res)) for ref in ordered})
+    planned = (
+        plan_repairs(r, steps, res) if request.mode == "verify" else plan_partition(r, steps, request.mode, res)
+        for r in ordered
+    )
+    cells = _without_idle_shadow({ref.key: tuple(row) for ref, row in zip(ordered, planned, strict=True)})
     rows = {ref.key: r.rows if (r := res.lake.record(Stage.RAW, ref.key)) else None for ref in ordered}
     digest = digest_json(
         [asdict(request), res.variant.name, state_digests(res, refs[-1].as_of), _digest_content(cells)]
@@ -75,8 +81,25 @@ def selected_steps(stages: tuple[StageChoice, ...]) -> tuple[Step, ...]:
     return tuple(step for stage in stages for step in STEPS_BY_CHOICE[stage])
 
 
-def _require_source(refs: list[PartitionRef], res: Resources) -> None:
-    """Refuse a range in which the source has no data."""
+def _recorded_refs(request: Request, res: Resources) -> list[PartitionRef]:
+    """The partitions with an output in the lake, in the requested range or, without one, all.
+
+    Raises:
+        MissingPartition: there are none.
+    """
+    found = sorted({key for step in ALL for key in res.lake.keys(step.stage) if _is_key(key, res)})
+    first, last = request.start or min(found, default=""), request.end or max(found, default="")
+    wanted = {ref.key for ref in between(res.config, first, last)} if found else set()
+    if not (keys := [key for key in found if key in wanted]):
+        raise MissingPartition(
+            f"{res.config.name}: the lake has no output to verify; run `process` or `backfill` first"
+        )
+    return [res.ref(key) for key in keys]
+
+
+def _source_refs(request: Request, res: Resources) -> list[PartitionRef]:
+    """The partitions of the requested range. Refuses a range in which the source has no data."""
+    refs = list(between(res.config, request.start, request.end))
     keys = sorted({*available_partitions(res.model), *res.lake.keys(Stage.RAW)})
     if not keys:
         raise MissingSource(f"{res.config.name}: {why_no_partition(res.model)}")
@@ -84,6 +107,7 @@ def _require_source(refs: list[PartitionRef], res: Resources) -> None:
         raise MissingSource(
             f"{res.config.name}: the source has no data from {refs[0].key} to {refs[-1].key}; it has {keys[0]} to {keys[-1]}"
         )
+    return refs
 
 
 def plan_partition(ref: PartitionRef, steps: tuple[Step, ...], mode: str, res: Resources) -> Iterator[Cell]:

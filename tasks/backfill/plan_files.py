@@ -53,7 +53,7 @@ def resolve_request(
             plan, saved, replace(saved, stages=chosen, mode=mode, order=order, champion=champion, override=override)
         )
         return saved
-    if not (start and end):
+    if not (start and end) and mode != "verify":
         raise NoPartition("a backfill needs start and end, or the digest of a plan from a dry run")
     return Request(model, start, end, chosen, mode, order, champion, dict(override))
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Mode = Literal["missing", "failed", "stale", "all"]
-"""Which outputs a backfill computes. Each mode includes the ones before it:
+Mode = Literal["missing", "failed", "stale", "all", "verify"]
+"""Which outputs a backfill computes. Each mode but the last includes the ones before it:
 
 - `failed`: outputs whose last attempt failed or was blocked.
 - `missing`: outputs that do not exist, whether they failed or were never computed.
 - `stale`: outputs whose inputs have changed since they were computed.
 - `all`: every output, fresh ones too.
+- `verify`: outputs whose files or records are damaged.
 """
 Order = Literal["oldest first", "newest first"]
 StageChoice = Literal["ingest", "validate", "score", "watch", "assess"]

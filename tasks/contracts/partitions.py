@@ -46,12 +46,19 @@ class PartitionRef:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run that wrote a record, in wall-clock time. Freshness does not depend on it."""
+    """The run that wrote a record, in wall-clock time. Freshness does not depend on it.
+
+    Attributes:
+        files: SHA-256 of the other files that it wrote (quarantined rows, a page), by their path below the model's folder in the lake.
+        checksum: Digest of all other values of the record. Empty in records of v0.1, as `files` is.
+    """
 
     started: datetime
     seconds: float
     flow_run: str = ""
     git_commit: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    checksum: str = ""
 
 
 @dataclass(frozen=True)

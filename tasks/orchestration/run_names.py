@@ -45,13 +45,14 @@ def name_by_fact() -> str:
 
 
 def name_by_range() -> str:
-    """Return `flights 2013-01 to 2013-03`, `... (dry run)`, or `flights plan 1f0c2a9b77de`."""
+    """Return `flights 2013-01 to 2013-03`, `... (dry run)`, `flights plan 1f0c2a9b77de`, or `flights: verify all partitions`."""
     parameters = runtime.flow_run.parameters
     if parameters.get("plan") and not parameters.get("start"):
         return f"{parameters['model']} plan {parameters['plan']}"
-    return f"{parameters['model']} {parameters['start']} to {parameters['end']}" + (
-        " (dry run)" if parameters.get("dry_run") else ""
-    )
+    text = f"{parameters['model']} {parameters['start']} to {parameters['end']}"
+    if not parameters.get("start") and not parameters.get("end"):
+        text = f"{parameters['model']}: {parameters.get('mode')} all partitions"
+    return text + (" (dry run)" if parameters.get("dry_run") else "")
 
 
 def page_key(model: str, page: str) -> str:

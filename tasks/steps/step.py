@@ -37,6 +37,8 @@ class StepOutput:
     """Why the partition cannot be used; empty if it can."""
     as_of: datetime | None = None
     """The as-of of the output, if it is not the ref's."""
+    files: tuple[str, ...] = ()
+    """Other files that the step has written, as paths below the lake's root."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Res
         data={**output.data, **({"reason": output.blocked} if output.blocked else {})},
         blocked=bool(output.blocked),
         run=res.run_info(started),
+        files=output.files,
     )
 
 

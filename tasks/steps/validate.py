@@ -24,10 +24,12 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
         expectations = tuple(e for e in expectations if e.type in ROW_COUNTS)
     result = validate_frame(frame, expectations, res.config.key)
     bad = frame.iloc[sorted(result.bad)].assign(reasons=["; ".join(result.bad[i]) for i in sorted(result.bad)])
+    quarantine = res.lake.path(Stage.QUARANTINE, ref.key)
+    files = (str(quarantine.relative_to(res.lake.root)),) if len(bad) else ()
     if len(bad):
         res.lake.write_frame(Stage.QUARANTINE, ref.key, bad)
     else:
-        res.lake.path(Stage.QUARANTINE, ref.key).unlink(missing_ok=True)
+        quarantine.unlink(missing_ok=True)
     data = {
         "quarantined": len(bad),
         "reasons": bad["reasons"].value_counts().head(20).to_dict(),
@@ -35,9 +37,10 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
         **({"empty": True} if frame.empty else {}),
     }
     if result.blocking:
-        return StepOutput(data=data, blocked="; ".join(f.message for f in result.blocking))
+        return StepOutput(data=data, blocked="; ".join(f.message for f in result.blocking), files=files)
     good = frame.drop(index=frame.index[sorted(result.bad)])
-    return StepOutput(rows=len(good), digest=res.lake.write_frame(Stage.VALID, ref.key, good), data=data)
+    digest = res.lake.write_frame(Stage.VALID, ref.key, good)
+    return StepOutput(rows=len(good), digest=digest, data=data, files=files)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:

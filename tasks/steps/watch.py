@@ -47,7 +47,8 @@ def watch(ref: PartitionRef, res: Resources) -> StepOutput:
         drift = add_multivariate(drift, multivariate_drift(*rows, champion.version, rules, res.config))
     if res.pages:
         drift = write_drift_report(ref, drift, against, champion, res)
-    return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)})
+    files = (drift.report,) if drift.report else ()
+    return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)}, files=files)
 
 
 def no_drift(rules: Monitoring) -> Drift:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ class Lake:
                     return
             time.sleep(pause)
         raise CorruptPartition(
-            f"{path} does not match its record; delete it and run `backfill` for {key}, which creates it again"
+            f"{path} does not match its record; run `backfill` with mode=verify for {key}, which makes it again"
         )
 
     def write_frame(self, stage: Stage, key: str, frame: "pd.DataFrame") -> str:
@@ -188,6 +189,7 @@ class Lake:
         data: Mapping[str, Any] | None = None,
         blocked: bool = False,
         run: RunInfo | None = None,
+        files: Iterable[str] = (),
     ) -> Record:
         """Write the record of a stage that is done or blocked, and delete the note of an earlier failure.
 
@@ -201,6 +203,7 @@ class Lake:
             data: Other results, as JSON values.
             blocked: Whether the partition is blocked at this stage. An existing file is then deleted.
             run: The run that did it.
+            files: Other files that the step has written, as paths below this lake's root.
         """
         record = Record(
             model=ref.model,
@@ -213,14 +216,22 @@ class Lake:
             digest=digest or digest_json(data or {}),
             inputs=dict(inputs),
             data=dict(data or {}),
-            run=run,
+            run=run and replace(run, files={name: self._digest_of_file(name) for name in files}),
         )
+        if record.run:
+            checksum = record_checksum(json.loads(_RECORD.dump_json(record)))
+            record = replace(record, run=replace(record.run, checksum=checksum))
         with replacing(self.path(stage, ref.key, "json")) as draft:
             draft.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
         self.path(stage, ref.key, "failure").unlink(missing_ok=True)
         if blocked:
             self.path(stage, ref.key).unlink(missing_ok=True)
         return record
+
+    def _digest_of_file(self, name: str) -> str:
+        """SHA-256 of a file below this lake's root in hex. That of a file that does not exist is that of no bytes."""
+        with open_file(self.root / name) as file:
+            return digest_of(file)
 
     def write_failure(self, ref: PartitionRef, stage: Stage, error: BaseException) -> None:
         """Write a note that a stage failed. Record and file of an earlier run stay."""
@@ -257,6 +268,20 @@ class Lake:
 def _read_record(path: str, changed: int, inode: int, size: int) -> Record:
     """A record, cached until its file is replaced, because each is read many times."""
     return _RECORD.validate_json(Path(path).read_bytes())
+
+
+def parse_record(content: bytes) -> Record:
+    """Read a record.
+
+    Raises:
+        ValueError: it is not a record.
+    """
+    return _RECORD.validate_json(content)
+
+
+def record_checksum(content: Mapping[str, Any]) -> str:
+    """Digest of a record's JSON object without its checksum."""
+    return digest_json({**content, "run": {name: v for name, v in content["run"].items() if name != "checksum"}})
 
 
 STAGES_WITH_ROWS = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)

@@ -166,7 +166,7 @@ def test_a_damaged_file_of_the_lake_is_refused_and_made_again_after_it_is_delete
     path = lake.path(Stage.VALID, DAY)
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    with pytest.raises(CorruptPartition, match=f"{path}.*delete it and run `backfill` for {DAY}"):
+    with pytest.raises(CorruptPartition, match=f"{path}.*run `backfill` with mode=verify for {DAY}"):
         train(model="tiny")
     path.unlink()
     backfill(model="tiny", start=DAY, end=DAY)

@@ -15,7 +15,7 @@ from configs.settings import ROOT, Settings, load_env
 from ops.check import SHARED, find_problems, flow_of, main, read_deployments
 from tasks.orchestration.events import EVENT
 
-LONGEST_BLOCK = 20
+LONGEST_BLOCK = 25
 
 
 @pytest.fixture(scope="module")

@@ -102,17 +102,25 @@ def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]
     """Create the page and the grid of a `backfill` run; returns the headline."""
     if not plan.todo:
         return _publish_empty(res, plan)
-    counts = Counter(map(outcome_state, outcomes))
-    line = f"{res.title}: {counts['updated']} of {len(outcomes)} partitions brought up to date, "
+    counts, verify = Counter(map(outcome_state, outcomes)), plan.request.mode == "verify"
+    line = f"{res.title}: {counts['updated']} of {len(outcomes)} partitions {'repaired' if verify else 'brought up to date'}, "
     line += f"{counts['failed']} failed, {counts['blocked']} blocked"
     if counts["not started"] or counts["incomplete"]:
         incomplete = f", {counts['incomplete']} incomplete" if counts["incomplete"] else ""
         line += f"{incomplete}, {counts['not started']} not started; run it again with mode=missing to continue"
-    elif counts["failed"] or counts["blocked"]:
+    elif verify and (worst := [f"{o.partition} {v}: {w}" for o in outcomes for v, s, w in o.passed if s == "failed"]):
+        line += f"; {worst[0]}" + (f"; {len(worst) - 1} more" if len(worst) > 1 else "")
+    elif (counts["failed"] or counts["blocked"]) and not verify:
         line += "; mode=failed runs only those again"
     notes = [f"- {o.partition} failed: {for_markdown(o.failed)}" for o in outcomes if o.failed]
     notes += [
         f"- {o.partition} failed at {v}: {for_markdown(w)}" for o in outcomes for v, s, w in o.passed if s == "failed"
+    ]
+    notes += [
+        f"- {o.partition} repaired at {v}: {for_markdown(w)}"
+        for o in outcomes
+        for v, s, w in o.passed
+        if verify and s == "made"
     ]
     notes += [f"- {o.partition} blocked: {for_markdown(o.blocked)}" for o in outcomes if o.blocked]
     waits = [(o.partition, v, w) for o in outcomes for v, s, w in o.passed if s == "waiting"]
@@ -131,6 +139,8 @@ def _publish_empty(res: LiveResources, plan: Plan) -> str:
     ]
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
     line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
+    if plan.request.mode == "verify":
+        line = f"{res.title}: {len(rows)} partitions verified, no output is damaged"
     line += f"; {left} of them have steps that another mode would run" if left else ""
     publish_table(res, "grid", rows, grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
