@@ -35,7 +35,9 @@ def fitted(name: str, calibration: str = "none") -> Any:
     model = fit(Recipe("x", name, params), DATA, resources(CONFIG))
     if calibration == "none":
         return model
-    return calibrate(model, response(model, inputs_of(DATA, CONFIG.features)), outcomes(DATA, CONFIG.target), calibration)
+    return calibrate(
+        model, response(model, inputs_of(DATA, CONFIG.features)), outcomes(DATA, CONFIG.target), calibration
+    )
 
 
 def both_predictions(model: Any) -> tuple[bytes, bytes]:

@@ -69,7 +69,9 @@ def test_a_version_without_any_good_copy_is_refused_with_path_and_remedy(
     folder = registry.local_copy("1")
     DAMAGES[damage](folder / "model.skops", models[1])
     shutil.rmtree(tmp_path / "artifacts")
-    with pytest.raises(ForgedVersion, match=f"{folder}/model.skops .*MLflow has no good copy.*delete {folder} .*`rollback`"):
+    with pytest.raises(
+        ForgedVersion, match=f"{folder}/model.skops .*MLflow has no good copy.*delete {folder} .*`rollback`"
+    ):
         registry.load("1", model_digest(models[0]))
     assert folder.is_dir(), "the copy stays until MLflow has a good one"
 
