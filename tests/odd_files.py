@@ -134,7 +134,9 @@ def cases(draw: st.DrawFn, vary: tuple[str, ...] = (), odd_names: bool = False, 
     header = {role: name.swapcase() for role, name in names.items()} if swapped else names
     dated = layout in ("a file a day", "tables")
     count = 1 if layout == "one file" else draw(st.integers(1, 3))
-    parts = [(f"rows-{day:%Y-%m-%d}", day) for day in days if len(days) == 1 or draw(st.booleans())]
+    parts: list[tuple[str, datetime | None]] = [
+        (f"rows-{day:%Y-%m-%d}", day) for day in days if len(days) == 1 or draw(st.booleans())
+    ]
     if not dated:
         parts = [(f"part-{n}", None) for n in range(count)]
     numbers = iter(range(10_000))

@@ -1,6 +1,5 @@
 """Collect the labels of a partition as they become known: mature, late, corrected, or missing for good."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -135,7 +134,7 @@ def labelled_rows(
     as_of: datetime,
     res: Resources,
     stage: Stage = Stage.VALID,
-    columns: Sequence[str] | None = None,
+    columns: list[str] | None = None,
     span: tuple[datetime, datetime] | None = None,
 ) -> "pd.DataFrame":
     """Read the rows of a partition that had an outcome as of a moment, with the outcome.

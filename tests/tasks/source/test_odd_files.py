@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from tasks.storage.partitions import partition
 from tasks.validation.expectations import structural_expectations, validate_frame
 from tests.odd_files import Case, cases, expected_rows, refusal_reasons, write
 
-THEMES = {
+THEMES: dict[str, dict[str, Any]] = {
     "numbers": {"vary": ("number",)},
     "keys and texts": {"vary": ("key", "text")},
     "times": {"vary": ("time",)},
