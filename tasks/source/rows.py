@@ -58,11 +58,10 @@ def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datet
     declared = {config.key: TEXTS, config.time: ZONED}
     declared |= dict.fromkeys(config.features.numeric, NUMBERS)
     declared |= dict.fromkeys((*config.features.categorical, *config.groups), TEXTS)
-    values = {config.time: _cast(config.time, "TIMESTAMPTZ")}
-    values |= {name: _cast(name, "DOUBLE") for name in config.features.numeric}
+    casts = {config.time: "TIMESTAMPTZ"} | dict.fromkeys(config.features.numeric, "DOUBLE")
     files = source_files(model, ref)
     require_placed(model, files)
-    return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, values, threads, cutoff)
+    return _query(model, model.config.source.sql, model.source_sql, ref, files, declared, casts, threads, cutoff)
 
 
 def read_labels(model: Model, ref: PartitionRef, threads: int = 2) -> "pa.Table":
@@ -78,9 +77,8 @@ def read_labels(model: Model, ref: PartitionRef, threads: int = 2) -> "pa.Table"
 
     config, outcome = model.config, model.config.target.column
     declared: dict[str, tuple[str, ...]] = {config.key: TEXTS, outcome: OUTCOMES, "known_at": ZONED}
-    values = {outcome: outcome_sql(config.target), "known_at": _cast("known_at", "TIMESTAMPTZ")}
-    files = source_files(model, ref)
-    labels = _query(model, config.source.labels, model.labels_sql, ref, files, declared, values, threads, None)
+    files, casts = source_files(model, ref), {"known_at": "TIMESTAMPTZ"}
+    labels = _query(model, config.source.labels, model.labels_sql, ref, files, declared, casts, threads, None)
     return labels.filter(pc.field(outcome).is_valid()) if config.source.file else labels
 
 
@@ -89,7 +87,7 @@ def outcome_sql(target: Target) -> str:
 
     A whole number is the class `1`, also as `1.0`, unless `1.0` is a class. `true` and `false` as text are 1 and 0 for a binary target.
     """
-    text, number = _cast(target.column, "VARCHAR"), _cast(target.column, "DOUBLE")
+    text, number = (f"CAST({quoted(target.column)} AS {kind})" for kind in ("VARCHAR", "DOUBLE"))
     if target.kind == "multiclass":
         if "nan" not in map(str.lower, target.classes):
             text = f"CASE WHEN lower({text}) <> 'nan' THEN {text} END"
@@ -100,10 +98,6 @@ def outcome_sql(target: Target) -> str:
     return f"CASE WHEN NOT isnan({number}) THEN {number} END"
 
 
-def _cast(name: str, kind: str) -> str:
-    return f"CAST({quoted(name)} AS {kind})"
-
-
 def _query(
     model: Model,
     file: str,
@@ -111,14 +105,11 @@ def _query(
     ref: PartitionRef,
     files: dict[str, list[Path]],
     declared: dict[str, tuple[str, ...]],
-    values: dict[str, str],
+    casts: dict[str, str],
     threads: int,
     cutoff: datetime | None,
 ) -> "pa.Table":
-    """Run one of the model's queries, require the declared columns, and return them sorted by time and key.
-
-    Columns are text unless `values` has other SQL for them.
-    """
+    """Run one of the model's queries, require the declared columns, and return them sorted by time and key."""
     with connect(model, files, cutoff, threads) as con:
         relation = con.sql(raw_sql(sql), params=_used(sql, {"start": ref.start, "end": ref.end}))
         types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
@@ -128,11 +119,14 @@ def _query(
         except SourceMismatch:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
                 raise
-        exact = (c for c in model.config.features.numeric if c in declared and is_number(types.get(c, "")))
+        target, features = model.config.target, model.config.features
+        values = {c: f"CAST({quoted(c)} AS {casts.get(c, 'VARCHAR')})" for c in declared}
+        values |= {target.column: outcome_sql(target)} if target.column in declared else {}
+        exact = (c for c in features.numeric if c in declared and is_number(types.get(c, "")))
         values |= {c: number_sql(c, types[c], file=literal(file)) for c in exact}
-        columns = ", ".join(f"{values.get(c) or _cast(c, 'VARCHAR')} AS {quoted(c)}" for c in declared)
+        columns = ", ".join(f"{value} AS {quoted(c)}" for c, value in values.items())
         first, second = list(declared)[:2]
-        order = quoted(first) if second == model.config.target.column else f"{quoted(second)}, {quoted(first)}"
+        order = quoted(first) if second == target.column else f"{quoted(second)}, {quoted(first)}"
         return relation.project(columns).order(order).to_arrow_table()
 
 
