@@ -101,8 +101,8 @@ def _read_columns(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, de
         return _with_types(con, Columns("read_parquet", _folders(path, own)), path)
     mark, quote, names = read_header(con, path, declared)
     options, text = {"delim": mark, "quote": quote, "escape": quote}, dict.fromkeys(names, "VARCHAR")
-    as_text = _csv(options, text, path)
-    return _with_types(con, as_text, path) if declared else _sniff(con, table, path, as_text)
+    as_text = _with_types(con, _csv(options, text, path), path)
+    return as_text if declared else _sniff(con, table, path, as_text)
 
 
 def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: Columns) -> Columns:
@@ -118,10 +118,9 @@ def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: 
     except duckdb.Error:
         con.execute(strict)  # its error has the line
         raise
-    if skip and len(as_text.types) > 1 and not as_text.types[0][0].startswith("#"):
-        con.execute(
-            strict
-        )  # the first line has names: a later line with more or fewer values is an error, and not another first line
+    names = [name for name, _ in as_text.types]
+    if len(names) > 1 and not names[0].startswith("#") and [field["name"] for field in fields] != names:
+        con.execute(strict)  # a line with more or fewer values than the first one leads to a wrong delimiter
     options = {"delim": mark, "quote": quote, "escape": escape, "skip": skip, "header": header}
     kinds = {field["name"]: field["type"] for field in fields}
     times = {
