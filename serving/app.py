@@ -5,11 +5,11 @@ import hmac
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -35,6 +35,7 @@ from serving.sink import Sink
 from serving.versions import class_names
 
 log = logging.getLogger("serving")
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response]])
 
 INLINE_BYTES, INLINE_ROWS = 64 << 10, 256
 """The largest request that is scored in the event loop. Larger ones are scored in a thread and do not delay small ones."""
@@ -143,22 +144,27 @@ UNAUTHORIZED = Problem(
 )
 
 
+def _get(app: FastAPI, path: str) -> Callable[[Handler], Handler]:
+    """Decorate a handler as the route of a path, for GET and HEAD. The server sends no body to HEAD."""
+    return app.api_route(path, methods=["GET", "HEAD"])
+
+
 def _add_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/", include_in_schema=False)
+    @_get(app, "/")
     async def root() -> Response:
         return RedirectResponse("/docs")
 
-    @app.get("/health")
-    @app.get("/ping", include_in_schema=False)
+    @_get(app, "/health")
+    @_get(app, "/ping")
     async def health() -> Response:
         return _json({"status": "ok"})
 
-    @app.get("/ready")
+    @_get(app, "/ready")
     async def ready() -> Response:
         content = readiness(service)
         return _json(content, 503 if content["status"] == "not ready" else 200)
 
-    @app.get("/metrics")
+    @_get(app, "/metrics")
     async def prometheus() -> Response:
         metrics.LEDGER_AGE.set(service.follower.age)
         metrics.UNWRITTEN.set(service.sink.rows)
@@ -190,23 +196,23 @@ def _is_unserved(follower: Follower) -> bool:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/models")
+    @_get(app, "/models")
     async def models() -> Response:
         return _json([_describe(name, state, service) for name, state in dict(service.follower.states).items()])
 
-    @app.get("/models/{model}")
+    @_get(app, "/models/{model}")
     async def one(model: str) -> Response:
         if model not in service.follower.states:
             service.state(model)
         return _json(_describe(model, service.follower.states[model], service))
 
-    @app.get("/models/{model}/ping", include_in_schema=False)
-    @app.get("/models/{model}/health", include_in_schema=False)
+    @_get(app, "/models/{model}/ping")
+    @_get(app, "/models/{model}/health")
     async def ping(model: str) -> Response:
         service.state(model)
         return _json({"status": "ok"})
 
-    @app.get("/models/{model}/version", include_in_schema=False)
+    @_get(app, "/models/{model}/version")
     async def version(model: str) -> Response:
         champion = service.state(model).champion
         return Response(champion.version if champion else "", media_type="text/plain")

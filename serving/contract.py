@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from configs.features import Features
+from configs.features import LARGEST_NUMBER, Features
 from configs.schema import ModelConfig
 from serving.envelope import Table
 from serving.problems import MAX_FAULTS, Fault, invalid_rows
 from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, allowed_range, is_supported
-from serving.values import MAX_EXACT_INTEGER, READERS, Field
+from serving.values import READERS, Field
 
 PLAIN_TYPES = {float, int, bool, type(None)}
 
@@ -117,13 +117,17 @@ def _valid_matrix(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np
     except OverflowError:
         return None
     null = np.isnan(matrix)
-    invalid = (matrix < layout.low) | (matrix > layout.high) | (np.abs(matrix) >= MAX_EXACT_INTEGER)
+    invalid = (matrix < layout.low) | (matrix > layout.high) | (np.abs(matrix) > LARGEST_NUMBER)
     invalid |= (null & layout.never_null) | (layout.whole & ~null & (matrix != np.floor(matrix)))
     return None if invalid.any() else matrix
 
 
-def contract_of(config: ModelConfig, features: Features) -> Contract:
-    """Return the contract of a version with these features. Key, time, groups and other columns of the model are optional."""
+def contract_of(config: ModelConfig, features: Features, booleans: Iterable[str] = ()) -> Contract:
+    """Return the contract of a version with these features. Key, time, groups and other columns of the model are optional.
+
+    Args:
+        booleans: Features that are true or false in the data. It is only documented: 1, 0 and other numbers are accepted too.
+    """
     rules: dict[str, list[tuple[Rule, dict[str, Any]]]] = {}
     bounds: dict[str, list[Mapping[str, Any]]] = {}
     never_null, unchecked = set(), []
@@ -151,6 +155,8 @@ def contract_of(config: ModelConfig, features: Features) -> Contract:
         schema |= {"maximum": high} if high < np.inf else {}
         schema |= {"type": "integer"} if name in whole else {}
         schema |= {k: v for _, part in column_rules for k, v in part.items()}
+        if name in booleans or (schema.get("enum") and all(isinstance(value, bool) for value in schema["enum"])):
+            schema["type"] = "boolean"
         required, checks = name in features.all, tuple(rule for rule, _ in column_rules)
         fields[name] = Field(name, kind, required, nullable, checks, low, high, name in whole, schema)
     return Contract(fields, config.key, config.time, tuple(dict.fromkeys(unchecked)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from serving.problems import Fault, Problem, invalid_rows, too_large, unreadable, wrong_envelope
+from serving.problems import Fault, Problem, invalid_rows, too_large, unreadable, unsupported, wrong_envelope
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 JSON, CSV = "application/json", "text/csv"
@@ -37,7 +37,8 @@ def read_table(body: bytes, content_type: str, max_rows: int) -> Table:
         Problem: The body cannot be parsed, is not a scoring request, or has no rows or more than `max_rows`.
     """
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if any(part.startswith("charset=") and part.removeprefix("charset=").strip('"') != "utf-8" for part in parameters):
+    charsets = (part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset="))
+    if not {"utf-8", "utf8"}.issuperset(charsets):
         raise _unsupported(content_type, "send it in UTF-8")
     if kind == JSON:
         table = _from_json(_parse_json(body))
@@ -55,11 +56,14 @@ def read_table(body: bytes, content_type: str, max_rows: int) -> Table:
 
 def _unsupported(content_type: str, action: str) -> Problem:
     detail = f"Content-Type is {repr(content_type[:100]) if content_type else 'missing'}; {action}"
-    return Problem(415, "unsupported-media-type", "The content type is not supported", detail)
+    return unsupported("The content type is not supported", detail)
 
 
 def _parse_json(body: bytes) -> Any:
-    """Parse JSON. NaN counts as null, because MLflow's client writes nulls of a data frame so. Infinity is refused."""
+    """Parse JSON. NaN counts as null, because MLflow's client writes nulls of a data frame so. Infinity is refused.
+
+    Of a name that an object has twice, the last value counts.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

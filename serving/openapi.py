@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from configs.features import LARGEST_NUMBER
 from serving.contract import Contract, contract_of
 from serving.follower import Follower
 from serving.problems import MEDIA_TYPE
@@ -11,13 +12,22 @@ from serving.versions import class_names
 # Not pydantic's JSON schema: its models have no `not` and refuse regular expressions with look-around.
 # For the responses alone it would save 4 of 60 lines and take 70 ms more at the start.
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
+VALUES = """\
+A value means the same as in a partition of a batch:
+- A number is rounded to the nearest float64, whole numbers too. Infinities and numbers above 3.40282e+38, the largest of float32, are refused.
+- `true` is 1 and `false` is 0.
+- JSON's `NaN` is null. In CSV an empty field is null, and in a column of numbers so is `NaN`; in a column of texts `NaN` is a text.
+- A text may have any length within the limit of the body.
+- If a JSON object has a name twice, its last value counts. Columns that CSV or `dataframe_split` name twice are refused.
+
+A body with a `Content-Encoding` (gzip) is refused with 415."""
 PROBLEMS = {
     "400": "The body cannot be read or is not a scoring request",
     "401": "A token is required",
     "404": "No such model",
     "408": "The body did not arrive in time",
     "413": "Too many bytes or rows",
-    "415": "Neither JSON nor CSV",
+    "415": "Neither JSON nor CSV in UTF-8, or a compressed body",
     "422": "Invalid rows; `errors` names row, field and value",
     "503": "No version serves this model, or predictions cannot be recorded",
 }
@@ -25,6 +35,7 @@ PROBLEMS = {
 
 def openapi_document(follower: Follower) -> dict[str, Any]:
     """Build the OpenAPI document for the versions in use now."""
+    probes = ("/health", "/ready", "/metrics")
     paths: dict[str, Any] = {
         "/health": {"get": _simple("Whether the process responds", "Status")},
         "/ready": {"get": _simple("Whether the server is ready, the versions in use, and problems", "Ready", ("503",))},
@@ -39,6 +50,9 @@ def openapi_document(follower: Follower) -> dict[str, Any]:
         contract = state.champion.contract if state.champion else contract_of(config, config.features.active)
         invocations = _invocations(name, config.description, contract, class_names(config))
         paths[f"/models/{name}/invocations"] = {"post": invocations}
+    for path in probes:
+        responses = {status: {"description": "The same, without a body"} for status in paths[path]["get"]["responses"]}
+        paths[path]["head"] = {"summary": "The status of GET, without a body", "responses": responses}
     for path, methods in paths.items():
         for operation in methods.values():
             operation["tags"] = [path.split("/")[2] if path.startswith("/models/") else "server"]
@@ -119,7 +133,7 @@ def _invocations(name: str, description: str, contract: Contract, classes: list[
     return {
         "summary": f"Predictions of {name}",
         "description": f"{description.strip()}\n\nThe key identifies a row permanently: outcomes are joined by it. "
-        "A row without key or time gets those of the request.",
+        f"A row without key or time gets those of the request.\n\n{VALUES}",
         "requestBody": {
             "required": True,
             "content": {
@@ -171,8 +185,10 @@ def field_schema(field: Field) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": TYPES[field.kind], **field.schema}
     if field.kind == "time":
         schema["format"] = "date-time"
-    if field.schema.get("type"):
-        schema["type"] = [field.schema["type"]]
+    if own_type := field.schema.get("type"):
+        schema["type"] = ["boolean", "number"] if own_type == "boolean" else [own_type]
+    if field.kind == "number" and "enum" not in schema:
+        schema = {"minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER} | schema
     if field.nullable:
         schema["type"] = [*schema["type"], "null"]
         if "enum" in schema:
@@ -188,6 +204,8 @@ def example_of(field: Field) -> Any:
         min_length = field.schema.get("minLength", 0)
         text = "a category"
         return text[: field.schema.get("maxLength", len(text))].ljust(min_length, "x")
+    if field.schema.get("type") == "boolean":
+        return True
     low, high = field.schema.get("minimum"), field.schema.get("maximum")
     bounds = [bound for bound in (low, high) if bound is not None]
     value = sum(bounds) / len(bounds) if bounds else 1.5

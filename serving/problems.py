@@ -82,6 +82,11 @@ def wrong_envelope(detail: str) -> Problem:
     return Problem(400, "wrong-envelope", "The body is not a scoring request", detail)
 
 
+def unsupported(title: str, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return the problem of a body whose content type or encoding this server does not read."""
+    return Problem(415, "unsupported-media-type", title, detail, headers=headers)
+
+
 def too_large(detail: str) -> Problem:
     """Return the problem of a body over a limit. The response closes the connection: the body may not be read to its end."""
     return Problem(413, "too-large", "The request is too large", detail, headers={"Connection": "close"})

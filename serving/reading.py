@@ -10,7 +10,7 @@ from uuid import uuid4
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from serving.problems import Problem, too_large, unavailable
+from serving.problems import Problem, too_large, unavailable, unsupported
 
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -39,8 +39,12 @@ class Bodies:
 
         Raises:
             ClientDisconnect: The client has closed the connection.
-            Problem: The body is too large or too slow, or the bodies of other requests use all the memory.
+            Problem: The body is compressed, too large or too slow, or the bodies of other requests use all the memory.
         """
+        if (coding := request.headers.get("content-encoding", "").strip().lower()) not in ("", "identity"):
+            detail = f"Content-Encoding is {coding[:100]!r}; send the body without compression"
+            headers = {"Accept-Encoding": "identity", "Connection": "close"}
+            raise unsupported("The content encoding is not supported", detail, headers)
         max_bytes, size, parts = int(self.limits.body_mb * 1e6), 0, []
         refusal = f"this server accepts bodies up to {self.limits.body_mb:g} MB; send fewer rows, or score a partition with `process`"
         length = request.headers.get("content-length", "")

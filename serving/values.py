@@ -12,14 +12,12 @@ from configs.features import LARGEST_NUMBER
 from serving.problems import Fault
 from serving.rules import Rule, Values
 
-MAX_EXACT_INTEGER = 2**53
-"""float64 represents all integers below this one exactly."""
 MAX_AHEAD = timedelta(days=1)
 """How far in the future the time of a row may be, because clocks differ and scheduled events can be predicted."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-MAX_KEY_LENGTH, MAX_TEXT_LENGTH = 200, 1000
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-BOOLEANS = {"true": 1.0, "false": 0.0}
+WORDS = {"true": 1.0, "false": 0.0, "nan": None, "": None}
+"""Words in a column of numbers of a CSV body, in any case. DuckDB reads them in the same way in a batch."""
 TEXT_TYPES = {str, type(None)}
 
 
@@ -53,53 +51,37 @@ def _numbers(column: Field, values: Sequence[Any], text: bool, now: datetime) ->
 
 
 def _parse_number(text: str) -> Any:
-    """Return the number of a CSV field, None if it is empty, or the text itself if it is not a number."""
-    if not text:
-        return None
-    if (boolean := BOOLEANS.get(text.lower())) is not None:
-        return boolean
-    if not NUMBER.fullmatch(text):
-        return text
-    return int(text) if text.lstrip("+-").isdigit() and len(text) < 30 else float(text)
+    """Return the number of a CSV field, None if it is empty or NaN, or the text itself if it is not a number."""
+    if (word := text.lower()) in WORDS:
+        return WORDS[word]
+    return float(text) if NUMBER.fullmatch(text) else text
 
 
 def _number_problem(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return ""
-    if isinstance(value, int):
-        return "" if abs(value) < MAX_EXACT_INTEGER else "is a whole number that float64 cannot represent exactly"
-    if isinstance(value, float):
-        if not np.isfinite(value):
-            return "is not a finite number"
-        return "" if abs(value) <= LARGEST_NUMBER else f"is larger than float32 can hold ({LARGEST_NUMBER:.6g})"
-    return "is not a number"
+    if not isinstance(value, int | float):
+        return "is not a number"
+    if isinstance(value, float) and not np.isfinite(value):
+        return "is not a finite number"
+    return "" if abs(value) <= LARGEST_NUMBER else f"is larger than float32 can hold ({LARGEST_NUMBER:.6g})"
 
 
 def _texts(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
     texts = [value or None for value in values] if text else list(values)
-    if TEXT_TYPES.issuperset(map(type, texts)) and max(map(len, filter(None, texts)), default=0) <= MAX_TEXT_LENGTH:
+    if TEXT_TYPES.issuperset(map(type, texts)):
         return texts, []
-    faults = [
-        Fault(row, column.name, value, problem)
-        for row, value in enumerate(texts)
-        if value is not None and (problem := _text_problem(value))
-    ]
-    return texts, faults
-
-
-def _text_problem(value: Any) -> str:
-    if not isinstance(value, str):
-        return "is not a text"
-    return "" if len(value) <= MAX_TEXT_LENGTH else f"is longer than {MAX_TEXT_LENGTH} characters"
+    others = ((row, value) for row, value in enumerate(texts) if type(value) not in TEXT_TYPES)
+    return texts, [Fault(row, column.name, value, "is not a text") for row, value in others]
 
 
 def _keys(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:
     """Return keys as texts, with None for a null or empty one: the journal creates a key for it."""
     keys = [str(value) if type(value) is int else None if value == "" else value for value in values]
     faults = [
-        Fault(row, column.name, value, f"must be a text of at most {MAX_KEY_LENGTH} characters or a whole number")
+        Fault(row, column.name, value, "must be a text or a whole number")
         for row, value in enumerate(keys)
-        if value is not None and not (isinstance(value, str) and len(value) <= MAX_KEY_LENGTH)
+        if value is not None and not isinstance(value, str)
     ]
     return keys, faults
 

@@ -21,6 +21,7 @@ from tasks.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger("serving")
 
@@ -120,14 +121,15 @@ def load_version(ref: VersionRef, res: Resources) -> ServedVersion:
     plan, reason = _compile(model)
     if plan:
         plan.set_threads(1)  # a row is predicted on one core
-    rows = example_rows(res, features)
+    batch = recent_batch(res, features)
+    rows = synthetic_rows(features) if batch is None else batch.slice(0, SMOKE_ROWS).to_pandas()
     for name, part in row_variants(rows, features).items():
         if problem := prediction_problem(model, part, config):
             summary = problem.partition(": ")[0]  # the text of an error may contain values of the rows
             raise FailedSmokeTest(f"version {ref.version} of {config.name}: {name}: {summary}")
     if plan and (mismatch := _mismatch(plan, model, rows, features, config)):
         plan, reason = None, f"its plan and its pipeline predict differently for {mismatch}"
-    contract = contract_of(config, features)
+    contract = contract_of(config, features, booleans_of(batch, features))
     return ServedVersion(config.name, ref, model, features, contract, config.target.kind, plan, reason)
 
 
@@ -155,17 +157,27 @@ def _to_list(values: "pd.Series") -> list[Any]:
     return values.astype(object).where(values.notna(), None).tolist()
 
 
-def example_rows(res: Resources, features: Features) -> "pd.DataFrame":
-    """Return rows of a recent valid partition that has all features of a version, or synthetic rows if there is none."""
+def recent_batch(res: Resources, features: Features) -> "pa.Table | None":
+    """Return rows of a recent valid partition that has all features of a version, or None if there is none."""
     try:
         for key in reversed(res.lake.keys(Stage.VALID)[-3:]):
             with suppress(MissingPartition, CorruptPartition):
-                rows = next(res.lake.batches(Stage.VALID, key)).slice(0, SMOKE_ROWS).to_pandas()
-                if len(rows) and set(features.all) <= set(rows.columns):
-                    return rows
+                batch = next(res.lake.batches(Stage.VALID, key))
+                if len(batch) and set(features.all) <= set(batch.schema.names):
+                    return batch
     except Exception as error:  # noqa: BLE001  (an unavailable lake must not prevent serving; its error types differ)
         log.warning("the lake does not respond (%s); versions are tested with synthetic rows", type(error).__name__)
-    return synthetic_rows(features)
+    return None
+
+
+def booleans_of(batch: "pa.Table | None", features: Features) -> list[str]:
+    """Return the numeric features that are 0 and 1, both and nothing else: in the lake, booleans are stored as numbers."""
+    import pyarrow.compute as pc
+
+    columns = {name: batch[name].drop_null() for name in features.numeric} if batch is not None else {}
+    ranges = {name: pc.min_max(column).as_py() for name, column in columns.items()}
+    candidates = [name for name, ends in ranges.items() if ends == {"min": 0, "max": 1}]
+    return [name for name in candidates if len(columns[name].unique()) == 2]
 
 
 def synthetic_rows(features: Features) -> "pd.DataFrame":

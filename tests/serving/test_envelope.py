@@ -139,6 +139,18 @@ def test_unsupported_content_types_are_refused(kind):
     assert refused.value.status == 415
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "UTF8", '"utf-8"', '"Utf8"'])
+def test_every_name_of_utf_8_is_accepted(charset):
+    assert read({"inputs": {"a": ["é"]}}, f"application/json; charset={charset}").columns == {"a": ["é"]}
+
+
+@pytest.mark.parametrize("number", ["1", "NaN"])  # orjson does not parse NaN, so another parser does
+def test_the_last_value_of_a_name_that_occurs_twice_counts(number):
+    table = read(b'{"dataframe_records": [{"a": 1, "b": %s, "a": 2}]}' % number.encode())
+    assert table.columns["a"] == [2]
+    assert read(b'{"inputs": {"a": [1], "b": [%s], "a": [2]}}' % number.encode()).columns["a"] == [2]
+
+
 def test_numbers_of_any_size_are_parsed():
     table = read(b'{"inputs": {"a": [123456789012345678901234567890, 1e999, 0.1]}}')
     assert table.columns["a"][0] in (123456789012345678901234567890, 1.2345678901234568e29)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gzip
 import logging
 import re
 import threading
@@ -15,7 +16,9 @@ from serving import app
 from serving.journal import Journal
 from serving.problems import Problem
 from serving.reading import Bodies, Limits
+from tasks.contracts import Stage
 from tasks.models.features import predict
+from tasks.resources import open_resources
 from tasks.storage.answer_log import served_rows
 from tests.conftest import parcels
 from tests.serving.conftest import request_rows, running_client
@@ -114,6 +117,45 @@ def test_probes_models_and_metrics(client):
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(loaded) >= 2
     assert [client.get(path).status_code for path in loaded] == [200] * len(loaded)
+
+
+def test_every_path_with_get_answers_head_without_a_body(client):
+    paths = [path for path, methods in client.get("/openapi.json").json()["paths"].items() if "get" in methods]
+    for path in (*paths, "/", "/ping", "/models/tiny/ping", "/models/tiny/health", "/models/tiny/version"):
+        head, get = (client.request(method, path, follow_redirects=False) for method in ("HEAD", "GET"))
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        assert head.headers["content-type"] == get.headers["content-type"] if get.content else True
+    assert client.head("/models/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity", "unknown"])
+def test_a_compressed_body_is_refused_before_it_is_read(client, coding):
+    body = gzip.compress(b"0" * 50_000_000)  # 50 kB, which would take 50 MB
+    response = client.post(PATH, content=body, headers={"Content-Type": "application/json", "Content-Encoding": coding})
+    assert response.status_code == 415
+    assert "send the body without compression" in response.json()["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+    rows = {"dataframe_records": request_rows(9)}
+    assert client.post(PATH, json=rows, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+def test_the_example_of_a_boolean_feature_is_a_boolean(env):
+    """In the lake a boolean is 0 or 1."""
+    env.edit_config(features__numeric=["weight", "distance", "fragile"])
+    env.fit_version("2", columns={"fragile": 1.0})
+    rows = parcels(9).assign(fragile=lambda frame: (frame.index % 2).astype("float64"))
+    res = open_resources("tiny")
+    ref = res.ref("2024-03-10")
+    digest = res.lake.write_frame(Stage.VALID, ref.key, rows[list(res.config.columns)])
+    res.lake.write_record(ref, Stage.VALID, version=1, inputs={}, rows=len(rows), digest=digest)
+    env.promote("2")
+    with running_client(env) as client:
+        body = client.get("/openapi.json").json()["paths"]["/models/tiny/invocations"]["post"]["requestBody"]["content"]
+        (row,) = body["application/json"]["examples"]["dataframe_records"]["value"]["dataframe_records"]
+        assert row["fragile"] is True
+        assert client.post(PATH, json={"instances": [row]}).status_code == 200
+        csv = body["text/csv"]["example"]
+        assert client.post(PATH, content=csv, headers={"Content-Type": "text/csv"}).status_code == 200
 
 
 def test_a_token_is_required_if_one_is_set(env):
