@@ -1,7 +1,7 @@
 """Check that every model has its deployments and every deployment its model: `python -m ops.check`.
 
 Part of `make lint`. It loads every model, so an error in a model.yaml fails here too. Great Expectations checks the
-arguments of its expectations.
+arguments of its expectations. Rules that are valid but cannot work are warnings, and do not fail.
 """
 
 import sys
@@ -15,6 +15,8 @@ import yaml
 from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
+from ops.workable import warnings
+from tasks.resources import open_resources
 from tasks.validation.expectations import check_arguments
 
 FLOWS = ("assess", "process", "retrain", "train")
@@ -82,11 +84,13 @@ def flow_of(deployment: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Print the problems of all models and of prefect.yaml. Exit status 1 if there are any."""
+    """Print the problems of all models and of prefect.yaml, and warnings. Exit status 1 if there are problems."""
     try:
         models = model_names()
-        problems = [str(error) for name in models if (error := _config_error(name))]
-        problems += find_problems(models, read_deployments())
+        invalid = {name: error for name in models if (error := _config_error(name))}
+        problems = [*map(str, invalid.values()), *find_problems(models, read_deployments())]
+        for line in (w for name in models if name not in invalid for w in warnings(open_resources(name))):
+            print(f"warning: {line}", file=sys.stderr)
     except ConfigError as error:
         problems = [str(error)]
     for line in problems:
