@@ -16,6 +16,8 @@ PATTERN = {
 """Patterns of partition names. Sorting the names as text sorts them by time."""
 YEARS = (1700, 2250)
 """First and last year of partitions and of moments. pandas' times in nanoseconds reach from 1677 to 2262."""
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""NUL, which PostgreSQL's text cannot hold, and halves of characters (surrogates), which UTF-8 cannot encode."""
 UNITS = {"min": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 

@@ -10,12 +10,10 @@ Started by its schedule, or by hand:
     prefect deployment run assess/flights -p partition=2013-05
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from configs.choices import ModelName
+from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes
 from tasks.lifecycle.retraining import follow_up
@@ -28,8 +26,8 @@ from tasks.steps.run_tasks import maturing_partitions, moment_of_assessment
 @flow(name="assess", flow_run_name=name_by_partition)
 def assess(
     model: ModelName,
-    partition: str | None = None,
-    as_of: datetime | None = None,
+    partition: PartitionKey | None = None,
+    as_of: AsOf | None = None,
 ) -> State:
     """Collect and validate the labels of one partition, or of all, and compute the performance from them.
 

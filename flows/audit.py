@@ -8,12 +8,10 @@ Started by hand, or as `make audit MODEL=flights AT=2013-06-15`:
     prefect deployment run audit/manual -p model=flights -p at=2013-06-15T00:00:00-04:00
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from configs.choices import ModelName
+from configs.choices import AsOf, ModelName
 from tasks.lifecycle.audit import audit as look_up
 from tasks.orchestration.events import known_hashes
 from tasks.orchestration.run_names import name_by_time
@@ -24,7 +22,7 @@ from tasks.resources import open_resources
 @flow(name="audit", flow_run_name=name_by_time)
 def audit(
     model: ModelName,
-    at: datetime | None = None,
+    at: AsOf | None = None,
 ) -> State:
     """Look up the champion at a time, and compare ledger, MLflow and events.
 

@@ -16,7 +16,7 @@ from prefect import flow, runtime
 from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import Field
 
-from configs.choices import ModelName
+from configs.choices import ModelName, PartitionKey
 from tasks.backfill.execute import execute_plan
 from tasks.backfill.plan import make_plan, open_request
 from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
@@ -34,8 +34,8 @@ NOTHING: dict[str, Any] = {}
 @flow(name="backfill", flow_run_name=name_by_range)
 def backfill(
     model: ModelName,
-    start: str = "",
-    end: str = "",
+    start: PartitionKey = "",
+    end: PartitionKey = "",
     stages: list[StageChoice] = STAGES,
     mode: Mode = "missing",
     order: Order = "oldest first",

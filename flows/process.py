@@ -9,12 +9,10 @@ Started by its schedule, or by hand:
     prefect deployment run process/flights -p partition=2013-05
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from configs.choices import ModelName
+from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import check_alias, deliver
 from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
@@ -27,8 +25,8 @@ from tasks.steps.run_tasks import due_partitions
 @flow(name="process", flow_run_name=name_by_partition)
 def process(
     model: ModelName,
-    partition: str | None = None,
-    as_of: datetime | None = None,
+    partition: PartitionKey | None = None,
+    as_of: AsOf | None = None,
 ) -> State:
     """Ingest, validate, score and check one partition for drift, or every due partition that is not fresh.
 

@@ -10,13 +10,12 @@ Started by hand:
     prefect deployment run promote/manual -p model=flights -p version=3 -p by=ann -p reason="reviewed with risk"
 """
 
-from datetime import datetime
 from typing import Literal
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from configs.choices import ModelName, NonEmpty, VersionNumber
+from configs.choices import AsOf, ModelName, NonEmpty, PersonName, VersionNumber
 from tasks.ledger.history import refuse_stale_approval
 from tasks.lifecycle.manual_approval import judge_again, select_version
 from tasks.lifecycle.outbox import deliver
@@ -28,12 +27,12 @@ from tasks.resources import open_resources
 @flow(name="promote", flow_run_name="{model} {action}")
 def promote(
     model: ModelName,
-    by: NonEmpty,
+    by: PersonName,
     reason: NonEmpty,
     version: VersionNumber | None = None,
     action: Literal["promote", "refuse", "adopt", "restore"] = "promote",
     against: VersionNumber | None = None,
-    as_of: datetime | None = None,
+    as_of: AsOf | None = None,
 ) -> State:
     """Evaluate a version on the newest labels, and promote it if it passes the gate.
 

@@ -15,7 +15,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 from pydantic import Field
 
-from configs.choices import ModelName
+from configs.choices import ModelName, PartitionKey
 from tasks.backfill.workers import Workers
 from tasks.contracts import Runner
 from tasks.orchestration.run_names import name_by_range
@@ -34,8 +34,8 @@ ALL: list[str] = []
 @flow(name="replay", flow_run_name=name_by_range)
 def replay(
     model: ModelName,
-    start: str,
-    end: str,
+    start: PartitionKey,
+    end: PartitionKey,
     policies: list[str] = ALL,
     given: dict[str, Any] = NOTHING,
     metric: str = "",

@@ -8,12 +8,10 @@ Started by the automation on `evergreen.drift.detected`, `evergreen.performance.
     prefect deployment run retrain/flights -p by=ann -p reason="new routes from June on"
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from configs.choices import ModelName
+from configs.choices import AsOf, FactId, ModelName, NonEmpty, PartitionKey, PersonName
 from flows.train import train
 from tasks.lifecycle.retraining import decide_retraining, record_failure, record_manual_request, record_outcome
 from tasks.orchestration.run_names import name_by_fact
@@ -24,11 +22,11 @@ from tasks.resources import open_resources
 @flow(name="retrain", flow_run_name=name_by_fact)
 def retrain(
     model: ModelName,
-    partition: str | None = None,
-    fact: str | None = None,
-    as_of: datetime | None = None,
-    by: str = "somebody",
-    reason: str = "by hand",
+    partition: PartitionKey | None = None,
+    fact: FactId | None = None,
+    as_of: AsOf | None = None,
+    by: PersonName = "somebody",
+    reason: NonEmpty = "by hand",
 ) -> State:
     """Decide about one fact. A fact that already has a decision keeps it and is not trained for again.
 

@@ -7,12 +7,10 @@ Started by hand:
     prefect deployment run rollback/manual -p model=flights -p by=ann -p reason="v4 scores weekends badly"
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from configs.choices import ModelName, NonEmpty, VersionNumber
+from configs.choices import AsOf, ModelName, NonEmpty, PersonName, VersionNumber
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import roll_back
 from tasks.reports.artifacts import publish_promotion
@@ -22,10 +20,10 @@ from tasks.resources import open_resources
 @flow(name="rollback", flow_run_name="{model}: {reason}")
 def rollback(
     model: ModelName,
-    by: NonEmpty,
+    by: PersonName,
     reason: NonEmpty,
     version: VersionNumber | None = None,
-    as_of: datetime | None = None,
+    as_of: AsOf | None = None,
 ) -> State:
     """Make an earlier champion the champion again, after a new process has loaded and queried it.
 

@@ -10,11 +10,9 @@ Started as a subflow of `retrain`, or by hand:
     prefect deployment run train/flights -p as_of=2013-04-02T00:00:00-04:00
 """
 
-from datetime import datetime
-
 from prefect import flow, runtime
 
-from configs.choices import ModelName
+from configs.choices import AsOf, ModelName, NonEmpty
 from tasks.contracts import Training
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.train_and_judge import train_and_judge
@@ -28,8 +26,8 @@ from tasks.resources import open_resources
 @flow(name="train", flow_run_name=name_by_moment)
 def train(
     model: ModelName,
-    as_of: datetime | None = None,
-    reason: str = "by hand",
+    as_of: AsOf | None = None,
+    reason: NonEmpty = "by hand",
 ) -> Training:
     """Train on all labels that have matured as of `as_of`. A version that passes the gate becomes challenger, then champion.
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from rich.markdown import Markdown
 
+from configs.base import to_utc
 from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
@@ -31,11 +32,13 @@ def parse_time(text: str, res: Resources) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        time = time if time.tzinfo else time.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
+        to_utc(time)
+        return time
+    except ValueError as error:
         raise ConfigError(
-            f"AT={text} is no date or time; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00"
+            f"AT={text} is no date or time ({error}); write it as 2013-06-15 or 2013-06-15T12:00:00-04:00"
         ) from None
-    return time if time.tzinfo else time.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
 
 
 def main() -> int:

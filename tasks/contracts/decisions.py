@@ -95,7 +95,7 @@ SERVING = "evergreen serving"
 AUTOMATION = "evergreen"
 """Author of the ledger rows that flows write without a person."""
 Action = Literal[
-    "register", "stage", "request", "canary", "promote", "refuse", "retire", "rollback", "adopt", "restore"
+    "register", "stage", "request", "propose", "canary", "promote", "refuse", "retire", "rollback", "adopt", "restore"
 ]
 ModelStage = Literal["", "candidate", "challenger", "champion", "refused", "retired"]
 
@@ -104,6 +104,7 @@ STAGE_AFTER: Mapping[str, ModelStage] = {
     "register": "candidate",
     "stage": "challenger",
     "request": "challenger",
+    "propose": "",
     "canary": "challenger",
     "promote": "champion",
     "adopt": "champion",
@@ -112,7 +113,7 @@ STAGE_AFTER: Mapping[str, ModelStage] = {
     "refuse": "refused",
     "retire": "retired",
 }
-"""The model stage after each action."""
+"""The model stage after each action. `propose`, a person's wish to promote a version, does not change it."""
 
 
 @dataclass(frozen=True)

@@ -72,5 +72,6 @@ def change_text(row: Promotion) -> str:
         "refused": "was refused",
         "retired": "was retired",
     }
-    change = "was proposed for approval" if row.action == "request" else changes.get(row.to_stage, row.action)
+    actions = {"request": "was proposed for approval", "propose": f"was proposed for promotion by {row.by}"}
+    change = actions.get(row.action) or changes.get(row.to_stage, row.action)
     return f"{change} as of {row.as_of:%Y-%m-%d}"

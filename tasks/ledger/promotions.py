@@ -74,11 +74,12 @@ class Promotions:
             before = self.promotions()
             self._refuse_stale(row, before)
             last = before[-1] if before else None
+            stage = stage_of(row.version, before)
             ready = replace(
                 row,
                 sequence=last.sequence + 1 if last else 1,
-                from_stage=stage_of(row.version, before),
-                to_stage=STAGE_AFTER[row.action],
+                from_stage=stage,
+                to_stage=STAGE_AFTER[row.action] or stage or "candidate",
                 recorded_at=datetime.now(UTC),
                 previous_hash=last.hash if last else "",
             )
@@ -98,7 +99,7 @@ class Promotions:
             raise StaleDecision(
                 f"{self.model}: version {row.version} is no longer challenger, so it gets no share of requests"
             )
-        if row.action == "refuse" and stage_of(row.version, before) == "champion":
+        if row.action in ("refuse", "propose") and stage_of(row.version, before) == "champion":
             raise StaleDecision(f"{self.model}: version {row.version} is champion now; use `rollback` instead")
         if STAGE_AFTER[row.action] != "champion":
             return

@@ -1,18 +1,15 @@
 """Which values the ledger can store: the same ones on SQLite and on PostgreSQL, checked before the database is asked."""
 
-import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
 import sqlalchemy as sa
 
-from configs.base import to_utc
+from configs.base import UNSTORABLE, to_utc
 from tasks.errors import NotStorable
 from tasks.ledger.tables import Moment
 
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-"""NUL, which PostgreSQL's text cannot hold, and halves of characters (surrogates), which UTF-8 cannot encode."""
 LARGEST_INTEGER = 2**31 - 1
 
 

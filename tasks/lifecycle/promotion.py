@@ -45,14 +45,13 @@ def stage(
     reason: str,
     evidence: dict[str, Any],
     res: Resources,
-    by: str = AUTOMATION,
 ) -> Promotion:
     """Make a version that passed the gate the model's challenger, and load it into the local cache."""
     earlier = res.ledger.challenger()
     if earlier and earlier.version != version.version:
         retired = res.registry.version(earlier.version)
         append_row("retire", retired, champion, as_of, f"superseded by version {version.version}", {}, res)
-    row = append_row("stage", version, champion, as_of, reason, evidence, res, by)
+    row = append_row("stage", version, champion, as_of, reason, evidence, res)
     for number in filter(None, (version.version, version.judged_as)):
         res.registry.cached_version(number)  # cached locally, so that monitoring works while MLflow is down
         res.load(number)
@@ -142,17 +141,20 @@ def promote_version(
 ) -> Promotion:
     """Make a version champion after `as_of` in the name of a person, on the basis of a new gate decision.
 
+    Who asks for it and why is a row of its own, `propose`. What the gate decided and why is another one, by the automation.
+
     Raises:
         StaleDecision: `champion`, against which the version was judged, is no longer champion. Judge again.
         GateRefused: the gate refused the version, or the decision is about another version.
     """
     evidence = decision_evidence(decision, comparison)
+    append_row("propose", version, champion, as_of, reason, {}, res, by)
     if not decision.passed or decision.version not in (version.version, version.judged_as):
         refusal = "; ".join(decision.reasons) or "the decision is about another version"
-        refuse(version, champion, as_of, refusal, evidence, res, by)
+        refuse(version, champion, as_of, refusal, evidence, res)
         raise GateRefused(f"{version.model} v{version.version} is not promoted: {refusal}")
     if stage_of(version.version, res.ledger.promotions()) != "challenger":
-        stage(version, champion, as_of, f"passed the gate, judged again for {by}", evidence, res, by)
+        stage(version, champion, as_of, f"passed the gate, judged again for {by}", evidence, res)
     row = append_row(action, version, champion, as_of, reason, evidence, res, by)
     deliver(res)
     return row

@@ -91,7 +91,7 @@ class Versions(Runs, Copies):
         """
         with self.translated_errors(f"version {number!r} of {self.model!r}"):
             registered = self.client.get_model_version(self.model, number)
-        return from_tags(self.model, number, registered.run_id or "", dict(registered.tags))
+        return from_tags(self.model, str(registered.version), registered.run_id or "", dict(registered.tags))
 
     def cached_version(self, number: str) -> Version:
         """Read a version from this machine's cache, or from MLflow the first time. So it is available while MLflow is down."""

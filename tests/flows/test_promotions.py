@@ -9,6 +9,7 @@ from flows.rollback import rollback
 from flows.train import train
 from tasks.contracts import Stage
 from tasks.errors import GateRefused, UnknownVersion
+from tasks.lifecycle.audit import audit as run_audit
 from tasks.resources import open_resources
 from tests.conftest import set_up_copy
 from tests.flows.conftest import SHIFTED
@@ -66,8 +67,29 @@ def test_rolling_back_and_promoting_again_are_rows_with_a_name_and_a_reason(hist
 def test_a_person_cannot_promote_what_the_gate_refuses(history):
     before = champions()
     with pytest.raises(GateRefused, match="gain over the champion"):
-        promote(model="tiny", version=before[0], by="ann", reason="for old times' sake")
+        promote(model="tiny", version=f"0{before[0]}", by="ann", reason="for old times' sake")
     assert champions() == before
+    res = open_resources("tiny")
+    request, refusal = res.ledger.promotions()[-2:]
+    assert (request.action, request.by, request.assurance) == ("propose", "ann", "asserted")
+    assert (request.reason, request.version) == ("for old times' sake", before[0])
+    assert request.from_stage == request.to_stage == "retired", "a wish changes no stage"
+    assert (refusal.action, refusal.by, refusal.assurance) == ("refuse", "evergreen", "automation")
+    assert "gain over the champion" in refusal.reason
+    assert "verdicts" in refusal.evidence
+    assert refusal.version == before[0], "a version is written as in MLflow, however it was typed"
+    assert run_audit(res, None, None).problems == ()
+
+
+@pytest.mark.parametrize("version", ["2.0", "v2", "0", " ", "-1", 2.0])
+def test_what_is_no_version_is_refused_before_anything_is_written(history, version):
+    rows = open_resources("tiny").ledger.promotions()
+    for flow in (promote, rollback):
+        with pytest.raises(Exception, match="is no version"):
+            flow(model="tiny", version=version, by="ann", reason="to see")
+    with pytest.raises(Exception, match="is no version"):
+        promote(model="tiny", against=version, by="ann", reason="to see")
+    assert open_resources("tiny").ledger.promotions() == rows
 
 
 def test_a_version_that_does_not_exist_is_refused_by_name(history):

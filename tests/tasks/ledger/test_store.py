@@ -130,6 +130,18 @@ def test_each_action_sets_the_stage_of_its_version(ledger):
     ]  # fmt: skip
 
 
+def test_a_wish_to_promote_a_version_changes_no_stage(ledger):
+    promote(ledger, "1", at(4))
+    ledger.append(change("register", "2", at(5)))
+    ledger.append(change("stage", "3", at(5)))
+    for version, stage in (("2", "candidate"), ("3", "challenger"), ("4", "candidate")):
+        row = ledger.append(change("propose", version, at(6), ledger.champion()))
+        assert (row.to_stage, stage_of(version, ledger.promotions())) == (stage, stage)
+    assert (ledger.champion().version, ledger.challenger().version) == ("1", "3")
+    with pytest.raises(StaleDecision, match="version 1 is champion now"):
+        ledger.append(change("propose", "1", at(6), ledger.champion()))
+
+
 def test_only_one_of_several_concurrent_promotions_succeeds_while_other_rows_are_appended(ledger):
     first = promote(ledger, "1", at(4))
 
