@@ -1,16 +1,53 @@
-"""The hash chain over a model's rows in `promotions`.
+"""The hash chains of a model: one over its rows in `promotions`, and one over all that the ledger has written about it.
 
-The hash of each row covers its own fields and the hash of the row before. A row that was changed, deleted or inserted later is
-detected, unless all later rows and the hashes in MLflow and in the Prefect events were rewritten too (see docs/audit.md).
+A hash covers the content and the hash before. What was changed, deleted or inserted later is detected, unless all later hashes and
+their copies in MLflow and in the Prefect events were rewritten too (see docs/audit.md).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from tasks.contracts import Promotion
 from tasks.storage.files import digest_json
+
+Kind = Literal["promotion", "fact", "decision", "outcome", "hindsight"]
+"""What an entry of the chain is about. A decision has two: one when it is made, and one with the outcome of its retraining."""
+LABEL: dict[str, str] = {
+    "promotion": "row",
+    "fact": "fact",
+    "decision": "the decision about fact",
+    "outcome": "the outcome of the retraining for fact",
+    "hindsight": "the measured effect of row",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a model's chain.
+
+    Attributes:
+        number: From 1.
+        key: The sequence of the promotion or of the measured effect, the id of the fact.
+        digest: SHA-256 of the content; for a promotion its own hash.
+        previous_hash: `hash` of the entry before, empty for the first.
+        hash: SHA-256 of all other fields.
+    """
+
+    model: str
+    number: int
+    kind: Kind
+    key: str
+    digest: str
+    previous_hash: str
+    hash: str = ""
+
+    @property
+    def label(self) -> str:
+        """Such as `row 3` or `the decision about fact 1f0c2a9b-...`."""
+        return f"{LABEL.get(self.kind, self.kind)} {self.key}"
 
 
 def as_stored(value: Any) -> Any:
@@ -23,6 +60,18 @@ def as_stored(value: Any) -> Any:
 def row_hash(row: Promotion) -> str:
     """Return the SHA-256 of the row's canonical JSON without its own hash."""
     return digest_json({name: as_stored(value) for name, value in vars(row).items() if name != "hash"})
+
+
+def entry_hash(entry: Entry) -> str:
+    """Return the SHA-256 of the entry's canonical JSON without its own hash."""
+    return digest_json({name: value for name, value in vars(entry).items() if name != "hash"})
+
+
+def next_entry(model: str, last: Entry | None, kind: Kind, key: str, digest: str) -> Entry:
+    """Return the entry after `last`."""
+    number, previous_hash = (last.number + 1, last.hash) if last else (1, "")
+    entry = Entry(model, number, kind, key, digest, previous_hash)
+    return replace(entry, hash=entry_hash(entry))
 
 
 def broken_links(rows: Sequence[Promotion]) -> list[str]:
@@ -45,3 +94,30 @@ def broken_links(rows: Sequence[Promotion]) -> list[str]:
             )
         previous_hash, expected = row.hash, row.sequence + 1
     return problems
+
+
+def broken_entries(entries: Sequence[Entry], digests: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return the differences between a model's chain and what the ledger contains, one sentence each.
+
+    Args:
+        entries: All entries of the model, oldest first.
+        digests: The digest of the present content by kind and key, see `tasks.ledger.contents`.
+    """
+    problems, last, chained = [], None, set()
+    for entry in entries:
+        identity = (entry.kind, entry.key)
+        if entry != next_entry(entry.model, last, entry.kind, entry.key, entry.digest):
+            problems.append(
+                f"entry {entry.number} of the chain ({entry.label}) does not follow the entry before it: one of them was changed, or "
+                f"entries were deleted"
+            )
+        if identity in chained:
+            problems.append(f"{entry.label} is in the chain twice")
+        elif identity not in digests:
+            problems.append(f"{entry.label} was deleted after it was written")
+        elif digests[identity] != entry.digest:
+            problems.append(f"{entry.label} was changed after it was written")
+        chained.add(identity)
+        last = entry
+    inserted = (Entry("", 0, kind, key, "", "") for kind, key in digests if (kind, key) not in chained)  # type: ignore[arg-type]
+    return problems + [f"{entry.label} is not in the chain: Evergreen has not written it" for entry in inserted]

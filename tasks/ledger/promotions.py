@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from tasks.contracts import STAGE_AFTER, ModelStage, Promotion
 from tasks.errors import StaleDecision
-from tasks.ledger.chain import as_stored, row_hash
+from tasks.ledger.chain import Entry, Kind, as_stored, next_entry, row_hash
+from tasks.ledger.contents import content_digest, contents
 from tasks.ledger.database import open_database
-from tasks.ledger.tables import deliveries, promotions
+from tasks.ledger.tables import chain, deliveries, promotions
 from tasks.ledger.values import require_storable
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Promotions:
             ready = Promotion(**{name: as_stored(value) for name, value in vars(ready).items()})
             ready = replace(ready, hash=row_hash(ready))
             try:
-                self._insert(promotions, vars(ready))
+                self._write("promotion", str(ready.sequence), promotions, vars(ready))
             except sa.exc.IntegrityError:
                 if len(self.promotions()) == len(before):
                     raise  # not a conflict with another row of the same sequence
@@ -119,6 +120,12 @@ class Promotions:
 
     # Deliveries: the rows for which alias, MLflow tags and event are up to date
 
+    def last_delivered(self) -> int:
+        """Return the sequence of the newest delivered row, 0 without one. Rows are delivered in their order."""
+        query = sa.select(sa.func.max(deliveries.c.sequence)).where(deliveries.c.model == self.model)
+        with self.engine.connect() as con:
+            return con.execute(query).scalar() or 0
+
     def undelivered(self) -> list[Promotion]:
         """Return the rows whose delivery to MLflow and Prefect has not been recorded, oldest first."""
         delivered = sa.select(deliveries.c.sequence).where(deliveries.c.model == self.model)
@@ -129,17 +136,65 @@ class Promotions:
     def mark_delivered(self, sequence: int) -> None:
         """Record that a row was delivered. A second call has no effect."""
         try:
-            self._insert(deliveries, {"model": self.model, "sequence": sequence, "at": datetime.now(UTC)})
+            with self.engine.begin() as con:
+                con.execute(sa.insert(deliveries).values(model=self.model, sequence=sequence, at=datetime.now(UTC)))
         except sa.exc.IntegrityError:
             return
 
+    # The chain over all that was written about the model
+
+    def chain(self) -> list[Entry]:
+        """Return all entries, oldest first."""
+        return self._all(Entry, self._entries().order_by(chain.c.number))
+
+    def chain_head(self) -> Entry | None:
+        """Return the newest entry, None for an empty ledger."""
+        entries = self._all(Entry, self._entries().order_by(chain.c.number.desc()).limit(1))
+        return entries[0] if entries else None
+
+    def chained(self, kind: Kind, key: str) -> str:
+        """Return the hash of the entry about something, empty if there is none."""
+        entries = self._all(Entry, self._entries().where(chain.c.kind == kind, chain.c.key == key))
+        return entries[0].hash if entries else ""
+
+    def contents(self) -> dict[tuple[str, str], str]:
+        """Return the digest of all that the ledger contains about the model, by kind and key."""
+        with self.engine.connect() as con:
+            return {(kind, key): digest for kind, key, _, digest in contents(con, self.model)}
+
+    def _entries(self) -> sa.Select[Any]:
+        return sa.select(chain).where(chain.c.model == self.model)
+
+    def _write(
+        self, kind: Kind, key: str, table: sa.Table, row: dict[str, Any], where: sa.ColumnElement[bool] | None = None
+    ) -> bool:
+        """Insert a row, or update those at `where`, and append an entry to the chain, in one transaction.
+
+        Returns:
+            False if there was no row to update.
+
+        Raises:
+            NotStorable: a value cannot be stored.
+            IntegrityError: the row exists already.
+        """
+        require_storable(table, row)
+        statement = sa.insert(table).values(**row) if where is None else sa.update(table).where(where).values(**row)
+        digest = content_digest(kind, {"fact_id": key} | row)
+        while True:
+            last = self.chain_head()
+            entry = next_entry(self.model, last, kind, key, digest)
+            try:
+                with self.engine.begin() as con:
+                    if con.execute(statement).rowcount == 0:
+                        return False
+                    con.execute(sa.insert(chain).values(**vars(entry)))
+                return True
+            except sa.exc.IntegrityError:
+                if self.chain_head() == last:
+                    raise  # not a conflict with another entry of the same number
+
     def _rows(self) -> sa.Select[Any]:
         return sa.select(promotions).where(promotions.c.model == self.model)
-
-    def _insert(self, table: sa.Table, row: dict[str, Any]) -> None:
-        require_storable(table, row)
-        with self.engine.begin() as con:
-            con.execute(sa.insert(table).values(**row))
 
     def _all(self, kind: type[T], query: sa.Select[Any]) -> list[T]:
         names = {f.name for f in fields(kind)}  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class Ledger(Promotions):
             NotStorable: a value cannot be stored.
         """
         try:
-            self._insert(facts, vars(fact) | {"recorded_at": datetime.now(UTC)})
+            self._write("fact", fact.id, facts, vars(fact) | {"recorded_at": datetime.now(UTC)})
         except sa.exc.IntegrityError:
             return False
         return True
@@ -97,7 +97,7 @@ class Ledger(Promotions):
         self.fact(decision.fact_id)
         row = vars(decision) | {"recorded_at": datetime.now(UTC), "gate": list(decision.gate)}
         try:
-            self._insert(decisions, row)
+            self._write("decision", decision.fact_id, decisions, row)
         except sa.exc.IntegrityError:
             earlier = self.decision(decision.fact_id)
             if earlier is None:
@@ -113,11 +113,16 @@ class Ledger(Promotions):
         Raises:
             NotStorable: a value cannot be stored.
         """
-        change = sa.update(decisions).where(decisions.c.fact_id == fact_id, decisions.c.outcome == "")
-        values = {"outcome": outcome, "detail": detail, "version": version, "seconds": seconds, "gate": list(gate)}
-        require_storable(decisions, values)
-        with self.engine.begin() as con:
-            con.execute(change.values(**values))
+        values = {
+            "outcome": outcome,
+            "detail": detail,
+            "version": version,
+            "seconds": float(seconds),
+            "gate": list(gate),
+        }
+        self._write(
+            "outcome", fact_id, decisions, values, sa.and_(decisions.c.fact_id == fact_id, decisions.c.outcome == "")
+        )
 
     # Hindsights
 
@@ -138,7 +143,8 @@ class Ledger(Promotions):
         """
         row = vars(effect) | {"recorded_at": datetime.now(UTC), "partitions": list(effect.partitions)}
         try:
-            self._insert(hindsights, row | {"gain": asdict(effect.gain) if effect.gain else None})
+            row["gain"] = asdict(effect.gain) if effect.gain else None
+            self._write("hindsight", str(effect.sequence), hindsights, row)
         except sa.exc.IntegrityError:
             return False
         return True

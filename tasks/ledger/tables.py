@@ -1,6 +1,6 @@
 """The tables of the database.
 
-Rows of `promotions`, `deliveries`, `facts`, `decisions` and `hindsights` are never deleted. Rows of `claims` and `holders` are
+Rows of `promotions`, `deliveries`, `facts`, `decisions`, `hindsights` and `chain` are never deleted. Rows of `claims` and `holders` are
 temporary.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-HEAD = "0004"
+HEAD = "0005"
 """The migration that these tables correspond to. A test compares it with the newest file in `migrations/`."""
 
 
@@ -120,6 +120,19 @@ hindsights = sa.Table(
     sa.Column("recorded_at", Moment, nullable=False),
 )
 """The measured effect of each promotion, by its sequence in `promotions`."""
+
+chain = sa.Table(
+    "chain",
+    metadata,
+    sa.Column("model", sa.String(40), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("key", sa.String(36), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+"""The hash chain over all that was written about a model, see `tasks/ledger/chain.py`. An entry is written with what it is about."""
 
 holders = sa.Table(
     "holders",
