@@ -46,7 +46,8 @@ def test_the_name_of_a_partition_has_no_blanks_around_it():
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800", "\udfff"])
 def test_a_text_that_the_ledger_cannot_store_is_refused(kind, text):
     with pytest.raises(
-        ValidationError, match=r"the character U\+0000 at position 1 cannot be stored|as a unicode string|the character U\+D[8F]"
+        ValidationError,
+        match=r"the character U\+0000 at position 1 cannot be stored|as a unicode string|the character U\+D[8F]",
     ):
         parse(kind, text)
 
