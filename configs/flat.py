@@ -29,7 +29,10 @@ def flat_sql(config: ModelConfig) -> tuple[str, str]:
 
 
 def time_sql(config: ModelConfig) -> str:
-    """Return SQL for a row's time with time zone. A time without a zone is in the partitions' zone."""
+    """Return SQL for a row's time with time zone. A time without a zone is in the partitions' zone.
+
+    The view of a flat file has times with zone already. The text stays as it was, since records have its digest.
+    """
     time, zone = quoted(config.time), config.partition.timezone
     local = f"timezone('{zone}', CAST({time} AS TIMESTAMP))"
     named = f"typeof({time}) = 'TIMESTAMP WITH TIME ZONE' OR regexp_matches(CAST({time} AS VARCHAR), '{OFFSET}')"

@@ -15,8 +15,8 @@ from configs.schema import ModelConfig
 from tasks.errors import SourceMismatch
 from tasks.source.files import file_start, list_paths
 from tasks.source.session import connect, raw_sql
-from tasks.source.values import time_advice
-from tasks.source.views import FILE, STORED, TIME_TEXT
+from tasks.source.values import FILE, time_advice
+from tasks.source.views import STORED, TIME_TEXT
 from tasks.storage import partitions
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from configs.source import Table
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import is_csv, read_header
 from tasks.source.files import folder_columns
-from tasks.source.values import EMPTY, has_zone, is_local, is_zoned
+from tasks.source.values import EMPTY, FILE, has_zone, is_local, is_zoned
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,10 +57,12 @@ class Group:
         return {**dict(self.columns.types), **dict(self.columns.times)}
 
     def reader(self, skip_bad_lines: bool = False) -> str:
-        """SQL that reads the files. Lines of a CSV file that are no rows are an error, or are skipped and listed in `reject_errors`."""
-        return self.columns.reader(
-            self.files, ", ignore_errors=true, store_rejects=true" if skip_bad_lines and self.is_csv else ""
-        )
+        """SQL that reads the files, with a further column `FILE`.
+
+        Lines of a CSV file that are no rows are an error, or are skipped and listed in the table `reject_errors`.
+        """
+        skip = ", ignore_errors=true, store_rejects=true" if skip_bad_lines and self.is_csv else ""
+        return self.columns.reader(self.files, f", filename={literal(FILE)}{skip}")
 
 
 _COLUMNS: dict[tuple[object, ...], Columns] = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 from configs.flat import literal, quoted
 from tasks.source.csv_lines import find_line
 
+FILE = "file of the row"
+"""Column with a row's file in what `tables.Group.reader` returns."""
 SEPARATOR = chr(31)
 MARK = f"refused{SEPARATOR}"
 EXACT = 2**53
@@ -72,7 +74,7 @@ def text_sql(name: str, kind: str, strict: bool = True) -> str:
     return f"CASE {exact} {refused}ELSE CAST({column} AS VARCHAR) END"
 
 
-def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = False, file: str = "filename") -> str:
+def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = False, file: str = quoted(FILE)) -> str:
     """A value as float64. Text that is no number, and a number that float64 does not have, are refused.
 
     Args:
@@ -170,7 +172,7 @@ def whole_sql(name: str, kind: str) -> str:
     return f"CASE WHEN {column} IS NULL THEN NULL WHEN {exact} THEN CAST({column} AS BIGINT) ELSE {refused} END"
 
 
-def refuse_sql(name: str, problem: str, file: str = "filename") -> str:
+def refuse_sql(name: str, problem: str, file: str = quoted(FILE)) -> str:
     """SQL that raises an error with the file, the column, the value and what is wrong with it."""
     parts = (file, literal(name), f"left(CAST({quoted(name)} AS VARCHAR), 100)", literal(problem))
     return f"error({literal(MARK)} || {f' || {literal(SEPARATOR)} || '.join(parts)})"
@@ -178,7 +180,7 @@ def refuse_sql(name: str, problem: str, file: str = "filename") -> str:
 
 def refuse_column_sql(message: str, kind: str) -> str:
     """SQL of a column of a type that raises an error with this message when it is used."""
-    return f"CASE WHEN filename IS NULL THEN CAST(NULL AS {kind}) ELSE error({literal(MARK + message)}) END"
+    return f"CASE WHEN {quoted(FILE)} IS NULL THEN CAST(NULL AS {kind}) ELSE error({literal(MARK + message)}) END"
 
 
 def refusal(error: Exception, csv_files: Sequence[Path]) -> str:

@@ -11,6 +11,7 @@ from tasks.source.files import folder_columns
 from tasks.source.tables import Group
 from tasks.source.values import (
     EMPTY,
+    FILE,
     FLOATS,
     is_integer,
     is_local,
@@ -27,8 +28,8 @@ from tasks.source.values import (
 
 STORED = "stored rows"
 """View of a flat file that refuses no value: numbers and texts as text, and the time, null if it cannot be read as one."""
-FILE, TIME_TEXT = "stored in", "stored time"
-"""Further columns of this view: the file of a row, and its time as text."""
+TIME_TEXT = "time as text"
+"""Column of this view with the time as it is stored. There is `FILE` too."""
 
 
 def common_types(config: ModelConfig, groups: Sequence[Group]) -> dict[str, tuple[str, str]]:
@@ -44,7 +45,8 @@ def table_view(table: Table, groups: Sequence[Group], common: Mapping[str, tuple
         own = {name.lower(): name for name in group.types}
         columns = [f"{_as_type(table, group, own.get(n, n), *common[n])} AS {quoted(own.get(n, n))}" for n in common]
         unchanged = len(groups) == 1 and columns == [f"{quoted(name)} AS {quoted(name)}" for name in group.types]
-        selects.append(f"SELECT {'*' if unchanged else ', '.join(columns)} FROM {group.reader()}")  # noqa: S608
+        reader = group.columns.reader(group.files) if unchanged else group.reader()
+        selects.append(f"SELECT {'*' if unchanged else ', '.join(columns)} FROM {reader}")  # noqa: S608
     return " UNION ALL ".join(selects)
 
 
@@ -99,7 +101,7 @@ def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> 
         return quoted(name)
     if kind == "DOUBLE":
         return number_sql(name, own)
-    return whole_sql(name, own) if kind == "BIGINT" and own in FLOATS else f"CAST({quoted(name)} AS {kind})"
+    return whole_sql(name, own) if kind == "BIGINT" and not is_integer(own) else f"CAST({quoted(name)} AS {kind})"
 
 
 def flat_view(config: ModelConfig, table: Table, groups: Sequence[Group], stored: bool = False) -> str:
@@ -114,10 +116,13 @@ def flat_view(config: ModelConfig, table: Table, groups: Sequence[Group], stored
     Raises:
         SourceMismatch: a file does not have a declared column, or its time cannot be one.
     """
+    others = dict.fromkeys(groups[0].types) if table.known_at or table.outcomes_known_at else {}
     selects = []
     for group in groups:
         _require_columns(config, group)
-        columns = [f"{sql} AS {quoted(name)}" for name, sql in _flat_columns(config, table, group, stored).items()]
+        sql = {name: quoted(name) for name in others if all(name in other.types for other in groups)}
+        sql |= _flat_columns(config, table, group, stored)
+        columns = [f"{value} AS {quoted(name)}" for name, value in sql.items()]
         selects.append(f"SELECT {', '.join(columns)} FROM {group.reader(skip_bad_lines=stored)}")  # noqa: S608
     return f"SELECT *{time_key_sql(config)} FROM ({' UNION ALL '.join(selects)})"  # noqa: S608
 
@@ -148,7 +153,7 @@ def _flat_columns(config: ModelConfig, table: Table, group: Group, stored: bool)
             sql[name] = quoted(name)
     if stored and target.kind == "binary":  # so that 0 and 1 have the same digest as integers and in floating point
         sql[target.column] = rf"regexp_replace({sql[target.column]}, '\.0$', '')"
-    more = {FILE: "filename", TIME_TEXT: f"CAST({quoted(config.time)} AS VARCHAR)"} if stored else {}
+    more = {FILE: quoted(FILE), TIME_TEXT: f"CAST({quoted(config.time)} AS VARCHAR)"} if stored else {}
     return sql | more
 
 

@@ -196,3 +196,25 @@ def test_a_csv_and_a_parquet_file_with_the_same_rows_have_the_same_fingerprint(t
         model = flat_model(tiny, f"{tiny}/data/flat.{form}", every=None)
         prints.add(fingerprint(model, partition(model.config, FIRST)))
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_expressions_may_use_columns_that_are_not_declared_and_a_column_may_be_called_filename(tiny, form):
+    for day in (0, 1):
+        rows = parcels(day).assign(filename="other.csv", weight=[*range(149), "x"] if day else 1)
+        write(
+            rows.astype({"weight": str}) if form == "csv" else rows.assign(weight=2**53 + 1 if day else 1),
+            tiny / "own" / f"{day}.{form}",
+        )
+    flat_model(tiny, f"{tiny}/own/*.{form}", every=None)
+    file = tiny / "configs" / "tiny" / "model.yaml"
+    file.write_text(
+        file.read_text().replace(
+            "  file:\n", "  file:\n    known_at: sent + INTERVAL 1 HOUR * CAST(length(filename) AS INTEGER)\n"
+        )
+    )
+    model = load_model("tiny")
+    cutoff = partition(model.config, SECOND).end
+    assert read_source(model, partition(model.config, FIRST), cutoff=cutoff).num_rows == 150
+    with pytest.raises(SourceMismatch, match=rf"own/1\.{form}.* column 'weight'"):
+        read(model, SECOND)
