@@ -24,7 +24,7 @@ from serving import metrics
 from serving.canary import CanaryRun, record_start, refuse
 from serving.fetching import DownloadPending, Fetcher
 from serving.notes import read_last_served, write_last_served
-from serving.versions import FailedSmokeTest, ServedVersion, VersionRef, load_version
+from serving.versions import FailedSmokeTest, ServedVersion, VersionRef, serve_model
 from tasks.contracts import Promotion
 from tasks.contracts.words import without_credentials
 from tasks.errors import EvergreenError, ForgedVersion, RegistryUnavailable
@@ -234,8 +234,7 @@ class Follower:
         cached = self._cache.setdefault(name, {})
         served = cached.pop((wanted.version, wanted.digest), None)
         if served is None:
-            self._fetcher.ensure_local(res, wanted.version)
-            served = load_version(wanted, res)
+            served = serve_model(self._fetcher.load(res, wanted.version, wanted.digest), wanted, res)
         served = replace(served, ref=wanted)
         cached[wanted.version, wanted.digest] = served
         while len(cached) > MAX_CACHED:

@@ -14,9 +14,9 @@ from serving.versions import class_names
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
 VALUES = """\
 A value means the same as in a partition of a batch:
-- A number is rounded to the nearest float64, whole numbers too. Infinities and numbers above 3.40282e+38, the largest of float32, are refused.
+- A number, also a whole one, is rounded to the nearest float64. Infinities, and numbers above float32's (3.40282e+38), are refused.
 - `true` is 1 and `false` is 0.
-- JSON's `NaN` is null. In CSV an empty field is null, and in a column of numbers so is `NaN`; in a column of texts `NaN` is a text.
+- JSON's `NaN` is null. In CSV an empty field is null, and so is `NaN` in a column of numbers; in a column of texts it is a text.
 - A text may have any length within the limit of the body.
 - If a JSON object has a name twice, its last value counts. Columns that CSV or `dataframe_split` name twice are refused.
 

@@ -107,16 +107,14 @@ def _to_frame(inputs: InputRows) -> "pd.DataFrame":
     return pd.DataFrame({name: pd.Series(values) for name, values in inputs.values.items()})
 
 
-def load_version(ref: VersionRef, res: Resources) -> ServedVersion:
-    """Load a version and run a smoke test on real rows, rows with nulls, unseen categories and single rows.
+def serve_model(model: Any, ref: VersionRef, res: Resources) -> ServedVersion:
+    """Compile the loaded model of a version, and run a smoke test on real rows, rows with nulls, unseen categories and single rows.
 
     The prediction plan is used if it predicts the same as the pipeline to the last bit. Otherwise the pipeline is used.
 
     Raises:
-        RegistryUnavailable, UnknownVersion, ForgedVersion: The version cannot be loaded.
         FailedSmokeTest: Its predictions fail or are invalid.
     """
-    model = res.registry.load(ref.version, ref.digest)
     config, features = res.config, input_features(model, res.config)
     plan, reason = _compile(model)
     if plan:

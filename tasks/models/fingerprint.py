@@ -94,10 +94,8 @@ def _array(values: np.ndarray, inner: Callable[[Any], Any]) -> list[Any]:
     if values.dtype.names:
         return [[name, *_array(np.ascontiguousarray(values[name]), inner)] for name in values.dtype.names]
     columns_first = values.flags.f_contiguous and not values.flags.c_contiguous  # sums may be rounded in another order
-    if values.dtype == object:
-        content = inner(values.ravel().tolist())
-    else:
-        content = digest_bytes(np.ascontiguousarray(values).tobytes())
+    is_object = values.dtype == object
+    content = inner(values.ravel().tolist()) if is_object else digest_bytes(np.ascontiguousarray(values).tobytes())
     return [values.dtype.str, list(values.shape), columns_first, content]
 
 

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+import threading
 import time
+from contextlib import contextmanager, suppress
 
 import pytest
 import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
 
 from serving import follower, versions
+from serving.app import LEDGER_TIMEOUT
+from tasks.registry import Registry
 from tests.serving.conftest import request_rows, running_client
 
 PATH = "/models/tiny/invocations"
@@ -176,3 +181,36 @@ def test_the_last_served_version_and_its_digest_are_saved(env, client):
     content = json.loads(path.read_text())
     assert (content["version"], content["digest"]) == ("1", env.ledger.digest("1"))
     assert path.stat().st_size < 1000
+
+
+@pytest.mark.long
+def test_a_damaged_copy_is_replaced_without_delaying_the_other_models(env, client, monkeypatch):
+    """MLflow takes its time. The ledger is still polled, and the previous champion stays in use."""
+    (artifacts := env.folder / "artifacts").mkdir()
+    registry = client.service.follower.resources["tiny"].registry
+    with suppress(MlflowException):  # another test has created it
+        registry.client.create_registered_model("tiny")
+    versions_ = [registry.client.create_model_version("tiny", str(artifacts)) for _ in range(2)]
+    number = str(versions_[1].version)  # not 1, which is the champion
+    env.fit_version(number, depth=1)
+    file = registry.cache / number / "model.skops"
+    shutil.copy(file, artifacts)
+    file.write_bytes(file.read_bytes()[:1000])
+    started, resume, download = threading.Event(), threading.Event(), Registry._download
+
+    @contextmanager
+    def slow_download(*args):
+        started.set()
+        assert resume.wait(60)
+        with download(*args) as folder:
+            yield folder
+
+    monkeypatch.setattr(Registry, "_download", slow_download)
+    env.promote(number)
+    assert started.wait(60)
+    wait_until(lambda: "being downloaded" in str(client.get("/ready").json()["problems"]))
+    assert client.service.follower.age < LEDGER_TIMEOUT
+    assert version(client) == "1"
+    resume.set()
+    wait_until(lambda: version(client) == number)
+    assert client.get("/ready").json()["problems"] == []

@@ -78,5 +78,5 @@ def test_a_version_without_any_good_copy_is_refused_with_path_and_remedy(
 
 def test_a_forged_copy_in_mlflow_is_refused_too(registry: Registry, models: list, tmp_path: Path) -> None:
     skops.io.dump(models[1], tmp_path / "artifacts" / "model.skops")
-    with pytest.raises(ForgedVersion, match="another model than the registered one.*MLflow has no good copy"):
+    with pytest.raises(ForgedVersion, match=r"another model than the registered one.*MLflow has no good copy"):
         registry.load("1", model_digest(models[0]))
