@@ -10,7 +10,9 @@ import pytest
 
 from tasks.catalogue import load
 from tasks.contracts import Stage
+from tasks.errors import ForgedVersion
 from tasks.lifecycle.audit import audit
+from tasks.models.fingerprint import model_digest
 from tasks.reports.summary import grid
 from tasks.resources import open_resources
 from tests.conftest import parcels, use_folder
@@ -64,7 +66,9 @@ def test_ledger_lake_and_catalogue_are_read_as_v01_read_them(v01: Path) -> None:
 def test_its_records_pass_the_audit_and_its_champion_predicts_the_same_bits(v01: Path) -> None:
     res = open_resources("tiny")
     assert audit(res, None, None).problems == ()
-    champion = res.registry.load(EXPECTED["champion"])
+    digest = res.ledger.digest(EXPECTED["champion"])
+    champion = res.registry.load(EXPECTED["champion"], digest)
+    assert model_digest(champion, like=digest) == digest != model_digest(champion), "verified by the digest of v0.1"
     again = champion.predict_proba(parcels(17)[["weight", "distance", "city"]])[:, 1]
     kept = res.lake.read(Stage.PREDICTIONS, "2024-03-18")["prediction"].to_numpy()
     assert again.astype("float64").tobytes() == kept.tobytes()
@@ -84,3 +88,18 @@ def test_flows_continue_its_history(v01: Path) -> None:
     assert [row.hash for row in rows][: len(EXPECTED["promotions"])] == [row[-1] for row in EXPECTED["promotions"]]
     assert len(rows) > len(EXPECTED["promotions"])
     assert audit(res, None, None).problems == ()
+
+
+def test_a_damaged_copy_of_its_champion_is_fetched_again_and_a_changed_one_is_refused(v01: Path) -> None:
+    res = open_resources("tiny")
+    number = EXPECTED["champion"]
+    file = res.registry.local_copy(number) / "model.skops"
+    content = file.read_bytes()
+    file.write_bytes(content[:-100])
+    res.load(number)
+    assert file.read_bytes() == content
+    cached = res.registry.cached_version(number)
+    (res.registry.cache / f"{number}.json").write_text('{"run_id": ')
+    assert res.registry.cached_version(number) == cached
+    with pytest.raises(ForgedVersion, match="another model than the registered one"):
+        res.registry.load(number, "0" * 64)
