@@ -66,10 +66,10 @@ def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[
 def training_partitions(keys: Sequence[str], config: ModelConfig) -> int:
     """Return how many of the first `keys` a first training needs at least: `min_partitions`, and enough time.
 
-    One holdout is for the gate, one validation split of the same length chooses the candidate, and rows before it and the label delay
-    are fitted on.
+    One holdout is for the gate, and one validation split of the same length chooses the candidate. A label delay is before each. The
+    rows before are fitted on.
     """
-    rules, reserved = config.training.window, 2 * config.training.window.holdout + config.target.delay
+    rules, reserved = config.training.window, 2 * (config.training.window.holdout + config.target.delay)
     if not keys:
         return 0
     start = partition(config, keys[0]).start
@@ -80,12 +80,12 @@ def training_partitions(keys: Sequence[str], config: ModelConfig) -> int:
 
 def training_problem(key: str, res: Resources) -> str:
     """Return why no training is possible as of a partition's as-of by the number of rows, empty if one is possible."""
+    from tasks.training.selection import selection_rows
     from tasks.training.splits import time_splits
-    from tasks.training.window import locate_window, rows_to_fit
+    from tasks.training.window import locate_window
 
     try:
-        window = locate_window(res, res.ref(key).as_of)
-        time_splits(rows_to_fit(res, window, window.holdout_start), window.holdout_start, res.config)
+        time_splits(*selection_rows(locate_window(res, res.ref(key).as_of), res), res.config)
     except NotEnoughData as error:
         return str(error)
     return ""

@@ -86,12 +86,13 @@ def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
             f"training.window.holdout ({span_text(holdout)}) has at most {blocks} blocks of gate.gain.block ({gain.block}), so the gain "
             f"can never be judged, and the gate refuses every challenger. Lower min_blocks, lengthen the holdout, or use shorter blocks",
         )
-    if window.partitions and window.partitions * length <= 2 * holdout + config.target.delay:
+    reserved = 2 * (holdout + config.target.delay)
+    if window.partitions and window.partitions * length <= reserved:
         yield (
             "training.window.partitions",
             str(window.partitions),
-            f"at most {span_text(window.partitions * length)}. The holdout, a validation split of the same length and the label delay need "
-            f"more than {span_text(2 * holdout + config.target.delay)}, so every training fails. Use more partitions, or a shorter holdout",
+            f"at most {span_text(window.partitions * length)}. The holdout, a validation split of the same length, and the label delay before "
+            f"each of them need more than {span_text(reserved)}, so every training fails. Use more partitions, or a shorter holdout",
         )
 
 

@@ -204,11 +204,21 @@ def select_candidate(window: Window, res: Resources) -> Selection:
     return selection
 
 
-def _select(window: Window, res: Resources) -> Selection:
-    log = run_log()
+def selection_rows(window: Window, res: Resources) -> "tuple[pd.DataFrame, datetime]":
+    """Read the labelled rows that a candidate is selected on, and return them with their end: the label delay before the holdout.
+
+    Raises:
+        NotEnoughData, MissingPartition: See `select_candidate`.
+    """
     end = window.holdout_start - res.config.target.delay
     rows = rows_to_fit(res, window, end)
     require_enough_rows(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
+    return rows, end
+
+
+def _select(window: Window, res: Resources) -> Selection:
+    log = run_log()
+    rows, end = selection_rows(window, res)
     run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
 
     def log_trial(trial: Trial) -> None:

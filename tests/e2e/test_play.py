@@ -27,7 +27,7 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     path = copy.folder / "configs" / "tiny" / "model.yaml"
     due = "retraining: {signals: {drift: null, decay: false, partitions: 2}, cool_down: 1D}"
     path.write_text(path.read_text().replace("retraining: {cool_down: 3D}", due))
-    day = day_file(copy.folder, 9)
+    day = day_file(copy.folder, 10)
     pd.read_parquet(day).assign(weight=99.0).to_parquet(day, index=False)
     try:
         yield copy
@@ -36,19 +36,19 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_a_play_of_any_model_trains_plays_in_order_and_continues(copy: Copy) -> None:
-    text = copy.run("python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-11")
-    assert "2024-03-08 is the first partition to score; those before it are for the training" in text
+    text = copy.run("python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-12")
+    assert "2024-03-09 is the first partition to score; those before it are for the training" in text
     days = [line.split()[0] for line in text.splitlines() if " of 4" in line]
-    assert days == ["2024-03-08", "2024-03-09", "2024-03-10", "2024-03-11"]
-    assert "2024-03-10 is blocked and left out: " in text
+    assert days == ["2024-03-09", "2024-03-10", "2024-03-11", "2024-03-12"]
+    assert "2024-03-11 is blocked and left out: " in text
     facts = [line.split() for line in copy.run("python", "-c", LEDGER).splitlines()]
     assert facts
     assert all(on_time == same_moment == "True" for _, _, on_time, _, _, same_moment in facts)
-    assert facts[0][:2] == ["due", "2024-03-09"], "two days after the first champion"
+    assert facts[0][:2] == ["due", "2024-03-10"], "two days after the first champion"
     assert facts[0][3] == "retrain"
 
-    again = copy.run("python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-12")
-    assert [line.split()[0] for line in again.splitlines() if " of 1" in line] == ["2024-03-12"]
+    again = copy.run("python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-13")
+    assert [line.split()[0] for line in again.splitlines() if " of 1" in line] == ["2024-03-13"]
     assert "Everything is fresh: 5 days of tiny" in copy.run(
-        "python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-12"
+        "python", "-m", "ops.play", "tiny", "2024-03-01", "2024-03-13"
     )

@@ -32,23 +32,23 @@ def test_the_days_before_the_range_train_the_first_champion(tiny: Path) -> None:
 
 
 def test_the_beginning_of_the_range_trains_the_first_champion_if_nothing_is_before_it(tiny: Path) -> None:
-    """Two days are for the gate, two for the validation split, one is the label delay before it, and one or more are to fit on."""
+    """Two days are for the gate, two for the validation split, one is the label delay before each, and one or more are to fit on."""
     res = open_resources("tiny")
-    assert training_partitions(DAYS, res.config) == 6
-    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:6], DAYS[6:8])
-    assert split_range("2024-02-20", "2024-03-08", res) == (DAYS[:6], DAYS[6:8]), "the source starts on March 1"
-    with pytest.raises(StackError, match=r"2024-03-01 to 2024-03-06 the first champion needs all of them.*later TO"):
-        split_range("2024-03-01", "2024-03-06", res)
+    assert training_partitions(DAYS, res.config) == 7
+    assert split_range("2024-03-01", "2024-03-08", res) == (DAYS[:7], DAYS[7:8])
+    assert split_range("2024-02-20", "2024-03-08", res) == (DAYS[:7], DAYS[7:8]), "the source starts on March 1"
+    with pytest.raises(StackError, match=r"2024-03-01 to 2024-03-07 the first champion needs all of them.*later TO"):
+        split_range("2024-03-01", "2024-03-07", res)
 
 
 def test_a_training_is_possible_once_there_are_enough_rows_to_fit_on(tiny: Path) -> None:
-    """A day has 147 rows with an outcome. With a label delay of one day, 200 rows need two days before the two splits."""
+    """A day has 147 rows with an outcome. With two label delays of one day, 200 rows need two days before the two splits."""
     res = open_resources("tiny")
-    for key in DAYS[:7]:
+    for key in DAYS[:8]:
         for step in (INGEST, VALIDATE, COLLECT):
             advance(step, res.ref(key), res)
-    assert "147 labelled rows in before 2024-03-03" in training_problem(DAYS[5], res)
-    assert training_problem(DAYS[6], res) == ""
+    assert "147 labelled rows in before 2024-03-03" in training_problem(DAYS[6], res)
+    assert training_problem(DAYS[7], res) == ""
 
 
 def test_days_up_to_the_moment_of_the_first_champion_are_not_played_again(tiny: Path) -> None:

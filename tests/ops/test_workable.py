@@ -43,8 +43,8 @@ CASES = {
         "Lower min_blocks",
     ),
     "a window that is all holdout": (
-        "window: {min_partitions: 4 -> window: {partitions: 5, min_partitions: 4",
-        "training.window.partitions: 5: at most 5D. The holdout, a validation split of the same length and",
+        "window: {min_partitions: 4 -> window: {partitions: 6, min_partitions: 4",
+        "training.window.partitions: 6: at most 6D. The holdout, a validation split of the same length,",
         "Use more partitions",
     ),
     "fewer rows than decay needs": (
@@ -58,8 +58,8 @@ CASES = {
         "Lengthen training.window.holdout",
     ),
     "fewer rows in the window than a fit needs": (
-        "window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 6, min_partitions: 4, min_rows: 301",
-        "training.window.min_rows: 301: 6 partitions of about 150 rows (in the source) have about 300 before the holdout",
+        "window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 7, min_partitions: 4, min_rows: 451",
+        "training.window.min_rows: 451: 7 partitions of about 150 rows (in the source) have about 450 before the holdout",
         "Use more partitions",
     ),
     "segments that are all too small": (
@@ -90,14 +90,14 @@ def test_a_rule_that_cannot_work_is_a_warning(tiny: Path, case: str) -> None:
 
 
 def test_rules_that_are_just_enough_are_no_warning(tiny: Path) -> None:
-    """A holdout has 300 rows and 48 hours; a partition has 150 rows; 6 partitions are a day more than two holdouts and the delay."""
+    """A holdout has 300 rows and 48 hours; a partition has 150 rows; 7 partitions are a day more than two holdouts and two delays."""
     res = change(
         tiny,
         cool_down="cool_down: 3D -> cool_down: 2D",
         blocks="min_blocks: 6 -> min_blocks: 48",
         decay="sample_rows: 1000} -> sample_rows: 1000, decay: {min_rows: 300, partitions: 2}}",
         gate="floor: {log_loss: 0.69} -> min_rows: 300\n  floor: {log_loss: 0.69}",
-        window="window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 6, min_partitions: 4, min_rows: 300",
+        window="window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 7, min_partitions: 4, min_rows: 450",
     )
     assert list(warnings(res)) == []
 
