@@ -91,8 +91,8 @@ def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
         yield (
             "training.window.partitions",
             str(window.partitions),
-            f"at most {span_text(window.partitions * length)}. The holdout, a validation split of the same length, and the label delay before "
-            f"each of them need more than {span_text(reserved)}, so every training fails. Use more partitions, or a shorter holdout",
+            f"at most {span_text(window.partitions * length)}. The holdout, a validation split of the same length, and the label "
+            f"delay before each need more than {span_text(reserved)}, so every training fails. Use more partitions, or a shorter holdout",
         )
 
 
