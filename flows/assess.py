@@ -45,4 +45,5 @@ def assess(
     publish_hindsights(res, follow_outcomes(res, moment))
     line = publish_assess(res, runs)
     publish_model(res)
+    deliver(res)
     return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

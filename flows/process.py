@@ -46,6 +46,7 @@ def process(
     line = publish_process(res, runs)
     if not runs or any(r.steps_run or r.newly_blocked for r in runs):
         publish_model(res)
+    deliver(res)
     if not runs:
         return Completed(name="Warning", message=line)
     return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)

@@ -13,6 +13,7 @@ from prefect.states import Completed, State
 
 from configs.choices import AsOf, FactId, ModelName, NonEmpty, PartitionKey, PersonName
 from flows.train import train
+from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.retraining import decide_retraining, record_failure, record_manual_request, record_outcome
 from tasks.orchestration.run_names import name_by_fact
 from tasks.reports.artifacts import publish_decision, publish_model
@@ -49,4 +50,5 @@ def retrain(
         decision = record_outcome(decision, training, clock.seconds, res.ledger)
     line = publish_decision(res, decision, partition or "by hand")
     publish_model(res)
+    deliver(res)
     return Completed(message=line)

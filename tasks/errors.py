@@ -81,6 +81,10 @@ class ForgedVersion(EvergreenError):
     """A model file differs from the registered one. Find out who changed it before you do anything else."""
 
 
+class ForgedLedger(EvergreenError):
+    """The ledger differs from copies of its hashes elsewhere. Find out who changed it before you do anything else."""
+
+
 class RegistryUnavailable(EvergreenError):
     """MLflow does not respond. Nothing was changed. Repeat the call later."""
 

@@ -5,7 +5,7 @@ their copies in MLflow and in the Prefect events were rewritten too (see docs/au
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -94,6 +94,50 @@ def broken_links(rows: Sequence[Promotion]) -> list[str]:
             )
         previous_hash, expected = row.hash, row.sequence + 1
     return problems
+
+
+def differing_marks(
+    rows: Sequence[Promotion], marks: Mapping[str, Mapping[int, str]], undelivered: Collection[int], last_delivered: int
+) -> list[str]:
+    """Return the differences between rows and their marks in MLflow, and the gaps in their deliveries, one sentence each.
+
+    Args:
+        rows: The rows to compare.
+        marks: Hash by version and sequence. A row that is not delivered may have no mark.
+        undelivered: Sequences of the rows that are not delivered.
+        last_delivered: Sequence of the newest delivered row, read before `undelivered`.
+    """
+    problems = []
+    for row in rows:
+        waits, mark = row.sequence in undelivered, marks.get(row.version, {}).get(row.sequence)
+        if waits and row.sequence < last_delivered:
+            problems.append(
+                f"row {row.sequence} is not recorded as delivered, but row {last_delivered} after it is: the record was deleted"
+            )
+        if mark is not None and mark != row.hash:
+            problems.append(f"row {row.sequence}: version {row.version} in MLflow has another hash of it")
+        elif row.version not in marks and not waits:
+            problems.append(f"row {row.sequence}: version {row.version} no longer exists in MLflow")
+        elif mark is None and not waits:
+            problems.append(f"row {row.sequence}: version {row.version} in MLflow has no mark of it")
+    return problems
+
+
+def differing_anchors(entries: Sequence[Entry], anchors: Mapping[str, tuple[int, str]]) -> list[str]:
+    """Return the differences between a model's chain and the hashes of earlier entries on versions in MLflow.
+
+    Args:
+        entries: The entries of the model.
+        anchors: Number and hash of an entry by version.
+    """
+    hashes = {entry.number: entry.hash for entry in entries}
+    return [
+        f"version {version} in MLflow has another hash of entry {number} of the chain"
+        if number in hashes
+        else f"version {version} in MLflow has the hash of entry {number} of the chain, which the ledger does not have"
+        for version, (number, anchor) in anchors.items()
+        if hashes.get(number) != anchor
+    ]
 
 
 def broken_entries(entries: Sequence[Entry], digests: Mapping[tuple[str, str], str]) -> list[str]:

@@ -45,4 +45,4 @@ def contents(con: sa.Connection, model: str) -> Iterator[tuple[Kind, str, dateti
         if kind == "outcome":
             query = query.where(decisions.c.outcome != "")
         for row in con.execute(query.order_by(table.c.recorded_at, table.c[key])).mappings():
-            yield kind, str(row[key]), row["recorded_at"], content_digest(kind, row)
+            yield kind, str(row[key]), row["recorded_at"], content_digest(kind, dict(row))

@@ -27,6 +27,18 @@ def was_requested(version: str, champion: Promotion | None, rows: Sequence[Promo
     return any(r.action == "request" and r.version == version and r.against == against for r in rows)
 
 
+def was_proposed(version: str, champion: Promotion | None, by: str, reason: str, rows: Sequence[Promotion]) -> bool:
+    """Return whether the newest row about a version is the same proposal: that of a run that was killed and is repeated."""
+    newest = next((row for row in reversed(rows) if row.version == version), None)
+    against = champion.sequence if champion else 0
+    return newest is not None and (newest.action, newest.by, newest.reason, newest.against) == (
+        "propose",
+        by,
+        reason,
+        against,
+    )
+
+
 def trained_at(rows: Sequence[Promotion]) -> datetime | None:
     """Return the as-of of the newest training that produced a challenger, or of the newest promotion by a person.
 

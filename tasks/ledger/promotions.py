@@ -56,6 +56,11 @@ class Promotions:
         staged = [row for row in rows if row.action == "stage" and stage_of(row.version, rows) == "challenger"]
         return staged[-1] if staged else None
 
+    def newest(self) -> Promotion | None:
+        """Return the newest row, None for an empty ledger."""
+        rows = self._all(Promotion, self._rows().order_by(promotions.c.sequence.desc()).limit(1))
+        return rows[0] if rows else None
+
     def digest(self, version: str) -> str:
         """Return the digest that a version's model had when it was registered, empty for an unknown version."""
         query = self._rows().where(promotions.c.version == version).order_by(promotions.c.sequence).limit(1)
@@ -143,9 +148,10 @@ class Promotions:
 
     # The chain over all that was written about the model
 
-    def chain(self) -> list[Entry]:
-        """Return all entries, oldest first."""
-        return self._all(Entry, self._entries().order_by(chain.c.number))
+    def chain(self, number: int | None = None) -> list[Entry]:
+        """Return all entries, oldest first, or the one with a number."""
+        query = self._entries() if number is None else self._entries().where(chain.c.number == number)
+        return self._all(Entry, query.order_by(chain.c.number))
 
     def chain_head(self) -> Entry | None:
         """Return the newest entry, None for an empty ledger."""
@@ -157,10 +163,14 @@ class Promotions:
         entries = self._all(Entry, self._entries().where(chain.c.kind == kind, chain.c.key == key))
         return entries[0].hash if entries else ""
 
-    def contents(self) -> dict[tuple[str, str], str]:
-        """Return the digest of all that the ledger contains about the model, by kind and key."""
-        with self.engine.connect() as con:
-            return {(kind, key): digest for kind, key, _, digest in contents(con, self.model)}
+    def chain_and_contents(self) -> tuple[list[Entry], dict[tuple[str, str], str]]:
+        """Return all entries, and the digest of all that the ledger contains about the model, by kind and key, at one moment."""
+        while True:
+            entries = self.chain()
+            with self.engine.connect() as con:
+                digests = {(str(kind), key): digest for kind, key, _, digest in contents(con, self.model)}
+            if self.chain_head() == (entries[-1] if entries else None):  # no other process has written in the meantime
+                return entries, digests
 
     def _entries(self) -> sa.Select[Any]:
         return sa.select(chain).where(chain.c.model == self.model)

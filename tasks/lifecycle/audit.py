@@ -1,13 +1,14 @@
 """Audit: the champion as of a moment with the rows that led to it, and a consistency check of ledger, MLflow and events."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.contracts import Promotion
 from tasks.errors import EvergreenError
-from tasks.ledger.chain import broken_links
-from tasks.orchestration.events import CHANGE, change_id
+from tasks.ledger.chain import Entry, Kind, broken_entries, broken_links, differing_anchors, differing_marks
+from tasks.orchestration.events import CHANGE
 from tasks.resources import LiveResources
 
 
@@ -39,44 +40,45 @@ def audit(res: LiveResources, at: datetime | None, events: Mapping[str, str] | N
     Args:
         res: The model's resources.
         at: The as-of to look up, by default now.
-        events: Row hash by event id of the events that Prefect still has. None skips the check of events.
+        events: The hashes in the events that Prefect still has, by what they are about. None skips the check of events.
     """
-    rows = res.ledger.promotions()
+    rows, (entries, digests) = res.ledger.promotions(), res.ledger.chain_and_contents()
     champion = res.ledger.champion(at)
     path = [r for r in rows if champion and r.version == champion.version and r.sequence <= champion.sequence]
-    problems = broken_links(rows) + missing_marks(rows, res)
-    checked = f"{len(rows)} rows, their marks in MLflow"
+    problems = broken_links(rows) + broken_entries(entries, digests) + compare_with_mlflow(rows, res)
+    checked = f"{len(rows)} rows, {_counts(entries)}, their marks in MLflow"
     if events is not None:
-        with_event = [r for r in rows if r.action in CHANGE]
-        hashes = {r.sequence: events.get(str(change_id(r))) for r in with_event}
-        problems += [
-            f"row {r.sequence}: its event has another hash"
-            for r in with_event
-            if hashes[r.sequence] not in (None, r.hash)
-        ]
-        existing = sum(event_hash is not None for event_hash in hashes.values())
-        checked += f", {existing} of {len(with_event)} events that Prefect still has"
+        subjects = {f"row {r.sequence} of version {r.version}": r.hash for r in rows if r.action in CHANGE}
+        subjects |= {f"{e.kind} {e.key}": e.hash for e in entries if e.kind in ("fact", "decision", "hindsight")}
+        known = [subject for subject in subjects if subject in events]
+        hashes = set(events.values())
+        problems += [f"{subject}: its event has another hash" for subject in known if subjects[subject] not in hashes]
+        checked += f", {len(known)} events that Prefect still has"
     return Audit(res.config.name, at, champion, tuple(path), tuple(rows), tuple(problems), checked)
 
 
-def missing_marks(rows: Sequence[Promotion], res: LiveResources) -> list[str]:
-    """Return the inconsistencies between the ledger's rows and the tags that mark them on the versions in MLflow."""
+def _counts(entries: Sequence[Entry]) -> str:
+    """Return how many facts, decisions and measured effects a chain has: `3 facts, 2 decisions, 1 measured effect`."""
+    kinds = Counter(entry.kind for entry in entries)
+    names: dict[Kind, str] = {"fact": "fact", "decision": "decision", "hindsight": "measured effect"}
+    return ", ".join(f"{kinds[kind]} {name}{'' if kinds[kind] == 1 else 's'}" for kind, name in names.items())
+
+
+def compare_with_mlflow(rows: Sequence[Promotion], res: LiveResources) -> list[str]:
+    """Return the inconsistencies between the ledger and the tags on the versions in MLflow."""
+    last_delivered = res.ledger.last_delivered()
     undelivered = {row.sequence for row in res.ledger.undelivered()}
     try:
-        marks = res.registry.read_ledger_tags()
+        marks, anchors = res.registry.read_ledger_tags(), res.registry.read_anchors()
     except EvergreenError as error:
         return [f"the ledger cannot be compared with MLflow: {error}"]
-    problems = []
-    for row in rows:
-        if row.sequence in undelivered:
-            continue
-        if row.version not in marks:
-            problems.append(f"row {row.sequence}: version {row.version} no longer exists in MLflow")
-        elif (mark := marks[row.version].get(row.sequence)) != row.hash:
-            problem = "has another hash of it" if mark else "has no mark of it"
-            problems.append(f"row {row.sequence}: version {row.version} in MLflow {problem}")
     recorded = {(row.version, row.sequence) for row in rows}
     unknown = sorted((n, version) for version, own in marks.items() for n in own if (version, n) not in recorded)
-    return problems + [
-        f"version {version} in MLflow has a mark of row {n}, which the ledger does not have" for n, version in unknown
+    return [
+        *differing_marks(rows, marks, undelivered, last_delivered),
+        *(
+            f"version {version} in MLflow has a mark of row {n}, which the ledger does not have"
+            for n, version in unknown
+        ),
+        *differing_anchors(res.ledger.chain(), anchors),
     ]

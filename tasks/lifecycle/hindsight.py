@@ -43,7 +43,7 @@ def judge_promotions(res: Resources, as_of: datetime) -> list[Hindsight]:
         if row.action in ("promote", "adopt") and row.previous and row.sequence not in judged:
             following = periods[index + 1] if index + 1 < len(periods) else None
             if (effect := _judge(row, following, as_of, res)) and res.ledger.record_hindsight(effect):
-                emit_hindsight(effect)
+                emit_hindsight(effect, res.ledger.chained("hindsight", str(effect.sequence)))
                 run_log().info("%s: %s", res.config.name, verdict_text(effect))
                 new.append(effect)
     roll_back_hurt(res, as_of)

@@ -2,12 +2,15 @@
 
 The ledger is the source of truth. If a process dies before it has delivered a row, the next `process`, `assess`, `train`,
 `promote`, `rollback` or `remind` delivers it. Every part is idempotent.
+
+MLflow's tags are also what proves that the ledger was not changed. So those that exist are compared before any is written.
 """
 
 from collections.abc import Sequence
 
 from tasks.contracts import Fact, Promotion
-from tasks.errors import RegistryUnavailable, UnknownVersion
+from tasks.errors import ForgedLedger, RegistryUnavailable, UnknownVersion
+from tasks.ledger.chain import broken_links, differing_anchors, differing_marks
 from tasks.lifecycle.facts import alias_fact
 from tasks.orchestration.events import emit, emit_change, flush
 from tasks.orchestration.prefect_tasks import run_log
@@ -15,26 +18,79 @@ from tasks.resources import LiveResources, Resources
 
 
 def deliver(res: Resources) -> list[Promotion]:
-    """Deliver the undelivered rows and return them. If MLflow or Prefect does not respond, nothing is returned and a later run retries."""
-    if not isinstance(res, LiveResources) or not (rows := res.ledger.undelivered()):
+    """Deliver the undelivered rows and return them. If MLflow or Prefect does not respond, nothing is returned and a later run retries.
+
+    Also writes the newest hash of the ledger's chain into MLflow.
+
+    Raises:
+        ForgedLedger: the ledger differs from what MLflow has of it. Nothing was written.
+    """
+    if not isinstance(res, LiveResources):
         return []
-    log = run_log()
+    log, last_delivered, rows = run_log(), res.ledger.last_delivered(), res.ledger.undelivered()
     try:
-        _update_aliases(rows, res)
-        for row in rows:
-            _tag_version(row, res)
-        res.registry.sync_stages(res.ledger)
+        if rows:
+            _refuse_forged(rows, last_delivered, res)
+            _update_aliases(rows, res)
+            for row in rows:
+                _tag_version(row, res)
+            res.registry.sync_stages(res.ledger)
+        anchor_chain(res)
     except RegistryUnavailable as error:
-        log.warning("the ledger has changed, but MLflow was not updated; the next run tries again: %s", error)
+        if rows:
+            log.warning("the ledger has changed, but MLflow was not updated; the next run tries again: %s", error)
         return []
     for row in rows:
         emit_change(row, res)
-    if not flush():
+    if rows and not flush():
         log.warning("the events of %d ledger rows may not have arrived; the next run sends them again", len(rows))
         return []
     for row in rows:
         res.ledger.mark_delivered(row.sequence)
     return rows
+
+
+def _refuse_forged(rows: Sequence[Promotion], last_delivered: int, res: LiveResources) -> None:
+    """Compare rows that are about to be delivered with what MLflow has of them, and all rows with their chain.
+
+    Raises:
+        ForgedLedger: they differ.
+    """
+    undelivered, every = {row.sequence for row in rows}, res.ledger.promotions()
+    own = {row.version for row in every}
+    anchors = {version: anchor for version, anchor in res.registry.read_anchors().items() if version in own}
+    problems = broken_links(every)
+    problems += differing_marks(rows, res.registry.read_ledger_tags(), undelivered, last_delivered)
+    _raise_forged(problems + differing_anchors(res.ledger.chain(), anchors), res)
+
+
+def anchor_chain(res: LiveResources) -> None:
+    """Write the newest hash of the ledger's chain onto the version of its newest row in MLflow, where the database's user cannot write.
+
+    Raises:
+        ForgedLedger: the chain does not have the entry whose hash MLflow has.
+        RegistryUnavailable: MLflow does not respond.
+    """
+    newest, head = res.ledger.newest(), res.ledger.chain_head()
+    if newest is None or head is None:
+        return
+    anchor = res.registry.read_anchor(newest.version)
+    if anchor:
+        _raise_forged(differing_anchors(res.ledger.chain(anchor[0]), {newest.version: anchor}), res)
+    if anchor != (head.number, head.hash):
+        try:
+            res.registry.write_anchor(newest.version, head.number, head.hash)
+        except UnknownVersion as error:
+            run_log().warning("the newest hash of the ledger cannot be recorded in MLflow: %s", error)
+
+
+def _raise_forged(problems: Sequence[str], res: LiveResources) -> None:
+    if problems:
+        name = res.config.name
+        raise ForgedLedger(
+            f"{name}: the ledger differs from what MLflow has of it: {'; '.join(problems)}. Nothing was written. Run `make audit "
+            f"MODEL={name}` and find out who changed it. Then restore ledger and MLflow from the same backup"
+        )
 
 
 def _update_aliases(rows: Sequence[Promotion], res: LiveResources) -> None:
@@ -71,7 +127,7 @@ def check_alias(res: LiveResources) -> Fact | None:
         return None
     fact = alias_fact(champion, alias, res)
     if res.ledger.record_fact(fact):
-        emit(fact)
+        emit(fact, res.ledger.chained("fact", fact.id))
         run_log().warning(
             "alias `champion` of %s points to version %s, but the ledger's champion is version %s, which stays in force; "
             "run `promote` with action `adopt` to judge and promote the other version, or `restore` to reset the alias",

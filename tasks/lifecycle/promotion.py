@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
 from tasks.errors import GateRefused, UnknownVersion
-from tasks.ledger.history import count_tests, predecessor, promotion_exclusion, was_requested
+from tasks.ledger.history import count_tests, predecessor, promotion_exclusion, was_proposed, was_requested
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.gate import decision_evidence, judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
@@ -148,7 +148,8 @@ def promote_version(
         GateRefused: the gate refused the version, or the decision is about another version.
     """
     evidence = decision_evidence(decision, comparison)
-    append_row("propose", version, champion, as_of, reason, {}, res, by)
+    if not was_proposed(version.version, champion, by, reason, res.ledger.promotions()):
+        append_row("propose", version, champion, as_of, reason, {}, res, by)
     if not decision.passed or decision.version not in (version.version, version.judged_as):
         refusal = "; ".join(decision.reasons) or "the decision is about another version"
         refuse(version, champion, as_of, refusal, evidence, res)

@@ -49,7 +49,7 @@ def decide_retraining(fact_id: str, res: Resources) -> Decision:
         except RetrainingInFlight:
             continue
     if is_new:
-        emit_decision(decision, fact)
+        emit_decision(decision, fact, ledger.chained("decision", fact.id))
     run_log().info(
         "%s %s: %s by rule %r: %s", fact.model, fact.partition, decision.action, decision.rule, decision.reason
     )

@@ -1,7 +1,7 @@
 """Emit Prefect events about facts, decisions and stage changes. No other module emits events. Each is about a ledger row."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -55,15 +55,23 @@ def _send(**event: Any) -> None:
         emit_event(**event)
 
 
-def emit(fact: Fact) -> None:
-    """Emit a fact's event. Sending is asynchronous, and the event may be lost. The fact is in the ledger."""
+def emit(fact: Fact, chained: str = "") -> None:
+    """Emit a fact's event, with the hash of its entry in the ledger's chain.
+
+    Sending is asynchronous, and the event may be lost. The fact is in the ledger.
+    """
     labels = {"partition": fact.partition} if fact.partition else {}
-    payload = {"fact_id": fact.id, "kind": fact.kind, **fact.payload}  # a retry keeps the kind of the original fact
+    payload = {
+        "fact_id": fact.id,
+        "kind": fact.kind,
+        **fact.payload,
+        "hash": chained,
+    }  # a retry keeps the first fact's kind
     name = EVENT.get(fact.kind, "evergreen.retraining.due")
     _send(event=name, resource=event_resource(fact.model, fact=fact.id, **labels), payload=payload)
 
 
-def emit_decision(decision: Decision, fact: Fact) -> None:
+def emit_decision(decision: Decision, fact: Fact, chained: str = "") -> None:
     """Emit a decision, also to decline. The event's id is derived from the fact's, so that a second call emits the same event."""
     payload = {"kind": fact.kind, "partition": fact.partition, "told": fact.payload.get("told", "")}
     for name in ("fact_id", "action", "rule", "reason", "signals", "flow_run"):
@@ -72,17 +80,17 @@ def emit_decision(decision: Decision, fact: Fact) -> None:
         event=DECIDED,
         id=uuid5(UUID(fact.id), DECIDED),
         resource=event_resource(decision.model, partition=fact.partition),
-        payload=payload | {"as_of": decision.as_of.isoformat()},
+        payload=payload | {"as_of": decision.as_of.isoformat(), "hash": chained},
     )
 
 
-def emit_hindsight(effect: Hindsight) -> None:
+def emit_hindsight(effect: Hindsight, chained: str = "") -> None:
     """Emit the measured effect of a promotion. A second call emits the same event."""
     _send(
         event=VERDICT,
         id=uuid5(NAMESPACE, f"{effect.model} {effect.sequence}"),
         resource=event_resource(effect.model, version=effect.version),
-        payload=asdict(effect) | {"as_of": effect.as_of.isoformat(), "recorded_at": None},
+        payload=asdict(effect) | {"as_of": effect.as_of.isoformat(), "recorded_at": None, "hash": chained},
     )
 
 
@@ -118,10 +126,22 @@ def emit_change(row: Promotion, res: Resources) -> None:
     )
 
 
+def event_subject(name: str, payload: Mapping[str, Any]) -> str:
+    """Return what an event is about: `row 3 of version 2`, `fact ...`, `decision ...` or `hindsight 3`."""
+    if name in CHANGE.values():
+        return f"row {payload['sequence']} of version {payload['version']}"
+    if name == VERDICT:
+        return f"hindsight {payload['sequence']}"
+    return f"{'decision' if name == DECIDED else 'fact'} {payload['fact_id']}"
+
+
 def known_hashes(model: str) -> dict[str, str]:
-    """Return the row hashes in the stage-change events of a model, by event id. Prefect deletes events after its retention period."""
+    """Return the hashes in the events of a model, by event id and by what the event is about, see `event_subject`.
+
+    Prefect deletes events after its retention period.
+    """
     event_filter = EventFilter(
-        event=EventNameFilter(name=sorted(set(CHANGE.values()))),
+        event=EventNameFilter(name=sorted({*CHANGE.values(), *EVENT.values(), DECIDED, VERDICT})),
         resource=EventResourceFilter(id=[f"evergreen.model.{model}"]),
         occurred=EventOccurredFilter(since=datetime.now(UTC) - timedelta(days=3650)),
     )
@@ -132,7 +152,9 @@ def known_hashes(model: str) -> dict[str, str]:
         )
         while True:
             body = page.raise_for_status().json()
-            hashes |= {event["id"]: event["payload"].get("hash", "") for event in body["events"]}
+            for event in body["events"]:
+                if row_hash := event["payload"].get("hash"):
+                    hashes |= {event["id"]: row_hash, event_subject(event["event"], event["payload"]): row_hash}
             if not body.get("next_page"):
                 return hashes
             page = client._client.get(body["next_page"])
@@ -159,7 +181,7 @@ def emit_new(facts: Iterable[Fact], res: Resources) -> list[Fact]:
 def record_and_emit(fact: Fact, res: Resources) -> None:
     """Record a fact, then emit its event. A fact that is already recorded is not emitted again here."""
     if res.ledger.record_fact(fact):
-        emit(fact)
+        emit(fact, res.ledger.chained("fact", fact.id))
         log = run_log()
         log.warning(
             "%s in %s %s: %s; emitted fact %s",
@@ -176,6 +198,6 @@ def resend_undecided(res: Resources, now: datetime | None = None) -> list[Fact]:
     now = now or datetime.now(UTC)
     late = [f for f in res.ledger.undecided() if f.recorded_at and now - f.recorded_at > RESEND_AFTER]
     for fact in late:
-        emit(fact)
+        emit(fact, res.ledger.chained("fact", fact.id))
         run_log().warning("fact %s (%s %s) has no decision yet; emitted again", fact.id, fact.model, fact.partition)
     return late

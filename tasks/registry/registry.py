@@ -18,6 +18,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 """Aliases. They are copies of the ledger's state for other users of MLflow."""
 STAGE = "evergreen.stage"
 """Tag with the model stage of a version, also a copy."""
+ANCHOR = "evergreen.chain"
+"""Tag with number and hash of the newest entry of the ledger's chain, on the version of the ledger's newest row."""
 
 
 class Registry(Versions):
@@ -56,6 +58,35 @@ class Registry(Versions):
     def write_ledger_tags(self, row: Promotion) -> None:
         """Tag a version and its run with the hash of a ledger row."""
         self._tag(row.version, row.run_id, f"evergreen.ledger.{row.sequence}", row.hash)
+
+    def write_anchor(self, version: str, number: int, entry_hash: str) -> None:
+        """Tag a version with the number and the hash of an entry of the ledger's chain.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+            UnknownVersion: MLflow no longer has the version.
+        """
+        self._tag(version, "", ANCHOR, f"{number} {entry_hash}")
+
+    def read_anchor(self, version: str) -> tuple[int, str] | None:
+        """Return the number and the hash in that tag of a version, None without one.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+        """
+        found = self.rest_get("model-versions/get", name=self.model, version=version) if self.is_open_server else None
+        if found is None:
+            return self.read_anchors().get(version)
+        tags = found.get("model_version", {}).get("tags", [])
+        return _anchors({version: {tag["key"]: tag.get("value", "") for tag in tags}}).get(version)
+
+    def read_anchors(self) -> dict[str, tuple[int, str]]:
+        """Return the number and the hash in that tag of every version that has one.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+        """
+        return _anchors(self._version_tags())
 
     def sync_stages(self, ledger: "Ledger") -> None:
         """Set the tag `evergreen.stage` of every version and its run to the version's present stage in the ledger.
@@ -134,3 +165,13 @@ class Registry(Versions):
 def _ledger_tags(tags: Mapping[str, str]) -> dict[int, str]:
     prefix = "evergreen.ledger."
     return {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
+
+
+def _anchors(tags: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[int, str]]:
+    """Return number and hash by version. A tag that is neither is the number 0, which no entry has."""
+    anchors = {}
+    for version, own in tags.items():
+        if ANCHOR in own:
+            number, _, entry_hash = own[ANCHOR].partition(" ")
+            anchors[version] = (int(number) if number.isdecimal() else 0, entry_hash)
+    return anchors
