@@ -142,9 +142,8 @@ def _outside(config: ModelConfig, count: int, place: str, row: str, value: str, 
         return _message(
             config, count, place, row, problem, value, "correct it, or move the row to the file of its time"
         )
-    problem = (
-        f"whose {config.time!r} is before {first.year} or later than the present by more than {config.source.ahead}"
-    )
+    ahead = f"{config.source.ahead / timedelta(hours=1):g} h"
+    problem = f"whose {config.time!r} is before {first.year} or more than {ahead} after the present"
     action = "correct it, or increase `source.ahead` in model.yaml if such times are right"
     return _message(config, count, place, row, problem, value, action)
 
