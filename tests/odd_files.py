@@ -77,6 +77,7 @@ TIMES = {
     "text with Z": Kind(st.none(), pa.string()),
     "text with zone": Kind(st.none(), pa.string()),
 }
+NO_NUMBER = "n/a?"
 FAR = [datetime.fromisoformat(day) for day in ("0001-01-01", "0202-03-05", "1899-12-30", "2200-01-03", "9999-12-31")]
 
 
@@ -180,20 +181,27 @@ def file(draw: st.DrawFn, name: str, day: datetime | None, days: list[datetime],
             kinds["key"] = "whole number"
         rows.append(row)
     if faults and rows:
-        rows = [draw(damaged(row, rows, zone, kinds, layout)) for row in rows]
+        rows = [draw(damaged(row, rows, zone, kinds, layout, name.endswith(".csv"))) for row in rows]
     return File(name, day, kinds, rows)
 
 
 @st.composite
-def damaged(draw: st.DrawFn, row: dict, rows: list[dict], zone: ZoneInfo, kinds: dict[str, str], layout: str) -> dict:
+def damaged(
+    draw: st.DrawFn, row: dict, rows: list[dict], zone: ZoneInfo, kinds: dict[str, str], layout: str, is_csv: bool
+) -> dict:
     floats = ["not finite"] if kinds["number"] in ("float64", "fraction") else []
     times = [] if layout == "tables" else ["no time", "far"]  # SQL may leave such rows out
-    fault = draw(st.sampled_from(["", "", "", "", "", "no key", "a key twice", *times, *floats]))
+    fault = draw(
+        st.sampled_from(
+            ["", "", "", "", "", "no key", "a key twice", *times, *floats, *(["no number"] if is_csv else [])]
+        )
+    )
     far = draw(st.sampled_from(FAR[2:4] if kinds["time"] in ("naive in ns", "text with zone") else FAR))
     aware = kinds["time"].startswith("zoned") or kinds["time"] in ("text with Z", "text with offset", "text with zone")
     return row | {
         "no key": {"key": None},
         "a key twice": {"key": rows[0]["key"]},
+        "no number": {"number": NO_NUMBER},
         "not finite": {"number": draw(st.sampled_from([float("inf"), -float("inf"), float("nan"), 1e39]))},
         "no time": {"time": None},
         "far": {"time": encode(far, UTC if aware else zone, kinds["time"])},
@@ -219,7 +227,7 @@ def write(case: Case, folder: Path) -> None:
             writer = csv.writer(out)
             writer.writerow(case.header.values())
             for row in part.rows:
-                writer.writerow(["" if row[r] is None else c.text(row[r]) for r, c in columns.items()])
+                writer.writerow([as_csv(row[r], c) for r, c in columns.items()])
     (folder / "configs" / "odd" / "model.yaml").write_text(yaml.safe_dump(config(case, folder)))
     if case.layout == "tables":
         key, time, number, text, outcome = ('"' + case.names[role].replace('"', '""') + '"' for role in ROLES)
@@ -230,6 +238,10 @@ def write(case: Case, folder: Path) -> None:
         (folder / "configs" / "odd" / "source.sql").write_text(source)
         labels = f"{select} known_at, {outcome} {within} AND {outcome} IS NOT NULL"
         (folder / "configs" / "odd" / "labels.sql").write_text(labels)
+
+
+def as_csv(value: Any, kind: Kind) -> str:
+    return "" if value is None else value if isinstance(value, str) else kind.text(value)
 
 
 def config(case: Case, folder: Path) -> dict[str, Any]:
@@ -280,9 +292,11 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
         return [{name: value or None for name, value in row.items()} for row in csv.DictReader(lines)]
 
 
-def as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | str | None:
     if value is None or value != value:
         return None
+    if value == NO_NUMBER:
+        return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return float(value.lower() == "true")
     number = float(value)
@@ -314,7 +328,7 @@ def as_times(value: Any, zone: ZoneInfo) -> set[datetime]:
 
 def refusal_reasons(case: Case, rows: list[dict[str, Any]]) -> set[str]:
     """Why a file may be refused. Without a reason it has to be read."""
-    reasons = set()
+    reasons = {"a value that is no number"} if any(row["number"] == NO_NUMBER for row in rows) else set()
     first, last = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
     if any(not row["time"] or not first <= min(row["time"]) < last for row in rows):
         reasons.add("time")
@@ -326,6 +340,8 @@ def refusal_reasons(case: Case, rows: list[dict[str, Any]]) -> set[str]:
             reasons.add("a zone's name")
         if "number as text" in kinds and case.form == "parquet":
             reasons.add("text")
+    if case.layout == "tables" and case.form == "csv" and any(name.isdigit() for name in case.header.values()):
+        reasons.add("names that look like values, in a file whose columns are not declared")
     if case.header != case.names:
         reasons.add("letters")
     return reasons
