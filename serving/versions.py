@@ -14,7 +14,8 @@ from serving.contract import Contract, InputRows, contract_of
 from serving.journal import Call, ScoredRows
 from tasks.contracts import Stage
 from tasks.errors import CorruptPartition, EvergreenError, MissingPartition
-from tasks.models.fast_predict import NoPredictionPlan, PredictionPlan, plan_of
+from tasks.models.encoding_tables import NoPredictionPlan
+from tasks.models.fast_predict import PredictionPlan, plan_of
 from tasks.models.features import input_features, inputs_of
 from tasks.models.smoke_test import prediction_problem, row_variants
 from tasks.resources import Resources

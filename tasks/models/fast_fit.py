@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.features import Features
-from tasks.models.fast_predict import NoPredictionPlan, PredictionPlan, encoding_tables, fix_summation_order
+from tasks.models.encoding_tables import NoPredictionPlan, encoding_tables
+from tasks.models.fast_predict import PredictionPlan, fix_summation_order
 from tasks.models.features import inputs_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 from configs.features import Features
 from configs.schema import ModelConfig
 from tasks.errors import MissingFeature
-from tasks.models.fast_predict import NoPredictionPlan, fitted_features, plan_of
+from tasks.models.encoding_tables import NoPredictionPlan
+from tasks.models.fast_predict import fitted_features, plan_of
 
 if TYPE_CHECKING:
     import pandas as pd

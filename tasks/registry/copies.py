@@ -10,8 +10,9 @@ from typing import Any
 
 from configs.settings import disable_telemetry
 from tasks.errors import ForgedVersion
+from tasks.models.encoding_tables import NoPredictionPlan
 from tasks.models.estimators import read_model
-from tasks.models.fast_predict import NoPredictionPlan, plan_of
+from tasks.models.fast_predict import plan_of
 from tasks.registry.connection import Connection
 from tasks.storage.folders import make_folder
 

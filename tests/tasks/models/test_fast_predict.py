@@ -11,8 +11,9 @@ from configs.features import Features
 from tasks.contracts import Recipe
 from tasks.errors import MissingFeature
 from tasks.models.calibration import calibrate, response
+from tasks.models.encoding_tables import NoPredictionPlan
 from tasks.models.estimators import build_pipeline, read_model
-from tasks.models.fast_predict import NoPredictionPlan, _trees, fitted_features, plan_of
+from tasks.models.fast_predict import _trees, fitted_features, plan_of
 from tasks.models.features import inputs_of, predict
 from tasks.models.fingerprint import model_digest
 from tasks.models.smoke_test import row_variants

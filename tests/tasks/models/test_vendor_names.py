@@ -81,7 +81,7 @@ def calibrated_classifier() -> Any:
 def test_a_private_attribute_of_a_fitted_object_exists(fitted: Callable[[], Any], name: str, expected: Any) -> None:
     """`expected` is its value, None for any."""
     part = fitted()
-    message = f"{type(part).__name__}.{name}, which tasks/models/fast_predict.py uses, is not as expected in {VENDORS}"
+    message = f"{type(part).__name__}.{name}, which tasks/models uses, is not as expected in {VENDORS}"
     assert hasattr(part, name), message
     assert expected is None or np.array_equal(getattr(part, name), expected), message
 
