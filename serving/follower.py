@@ -17,19 +17,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from configs.errors import ConfigError
-from configs.load import configs_folder, model_names
-from configs.schema import ModelConfig
 from serving import metrics
 from serving.canary import CanaryRun, record_start, refuse
 from serving.fetching import DownloadPending, Fetcher
+from serving.folders import RETRY_SECONDS, ModelFolders
 from serving.notes import read_last_served, write_last_served
 from serving.versions import FailedSmokeTest, ServedVersion, VersionRef, serve_model
 from tasks.contracts import Promotion
 from tasks.contracts.words import without_credentials
 from tasks.errors import EvergreenError, ForgedVersion, RegistryUnavailable
 from tasks.ledger.promotions import newest_sequences
-from tasks.resources import LiveResources, open_resources
+from tasks.resources import LiveResources
 
 log = logging.getLogger("serving")
 
@@ -37,8 +35,6 @@ POLL_INTERVAL = 0.5
 """Seconds between two polls of the ledger."""
 MAX_CACHED = 3
 """Versions of a model that stay in memory: champion, challenger and previous champion."""
-RETRY_SECONDS = 10.0
-"""Seconds until a failed load is tried again."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,12 @@ class Follower:
         self.folder, self.database = folder, database
         self.states: dict[str, ChampionState] = {}
         """By model. The thread adds and removes keys, so iterate over a copy."""
-        self.resources: dict[str, LiveResources] = {}
-        self.configs: dict[str, ModelConfig] = {}
-        """The last readable configuration of every model. Removed models keep theirs, because some of their rows may not be written yet."""
-        self.config_errors: dict[str, str] = {}
-        """Why the folder of a model cannot be read, by model."""
+        self._folders = ModelFolders()
+        self.resources, self.configs, self.config_errors = (
+            self._folders.resources,
+            self._folders.configs,
+            self._folders.errors,
+        )
         self.last_contact = 0.0
         """When the ledger last responded (`time.monotonic`), 0 for never."""
         self.ledger_error = ""
@@ -76,8 +73,6 @@ class Follower:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._cache: dict[str, dict[tuple[str, str], ServedVersion]] = {}
-        self._stamps: dict[str, object] = {}
-        self._config_retry_at: dict[str, float] = {}
         self._changed_configs: set[str] = set()
         self.read_folders()
 
@@ -159,41 +154,23 @@ class Follower:
 
     def read_folders(self) -> None:
         """Read the model folders that are new or changed. If one cannot be read, its previous configuration stays in use."""
-        names = model_names()
+        names, changed = self._folders.read()
         for name in names:
-            stamp = _stamp(configs_folder() / name / "model.yaml")
-            if stamp == self._stamps.get(name) and not self._config_is_due(name):
-                continue
-            self._stamps[name] = stamp
-            self.states.setdefault(name, ChampionState())
-            try:
-                res = open_resources(name)
-            except Exception as error:  # noqa: BLE001  (an invalid file must not stop the other models)
-                message = str(error) if isinstance(error, ConfigError) else type(error).__name__
-                if name not in self.config_errors:
-                    log.error("the folder of %s cannot be read: %s", name, message)
-                self.config_errors[name] = f"its folder cannot be read: {message}"
-                self._config_retry_at[name] = time.monotonic() + RETRY_SECONDS
-                self.states[name] = replace(self.states[name], checked=True)
-                continue
-            self.config_errors.pop(name, None)
-            self.resources[name], self.configs[name] = res, res.config
+            state = self.states.setdefault(name, ChampionState())
+            if name in self.config_errors and not state.checked:
+                self.states[name] = replace(state, checked=True)
+        for name in changed:
             self.states[name] = replace(self.states[name], challenger=None, canary=None)
             self._changed_configs.add(name)
-            self._forget(name, self._cache, self._sequences, self._config_retry_at)
+            self._forget(name, self._cache, self._sequences)
         for removed in self.states.keys() - set(names):
-            self._forget(removed, self.states, self.resources, self.config_errors, self._stamps, self._sequences)
-            self._forget(removed, self._retry_at, self._cache)
+            self._forget(removed, self.states, self._sequences, self._retry_at, self._cache)
             self._changed_configs.discard(removed)
 
     @staticmethod
     def _forget(name: str, *mappings: dict[str, Any]) -> None:
         for mapping in mappings:
             mapping.pop(name, None)
-
-    def _config_is_due(self, name: str) -> bool:
-        """Whether to read an unreadable folder again although model.yaml is unchanged: its other files may have changed."""
-        return self._config_retry_at.get(name, float("inf")) <= time.monotonic()
 
     # One model
 
@@ -318,12 +295,3 @@ def _version_ref(row: Promotion, res: LiveResources) -> VersionRef:
 def _is_served(served: ServedVersion | None, wanted: VersionRef) -> bool:
     """Whether a version is in use for the same row of the ledger. A later row with the same version has another as-of."""
     return served is not None and served.ref == wanted
-
-
-def _stamp(path: Path) -> object:
-    """Return a value that changes when a file changes, or None if it does not exist."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
