@@ -2,7 +2,7 @@
 
 import functools
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from configs.load import Model, load_model
 from configs.override import EVALUATION_KEYS
 from configs.schema import ModelConfig
 from configs.settings import ROOT, Settings, load_settings
-from tasks.contracts import Learned, PartitionRef, Promotion, Query, Record, RunInfo, Stage, Trial, Version
+from tasks.contracts import PartitionRef, Promotion, Query, Record, Registration, RunInfo, Stage, Trial, Version
 from tasks.errors import NoChampion
 from tasks.ledger.claims import Claim, Claims
 from tasks.ledger.store import Ledger
@@ -77,19 +77,7 @@ class VersionStore(Protocol):
     def open_training(self, name: str, flow_run: str, commit: str) -> str: ...
     def close_training(self, run_id: str, failed: bool = False) -> None: ...
     def log_trial(self, parent: str, trial: Trial) -> None: ...
-    def register(
-        self,
-        model: Any,
-        config: ModelConfig,
-        *,
-        run_id: str,
-        role: str,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        version: Version,
-        documents: Mapping[str, Any],
-        learned: Sequence[Learned],
-    ) -> Version: ...
+    def register(self, model: Any, config: ModelConfig, registration: Registration) -> Version: ...
     def version(self, number: str) -> Version: ...
     def cached_version(self, number: str) -> Version: ...
     def load(self, number: str, digest: str = "", threads: int | None = None) -> Any: ...

@@ -30,7 +30,7 @@ from tasks.contracts.decisions import (
     Training,
 )
 from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
-from tasks.contracts.learning import BASELINE, Learned, Recipe, Selection, Trial, Version, Window
+from tasks.contracts.learning import BASELINE, Learned, Recipe, Registration, Selection, Trial, Version, Window
 from tasks.contracts.partitions import Freshness, PartitionRef, PartitionRun, Record, RunInfo, Stage
 from tasks.contracts.replays import PartitionResult, PolicyRun
 
@@ -69,6 +69,7 @@ __all__ = [
     "Query",
     "Recipe",
     "Record",
+    "Registration",
     "Request",
     "RunInfo",
     "Runner",

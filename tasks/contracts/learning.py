@@ -1,6 +1,6 @@
 """The input and the results of a training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -85,7 +85,7 @@ class Version:
     """One registered version.
 
     Attributes:
-        digest: SHA-256 of the model's files.
+        digest: Digest of the model's complete state, see `tasks/models/fingerprint.py`.
         window_start: Start of its training window, inclusive.
         window_end: End of its training window, exclusive.
         prior: The constant prediction from the training rows: share of positives, share of each class, or mean.
@@ -106,3 +106,26 @@ class Version:
     rows: int
     judged_as: str = ""
     training_run: str = ""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is kept with a version when it is registered.
+
+    Attributes:
+        version: Everything but the number and the run, which the registry assigns.
+        run_id: Run of the training.
+        role: "challenger" or "refit".
+        params: Logged as parameters of the run.
+        metrics: Logged as metrics of the run, if finite.
+        documents: JSON documents by file name.
+        learned: The rows that the model was fitted on, by partition.
+    """
+
+    version: Version
+    run_id: str
+    role: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    documents: Mapping[str, Any]
+    learned: Sequence[Learned]

@@ -115,12 +115,14 @@ def _object(value: Any, inner: Callable[[Any], Any]) -> list[Any]:
         return ["method", inner(value.__self__), inner(value.__func__)]
     if kind is partial:
         return [_name(kind), *map(inner, (value.func, value.args, value.keywords, vars(value)))]
-    if isinstance(value, np.random.Generator | np.random.RandomState):
-        legacy = isinstance(value, np.random.RandomState)
-        return [_name(kind), inner(value.get_state(legacy=False) if legacy else value.bit_generator.state)]
+    if isinstance(value, np.random.Generator):
+        return [_name(kind), inner(value.bit_generator.state)]
+    if isinstance(value, np.random.RandomState):
+        return [_name(kind), inner(value.get_state(legacy=False))]
     if hasattr(value, "save_raw"):
         return [_name(kind), *map(inner, _booster(value))]
-    reduced = copyreg.dispatch_table.get(kind, lambda same: same.__reduce_ex__(4))(value)
+    reducer: Callable[[Any], Any] = copyreg.dispatch_table.get(kind, lambda same: same.__reduce_ex__(4))
+    reduced = reducer(value)
     if isinstance(reduced, str):
         return ["import", f"{getattr(value, '__module__', '')}.{reduced}"]
     make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]

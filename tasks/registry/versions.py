@@ -1,7 +1,6 @@
 """Registered versions: registration, reading, and the smoke test. Models are stored as skops files."""
 
 import json
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.schema import ModelConfig
-from tasks.contracts import Learned, Query, Recipe, Version
+from tasks.contracts import Query, Recipe, Registration, Version
 from tasks.errors import UnknownVersion
 from tasks.models.estimators import TRUSTED_TYPES
 from tasks.models.smoke_test import query_version
@@ -26,44 +25,24 @@ if TYPE_CHECKING:
 class Versions(Runs, Copies):
     """The registered versions of one model. A version never changes."""
 
-    def register(
-        self,
-        model: Any,
-        config: ModelConfig,
-        *,
-        run_id: str,
-        role: str,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        version: Version,
-        documents: Mapping[str, Any],
-        learned: Sequence[Learned],
-    ) -> Version:
+    def register(self, model: Any, config: ModelConfig, registration: Registration) -> Version:
         """Log a model and register it as the next version.
 
         A challenger is logged on the training's run, a refit on a child run. The model is logged before the metrics, since MLflow
         becomes slower with each metric of a run.
 
-        Args:
-            run_id: Run of the training.
-            role: "challenger" or "refit".
-            params: Logged as parameters of the run.
-            metrics: Logged as metrics of the run, if finite.
-            version: Everything but the number and the run, which MLflow assigns.
-            documents: JSON documents by file name.
-            learned: The rows that the model was fitted on, by partition.
-
         Returns:
-            `version` with its number and run.
+            The version with its number and run.
 
         Raises:
             RegistryUnavailable: MLflow does not respond. A run may have been created, but no version.
         """
+        run_id, role, version = registration.run_id, registration.role, registration.version
         child = {"parent": run_id, "run_name": role} if role != "challenger" else {"run_id": run_id}
         with self.translated_errors(), self.run(**child) as own_run:
             import mlflow
 
-            mlflow.log_params({k: str(v)[:500] for k, v in params.items()})
+            mlflow.log_params({k: str(v)[:500] for k, v in registration.params.items()})
             logged = mlflow.sklearn.log_model(
                 model,
                 name="model",
@@ -73,10 +52,10 @@ class Versions(Runs, Copies):
                 pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
                 pyfunc_predict_fn="predict" if config.target.kind == "regression" else "predict_proba",
             )
-            log_finite(metrics)
-            for name, content in documents.items():
+            log_finite(registration.metrics)
+            for name, content in registration.documents.items():
                 mlflow.log_dict(content, name)
-            log_inputs(learned)
+            log_inputs(registration.learned)
             tags = to_tags(version)
             mlflow.set_tags(tags)
             registered = mlflow.register_model(logged.model_uri, self.model, tags=tags)

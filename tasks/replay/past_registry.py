@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from upath import UPath
 
 from configs.schema import ModelConfig
-from tasks.contracts import Promotion, Query, Trial, Version
+from tasks.contracts import Promotion, Query, Registration, Trial, Version
 from tasks.errors import ForgedVersion, UnknownVersion
 from tasks.models.estimators import read_model
 from tasks.registry import Registry
@@ -46,10 +46,11 @@ class ReplayRegistry:
 
     def log_trial(self, parent: str, trial: Trial) -> None: ...
 
-    def register(self, model: Any, config: ModelConfig, *, role: str, version: Version, **_: Any) -> Version:
+    def register(self, model: Any, config: ModelConfig, registration: Registration) -> Version:
         """Store a model and its version; parameters, metrics and documents are not stored."""
         from skops.io import dump
 
+        role, version = registration.role, registration.version
         identity = digest_json([role, *vars(replace(version, run_id="", training_run="")).values()])
         version = replace(version, version=f"{version.as_of:%Y-%m-%d}-{identity[:8]}")
         with replacing(self._file(version.version, "skops")) as draft:

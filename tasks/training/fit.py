@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.load import Model
 from configs.settings import ROOT
-from tasks.contracts import Learned, Promotion, Recipe, Selection, Stage, Version, Window
+from tasks.contracts import Learned, Promotion, Recipe, Registration, Selection, Stage, Version, Window
 from tasks.models.calibration import calibrate
 from tasks.models.fingerprint import frame_digest, model_digest
 from tasks.models.targets import outcomes, prior_of
@@ -140,9 +140,8 @@ def make_version(
     learned = training_partitions(rows, window, res)
     is_sample = config.training.window.max_rows
     labelled = sum(count_rows(res, window, window.start, until)) if is_sample else len(rows)
-    version = res.registry.register(
-        model,
-        config,
+    registration = Registration(
+        version=draft,
         run_id=run_id,
         role=role,
         params={
@@ -153,13 +152,13 @@ def make_version(
             "threads": res.settings.threads,
         },
         metrics={"fit_rows": len(rows), "fit_seconds": seconds},
-        version=draft,
         documents={
             "config.json": config.model_dump(mode="json"),
             "lineage.json": lineage(role, window, learned, labelled, res),
         },
         learned=learned,
     )
+    version = res.registry.register(model, config, registration)
     run_log().info(
         "%s is version %s: %s on %d rows in %.1f s", role, version.version, recipe.candidate, len(rows), seconds
     )

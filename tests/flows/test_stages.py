@@ -345,16 +345,23 @@ def test_a_refused_challenger_is_recorded_and_the_champion_stays(after_shift):
 
 
 def test_a_model_file_that_is_not_the_registered_one_is_refused(after_shift):
+    """A forged local copy is replaced by MLflow's. If that is forged too, no partition is scored."""
     res = open_resources("tiny")
     champion = res.ledger.champion().version
     other = res.registry.version(champion).judged_as
     copies = [res.registry.local_copy(number) / "model.skops" for number in (champion, other)]
+    original = copies[0].read_bytes()
     copies[0].write_bytes(copies[1].read_bytes())
-    with pytest.raises(ForgedVersion, match=f"is not version {champion} of 'tiny'.*delete the folder"):
+    source = res.registry.client.get_model_version("tiny", champion).source
+    location = res.registry.client.get_logged_model(source.removeprefix("models:/")).artifact_location
+    artifact = Path(location.removeprefix("file://")) / "model.skops"
+    artifact.write_bytes(copies[1].read_bytes())
+    with pytest.raises(ForgedVersion, match=f"version {champion} of 'tiny' was not loaded.*delete {copies[0].parent}"):
         process(model="tiny", partition=day(24))
     assert open_resources("tiny").lake.record(Stage.PREDICTIONS, day(24)) is None
-    shutil.rmtree(copies[0].parent)
+    artifact.write_bytes(original)
     assert process(model="tiny", partition=day(24), return_state=True).is_completed()
+    assert copies[0].read_bytes() == original
 
 
 def test_a_holdout_without_a_label_is_not_judged(after_shift):

@@ -14,25 +14,29 @@ import numpy as np
 import pytest
 import skops.io
 
+from configs.kinds import KINDS
+from tasks.contracts import Recipe
 from tasks.errors import ForgedVersion
 from tasks.models.calibration import calibrate, response
 from tasks.models.estimators import read_model
 from tasks.models.features import inputs_of, predict
 from tasks.models.fingerprint import TRANSIENT, model_digest
 from tasks.models.targets import outcomes
-from tests.tasks.models.test_estimators import KINDS, Recipe, config, fit, resources, rows
+from tasks.training.splits import fit
+from tests.tasks.models.test_estimators import config, resources, rows
 
 DATA, CONFIG = rows(count=150), config()
 NAMES = [name for name, kinds in KINDS.items() if "binary" in kinds]
 
 
 @functools.cache
-def fitted(name: str, calibration: str = "none") -> Any:
+def fitted(name: str, calibration: Any = "none") -> Any:
     """Return a small fitted classifier. Tests change copies of it."""
     params = {} if name == "logistic_regression" else {"max_depth": 3}
     if name != "logistic_regression":
         params["max_iter" if name == "hist_gradient_boosting" else "n_estimators"] = 3
-    model = fit(Recipe("x", name, params), DATA, resources(CONFIG))
+    res: Any = resources(CONFIG)
+    model = fit(Recipe("x", name, params), DATA, res)
     if calibration == "none":
         return model
     return calibrate(
@@ -106,7 +110,8 @@ def changed(value: Any) -> Any:
     if isinstance(value, bool | np.bool_) or value is None:
         return 1 if value is None else not value
     if isinstance(value, int | float | np.number):
-        return type(value)(value + 1) if value == value else 0.0
+        kind: Any = type(value)
+        return kind(value + 1) if value == value else 0.0
     if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiu":
         content = bytearray(value.tobytes())
         content[0] ^= 1  # the lowest bit of the first number

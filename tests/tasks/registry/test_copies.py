@@ -4,22 +4,26 @@ import io
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import skops.io
 
+from tasks.contracts import Recipe
 from tasks.errors import ForgedVersion
 from tasks.models.estimators import read_model
 from tasks.models.fingerprint import model_digest
 from tasks.registry import Registry
-from tests.tasks.models.test_estimators import Recipe, config, fit, resources, rows
+from tasks.training.splits import fit
+from tests.tasks.models.test_estimators import config, resources, rows
 
 
 @pytest.fixture(scope="module")
 def models() -> list:
     """Two fitted models."""
-    return [fit(Recipe("x", "xgboost", {"n_estimators": n}), rows(), resources(config())) for n in (3, 4)]
+    res: Any = resources(config())
+    return [fit(Recipe("x", "xgboost", {"n_estimators": n}), rows(), res) for n in (3, 4)]
 
 
 @pytest.fixture
