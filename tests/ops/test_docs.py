@@ -47,7 +47,7 @@ def test_the_pages_have_commands() -> None:
 
 def test_a_block_of_commands_is_marked_as_one() -> None:
     """Otherwise the test that runs the commands would not find it."""
-    assert {block.kind for block in BLOCKS} <= {"", "bash", "indented", "python", "yaml", "json"}
+    assert {block.kind for block in BLOCKS} <= {"", "bash", "indented", "python", "yaml", "json", "sql"}
     others = [block for block in BLOCKS if block.kind not in ("bash", "indented")]
     assert [f"{b.page}:{b.line}" for b in others if any(COMMAND.match(line) for line in b.lines)] == []
 

@@ -99,11 +99,11 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, step: timedelta) -> None:
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + step
 
     boot_time = psutil.boot_time()
-    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time + step.total_seconds())
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot_time + step.total_seconds())
     monkeypatch.setattr("tasks.ledger.claims.datetime", Clock)
     unix_time = time.time
     monkeypatch.setattr(time, "time", lambda: unix_time() + step.total_seconds())
