@@ -72,7 +72,7 @@ def anchor_chain(res: LiveResources) -> None:
         RegistryUnavailable: MLflow does not respond.
     """
     newest, head = res.ledger.newest(), res.ledger.chain_head()
-    if newest is None or head is None:
+    if newest is None or head is None or res.registry.anchored == (newest.version, head.hash):
         return
     anchor = res.registry.read_anchor(newest.version)
     if anchor:
@@ -82,6 +82,8 @@ def anchor_chain(res: LiveResources) -> None:
             res.registry.write_anchor(newest.version, head.number, head.hash)
         except UnknownVersion as error:
             run_log().warning("the newest hash of the ledger cannot be recorded in MLflow: %s", error)
+            return
+    res.registry.anchored = (newest.version, head.hash)
 
 
 def _raise_forged(problems: Sequence[str], res: LiveResources) -> None:

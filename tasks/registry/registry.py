@@ -25,6 +25,9 @@ ANCHOR = "evergreen.chain"
 class Registry(Versions):
     """A registered model of an MLflow server, with local copies of its versions under `cache`."""
 
+    anchored: tuple[str, str] | None = None
+    """Version and hash of the last entry of the ledger's chain that this process has compared or written, to ask only once."""
+
     def sync_aliases(self, ledger: "Ledger", champion: bool = True) -> None:
         """Set the aliases to the ledger's champion and challenger.
 
