@@ -80,7 +80,9 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
     window = Window("tiny", ("2024-03-01",), (), MOMENT, MOMENT, MOMENT, MOMENT)
     beaten = Verdict("trees beats the baseline on the validation splits", "failed", False, 0.7, 0.69)
     record_refusal(Training(window, Selection("", (), None), GateDecision("", None, (beaten,))), res)
-    assert last_refusal(res).headline.endswith("was refused: no candidate beat the baseline")
+    later = last_refusal(res)
+    assert later
+    assert later.headline.endswith("was refused: no candidate beat the baseline")
     append("stage", "2", passed, res)
     assert last_refusal(res) is None
     append("refuse", "2", None, res)
