@@ -149,6 +149,11 @@ class ModelConfig(Strict):
     training: TrainingConfig
     dictionary: Mapping[str, str] = Field({}, description="meaning and unit of each column, for the data catalogue")
     groups: tuple[str, ...] = Field((), description="text columns of source.sql for segments and fairness, no features")
+    personal: tuple[str, ...] = Field(
+        (),
+        description="columns with personal data (key, features, groups, target): outside of rows in the lake only a keyed hash of their "
+        "values is written",
+    )
     gate: Gate
     promotion: PromotionConfig = PromotionConfig()
     monitoring: Monitoring = Monitoring()
@@ -216,6 +221,18 @@ class ModelConfig(Strict):
     def _described_columns_exist(self) -> Self:
         if unknown := sorted(set(self.dictionary) - {*self.columns, self.target.column}):
             raise ValueError(f"dictionary: {', '.join(unknown)} is not a column of the model")
+        return self
+
+    @model_validator(mode="after")
+    def _personal_columns_exist(self) -> Self:
+        if unknown := sorted(set(self.personal) - {*self.columns, self.target.column}):
+            raise ValueError(f"personal: {', '.join(unknown)} is not a column of the model")
+        if self.time in self.personal or self.key == TIME_KEY in self.personal:
+            raise ValueError(f"personal: {self.time} decides which partition a row is in, so it cannot be hidden")
+        if self.target.classes and self.target.column in self.personal:
+            raise ValueError(
+                f"personal: the classes of {self.target.column} are in model.yaml, so they cannot be hidden"
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,8 @@ of a column, whatever `mostly` tolerates. Expectations about several rows (count
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ from serving.envelope import Table
 from serving.problems import MAX_FAULTS, Fault, invalid_rows
 from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, allowed_range, is_supported
 from serving.values import READERS, Field
+from tasks.storage.personal import hider
 
 PLAIN_TYPES = {float, int, bool, type(None)}
 
@@ -49,8 +50,17 @@ class Layout:
 class Contract:
     """The columns that a version accepts, with their types and limits."""
 
-    def __init__(self, fields: Mapping[str, Field], key: str, time: str, unchecked: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        key: str,
+        time: str,
+        unchecked: Sequence[str] = (),
+        show: Callable[[str, Any], Any] = lambda _, value: value,
+    ) -> None:
         self.fields, self.key, self.time = fields, key, time
+        self.show = show
+        """Returns what an error may show of a column's value."""
         self.unchecked = tuple(unchecked)
         """Expectations that are not checked here, because they need several rows or are not supported."""
         self.layout = functools.lru_cache(maxsize=64)(self._layout)
@@ -81,7 +91,8 @@ class Contract:
             if len(faults) > MAX_FAULTS:
                 break
         if faults:
-            raise invalid_rows(sorted(faults, key=lambda fault: fault.row or 0))
+            hidden = [replace(fault, value=self.show(fault.field, fault.value)) for fault in faults]
+            raise invalid_rows(sorted(hidden, key=lambda fault: fault.row or 0))
         nulls: list[Any] = [None] * table.rows
         keys, times = values.pop(self.key, nulls), values.pop(self.time, nulls)
         return InputRows(values, table.rows, list(keys), list(times))
@@ -159,7 +170,7 @@ def contract_of(config: ModelConfig, features: Features, booleans: Iterable[str]
             schema["type"] = "boolean"
         required, checks = name in features.all, tuple(rule for rule, _ in column_rules)
         fields[name] = Field(name, kind, required, nullable, checks, low, high, name in whole, schema)
-    return Contract(fields, config.key, config.time, tuple(dict.fromkeys(unchecked)))
+    return Contract(fields, config.key, config.time, tuple(dict.fromkeys(unchecked)), hider(config))
 
 
 def _column_kinds(config: ModelConfig, features: Features) -> dict[str, str]:

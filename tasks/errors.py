@@ -17,6 +17,10 @@ class SourceMismatch(BadData):
     """The columns or types of the source differ from those that the model declares."""
 
 
+class StepFailed(EvergreenError):
+    """A library failed on the data of a model with personal columns. Its message is repeated without values, and without its traceback."""
+
+
 class SourceUnavailable(EvergreenError):
     """The source does not respond. No partition is blocked. Repeat the call later."""
 

@@ -12,6 +12,7 @@ from tasks.drift.columns import cast_columns, text_columns
 from tasks.drift.reference import Reference
 from tasks.drift.scores import ks_p_value
 from tasks.resources import Resources
+from tasks.storage.personal import hide_categories
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,10 @@ UNREACHABLE = 1e9
 def current_rows(ref: PartitionRef, res: Resources) -> "pd.DataFrame":
     """The partition's features and predictions, with the key as index."""
     config = res.config
-    valid, scored = res.lake.read(Stage.VALID, ref.key), res.lake.read(Stage.PREDICTIONS, ref.key)
+    valid, scored = (
+        hide_categories(config, res.lake.read(Stage.VALID, ref.key)),
+        res.lake.read(Stage.PREDICTIONS, ref.key),
+    )
     features = valid.set_index(config.key)[[name for name in config.features.all if name in valid]]
     return features.assign(prediction=scored["prediction"].to_numpy())
 
@@ -46,7 +50,9 @@ def reference_rows(references: Sequence[Reference], res: Resources) -> "pd.DataF
     import pandas as pd
 
     text = text_columns(res.config)
-    parts = [cast_columns(r.rows(), r.columns, text).reset_index(drop=True) for r in references]
+    parts = [
+        cast_columns(hide_categories(res.config, r.rows()), r.columns, text).reset_index(drop=True) for r in references
+    ]
     joined = pd.concat(parts, axis=1)
     for name in joined:
         joined[name] = joined[name].astype(object if name in text else "float64")

@@ -33,7 +33,12 @@ def write_drift_report(
     current = cast_columns(sampled, tuple(statistics), text_columns(config))
     reference = reference_rows(references, res)
     scored = {c.column: c for c in drift.columns if c.column in statistics and c.method == statistics[c.column].method}
-    shown = {c: d for c, d in scored.items() if current[c].notna().any() and reference[c].notna().any()}
+    numbers = set(config.personal) - set(
+        text_columns(config)
+    )  # Evidently plots their distribution, with single values at its ends
+    shown = {
+        c: d for c, d in scored.items() if c not in numbers and current[c].notna().any() and reference[c].notna().any()
+    }
     title = f"{ref} compared with version {champion.version}"
     about = {"model": ref.model, "partition": ref.key, "version": champion.version, "as_of": ref.as_of.isoformat()}
     snapshot = run_evidently(current, reference, shown, text_columns(config), title, about, ref)

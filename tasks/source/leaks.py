@@ -8,6 +8,7 @@ from configs.load import Model
 from tasks.contracts import PartitionRef
 from tasks.errors import LeakFound
 from tasks.source.rows import read_source
+from tasks.storage.personal import hider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
     """
     if not any(t.known_at or t.outcomes for t in model.config.source.views.values()):
         return True
-    config = model.config
+    config, show = model.config, hider(model.config)
     cutoff = ref.start + (ref.end - ref.start) * 3 / 5
     full, known = (read_source(model, ref, threads, cutoff=c).to_pandas() for c in (None, cutoff))
     full, known = (f[f[config.time] <= cutoff].drop_duplicates(config.key).set_index(config.key) for f in (full, known))
@@ -39,7 +40,8 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
             raise LeakFound(
                 f"{model.folder / config.source.sql}: feature {name!r} uses data from after the prediction time (target "
                 f"leakage). With everything hidden that became known after {cutoff.isoformat()}, earlier rows change: "
-                f"{int(changed.sum()):,}, first {full.index[at]!r} ({full[name].iloc[at]!r} becomes {known[name].iloc[at]!r}). "
+                f"{int(changed.sum()):,}, first {show(config.key, full.index[at])!r} "
+                f"({show(name, full[name].iloc[at])!r} becomes {show(name, known[name].iloc[at])!r}). "
                 f"Join outcomes by the time when they became known, not by the time of their row"
             )
     return len(full) > 0

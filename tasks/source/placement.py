@@ -18,6 +18,7 @@ from tasks.source.session import connect, raw_sql
 from tasks.source.values import FILE, time_advice
 from tasks.source.views import STORED, TIME_TEXT
 from tasks.storage import partitions
+from tasks.storage.personal import shown, without_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,7 +64,7 @@ def unplaced_rows(model: Model, files: dict[str, list[Path]]) -> str:
     if key not in _UNPLACED:
         with connect(model, files) as con:
             rows = _flat_rows(con, model, files) if config.source.file else _sql_rows(con, model)
-            problem = _bad_lines(con) or rows
+            problem = _bad_lines(con, config) or rows
         _UNPLACED[key] = f"{model.folder}: {problem}" if problem else ""
     return _UNPLACED[key]
 
@@ -109,7 +110,7 @@ def _sql_rows(con: "duckdb.DuckDBPyConnection", model: Model) -> str:
     return ""
 
 
-def _bad_lines(con: "duckdb.DuckDBPyConnection") -> str:
+def _bad_lines(con: "duckdb.DuckDBPyConnection", config: ModelConfig) -> str:
     """Lines of CSV files that are no rows. A view of a flat file skips and lists them."""
     query = (
         "SELECT count(DISTINCT (file_path, line)) OVER (), file_path, line, error_message, left(csv_line, 200) "
@@ -119,7 +120,8 @@ def _bad_lines(con: "duckdb.DuckDBPyConnection") -> str:
         return ""
     for count, file, line, reason, text in con.execute(query).fetchall():
         lines = "1 line is no row" if count == 1 else f"{count:,} lines are no rows, the first is this one"
-        return f"{file}: line {line}: {reason.rstrip('.')}: {text.strip()!r}; {lines}. Correct the file"
+        problem = without_values(config, f"{reason.rstrip('.')}: {text.strip()!r}")
+        return f"{file}: line {line}: {problem}; {lines}. Correct the file"
     return ""
 
 
@@ -149,5 +151,5 @@ def _outside(config: ModelConfig, count: int, place: str, row: str, value: str, 
 
 
 def _message(config: ModelConfig, count: int, place: str, row: str, problem: str, value: str, action: str) -> str:
-    example = f"the one with {config.key} {row!r}" + (f", where it is {value!r}" if value else "")
+    example = f"the one with {config.key} {shown(config, config.key, row)!r}" + (f", where it is {value!r}" if value else "")
     return f"rows {problem} belong to no partition: {count:,} in {place}, such as {example}; {action}"

@@ -18,6 +18,7 @@ from tasks.source.files import list_paths
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view
+from tasks.storage.personal import hider, without_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,18 +61,20 @@ def connect(
                 con.execute(f"CREATE VIEW {quoted(STORED)} AS {flat_view(model.config, table, groups, stored=True)}")
         yield con
     except duckdb.Error as error:
-        if refused := refusal(error, [path for paths in files.values() for path in paths if is_csv(path)]):
-            raise SourceMismatch(f"{model.folder}: {refused}") from error
-        message = f"{model.folder}: {_first_lines(error)}; read from {list_paths(files)}"
+        cause = None if model.config.personal else error  # a traceback has the causes of an error
+        csv_files = [path for paths in files.values() for path in paths if is_csv(path)]
+        if refused := refusal(error, csv_files, hider(model.config)):
+            raise SourceMismatch(f"{model.folder}: {refused}") from cause
+        message = f"{model.folder}: {without_values(model.config, _first_lines(error))}; read from {list_paths(files)}"
         if isinstance(error, duckdb.PermissionException):
             raise SourceMismatch(
                 f"{message}. SQL can read only the files of `source` in model.yaml. Add a table with this path there, and use its name"
-            ) from error
+            ) from cause
         if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
-            raise SourceUnavailable(f"{message}. Run it again when the source is available") from error
+            raise SourceUnavailable(f"{message}. Run it again when the source is available") from cause
         raise SourceMismatch(
             f"{message}{_columns(con, error)}{''.join(problems)}. Fix the file, or the SQL if the table has changed"
-        ) from error
+        ) from cause
     finally:
         con.close()
 

@@ -3,8 +3,9 @@
 A refused value raises an error while DuckDB reads the row, so a row of another partition does no harm. `refusal` makes the message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from configs.flat import literal, quoted
 from tasks.source.csv_lines import find_line
@@ -183,8 +184,14 @@ def refuse_column_sql(message: str, kind: str) -> str:
     return f"CASE WHEN {quoted(FILE)} IS NULL THEN CAST(NULL AS {kind}) ELSE error({literal(MARK + message)}) END"
 
 
-def refusal(error: Exception, csv_files: Sequence[Path]) -> str:
-    """The message of an error that `refuse_sql` raised, with the line if it is in one of the CSV files; else empty."""
+def refusal(error: Exception, csv_files: Sequence[Path], show: Callable[[str, Any], Any]) -> str:
+    """The message of an error that `refuse_sql` raised, with the line if it is in one of the CSV files; else empty.
+
+    Args:
+        error: The error.
+        csv_files: The CSV files among those that were read.
+        show: Returns what a message may have of a column's value.
+    """
     _, mark, text = str(error).partition(MARK)
     if not mark:
         return ""
@@ -192,4 +199,4 @@ def refusal(error: Exception, csv_files: Sequence[Path]) -> str:
         return text
     file, name, value, problem = text.split(SEPARATOR)[:4]
     line = find_line(Path(file), name, value) if Path(file) in csv_files else 0
-    return f"{file}:{f' line {line}:' if line else ''} column {name!r}: {value!r} {problem}"
+    return f"{file}:{f' line {line}:' if line else ''} column {name!r}: {show(name, value)!r} {problem}"

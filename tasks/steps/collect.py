@@ -16,6 +16,7 @@ from tasks.source.rows import read_labels
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
 from tasks.storage.frames import filter_rows
+from tasks.storage.personal import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +112,9 @@ def join_outcomes(rows: "pd.DataFrame", labels: "pd.DataFrame", config: ModelCon
             *joined.loc[joined[config.key].duplicated(), config.key],
             *known.loc[known[config.key].duplicated(), config.key],
         ]
+        first = shown(config, config.key, twice[0])
         raise ValueError(
-            f"{config.name}: {config.key} {twice[0]!r} occurs twice among the rows or the outcomes to join. Join the rows of one "
+            f"{config.name}: {config.key} {first!r} occurs twice among the rows or the outcomes to join. Join the rows of one "
             f"partition at a time"
         )
     return joined.assign(**{config.target.column: known[config.target.column].to_numpy()[at]})
@@ -184,10 +186,11 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     if faulty / max(len(labels), 1) > config.target.max_bad_share:
         counted = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
         first, flat = classified.bad.iloc[0], config.source.file
+        key, outcome = (shown(config, name, first[name]) for name in (config.key, config.target.column))
         raise BadData(
             f"{ref}: {faulty} of {len(labels)} labels are faulty ({counted}), more than target.max_bad_share = "
-            f"{config.target.max_bad_share:g} allows; the first has {config.key} {first[config.key]!r} and {config.target.column} "
-            f"{first[config.target.column]}. Fix {flat.path if flat else f'{config.source.labels} or its tables'}"
+            f"{config.target.max_bad_share:g} allows; the first has {config.key} {key!r} and {config.target.column} {outcome}. "
+            f"Fix {flat.path if flat else f'{config.source.labels} or its tables'}"
         )
     digest = res.lake.write_frame(Stage.LABELS, ref.key, known)
     data = {

@@ -31,6 +31,7 @@ from tasks.steps.step import NotDue
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json, replacing
 from tasks.storage.partitions import floor, format_key
+from tasks.storage.personal import hash_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,6 +200,7 @@ def cache_path(champion: Promotion, res: Resources, content: str) -> UPath:
         config.training.window.holdout,
         config.training.seed,
         champion.as_of,
+        *hash_inputs(config),
     ]
     name = f"{champion.version}-{champion.evidence.get('digest', '')[:12]}-{content}-{digest_json(rules)[:8]}"
     return res.lake.root / "reference" / f"{name}.parquet"

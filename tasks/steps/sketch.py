@@ -10,6 +10,7 @@ from tasks.resources import Resources
 from tasks.steps.step import Step, StepOutput, advance, upstream_record
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
+from tasks.storage.personal import hash_inputs, hide_categories
 
 VERSION = 2
 
@@ -20,7 +21,7 @@ def sketch_partition(ref: PartitionRef, res: Resources) -> StepOutput:
     frame = res.lake.read(Stage.VALID, ref.key, [config.time, *config.features.all])
     blocks = block_categories(frame[config.time], config.monitoring.block, config.partition.timezone)
     names = [name for name in config.features.all if name in frame]
-    features = sketch(frame, blocks, names, config.features.categorical)
+    features = sketch(hide_categories(config, frame), blocks, names, config.features.categorical)
     digest = res.lake.write_frame(Stage.SKETCHES, ref.key, to_frame(features))
     return StepOutput(len(frame), digest, {"blocks": len(features.blocks)})
 
@@ -54,6 +55,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         config.monitoring.block,
         config.partition.timezone,
         config.time,
+        *hash_inputs(config),
     ]
     return {"valid": upstream_record(ref, res, Stage.VALID).digest, "config": digest_json(rules)}
 

@@ -4,14 +4,22 @@ process   ingest -> validate -> sketch -> score -> estimate -> watch; in shadow 
 assess    collect -> assess
 """
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from configs.errors import ConfigError
+from configs.settings import ROOT
 from tasks.contracts import Freshness, PartitionRef, Record, Stage
-from tasks.errors import BadData, MissingSource
+from tasks.errors import BadData, MissingSource, StepFailed
 from tasks.resources import Resources
+from tasks.storage.personal import without_values
+
+VALUE_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError)
+"""Errors of libraries whose messages may have values of the data."""
 
 
 class NotDue(Exception):
@@ -112,6 +120,10 @@ def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Res
         output = step.run(replace(ref, as_of=moment), res)
     except BadData as error:
         output = StepOutput(data={"reason": str(error)}, blocked=str(error))
+    except VALUE_ERRORS as error:
+        hidden = _without_values(error, step, ref, res)
+        res.lake.write_failure(ref, step.stage, hidden)
+        raise hidden from (None if hidden is not error else error.__cause__)
     except Exception as error:
         res.lake.write_failure(ref, step.stage, error)
         raise
@@ -127,6 +139,16 @@ def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Res
         run=res.run_info(started),
         files=output.files,
     )
+
+
+def _without_values(error: Exception, step: Step, ref: PartitionRef, res: Resources) -> Exception:
+    """The error itself or, if the model has personal columns, one without values of the data and with the line of our code."""
+    if not res.config.personal or isinstance(error, ConfigError):
+        return error
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(f"{ROOT}/tasks/")]
+    line = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}" if frames else "unknown line"
+    text = without_values(res.config, str(error))
+    return StepFailed(f"{ref}: {step.verb} failed at {line}: {type(error).__name__}: {text}")
 
 
 def _current_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record | None:

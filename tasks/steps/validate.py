@@ -6,6 +6,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.resources import Resources
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.files import digest_json
+from tasks.storage.personal import hash_inputs, hider
 from tasks.validation.expectations import ROW_COUNTS, structural_expectations, validate_frame
 
 VERSION = 1
@@ -22,7 +23,8 @@ def validate(ref: PartitionRef, res: Resources) -> StepOutput:
     expectations = structural_expectations(res.config) + res.config.expectations
     if frame.empty:
         expectations = tuple(e for e in expectations if e.type in ROW_COUNTS)
-    result = validate_frame(frame, expectations, res.config.key)
+    personal = res.config.personal
+    result = validate_frame(frame, expectations, res.config.key, personal, hider(res.config))
     bad = frame.iloc[sorted(result.bad)].assign(reasons=["; ".join(result.bad[i]) for i in sorted(result.bad)])
     quarantine = res.lake.path(Stage.QUARANTINE, ref.key)
     files = (str(quarantine.relative_to(res.lake.root)),) if len(bad) else ()
@@ -49,6 +51,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     Without rows there is one more input, so that a partition that was blocked for that by an earlier version is validated again.
     """
     raw, rules = upstream_record(ref, res, Stage.RAW), [e.model_dump() for e in res.config.expectations]
+    rules += hash_inputs(res.config)
     inputs = {"raw": raw.digest, "expectations": digest_json(rules)}
     return inputs if raw.rows else inputs | {"rows": "0"}
 

@@ -25,6 +25,7 @@ from tasks.steps.sketch import read_sketches
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
+from tasks.storage.personal import hash_inputs
 
 VERSION = 4
 
@@ -170,11 +171,14 @@ def sort_key(c: ColumnDrift) -> tuple[bool, float, str]:
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     """Return the digests of predictions, sketches, champion, `monitoring`, and of the partitions of a trailing or seasonal reference."""
     scored, rules = upstream_record(ref, res, Stage.PREDICTIONS), res.config.monitoring
+    hidden = hash_inputs(res.config)
     digests = {
         "predictions": scored.digest,
         "sketches": upstream_record(ref, res, Stage.SKETCHES).digest,
         "model": model_input(champion_of(ref, res)),
-        "config": digest_json(rules.model_dump(exclude={"decay"})),
+        "config": digest_json(
+            [rules.model_dump(exclude={"decay"}), hidden] if hidden else rules.model_dump(exclude={"decay"})
+        ),
     }
     others = trailing_keys(ref, res) if rules.reference == "trailing" else []
     if rules.seasonal or rules.reference == "season":

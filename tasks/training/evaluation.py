@@ -17,6 +17,7 @@ from tasks.models.targets import outcomes, predict_prior
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
+from tasks.storage.personal import hide_categories
 from tasks.training.window import read_rows, training_inputs
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def measure_segments(
     Null counts as a value. Within a column, the value with most rows is first.
     """
     segments, rules = [], config.gate.segments
+    rows = hide_categories(config, rows)
     for column in rules.columns if rules else ():
         values = rows[column].astype(object).where(rows[column].notna(), "(null)")
         for value in values.value_counts().index:
@@ -149,6 +151,7 @@ def measure_gap(
     The gap is the difference between the largest and the smallest value of any group (fairlearn's `method="between_groups"`).
     It is NaN for fewer than two groups or if a group has fewer rows than `rule.min_rows`.
     """
+    rows = hide_categories(config, rows[[rule.column]])
     groups = rows[rule.column].astype(object).where(rows[rule.column].notna(), "(null)")
     sizes: Mapping[str, int] = {str(k): int(v) for k, v in groups.value_counts().sort_index().items()}
     if len(sizes) < 2 or min(sizes.values()) < rule.min_rows:

@@ -15,7 +15,18 @@ from configs.errors import ConfigError
 from configs.schema import Expectation, ModelConfig
 from configs.settings import disable_telemetry
 from tasks.contracts import Finding, Validation
-from tasks.validation.reasons import ABOUT_NULLS, BETWEEN, FINITE, NOT_NULL, UNIQUE, Check, format_value, reason
+from tasks.validation.reasons import (
+    ABOUT_NULLS,
+    BETWEEN,
+    FINITE,
+    NOT_NULL,
+    UNIQUE,
+    Check,
+    Show,
+    format_value,
+    reason,
+    show_value,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +47,13 @@ def structural_expectations(config: ModelConfig) -> tuple[Expectation, ...]:
     )
 
 
-def validate_frame(frame: "pd.DataFrame", expectations: Sequence[Expectation], key: str) -> Validation:
+def validate_frame(
+    frame: "pd.DataFrame",
+    expectations: Sequence[Expectation],
+    key: str,
+    personal: Sequence[str] = (),
+    show: Show = show_value,
+) -> Validation:
     """Check every row of the frame against the expectations.
 
     Great Expectations counts first. The positions of rows are requested only for checks that rows fail. A check that raised an error (a
@@ -47,6 +64,8 @@ def validate_frame(frame: "pd.DataFrame", expectations: Sequence[Expectation], k
         frame: The rows.
         expectations: The expectations.
         key: Column that identifies rows in the findings.
+        personal: Columns whose values no finding may have.
+        show: Returns what a finding or a reason shows of a column's value.
 
     Raises:
         ConfigError: the arguments of an expectation are wrong.
@@ -61,9 +80,10 @@ def validate_frame(frame: "pd.DataFrame", expectations: Sequence[Expectation], k
     complete = _run(batch, frame, [checks[n] for n in failed], "COMPLETE") if failed else []
     positions = {n: r.result.get("unexpected_index_list") or [] for n, r in zip(failed, complete, strict=True)}
     findings = [
-        _finding(check, results[n], _example_keys(frame, key, positions.get(n, []))) for n, check in enumerate(checks)
+        _finding(check, results[n], _example_keys(frame, key, positions.get(n, []), show), personal, show)
+        for n, check in enumerate(checks)
     ]
-    return Validation(tuple(findings), _bad_rows(frame, {n: checks[n] for n in failed}, positions))
+    return Validation(tuple(findings), _bad_rows(frame, {n: checks[n] for n in failed}, positions, show))
 
 
 def check_arguments(config: ModelConfig) -> None:
@@ -162,8 +182,10 @@ def _utc(value: Any) -> Any:
     return (time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")).to_pydatetime()
 
 
-def _finding(check: Check, result: Any, example_keys: str) -> Finding:
+def _finding(check: Check, result: Any, example_keys: str, personal: Sequence[str], show: Show) -> Finding:
     details, broke = result.result or {}, _error_text(result)
+    if broke and personal:  # the library's message may quote any value
+        broke = "the check raised an error; its text is not shown, since the model has personal columns"
     all_null = _is_all_null(check, details)
     return Finding(
         expectation=check.type,
@@ -172,16 +194,18 @@ def _finding(check: Check, result: Any, example_keys: str) -> Finding:
         passed=bool(result.success) and not broke and not all_null,
         rows=int(details.get("unexpected_count") or 0),
         share=float(details.get("unexpected_percent") or 0) / 100,
-        observed="no value to check: all values are null" if all_null else _observed(details) + example_keys,
+        observed="no value to check: all values are null"
+        if all_null
+        else _observed(check, details, personal, show) + example_keys,
         broke=broke,
     )
 
 
-def _example_keys(frame: "pd.DataFrame", key: str, positions: Sequence[int]) -> str:
+def _example_keys(frame: "pd.DataFrame", key: str, positions: Sequence[int], show: Show) -> str:
     """The keys of the first rows that fail a check."""
     if not positions or key not in frame.columns:
         return ""
-    keys = ", ".join(str(v) for v in frame[key].iloc[list(positions[:3])])
+    keys = ", ".join(str(show(key, v)) for v in frame[key].iloc[list(positions[:3])])
     return f" ({key} {keys}{' ...' if len(positions) > 3 else ''})"
 
 
@@ -199,10 +223,15 @@ def _is_all_null(check: Check, details: Mapping[str, Any]) -> bool:
     return check.type not in ABOUT_NULLS and total > 0 and details.get("missing_count") == total
 
 
-def _observed(details: Mapping[str, Any]) -> str:
+def _observed(check: Check, details: Mapping[str, Any], personal: Sequence[str], show: Show) -> str:
+    hidden = set(check.columns) & set(personal)
     if "observed_value" in details:
-        return format_value(details["observed_value"])
-    return ", ".join(dict.fromkeys(format_value(v) for v in details.get("partial_unexpected_list", ())[:3]))
+        return "not shown: personal data" if hidden else format_value(details["observed_value"])
+    values = details.get("partial_unexpected_list", ())[:3]
+    if hidden and len(check.columns) > 1:
+        return "not shown: personal data"
+    column = check.columns[0] if check.columns else ""
+    return ", ".join(dict.fromkeys(format_value(show(column, v)) for v in values))
 
 
 def _quarantines(check: Check, result: Any) -> bool:
@@ -210,12 +239,12 @@ def _quarantines(check: Check, result: Any) -> bool:
 
 
 def _bad_rows(
-    frame: "pd.DataFrame", checks: Mapping[int, Check], positions: Mapping[int, Sequence[int]]
+    frame: "pd.DataFrame", checks: Mapping[int, Check], positions: Mapping[int, Sequence[int]], show: Show
 ) -> dict[int, tuple[str, ...]]:
     """The reasons why rows are quarantined, by position of the row, ascending."""
     reasons: dict[int, list[str]] = defaultdict(list)
     for number, check in checks.items():
         values = zip(*(frame[c].iloc[list(positions[number])] for c in check.columns), strict=True)
         for position, value in zip(positions[number], values, strict=True):
-            reasons[int(position)].append(reason(check, value))
+            reasons[int(position)].append(reason(check, value, show))
     return {position: tuple(dict.fromkeys(reasons[position])) for position in sorted(reasons)}

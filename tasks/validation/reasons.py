@@ -1,7 +1,7 @@
 """One check, and the reason text for a row that fails it. Does not use Great Expectations."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ UNIQUE = "expect_column_values_to_be_unique"
 BETWEEN = "expect_column_values_to_be_between"
 IN_SET = "expect_column_values_to_be_in_set"
 ABOUT_NULLS = (NOT_NULL, "expect_column_values_to_be_null")
+Show = Callable[[str, Any], Any]
+"""Returns what a message may show of a column's value."""
 FINITE = {"min_value": -LARGEST_NUMBER, "max_value": LARGEST_NUMBER}
 """Arguments of the check of numbers: not infinite, and not larger than float32 can hold."""
 
@@ -38,13 +40,18 @@ class Check:
         return self.type == NOT_NULL and self.kwargs.get("mostly", 1) < 1
 
 
-def reason(check: Check, values: tuple[Any, ...]) -> str:
-    """Why a row is quarantined, such as `wind_speed 1048.36 is not between 0 and 120`."""
+def show_value(_column: str, value: Any) -> Any:
+    """The value of a column, as a message of a model without personal columns shows it."""
+    return value
+
+
+def reason(check: Check, values: tuple[Any, ...], show: Show = show_value) -> str:
+    """Why a row is quarantined, such as `wind_speed 1048.36 is not between 0 and 120`. `show` returns what to write for a value."""
     if check.type == NOT_NULL:
         return f"{check.columns[0]} is null"
+    shown = ", ".join(f"{c} {format_value(show(c, v))}" for c, v in zip(check.columns, values, strict=True))
     if check.type == BETWEEN and check.kwargs.get("max_value") == LARGEST_NUMBER and math.isfinite(values[0]):
-        return f"{check.columns[0]} {format_value(values[0])} is larger than float32 can hold ({format_value(LARGEST_NUMBER)})"
-    shown = ", ".join(f"{c} {format_value(v)}" for c, v in zip(check.columns, values, strict=True))
+        return f"{shown} is larger than float32 can hold ({format_value(LARGEST_NUMBER)})"
     return f"{shown} {violation_text(check.type, check.kwargs)}"
 
 
