@@ -68,6 +68,7 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
     assert last_refusal(res) is None
     append("refuse", "1", failed, res)
     refusal = last_refusal(res)
+    assert refusal is not None
     assert (
         refusal.headline
         == "the last training, as of 2024-03-12, was refused: version 1 did not pass 1 rule of the gate"
@@ -81,7 +82,7 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
     beaten = Verdict("trees beats the baseline on the validation splits", "failed", False, 0.7, 0.69)
     record_refusal(Training(window, Selection("", (), None), GateDecision("", None, (beaten,))), res)
     later = last_refusal(res)
-    assert later
+    assert later is not None
     assert later.headline.endswith("was refused: no candidate beat the baseline")
     append("stage", "2", passed, res)
     assert last_refusal(res) is None
