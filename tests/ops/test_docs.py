@@ -21,8 +21,15 @@ from ops.check import flow_of, read_deployments
 from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, PAGES, REPLACEMENTS, Block
 from tests.e2e.test_commands import AFTER, BEFORE, LONG_RUNNING
 
-OUTSIDE = ("EVERGREEN_TEST_", "EVERGREEN_NOTIFY_", "EVERGREEN_SERVING_TOKEN", "EVERGREEN_STACK", "EVERGREEN_PROGRAM")
-"""Variables of the tests, of deploying and of the stack. All other variables are settings."""
+OUTSIDE = (
+    "EVERGREEN_TEST_",
+    "EVERGREEN_NOTIFY_",
+    "EVERGREEN_SERVING_TOKEN",
+    "EVERGREEN_PERSONAL_KEY",
+    "EVERGREEN_STACK",
+    "EVERGREEN_PROGRAM",
+)
+"""Variables of the tests, of deploying and of the stack, and secrets. All other variables are settings."""
 COMMANDS = IN_BLOCKS + ONLY_IN_PROSE
 
 
