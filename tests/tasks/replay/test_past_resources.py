@@ -1,10 +1,18 @@
 """The resources of a replay: later data are refused, and results are computed once."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression
+from upath import UPath
 
-from tasks.contracts import Stage
-from tasks.errors import FutureRead, UnknownVersion
+from tasks.contracts import Recipe, Registration, Stage, Version
+from tasks.errors import ForgedVersion, FutureRead, UnknownVersion
+from tasks.models.fingerprint import model_digest
+from tasks.replay import past_registry
+from tasks.replay.past_registry import ReplayRegistry
 from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
 from tasks.resources import open_resources
@@ -107,3 +115,22 @@ def test_computing_is_locked_in_postgresql_too(tiny, monkeypatch):
     assert advance(COLLECT, res.ref(FIRST), res).data["mature"] == 147
     assert res.cache.result(int, lambda: ["a name"], lambda: 7) == 7
     assert res.cache.claims.active() == {}
+
+
+def test_a_damaged_or_changed_model_file_is_refused_with_path_and_remedy(tmp_path):
+    model, other = (
+        LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]),
+        LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0]),
+    )
+    moment, digest = pd.Timestamp("2024-03-05", tz="UTC"), model_digest(model)
+    version = Version("m", "", "", digest, moment, moment, moment, Recipe("a", "ridge", {}), (0.5,), 2)
+    registry = ReplayRegistry(UPath(tmp_path), "m", {})
+    config: Any = None  # it is not used
+    number = registry.register(model, config, Registration(version, "", "challenger", {}, {}, {}, ())).version
+    (file,) = (tmp_path / "models").glob("*.skops")
+    assert model_digest(ReplayRegistry(UPath(tmp_path), "m", {}).load(number, digest)) == digest
+    for content in (skops.io.dumps(other), file.read_bytes()[:-50]):
+        file.write_bytes(content)
+        past_registry._load.cache_clear()
+        with pytest.raises(ForgedVersion, match=f"{file} .*Delete it and run the replay again"):
+            registry.load(number, digest)
