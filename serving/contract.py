@@ -18,7 +18,7 @@ from configs.schema import ModelConfig
 from serving.envelope import Table
 from serving.problems import MAX_FAULTS, Fault, invalid_rows
 from serving.rules import BETWEEN, NOT_NULL, RULES, Rule, Values, allowed_range, is_supported
-from serving.values import READERS, Field
+from serving.values import EXACT, READERS, Field
 from tasks.storage.personal import hider
 
 PLAIN_TYPES = {float, int, bool, type(None)}
@@ -129,6 +129,7 @@ def _valid_matrix(layout: Layout, columns: Sequence[list[Any]], rows: int) -> np
         return None
     null = np.isnan(matrix)
     invalid = (matrix < layout.low) | (matrix > layout.high) | (np.abs(matrix) > LARGEST_NUMBER)
+    invalid |= np.abs(matrix) >= EXACT  # a whole number may have been rounded
     invalid |= (null & layout.never_null) | (layout.whole & ~null & (matrix != np.floor(matrix)))
     return None if invalid.any() else matrix
 

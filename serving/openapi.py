@@ -14,7 +14,8 @@ from serving.versions import class_names
 TYPES = {"number": ["number"], "text": ["string"], "key": ["string", "integer"], "time": ["string"]}
 VALUES = """\
 A value means the same as in a partition of a batch:
-- A number, also a whole one, is rounded to the nearest float64. Infinities, and numbers above float32's (3.40282e+38), are refused.
+- A number is a float64. A whole number beyond 2^53 that float64 does not have is refused.
+- Infinities, and numbers above float32's (3.40282e+38), are refused.
 - `true` is 1 and `false` is 0.
 - JSON's `NaN` is null. In CSV an empty field is null, and so is `NaN` in a column of numbers; in a column of texts it is a text.
 - A text may have any length within the limit of the body.

@@ -16,6 +16,9 @@ MAX_AHEAD = timedelta(days=1)
 """How far in the future the time of a row may be, because clocks differ and scheduled events can be predicted."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+INTEGER = re.compile(r"([+-]?\d{1,60})(\.0*)?", re.ASCII)
+EXACT = 2**53
+"""Up to this number float64 has every whole number."""
 WORDS = {"true": 1.0, "false": 0.0, "nan": None, "": None}
 """Words in a column of numbers of a CSV body, in any case. DuckDB reads them in the same way in a batch."""
 TEXT_TYPES = {str, type(None)}
@@ -54,6 +57,8 @@ def _parse_number(text: str) -> Any:
     """Return the number of a CSV field, None if it is empty or NaN, or the text itself if it is not a number."""
     if (word := text.lower()) in WORDS:
         return WORDS[word]
+    if whole := INTEGER.fullmatch(text):
+        return int(whole[1])
     return float(text) if NUMBER.fullmatch(text) else text
 
 
@@ -64,7 +69,11 @@ def _number_problem(value: Any) -> str:
         return "is not a number"
     if isinstance(value, float) and not np.isfinite(value):
         return "is not a finite number"
-    return "" if abs(value) <= LARGEST_NUMBER else f"is larger than float32 can hold ({LARGEST_NUMBER:.6g})"
+    if abs(value) > LARGEST_NUMBER:
+        return f"is larger than float32 can hold ({LARGEST_NUMBER:.6g})"
+    if isinstance(value, int) and abs(value) > EXACT and int(float(value)) != value:
+        return "would be rounded: float64 has every whole number only up to 2^53"
+    return ""
 
 
 def _texts(column: Field, values: Sequence[Any], text: bool, now: datetime) -> tuple[Values, list[Fault]]:

@@ -26,7 +26,7 @@ def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence
         declared: Names of columns that it should have.
     """
     lines = con.execute(
-        f"SELECT line FROM read_csv([{literal(str(path))}], auto_detect=false, header=false, delim='\\0', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
+        f"SELECT line FROM read_csv([{literal(str(path))}], auto_detect=false, header=false, delim='\x1f', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
         "columns={'line': 'VARCHAR'}, strict_mode=false) LIMIT 2"
     ).fetchall()
     texts = [line or "" for (line,) in lines]

@@ -151,5 +151,7 @@ def _outside(config: ModelConfig, count: int, place: str, row: str, value: str, 
 
 
 def _message(config: ModelConfig, count: int, place: str, row: str, problem: str, value: str, action: str) -> str:
-    example = f"the one with {config.key} {shown(config, config.key, row)!r}" + (f", where it is {value!r}" if value else "")
+    example = f"the one with {config.key} {shown(config, config.key, row)!r}" + (
+        f", where it is {value!r}" if value else ""
+    )
     return f"rows {problem} belong to no partition: {count:,} in {place}, such as {example}; {action}"

@@ -18,6 +18,7 @@ from serving.envelope import Table, read_table
 from serving.openapi import example_of, field_schema
 from serving.problems import Problem
 from serving.versions import booleans_of
+from tasks.source.values import number_sql
 from tasks.validation.expectations import structural_expectations, validate_frame
 from tests.tasks.models.test_estimators import config
 
@@ -164,7 +165,7 @@ def test_csv_texts_are_converted_to_the_types_of_their_columns():
 
 
 FREE = {"features": {"numeric": ["a", "b"], "categorical": ["c", "d"]}, "expectations": []}
-BIGGEST = "340282346638528859811704183484516925440"
+BIGGEST = "3.4028234663852886e38"
 """The largest number of float32, exactly."""
 
 
@@ -187,12 +188,20 @@ def test_a_value_means_the_same_in_a_request_and_in_a_partition(line, tmp_path):
     """A batch reads a CSV file with DuckDB, converts numbers to DOUBLE, and quarantines what every model's expectations refuse."""
     model = make_config(**FREE)
     (tmp_path / "rows.csv").write_text(f"a,b,c,d\n{line}\n2,2,x,y\n")
-    casts = "CAST(a AS DOUBLE) AS a, CAST(b AS DOUBLE) AS b, CAST(c AS VARCHAR) AS c, CAST(d AS VARCHAR) AS d"
-    with duckdb.connect() as con:
-        batch = con.sql(f"SELECT {casts} FROM read_csv('{tmp_path}/rows.csv')").df()
+    a, b = (number_sql(name, "VARCHAR", from_text=True, file="'rows.csv'") for name in "ab")
+    table = read_table((tmp_path / "rows.csv").read_bytes(), "text/csv", 10)
+    try:
+        with duckdb.connect() as con:
+            batch = con.sql(
+                f"SELECT {a} AS a, {b} AS b, c, d FROM read_csv('{tmp_path}/rows.csv', all_varchar=true)"
+            ).df()
+    except duckdb.Error as error:
+        problem = "rounded" if "would be rounded" in str(error) else "is not a number"
+        with pytest.raises(Problem, match=f"{problem}|larger than float32"):
+            contract_of(model, model.features).validate(table, NOW)
+        return
     frame = batch.assign(id=["1", "2"], at=pd.Timestamp("2024-01-01", tz="UTC"))
     quarantined = validate_frame(frame, structural_expectations(model), "id").bad
-    table = read_table((tmp_path / "rows.csv").read_bytes(), "text/csv", 10)
     if quarantined:
         with pytest.raises(Problem, match=r"larger than float32|not a (finite )?number"):
             contract_of(model, model.features).validate(table, NOW)
@@ -210,11 +219,20 @@ def test_a_value_means_the_same_in_a_request_and_in_a_partition(line, tmp_path):
     assert by_json.values["b"].tobytes() == values["b"].tobytes()
 
 
-@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 3, 10**30, 10**30 + 1])
-def test_whole_numbers_of_any_size_are_rounded_to_the_nearest_float64(number):
-    columns = {"a": [number, 1], "b": [float(number), 1], "c": ["x", "x"], "d": ["y", "y"]}
-    values = validate(make_config(**FREE), columns).values
-    assert values["a"].tolist() == values["b"].tolist() == [float(number), 1.0]
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 3, 10**30])
+def test_a_whole_number_that_float64_does_not_have_is_refused(number):
+    columns = {"a": [number, 1], "b": [1, 1], "c": ["x", "x"], "d": ["y", "y"]}
+    assert [fault[:2] for fault in faults_of(make_config(**FREE), columns)] == [(0, "a")]
+    for text in (str(number), f"{number}.0"):
+        table = read_table(f"a,b,c,d\n{text},1,x,y\n".encode(), "text/csv", 10)
+        with pytest.raises(Problem, match="rounded"):
+            contract_of(make_config(**FREE), make_config(**FREE).features).validate(table, NOW)
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 2, -(2**60), 1e30])
+def test_a_large_number_that_float64_has_is_accepted(number):
+    columns = {"a": [number, 1], "b": [1, 1], "c": ["x", "x"], "d": ["y", "y"]}
+    assert validate(make_config(**FREE), columns).values["a"].tolist() == [float(number), 1.0]
 
 
 def test_the_schema_and_example_of_a_boolean_are_boolean():

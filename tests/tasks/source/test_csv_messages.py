@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -10,6 +11,7 @@ from configs.load import load_model
 from tasks.contracts import Stage
 from tasks.errors import SourceMismatch
 from tasks.resources import Resources, open_resources
+from tasks.source.csv_lines import read_header
 from tasks.source.extent import available_partitions
 from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
@@ -169,3 +171,9 @@ def test_quotation_marks_in_names_of_columns_are_read(tiny, form, kind):
     assert advance(INGEST, res.ref(SECOND), res).rows == 150
     assert list(res.lake.read(Stage.RAW, SECOND)['12" pipes']) == list(parcels(1)["weight"])
     assert advance(COLLECT, res.ref(SECOND), res).status == "done"
+
+
+def test_a_backslash_in_the_name_of_a_column_is_part_of_it(tmp_path):
+    (tmp_path / "rows.csv").write_text('a\\0,b,"c d"\n1,2,3\n')
+    with duckdb.connect() as con:
+        assert read_header(con, tmp_path / "rows.csv", ("b",)) == (",", '"', ["a\\0", "b", "c d"])
