@@ -62,7 +62,8 @@ def warnings(res: Resources) -> Iterator[str]:
 def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
     """Yield key, value and problem of the durations and counts that exclude each other.
 
-    A cool-down as long as the holdout is enough: then the next holdout begins where the champion's training window ends.
+    A challenger learns up to the start of its holdout, and the champion, which was fitted again, up to its own training. So within one
+    holdout after that, a challenger has learned nothing that the champion has not.
     """
     window, gain, cool_down, holdout = (
         config.training.window,
@@ -71,13 +72,13 @@ def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
         config.training.window.holdout,
     )
     block, length = (timedelta(hours=HOURS[every]) for every in (gain.block, config.partition.every))
-    if cool_down < holdout and config.retraining.enabled:
+    if cool_down <= holdout and config.retraining.enabled:
         yield (
             "retraining.cool_down",
             span_text(cool_down),
-            f"shorter than training.window.holdout ({span_text(holdout)}). The champion has learned from the rows up to its own training, "
-            f"so a version that is trained earlier than a holdout later is compared with it on the newest part of its holdout only. "
-            f"Set cool_down to at least {span_text(holdout)}, or shorten the holdout",
+            f"not longer than training.window.holdout ({span_text(holdout)}). A challenger learns up to the start of its holdout, and the "
+            f"champion has learned up to its own training, so the gate would compare a challenger that has learned no newer rows. Set "
+            f"cool_down to more than {span_text(holdout)}, or shorten the holdout",
         )
     if gain.unjudged == "fail" and (blocks := ceil(holdout / block)) < gain.min_blocks:
         yield (
