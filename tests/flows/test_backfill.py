@@ -196,12 +196,12 @@ def test_an_unreachable_cluster_is_an_error_before_anything_is_done(workspace, m
 def champion(
     tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_store: str, prefect_server: None
 ) -> Path:
-    """Ten days and a champion as of the seventh of them. The last three are not scored yet. Tests copy the folder."""
+    """Ten days and a champion as of the eighth of them. The last two are not scored yet. Tests copy the folder."""
     folder = tmp_path_factory.mktemp("champion")
     with pytest.MonkeyPatch.context() as patch:
         set_up_tiny(tiny_source, folder, mlflow_store, patch)
         backfill(model="tiny", start=FIRST, end=LAST)
-        train(model="tiny", as_of=open_resources("tiny").ref("2024-03-07").as_of, reason="first")
+        train(model="tiny", as_of=open_resources("tiny").ref("2024-03-08").as_of, reason="first")
     return folder
 
 
@@ -223,11 +223,11 @@ def test_then_scores_as_production_would_have_and_now_has_its_own_folder(promote
     """There was no champion on the first days, so `then` has no predictions for them, and `now` has."""
     res = open_resources("tiny")
     backfill(model="tiny", start=FIRST, end=LAST)
-    assert res.lake.keys(Stage.PREDICTIONS) == ["2024-03-08", "2024-03-09", LAST]
+    assert res.lake.keys(Stage.PREDICTIONS) == ["2024-03-09", LAST]
     before = contents(res.lake)
     state = backfill(model="tiny", start=FIRST, end=LAST, champion="now", return_state=True)
     version = res.champion().version
-    assert f"tiny (v{version}): 7 of 10 partitions brought up to date" in state.message
+    assert f"tiny (v{version}): 8 of 10 partitions brought up to date" in state.message
     now = open_resources("tiny", variant=Variant(champion=version))
     projects = {lake.done(Stage.MONITORING, LAST).data["project"] for lake in (res.lake,)}
     assert now.lake.done(Stage.MONITORING, FIRST).data["project"] not in projects
