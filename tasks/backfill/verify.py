@@ -1,13 +1,14 @@
 """Mode `verify` of a backfill: find damaged outputs, and make them again from the inputs in their records.
 
 An output that is made again from the same inputs has the same bytes, so what depends on it stays fresh. What cannot be made again is
-reported: its source, config, code or champion has changed since, or an output that it needs cannot be made again either.
+reported and stays as it is: its source, config, code or champion has changed since, or an output that it needs cannot be made again
+either. Without a record its inputs are unknown. Then the digest of its content decides, if that is in another record.
 """
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tasks.contracts import Cell, Outcome, PartitionRef, Plan, Record, Stage
@@ -15,7 +16,8 @@ from tasks.errors import EvergreenError, RegistryUnavailable, SourceUnavailable
 from tasks.resources import Resources
 from tasks.steps.order import ALL, PREREQUISITES
 from tasks.steps.step import NotDue, Step, advance
-from tasks.storage.files import replacing
+from tasks.storage.aside import is_kept_aside, kept_aside, put_back
+from tasks.storage.files import digest_of, open_file, replacing
 from tasks.storage.integrity import damage, intact_record
 from tasks.storage.lake import changed_inputs
 
@@ -42,51 +44,111 @@ def repair(key: str, steps: Sequence[Step], res: Resources) -> Outcome:
 
 
 def _damage(step: Step, key: str, res: Resources) -> str:
-    """What is wrong with a step's output. An output without a file is gone if the record of a later one has its digest."""
+    """What is wrong with a step's output. An output without a file is gone if an output was made from it."""
+    if is_kept_aside(res.lake, step.stage, key):
+        return "an earlier repair of it was interrupted"
     if problem := damage(res.lake, step.stage, key):
         return problem
-    recorded = res.lake.record(step.stage, key)
-    return "" if recorded or not _expected_digest(step.stage, key, res) else f"the record {key}.json is gone"
+    if res.lake.record(step.stage, key) or not _was_used(step.stage, key, res):
+        return ""
+    return f"the record {key}.json is gone"
 
 
 def _repair_step(step: Step, key: str, res: Resources) -> tuple[str, str, str]:
     """Make one output again if it is damaged. Returns verb, state (`made`, `fresh` or `failed`) and the reason."""
+    put_back(res.lake, step.stage, key)
     if not (problem := _damage(step, key, res)):
         return step.verb, "fresh", ""
-    expected = _expected_digest(step.stage, key, res)
     try:
-        with _without_damaged_record(step.stage, key, res) as recorded:
-            ref = _ref(step, key, recorded, res)
-            changed = changed_inputs(recorded, step.version, step.inputs(ref, res)) if recorded else []
-            if changed:
-                raise NotDue(
-                    f"changed since it was made: {', '.join(changed)}. mode=stale makes a new one from what is there now"
-                )
-            record = advance(step, ref, res, again=True)
+        return step.verb, "made", f"damaged: {problem}. {_make_again(step, key, res)}"
     except (SourceUnavailable, RegistryUnavailable):
         raise
     except (NotDue, EvergreenError) as error:
         return step.verb, "failed", f"damaged: {problem}. It cannot be made again: {error}"
-    if record.status == "blocked" and not (recorded and recorded.status == "blocked"):
-        return step.verb, "failed", f"damaged: {problem}. It cannot be made again: {record.reason}"
-    return step.verb, "made", f"damaged: {problem}. {_result(record, expected, key, res)}"
 
 
-@contextmanager
-def _without_damaged_record(stage: Stage, key: str, res: Resources) -> Iterator[Record | None]:
-    """Yield the record if it is intact. A damaged one is removed, since steps would read it, and put back if the body fails."""
-    recorded, path = intact_record(res.lake, stage, key), res.lake.path(stage, key, "json")
-    if recorded or not path.is_file():
-        yield recorded
-        return
-    content = path.read_bytes()
-    path.unlink()
-    try:
-        yield None
-    except BaseException:
-        with replacing(path) as draft:
-            draft.write_bytes(content)
-        raise
+def _make_again(step: Step, key: str, res: Resources) -> str:
+    """Make one output again and describe the result. Its files stay as they are if that is not possible.
+
+    Raises:
+        NotDue: an input has changed or is damaged, or the new content is not that of which other outputs were made.
+    """
+    earlier = _earlier_output(step.stage, key, res)
+    recorded = earlier.record
+    if recorded is None and (damaged := [s.verb for s in _prerequisites(step) if _damage(s, key, res)]):
+        raise NotDue(f"its record is lost, and the output of {', '.join(damaged)}, from which it was made, is damaged")
+    with kept_aside(res.lake, step.stage, key):
+        if recorded is None:  # steps would read a damaged one
+            res.lake.path(step.stage, key, "json").unlink(missing_ok=True)
+        ref = _ref(step, key, recorded, res)
+        changed = changed_inputs(recorded, step.version, step.inputs(ref, res)) if recorded else []
+        if changed:
+            raise NotDue(
+                f"changed since it was made: {', '.join(changed)}. mode=stale makes a new one from what is there now"
+            )
+        record = advance(step, ref, res, again=True)
+        _refuse_other_content(record, earlier)
+    return _result(record, earlier)
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What is known of a damaged output before it is made again."""
+
+    record: Record | None
+    """Its record, None if that is gone or damaged."""
+    rows: str
+    """The digest of its file with rows as it is now, empty if there is none."""
+    intact: bool
+    """Whether a record has the digest of the file, so that the file is not damaged."""
+    used: Mapping[str, str]
+    """The digest that it had for each step that was made from it, by verb. Only intact records count."""
+
+
+def _earlier_output(stage: Stage, key: str, res: Resources) -> _Earlier:
+    """What is known of a damaged output.
+
+    A damaged record is evidence too, if it has the digest of the file: no damage turns another digest into that one.
+    """
+    record, dependents, path = intact_record(res.lake, stage, key), _dependents(stage), res.lake.path(stage, key)
+    with open_file(path) as file:
+        rows = digest_of(file) if path.is_file() else ""
+    texts = (_record_text(s, key, res) for s in (stage, *(step.stage for step in dependents)))
+    intact = bool(rows) and (rows == record.digest if record else any(rows.encode() in text for text in texts))
+    digests = {
+        step.verb: r.inputs.get(str(stage), "")
+        for step in dependents
+        if (r := intact_record(res.lake, step.stage, key))
+    }
+    return _Earlier(record, rows, intact, {verb: digest for verb, digest in digests.items() if digest})
+
+
+def _record_text(stage: Stage, key: str, res: Resources) -> bytes:
+    """The bytes of a record, damaged or not; none if it is gone."""
+    with open_file(res.lake.path(stage, key, "json")) as file:
+        return file.read()
+
+
+def _refuse_other_content(record: Record, earlier: _Earlier) -> None:
+    """Refuse an output with other content than the earlier one, if that is intact or other outputs have its digest.
+
+    Raises:
+        NotDue: the output must not replace what is there.
+    """
+    if record.status == "blocked":
+        was_blocked = earlier.record.status == "blocked" if earlier.record else not (earlier.rows or earlier.used)
+        if not was_blocked:
+            raise NotDue(f"{record.reason}. {_WAY_OUT}")
+    elif earlier.intact and record.digest != earlier.rows:
+        raise NotDue(f"its rows are intact, and those that are made from what is there now differ. {_WAY_OUT}")
+    elif not earlier.record and earlier.used and record.digest not in (earlier.rows, *earlier.used.values()):
+        raise NotDue(
+            f"its record is lost, and what is there now gives other content than that of which {', '.join(earlier.used)} "
+            f"were made. {_WAY_OUT}"
+        )
+
+
+_WAY_OUT = "Its files are left as they are. Restore them from a backup, or make a new output from what is there now with mode=all"
 
 
 def _ref(step: Step, key: str, recorded: Record | None, res: Resources) -> PartitionRef:
@@ -96,28 +158,35 @@ def _ref(step: Step, key: str, recorded: Record | None, res: Resources) -> Parti
     return res.ref(key, recorded.as_of if recorded else None)
 
 
-def _dependents(stage: Stage, key: str, res: Resources) -> Iterator[tuple[Step, str]]:
-    """The steps of the same partition that were made from an output, each with the digest of it in the step's record."""
-    for step in ALL:
-        if stage in PREREQUISITES[step.stage] and (record := intact_record(res.lake, step.stage, key)):
-            yield step, record.inputs.get(str(stage), "")
+def _prerequisites(step: Step) -> list[Step]:
+    return [other for other in ALL if other.stage in PREREQUISITES[step.stage]]
 
 
-def _expected_digest(stage: Stage, key: str, res: Resources) -> str:
-    """The digest that an output had: from its record, or else from the record of an output made from it; empty if unknown."""
-    if recorded := intact_record(res.lake, stage, key):
-        return recorded.digest
-    return next((digest for _, digest in _dependents(stage, key, res) if digest), "")
+def _dependents(stage: Stage) -> list[Step]:
+    """The steps that are made from an output of the same partition."""
+    return [step for step in ALL if stage in PREREQUISITES[step.stage]]
 
 
-def _result(record: Record, expected: str, key: str, res: Resources) -> str:
+def _was_used(stage: Stage, key: str, res: Resources) -> bool:
+    """Whether an output was made from this one. If a record is damaged so that this cannot be read, it counts as made from it."""
+    for step in _dependents(stage):
+        if res.lake.path(step.stage, key, "json").is_file():
+            sound, readable = intact_record(res.lake, step.stage, key), res.lake.record(step.stage, key)
+            if readable is None or readable.inputs.get(str(stage), "" if sound else "?"):
+                return True
+    return False
+
+
+def _result(record: Record, earlier: _Earlier) -> str:
     """Describe an output that was made again."""
-    if record.digest == expected:
+    if record.digest in (earlier.rows, *earlier.used.values(), earlier.record and earlier.record.digest):
         return "Made again, with the same content"
-    stale = [step.verb for step, digest in _dependents(record.stage, key, res) if digest != record.digest]
-    if not stale:
-        return "Made again; there is no digest of the earlier content, and nothing was made from it"
-    return f"Made again, with other content than before, so {', '.join(stale)} are stale: run mode=stale"
+    if not earlier.record:
+        return "Made again. There is no record of its inputs: made from today's source, config and champion"
+    stale = [verb for verb, digest in earlier.used.items() if digest != record.digest]
+    return "Made again, with other content than before" + (
+        f", so {', '.join(stale)} are stale: run mode=stale" if stale else ""
+    )
 
 
 def write_verification(plan: Plan, outcomes: Sequence[Outcome], res: Resources) -> None:

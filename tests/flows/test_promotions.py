@@ -7,10 +7,12 @@ from flows.process import process
 from flows.promote import promote
 from flows.rollback import rollback
 from flows.train import train
+from tasks.backfill.verify import repair
 from tasks.contracts import Stage
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.lifecycle.audit import audit as run_audit
 from tasks.resources import open_resources
+from tasks.steps.score import SCORE
 from tests.conftest import set_up_copy
 from tests.flows.conftest import SHIFTED
 
@@ -104,3 +106,24 @@ def test_a_version_that_does_not_exist_is_refused_by_name(history):
 def test_a_name_and_a_reason_are_required(history):
     with pytest.raises(Exception, match="at least 1 character"):
         rollback(model="tiny", by="", reason="to see")
+
+
+def test_predictions_whose_record_is_damaged_survive_if_another_version_would_make_them_today(
+    history, tmp_path, monkeypatch
+):
+    """The second version was made champion again as of a moment before the day, which the first one has scored."""
+    set_up_copy(history, tmp_path, monkeypatch)
+    first, second = champions()[:2]
+    if champions()[-1] == second:
+        rollback(model="tiny", version=first, by="ann", reason="to see")
+    promote(model="tiny", version=second, by="bob", reason="since the shift", as_of="2024-03-16T00:00:00+00:00")
+    res = open_resources("tiny")
+    assert res.ledger.champion(res.ref(SHIFTED).as_of).version == second
+    record, rows = (tmp_path / "lake" / "tiny" / "predictions" / f"{SHIFTED}.{name}" for name in ("json", "parquet"))
+    record.write_text("{}")
+    before = rows.read_bytes()
+    with res.claims.hold(SHIFTED):
+        ((_, state, why),) = repair(SHIFTED, [SCORE], res).passed
+    assert state == "failed"
+    assert "its rows are intact" in why
+    assert (record.read_text(), rows.read_bytes()) == ("{}", before)

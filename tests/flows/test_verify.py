@@ -19,6 +19,7 @@ from tasks.contracts import Stage
 from tasks.resources import LiveResources, open_resources
 from tasks.steps.order import ALL, STEPS_BY_CHOICE
 from tasks.steps.step import freshness
+from tasks.storage.files import digest_file
 from tasks.storage.integrity import damage, record_damage
 from tests.conftest import day_file, parcels, set_up_copy, use_folder
 from tests.flows.conftest import STEADY
@@ -150,9 +151,7 @@ def test_what_cannot_be_made_again_is_named_and_stays_and_the_run_fails(res):
     raw, valid = file_of(res, "raw", "parquet"), file_of(res, "valid", "parquet")
     good = valid.read_bytes()
     flip(raw), flip(valid)
-    rows = parcels(10)
-    rows["weight"] += 1
-    rows.to_parquet(Path(res.settings.configs).parent / day_file(Path(), 10), index=False)
+    change_source(res, 1)
     state = backfill(model="tiny", start=STEADY, end=STEADY, mode="verify", return_state=True)
     assert state.is_failed()
     assert f"{STEADY} ingest: damaged: {STEADY}.parquet does not match its digest in the record" in state.message
@@ -164,16 +163,85 @@ def test_what_cannot_be_made_again_is_named_and_stays_and_the_run_fails(res):
     assert "not repaired" in last_verification(res)
 
 
-def test_an_output_with_other_content_names_what_is_stale(res):
-    """The raw rows are lost with their record, and the source has changed meanwhile: only the new rows can be read."""
+def change_source(res: LiveResources, add: float) -> None:
+    """Change the weights in the source of the day after it was ingested."""
     rows = parcels(10)
-    rows["weight"] += 1
+    rows["weight"] += add
     rows.to_parquet(Path(res.settings.configs).parent / day_file(Path(), 10), index=False)
-    file_of(res, "raw", "json").write_text("{}")
+
+
+def rewrite_record(res: LiveResources, stage: str) -> None:
+    file_of(res, stage, "json").write_text("{}")
+
+
+def flip_record(res: LiveResources, stage: str) -> None:
+    flip(file_of(res, stage, "json"), 0.9)
+
+
+def files(res: LiveResources) -> dict[str, bytes]:
+    """Every file with rows and every record of the day."""
+    paths = (p for p in Path(str(res.lake.root)).glob(f"*/{STEADY}.*") if p.suffix in (".json", ".parquet", ".html"))
+    return {f"{path.parent.name}{path.suffix}": path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("damage_record", [flip_record, rewrite_record])
+def test_intact_rows_survive_if_their_record_is_damaged_and_the_source_has_changed(res, damage_record):
+    """Only the raw record is damaged. Its rows have the digest that `validate` and `collect` were made from."""
+    change_source(res, 1)
+    damage_record(res, "raw")
+    before = files(res)
     state, why = verify(res)["ingest"]
-    assert state == "made"
-    assert "with other content than before, so validate, collect are stale" in why
-    assert states(res)["validate"] == "stale"
+    assert state == "failed"
+    assert "its rows are intact, and those that are made from what is there now differ" in why
+    assert files(res) == before
+    assert res.lake.done(Stage.VALID, STEADY).inputs["raw"] == digest_file(file_of(res, "raw", "parquet"))
+
+    state = backfill(model="tiny", start=STEADY, end=STEADY, mode="all", return_state=True)
+    assert state.is_completed(), "the way out that the message names"
+    assert files(res)["raw.parquet"] != before["raw.parquet"]
+    assert verify(res) == {}
+
+
+def test_valid_rows_survive_if_new_rows_would_be_blocked(res):
+    """The records of raw and valid rows are damaged, and the new source violates an expectation."""
+    change_source(res, 1000)
+    flip_record(res, "raw"), flip_record(res, "valid")
+    before = files(res)
+    assert {verb: state for verb, (state, _) in verify(res).items()} == {"ingest": "failed", "validate": "failed"}
+    assert files(res) == before
+
+
+def test_valid_rows_survive_if_today_s_expectations_would_block_them(res, monkeypatch):
+    """Here the raw rows are intact, so that `validate` runs and blocks the partition."""
+    path = Path(res.settings.configs) / "tiny" / "model.yaml"
+    text = path.read_text()
+    rewrite_record(res, "valid")
+    before = files(res)
+    try:
+        path.write_text(text.replace("max_value: 50, mostly: 0.9", "max_value: -40, mostly: 0.9"))
+        state, why = verify(open_resources("tiny"))["validate"]
+    finally:
+        path.write_text(text)
+    assert state == "failed"
+    assert "Its files are left as they are" in why
+    assert files(res) == before
+    assert verify(res)["validate"][0] == "made", "with the expectations of its record"
+
+
+def test_rows_without_any_trace_of_their_digest_are_made_from_today_s_source_and_the_result_has_that(res):
+    flip(file_of(res, "labels", "parquet"))
+    rewrite_record(res, "labels"), rewrite_record(res, "performance")
+    made = verify(res)
+    assert {verb: state for verb, (state, _) in made.items()} == {"collect": "made", "assess": "made"}
+    assert "There is no record of its inputs: made from today's source, config and champion" in made["collect"][1]
+
+
+def test_a_lost_estimate_is_made_again_before_a_performance_whose_record_is_damaged(res):
+    before = contents(res.lake)
+    file_of(res, "estimates", "json").unlink()
+    rewrite_record(res, "performance")
+    assert {verb: state for verb, (state, _) in verify(res).items()} == {"estimate": "made", "assess": "made"}
+    assert contents(res.lake) == before
 
 
 def test_the_flow_verifies_all_partitions_of_the_lake_and_a_dry_run_repairs_nothing(res, capsys):
