@@ -19,7 +19,7 @@ def open_database(url: str) -> sa.Engine:
     local = Path(address.database) if address.get_backend_name() == "sqlite" and address.database else None
     if local:
         make_folder(local.parent)
-        if not str(local).startswith((":", "file:")):
+        if not str(local).startswith((":", "file:")) and not local.exists():
             local.touch(mode=0o600)  # SQLite gives its other files the rights of this one
     timeout = (
         {"timeout": 30} if local else {"connect_timeout": 10} if address.get_backend_name() == "postgresql" else {}
@@ -55,12 +55,15 @@ def _exclusively(engine: sa.Engine, local: Path | None) -> Iterator[None]:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Apply the missing migrations."""
+    """Apply the missing migrations, all or none."""
     from alembic import command  # noqa: PLC0415  (needed only when tables are created or changed)
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as con:
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.connect().execution_options(**{"isolation_level": "AUTOCOMMIT"} if sqlite else {}) as con, con.begin():
+        if sqlite:  # Python's driver begins a transaction only before an INSERT, so a table would stay after a kill
+            con.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = con
         command.upgrade(config, "head")

@@ -326,6 +326,50 @@ def test_head_is_the_newest_migration():
     assert scripts.get_current_head() == HEAD
 
 
+def test_an_upgrade_that_was_killed_is_repeated_by_the_next_start(ledger, tmp_path, monkeypatch):
+    """All or none: a table of a half upgrade would stop every later start."""
+    engine = empty_database(ledger, tmp_path)
+    to_migration(engine, "0004")
+    with engine.begin() as con:
+        old = sa.Table("promotions", sa.MetaData(), autoload_with=con)
+        row = vars(change("promote", "1", at(4))) | {"sequence": 1, "to_stage": "champion", "recorded_at": at(5)}
+        con.execute(sa.insert(old).values(row))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ledger.chain.entry_hash", killed)
+        with pytest.raises(KeyboardInterrupt):
+            database.migrate(engine)
+    assert database.schema_revision(engine) == "0004"
+    assert not sa.inspect(engine).has_table("chain")
+    database.migrate(engine)
+    migrated = Ledger(engine.url.render_as_string(hide_password=False), "m")
+    assert [(entry.kind, entry.key) for entry in migrated.chain()] == [("promotion", "1")]
+
+
+def test_a_chain_that_an_earlier_half_upgrade_has_left_is_replaced(ledger, tmp_path):
+    engine = empty_database(ledger, tmp_path)
+    to_migration(engine, "0004")
+    with engine.begin() as con:
+        con.execute(sa.text("CREATE TABLE chain (model TEXT)"))
+    database.migrate(engine)
+    assert Ledger(engine.url.render_as_string(hide_password=False), "m").chain() == []
+
+
+def test_opening_a_ledger_to_read_does_not_write_its_file(tmp_path):
+    file = tmp_path / "ledger.db"
+    url = f"sqlite:///{file}"
+    database.open_database.__wrapped__(url).dispose()
+    os.utime(file, (1e9, 1e9))
+    file.chmod(0o444)
+    engine = database.open_database.__wrapped__(url)
+    with engine.connect() as con:
+        assert con.execute(sa.select(promotions)).all() == []
+    assert file.stat().st_mtime == 1e9, "a read-only file cannot be written at all"
+
+
 def test_several_threads_may_open_a_new_database_at_once(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     with ThreadPoolExecutor(4) as pool:

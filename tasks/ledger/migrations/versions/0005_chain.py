@@ -11,6 +11,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
+    op.execute("DROP TABLE IF EXISTS chain")  # of an upgrade that was killed before upgrades were transactions
     table = op.create_table(
         "chain",
         sa.Column("model", sa.String(40), primary_key=True),
