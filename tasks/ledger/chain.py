@@ -123,6 +123,19 @@ def differing_marks(
     return problems
 
 
+def unknown_marks(rows: Sequence[Promotion], marks: Mapping[str, Mapping[int, str]]) -> list[str]:
+    """Return the marks in MLflow of rows that the ledger does not have, one sentence each.
+
+    Args:
+        rows: All rows of the model, read after the marks.
+    """
+    known = {(row.version, row.sequence) for row in rows}
+    unknown = sorted((n, version) for version, own in marks.items() for n in own if (version, n) not in known)
+    return [
+        f"version {version} in MLflow has a mark of row {n}, which the ledger does not have" for n, version in unknown
+    ]
+
+
 def differing_anchors(entries: Sequence[Entry], anchors: Mapping[str, tuple[int, str]]) -> list[str]:
     """Return the differences between a model's chain and the hashes of earlier entries on versions in MLflow.
 

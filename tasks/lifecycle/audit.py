@@ -7,7 +7,15 @@ from datetime import datetime
 
 from tasks.contracts import Promotion
 from tasks.errors import EvergreenError
-from tasks.ledger.chain import Entry, Kind, broken_entries, broken_links, differing_anchors, differing_marks
+from tasks.ledger.chain import (
+    Entry,
+    Kind,
+    broken_entries,
+    broken_links,
+    differing_anchors,
+    differing_marks,
+    unknown_marks,
+)
 from tasks.orchestration.events import CHANGE
 from tasks.resources import LiveResources
 
@@ -69,16 +77,11 @@ def compare_with_mlflow(rows: Sequence[Promotion], res: LiveResources) -> list[s
     last_delivered = res.ledger.last_delivered()
     undelivered = {row.sequence for row in res.ledger.undelivered()}
     try:
-        marks, anchors = res.registry.read_ledger_tags(), res.registry.read_anchors()
+        marks, anchors = res.registry.read_copies()
     except EvergreenError as error:
         return [f"the ledger cannot be compared with MLflow: {error}"]
-    recorded = {(row.version, row.sequence) for row in rows}
-    unknown = sorted((n, version) for version, own in marks.items() for n in own if (version, n) not in recorded)
     return [
         *differing_marks(rows, marks, undelivered, last_delivered),
-        *(
-            f"version {version} in MLflow has a mark of row {n}, which the ledger does not have"
-            for n, version in unknown
-        ),
+        *unknown_marks(res.ledger.promotions(), marks),  # with rows that were written since
         *differing_anchors(res.ledger.chain(), anchors),
     ]

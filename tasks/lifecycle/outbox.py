@@ -6,11 +6,12 @@ The ledger is the source of truth. If a process dies before it has delivered a r
 MLflow's tags are also what proves that the ledger was not changed. So those that exist are compared before any is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from tasks.contracts import Fact, Promotion
 from tasks.errors import ForgedLedger, RegistryUnavailable, UnknownVersion
-from tasks.ledger.chain import broken_links, differing_anchors, differing_marks
+from tasks.ledger.chain import Entry, broken_links, differing_anchors, differing_marks, unknown_marks
 from tasks.lifecycle.facts import alias_fact
 from tasks.orchestration.events import emit, emit_change, flush
 from tasks.orchestration.prefect_tasks import run_log
@@ -27,10 +28,10 @@ def deliver(res: Resources) -> list[Promotion]:
     """
     if not isinstance(res, LiveResources):
         return []
-    log, last_delivered, rows = run_log(), res.ledger.last_delivered(), res.ledger.undelivered()
+    log, rows = run_log(), res.ledger.undelivered()
     try:
         if rows:
-            _refuse_forged(rows, last_delivered, res)
+            _refuse_forged(*res.registry.read_copies(), res)
             _update_aliases(rows, res)
             for row in rows:
                 _tag_version(row, res)
@@ -50,40 +51,58 @@ def deliver(res: Resources) -> list[Promotion]:
     return rows
 
 
-def _refuse_forged(rows: Sequence[Promotion], last_delivered: int, res: LiveResources) -> None:
-    """Compare rows that are about to be delivered with what MLflow has of them, and all rows with their chain.
-
-    Raises:
-        ForgedLedger: they differ.
-    """
-    undelivered, every = {row.sequence for row in rows}, res.ledger.promotions()
-    own = {row.version for row in every}
-    anchors = {version: anchor for version, anchor in res.registry.read_anchors().items() if version in own}
-    problems = broken_links(every)
-    problems += differing_marks(rows, res.registry.read_ledger_tags(), undelivered, last_delivered)
-    _raise_forged(problems + differing_anchors(res.ledger.chain(), anchors), res)
-
-
 def anchor_chain(res: LiveResources) -> None:
-    """Write the newest hash of the ledger's chain onto the version of its newest row in MLflow, where the database's user cannot write.
+    """Write the newest hash of the ledger's chain onto the newest version that MLflow has, where the database's user cannot write.
+
+    All that MLflow has is compared before. If it has something about a version that the ledger does not know, nothing is written.
 
     Raises:
-        ForgedLedger: the chain does not have the entry whose hash MLflow has.
+        ForgedLedger: the ledger differs from what MLflow has of it.
         RegistryUnavailable: MLflow does not respond.
     """
     newest, head = res.ledger.newest(), res.ledger.chain_head()
     if newest is None or head is None or res.registry.anchored == (newest.version, head.hash):
         return
     anchor = res.registry.read_anchor(newest.version)
-    if anchor:
+    if anchor and anchor[0] >= head.number:  # another process may have written a newer one
         _raise_forged(differing_anchors(res.ledger.chain(anchor[0]), {newest.version: anchor}), res)
-    if anchor != (head.number, head.hash):
-        try:
-            res.registry.write_anchor(newest.version, head.number, head.hash)
-        except UnknownVersion as error:
-            run_log().warning("the newest hash of the ledger cannot be recorded in MLflow: %s", error)
-            return
+    else:
+        _write_anchor(head, res)
     res.registry.anchored = (newest.version, head.hash)
+
+
+def _write_anchor(head: Entry, res: LiveResources) -> None:
+    marks, anchors = res.registry.read_copies()
+    unknown = _refuse_forged(marks, anchors, res)
+    version = next((row.version for row in reversed(res.ledger.promotions()) if row.version in marks), None)
+    if unknown or version is None:
+        reason = "; ".join(unknown) or "it has none of the ledger's versions"
+        run_log().warning("the newest hash of the ledger is not recorded in MLflow, see `make audit`: %s", reason)
+    elif version not in anchors or anchors[version][0] < head.number:
+        with suppress(UnknownVersion):  # deleted in the meantime
+            res.registry.write_anchor(version, head.number, head.hash)
+
+
+def _refuse_forged(
+    marks: Mapping[str, Mapping[int, str]], anchors: Mapping[str, tuple[int, str]], res: LiveResources
+) -> list[str]:
+    """Compare the ledger with what MLflow had of it a moment ago. Rows are in the ledger before they are in MLflow.
+
+    Returns:
+        What MLflow has about versions that the ledger does not know. They may be of another ledger, or their rows were deleted.
+
+    Raises:
+        ForgedLedger: they differ about a version that the ledger knows.
+    """
+    last_delivered, undelivered = res.ledger.last_delivered(), {row.sequence for row in res.ledger.undelivered()}
+    rows, entries = res.ledger.promotions(), res.ledger.chain()
+    compared = [row for row in rows if row.sequence in undelivered or row.sequence in marks.get(row.version, ())]
+    own = {row.version for row in rows}
+    problems = broken_links(rows) + differing_marks(compared, marks, undelivered, last_delivered)
+    problems += unknown_marks(rows, {version: of for version, of in marks.items() if version in own})
+    problems += differing_anchors(entries, {version: of for version, of in anchors.items() if version in own})
+    _raise_forged(problems, res)
+    return unknown_marks(rows, marks) + differing_anchors(entries, anchors)
 
 
 def _raise_forged(problems: Sequence[str], res: LiveResources) -> None:

@@ -19,7 +19,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 STAGE = "evergreen.stage"
 """Tag with the model stage of a version, also a copy."""
 ANCHOR = "evergreen.chain"
-"""Tag with number and hash of the newest entry of the ledger's chain, on the version of the ledger's newest row."""
+"""Tag with number and hash of the newest entry of the ledger's chain, on the newest version of the ledger that MLflow has."""
 
 
 class Registry(Versions):
@@ -79,17 +79,9 @@ class Registry(Versions):
         """
         found = self.rest_get("model-versions/get", name=self.model, version=version) if self.is_open_server else None
         if found is None:
-            return self.read_anchors().get(version)
+            return self.read_copies()[1].get(version)
         tags = found.get("model_version", {}).get("tags", [])
         return _anchors({version: {tag["key"]: tag.get("value", "") for tag in tags}}).get(version)
-
-    def read_anchors(self) -> dict[str, tuple[int, str]]:
-        """Return the number and the hash in that tag of every version that has one.
-
-        Raises:
-            RegistryUnavailable: MLflow does not respond.
-        """
-        return _anchors(self._version_tags())
 
     def sync_stages(self, ledger: "Ledger") -> None:
         """Set the tag `evergreen.stage` of every version and its run to the version's present stage in the ledger.
@@ -145,13 +137,18 @@ class Registry(Versions):
                 raise
             return str(version) if version else None
 
-    def read_ledger_tags(self) -> dict[str, dict[int, str]]:
-        """Return the hashes of ledger rows in the tags of each version, by version and the row's sequence number.
+    def read_copies(self) -> tuple[dict[str, dict[int, str]], dict[str, tuple[int, str]]]:
+        """Return what MLflow's versions have of the ledger.
+
+        Returns:
+            The marks: of each version the hashes of its ledger rows by their sequence numbers. The anchors: number and hash of an
+            entry of the chain, of every version that has one.
 
         Raises:
             RegistryUnavailable: MLflow does not respond.
         """
-        return {version: _ledger_tags(tags) for version, tags in self._version_tags().items()}
+        tags = self._version_tags()
+        return {version: _ledger_tags(own) for version, own in tags.items()}, _anchors(tags)
 
     def _version_tags(self) -> dict[str, Mapping[str, str]]:
         """Return the tags of all versions in MLflow."""

@@ -437,7 +437,7 @@ def end_state() -> tuple:
     for row in rows:
         if row.action in ("stage", "promote"):
             wait_for_event(row)
-    every = res.registry.read_ledger_tags()
+    every = res.registry.read_copies()[0]
     tags = {n: h for v in {r.version for r in rows} for n, h in every[v].items()}
     return (
         [(r.version, r.action, r.from_stage, r.to_stage, r.by) for r in rows],

@@ -16,12 +16,14 @@ from tasks.errors import ForgedLedger
 from tasks.ledger.chain import broken_entries, broken_links, next_entry, row_hash
 from tasks.ledger.contents import contents
 from tasks.ledger.tables import chain, decisions, deliveries, facts, promotions
-from tasks.lifecycle.audit import audit
+from tasks.lifecycle.audit import audit, compare_with_mlflow
 from tasks.lifecycle.outbox import deliver
 from tasks.resources import LiveResources, open_resources
 from tests.states.test_v01 import EXPECTED, v01
 
 __all__ = ["v01"]  # the fixture
+NEW = "00000000-0000-0000-0000-000000000000"
+"""The id of a new fact."""
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_the_untouched_ledger_passes_and_its_newest_hash_is_in_mlflow(res: LiveR
     decided = sum(decision.outcome != "" for decision in res.ledger.decisions())
     n_facts, n_decisions = len(EXPECTED["facts"]), len(EXPECTED["decisions"])
     assert head.number == len(EXPECTED["promotions"]) + n_facts + n_decisions + decided + len(res.ledger.hindsights())
-    assert res.registry.read_anchors() == {newest.version: (head.number, head.hash)}
+    assert res.registry.read_copies()[1] == {newest.version: (head.number, head.hash)}
     report = audit(res, None, None)
     assert report.problems == ()
     assert f"{n_facts} facts, {n_decisions} decisions" in report.checked
@@ -141,11 +143,62 @@ def test_changed_facts_and_decisions_are_detected(res: LiveResources, statement:
 
 def test_the_newest_fact_cannot_be_removed(res: LiveResources) -> None:
     fact = res.ledger.facts()[-1]
-    new = replace(fact, id="00000000-0000-0000-0000-000000000000", partition="2024-03-21")
+    new = replace(fact, id=NEW, partition="2024-03-21")
     assert res.ledger.record_fact(new)
     deliver(res)
     forge(res, sa.delete(facts).where(facts.c.id == new.id))
     assert_detected(res, "of the chain, which the ledger does not have")
+
+
+def test_without_the_last_version_nothing_is_overwritten_and_production_continues(res: LiveResources) -> None:
+    """The ledger does not know the version any more. MLflow may as well have it from the ledger of another home."""
+    newest = res.ledger.newest()
+    assert newest
+    first = next(row.sequence for row in res.ledger.promotions() if row.version == newest.version)
+    gone = sa.delete(promotions).where(promotions.c.version == newest.version)
+    forge(res, gone, sa.delete(deliveries).where(deliveries.c.sequence >= first))
+    before, again = tags(res), open_resources("tiny")
+    assert deliver(again) == []
+    assert tags(res) == before, "neither is the forged hash written onto an earlier version"
+    problems = audit(res, None, None).problems
+    assert f"version {newest.version} in MLflow has a mark of row {first}, which the ledger does not have" in problems
+
+
+def test_without_some_rows_of_the_last_version_each_run_ends(res: LiveResources) -> None:
+    newest = res.ledger.newest()
+    assert newest
+    last = newest.sequence
+    forge(res, *(sa.delete(table).where(table.c.sequence == last) for table in (promotions, deliveries)))
+    assert_detected(res, f"version {newest.version} in MLflow has a mark of row {last}, which the ledger does not have")
+
+
+def test_a_slower_process_does_not_replace_a_newer_hash(res: LiveResources, monkeypatch: pytest.MonkeyPatch) -> None:
+    slower, old = open_resources("tiny"), res.ledger.chain_head()
+    assert res.ledger.record_fact(replace(res.ledger.facts()[-1], id=NEW, partition="2024-03-21"))
+    deliver(res)
+    before, head = tags(res), res.ledger.chain_head()
+    assert head != old
+    monkeypatch.setattr(slower.ledger, "chain_head", lambda: old)
+    slower.registry.anchored = None
+    deliver(slower)
+    assert tags(res) == before
+
+
+def test_the_newest_hash_is_on_the_newest_version_that_mlflow_has(res: LiveResources) -> None:
+    newest = res.ledger.newest()
+    assert newest
+    res.registry.client.delete_model_version("tiny", newest.version)
+    assert res.ledger.record_fact(replace(res.ledger.facts()[-1], id=NEW, partition="2024-03-21"))
+    deliver(res)
+    head = res.ledger.chain_head()
+    assert head
+    assert res.registry.read_copies()[1] == {"3": (head.number, head.hash)}, "version 4 was the newest"
+
+
+def test_a_row_that_is_written_during_an_audit_is_no_problem(res: LiveResources) -> None:
+    rows = res.ledger.promotions()
+    res.registry.write_ledger_tags(res.ledger.append(replace(rows[-1], action="propose")))
+    assert compare_with_mlflow(rows, res) == []
 
 
 def of(table: sa.Table, fact: str) -> sa.ColumnElement[bool]:
