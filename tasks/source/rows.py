@@ -94,7 +94,6 @@ def outcome_sql(target: Target) -> str:
         return text if any(re.match(WHOLE, c) for c in target.classes) else f"regexp_replace({text}, '{WHOLE}', '\\1')"
     if target.kind == "binary":
         number = f"CASE lower({text}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 ELSE {number} END"
-    # Not `nullif`: by the statistics of a Parquet file, which ignore NaN, DuckDB takes `= 'nan'` as always false.
     return f"CASE WHEN NOT isnan({number}) THEN {number} END"
 
 

@@ -49,6 +49,8 @@ def connect(
     con, problems = duckdb.connect(config={"threads": threads}), list[str]()
     try:
         con.execute("SET TimeZone = 'UTC'")
+        # The statistics of a Parquet file ignore NaN, and by them DuckDB takes `isnan(x)` as always false.
+        con.execute("SET disabled_optimizers = 'statistics_propagation'")
         _restrict(con, [path for paths in files.values() for path in paths])
         for name, table in model.config.source.views.items():
             flat = bool(model.config.source.file)

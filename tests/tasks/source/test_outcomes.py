@@ -117,6 +117,24 @@ def test_nan_and_null_of_a_flat_file_are_not_known_yet(tiny, form, target, known
     assert list(res.lake.read(Stage.LABELS, DAY)["late"]) == [known]
 
 
+@pytest.mark.parametrize("form", ["parquet", "labels.sql"])
+@pytest.mark.parametrize("values", [[1.0, np.nan, 1.0], [np.nan, 1.0, 0.0], [0.0, 1.0, np.nan], [np.nan] * 3])
+@pytest.mark.parametrize("target", [MULTICLASS, BINARY, {"kind": "regression"}])
+def test_nan_of_a_parquet_file_is_missing_whatever_its_statistics_are(tiny, form, values, target):
+    """Statistics ignore NaN: with 1 and NaN both the lowest and the highest value are 1. pandas writes null, so Arrow writes this file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    configure(tiny, target, values, form)
+    table = pa.Table.from_pandas(parcels(0).head(3).drop(columns="late"), preserve_index=False)
+    path = day_file(tiny, 0) if form == "labels.sql" else tiny / "data" / "flat.parquet"
+    pq.write_table(table.append_column("late", pa.array(values)), path)
+    model = load_model("tiny")
+    found = read_labels(model, partition(model.config, DAY)).column("late").to_pylist()
+    known = [None if np.isnan(v) else str(int(v)) if target is MULTICLASS else v for v in values]
+    assert found == (known if form == "labels.sql" else [value for value in known if value is not None])
+
+
 def test_a_class_that_is_a_number_with_a_point_stays_as_it_is(tiny):
     names = ["0.0", "1.0", "nan"]
     assert outcomes(tiny, MULTICLASS | {"classes": names}, names, "parquet") == names
