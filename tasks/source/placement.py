@@ -73,17 +73,20 @@ def _flat_rows(con: "duckdb.DuckDBPyConnection", model: Model, files: Files) -> 
     """Rows of a flat file without a time, or with one for which no partition reads their file."""
     config, (paths,) = model.config, files.values()
     time, key, text = quoted(config.time), quoted(config.key), quoted(TIME_TEXT)
+    file, first, last = map(
+        quoted, ("limit file", "limit first", "limit last")
+    )  # a column of the file may be called `first`
     limits = ", ".join(
         f"({literal(str(path))}, {', '.join(f'TIMESTAMPTZ {literal(t.isoformat())}' for t in _limits(config, path))})"
         for path in paths
     )
     query = (
-        f"SELECT count(*) OVER (), {quoted(FILE)}, CAST({key} AS VARCHAR), {text}, {time} IS NULL, first, last FROM {quoted(STORED)} "  # noqa: S608  (from model.yaml)
-        f"JOIN (VALUES {limits}) AS limits(file, first, last) ON {quoted(FILE)} = file "
-        f"WHERE {time} IS NULL OR {time} < first OR {time} >= last ORDER BY {time} NULLS FIRST, {key} LIMIT 1"
+        f"SELECT count(*) OVER (), {quoted(FILE)}, CAST({key} AS VARCHAR), {text}, {time} IS NULL, {first}, {last} FROM {quoted(STORED)} "  # noqa: S608  (from model.yaml)
+        f"JOIN (VALUES {limits}) AS limits({file}, {first}, {last}) ON {quoted(FILE)} = {file} "
+        f"WHERE {time} IS NULL OR {time} < {first} OR {time} >= {last} ORDER BY {time} NULLS FIRST, {key} LIMIT 1"
     )
-    for count, file, row, value, unknown, first, last in con.execute(query).fetchall():
-        place = list_paths({"": [Path(file)]})
+    for count, name, row, value, unknown, start, end in con.execute(query).fetchall():
+        place = list_paths({"": [Path(name)]})
         if value is None:
             action = "add the time, or use `tables` and exclude the rows in source.sql"
             return _message(config, count, place, row, f"without {config.time!r}", "", action)
@@ -91,7 +94,7 @@ def _flat_rows(con: "duckdb.DuckDBPyConnection", model: Model, files: Files) -> 
             (table,) = config.source.views.values()
             problem = f"whose {config.time!r} is not a time"
             return _message(config, count, place, row, problem, value, time_advice(table.time_format))
-        return _outside(config, count, place, row, value, first, last)
+        return _outside(config, count, place, row, value, start, end)
     return ""
 
 

@@ -134,3 +134,12 @@ def test_tables_without_dated_files_are_checked_through_their_sql(tiny, time):
     assert available_partitions(model) == [FIRST, SECOND]
     with pytest.raises(SourceMismatch, match=r"1 in source\.sql, such as the one with parcel '00-003'"):
         read_source(model, open_resources("tiny").ref(SECOND))
+
+
+@pytest.mark.parametrize("name", ["first", "last", "file", "limits", "count", "rows"])
+def test_a_feature_may_have_any_name(tiny, name):
+    path = tiny / "data" / "flat.parquet"
+    write(parcels(0).rename(columns={"weight": name}), path)
+    model = flat_model(tiny, str(path), every=None, features={"numeric": [name, "distance"]}, expectations=[])
+    rows = read_source(model, open_resources("tiny").ref(FIRST)).to_pandas()
+    assert list(rows[name]) == list(parcels(0)["weight"])
