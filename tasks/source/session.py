@@ -17,7 +17,7 @@ from tasks.source.csv_lines import is_csv
 from tasks.source.files import list_paths
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
-from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view
+from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
 from tasks.storage.personal import hider, without_values
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def connect(
         _restrict(con, [path for paths in files.values() for path in paths])
         for name, table in model.config.source.views.items():
             flat = bool(model.config.source.file)
-            groups = group_files(con, table, files[name], declared_columns(model.config) if flat else ())
+            groups = group_files(
+                con, table, files[name], declared_columns(model.config) if flat else (), text_columns(model.config)
+            )
             common = {} if flat else common_types(model.config, groups)
             problems += [f". {problem}" for _, problem in common.values() if problem]
             base = flat_view(model.config, table, groups) if flat else table_view(table, groups, common)

@@ -1,6 +1,6 @@
 """The files of a table, grouped by their columns and types, so that each column can have one type in all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +26,13 @@ class Columns:
         function: Table function of DuckDB that reads it.
         options: Its options, with a comma before each.
         types: Name and type of each column.
-        times: Columns of a CSV file that are read as text, because all their values seem to be times, and the type of these.
+        values: Columns of a CSV file, which are read as text, and the type that all their values seem to be, if that is not text.
     """
 
     function: str
     options: str
     types: tuple[tuple[str, str], ...] = ()
-    times: tuple[tuple[str, str], ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
 
     def reader(self, files: Sequence[Path], more: str = "") -> str:
         """SQL that reads files with these columns."""
@@ -53,8 +53,8 @@ class Group:
 
     @property
     def types(self) -> Types:
-        """Types of the columns by name. Those of times are the types that the text is converted to."""
-        return {**dict(self.columns.types), **dict(self.columns.times)}
+        """Types of the columns by name. Those of a CSV file are the types that its text is converted to."""
+        return {**dict(self.columns.types), **dict(self.columns.values)}
 
     def reader(self, skip_bad_lines: bool = False) -> str:
         """SQL that reads the files, with a further column `FILE`.
@@ -70,7 +70,11 @@ _COLUMNS: dict[tuple[object, ...], Columns] = {}
 
 
 def group_files(
-    con: "duckdb.DuckDBPyConnection", table: Table, files: Sequence[Path], declared: Sequence[str]
+    con: "duckdb.DuckDBPyConnection",
+    table: Table,
+    files: Sequence[Path],
+    declared: Sequence[str],
+    texts: Collection[str],
 ) -> list[Group]:
     """Group files by their columns and types, in the order of the files.
 
@@ -79,6 +83,7 @@ def group_files(
         table: The table.
         files: Its files.
         declared: The columns of a flat file that model.yaml declares. All columns of such a CSV file are read as text.
+        texts: Columns of a CSV file that are whole numbers or text whatever they seem to be, in lower case.
 
     Raises:
         SourceMismatch: a file is empty.
@@ -90,24 +95,28 @@ def group_files(
             raise SourceMismatch(
                 f"{path} is empty (0 bytes): it does not even have the names of its columns. Write it again, or remove it"
             )
-        key = (path, stat.st_size, stat.st_mtime_ns, table.time_format, tuple(declared))
+        key = (path, stat.st_size, stat.st_mtime_ns, table.time_format, tuple(declared), *sorted(texts))
         if key not in _COLUMNS:
-            _COLUMNS[key] = _read_columns(con, table, path, declared)
+            _COLUMNS[key] = _read_columns(con, table, path, declared, texts)
         groups.setdefault(_COLUMNS[key], []).append(path)
     return [Group(columns, tuple(paths)) for columns, paths in groups.items()]
 
 
-def _read_columns(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, declared: Sequence[str]) -> Columns:
+def _read_columns(
+    con: "duckdb.DuckDBPyConnection", table: Table, path: Path, declared: Sequence[str], texts: Collection[str]
+) -> Columns:
     if not is_csv(path):
         own = dict(_with_types(con, Columns("read_parquet", ", hive_partitioning=false"), path).types)
         return _with_types(con, Columns("read_parquet", _folders(path, own)), path)
     mark, quote, names = read_header(con, path, declared)
     options, text = {"delim": mark, "quote": quote, "escape": quote}, dict.fromkeys(names, "VARCHAR")
     as_text = _with_types(con, _csv(options, text, path), path)
-    return as_text if declared else _sniff(con, table, path, as_text)
+    return as_text if declared else _sniff(con, table, path, as_text, texts)
 
 
-def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: Columns) -> Columns:
+def _sniff(
+    con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: Columns, texts: Collection[str]
+) -> Columns:
     """The columns of a CSV file with types that fit all its rows. DuckDB by itself looks at a sample."""
     import duckdb
 
@@ -124,26 +133,26 @@ def _sniff(con: "duckdb.DuckDBPyConnection", table: Table, path: Path, as_text: 
     if len(names) > 1 and not names[0].startswith("#") and [field["name"] for field in fields] != names:
         con.execute(strict)  # a line with more or fewer values than the first one leads to a wrong delimiter
     options = {"delim": mark, "quote": quote, "escape": escape, "skip": skip, "header": header}
-    kinds = {field["name"]: field["type"] for field in fields}
-    times = {
-        name: _time_type(kind, table.time_format) for name, kind in kinds.items() if is_local(kind) or is_zoned(kind)
-    }
-    found = _with_types(con, _csv(options, kinds | dict.fromkeys(times, "VARCHAR"), path), path)
-    empty = _without_values(con, path, found)
+    own = [field["name"] for field in fields]
+    found = _with_types(con, _csv(options, dict.fromkeys(own, "VARCHAR"), path), path)
+    kinds = {field["name"]: _value_type(field["type"], table.time_format) for field in fields}
+    kinds = {n: kind for n, kind in kinds.items() if kind == "BIGINT" or not (kind == "VARCHAR" or n.lower() in texts)}
+    empty = _without_values(con, path, found, [name for name in own if name not in kinds])
     types = tuple((name, EMPTY if name in empty else kind) for name, kind in found.types)
-    return Columns(found.function, found.options, types, tuple(times.items()))
+    return Columns(found.function, found.options, types, tuple(kinds.items()))
 
 
-def _time_type(kind: str, time_format: str | None) -> str:
-    """The type of a column of times, by what they seem to be, or by their declared format."""
+def _value_type(kind: str, time_format: str | None) -> str:
+    """The type of the values of a column, by what they seem to be; that of times by their declared format."""
+    if not (is_local(kind) or is_zoned(kind)):
+        return kind
     if is_zoned(kind) or has_zone(time_format):
         return "TIMESTAMP WITH TIME ZONE"
     return "DATE" if kind == "DATE" and not time_format else "TIMESTAMP"
 
 
-def _without_values(con: "duckdb.DuckDBPyConnection", path: Path, columns: Columns) -> set[str]:
-    """The text columns of a file in which every value is missing. They may be of any type."""
-    texts = [name for name, kind in columns.types if kind == "VARCHAR"]
+def _without_values(con: "duckdb.DuckDBPyConnection", path: Path, columns: Columns, texts: Sequence[str]) -> set[str]:
+    """The columns among these in which every value is missing. They may be of any type."""
     counts = ", ".join(f"count({quoted(name)})" for name in texts)
     row = con.execute(f"SELECT {counts} FROM {columns.reader([path])}").fetchall()[0] if texts else ()  # noqa: S608
     return {name for name, count in zip(texts, row, strict=True) if not count}

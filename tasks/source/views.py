@@ -54,15 +54,21 @@ def _common_type(config: ModelConfig, groups: Sequence[Group], name: str) -> tup
     """The type of a column in all files, and why some cannot be read as it; `name` is in lower case."""
     files = {kind: group.files[0] for group in groups if (kind := _kind(group, name)) not in ("", EMPTY)}
     missing = [group.files[0] for group in groups if not _kind(group, name)]
-    as_text = {column.lower() for column in (config.key, *config.features.categorical, *config.groups)}
-    common = _promoted(list(files), is_key=name == config.key.lower(), as_text=name in as_text)
-    if not common and all(name in folder_columns(group.files) for group in groups):
+    common = _promoted(list(files), is_key=name == config.key.lower(), as_text=name in text_columns(config))
+    checked = {column.lower() for column in (config.time, *config.features.numeric)}  # they must be of their type
+    texts = name not in checked and all(group.is_csv or not _kind(group, name) for group in groups)
+    if not common and (texts or all(name in folder_columns(group.files) for group in groups)):
         common = "VARCHAR"
     if common and not missing:
         return common, ""
     types = " and ".join(f"{kind} in {file}" for kind, file in files.items())
     problem = f"{missing[0]} has no column {name!r}, but others have it" if missing else f"column {name!r} is {types}"
     return common or list(files)[-1], f"{problem}. Write these files again, with the same columns and types"
+
+
+def text_columns(config: ModelConfig) -> set[str]:
+    """The columns of model.yaml that are read as text, in lower case."""
+    return {column.lower() for column in (config.key, *config.features.categorical, *config.groups)}
 
 
 def _kind(group: Group, name: str) -> str:
@@ -93,10 +99,14 @@ def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> 
     if problem:
         return refuse_column_sql(problem, kind)
     own = group.types[name]
-    if name in dict(group.columns.times):
-        return f"CAST({table_time_sql(name, own, table.time_format)} AS {kind})"
     if own == EMPTY:
         return "NULL" if kind == EMPTY else f"CAST(NULL AS {kind})"
+    if name in dict(group.columns.values) and kind != "VARCHAR":
+        if is_local(own) or is_zoned(own):
+            return f"CAST({table_time_sql(name, own, table.time_format)} AS {kind})"
+        if kind == "DOUBLE":
+            return number_sql(name, "VARCHAR", from_text=True)
+        return f"CAST({quoted(name)} AS {kind})"
     if own == kind:
         return quoted(name)
     if kind == "DOUBLE":
