@@ -17,8 +17,8 @@ def is_csv(path: Path) -> bool:
     return any(suffix in path.name.lower() for suffix in (".csv", ".tsv", ".txt"))
 
 
-def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Return the delimiter, the quotation mark and the names of the columns of a CSV file.
+def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence[str]) -> tuple[str, int, list[str]]:
+    """Return the delimiter, the number of empty lines at the start and the names of the columns of a CSV file.
 
     Args:
         con: A session that may read the file, also if it is compressed.
@@ -27,17 +27,17 @@ def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence
     """
     lines = con.execute(
         f"SELECT line FROM read_csv([{literal(str(path))}], auto_detect=false, header=false, delim='\x1f', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
-        "columns={'line': 'VARCHAR'}, strict_mode=false) LIMIT 2"
+        "columns={'line': 'VARCHAR'}, strict_mode=false) LIMIT 100"
     ).fetchall()
     texts = [line or "" for (line,) in lines]
-    mark = _delimiter(texts[0] if texts else "", declared)
-    fields = [field for text in texts for field in text.split(mark)]
-    quote = "'" if any(len(f) > 1 and f[0] == f[-1] == "'" for f in fields) else '"'
+    empty = next((at for at, text in enumerate(texts) if text.strip()), 0)
+    header = texts[empty] if texts else ""
+    mark = _delimiter(header, declared)
     names: list[str] = []
-    for at, name in enumerate(next(csv.reader(texts[:1], delimiter=mark, quotechar=quote), [])):
+    for at, name in enumerate(next(csv.reader([header], delimiter=mark), [])):
         used = {earlier.lower() for earlier in names}
         names.append(f"{name}_{at}" if name.lower() in used else name or f"column{at}")
-    return mark, quote, names
+    return mark, empty, names
 
 
 def find_line(path: Path, name: str, value: str) -> int:
@@ -50,14 +50,16 @@ def find_line(path: Path, name: str, value: str) -> int:
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            header = next(lines)
+            empty = 0
+            while not (header := next(lines)).strip():
+                empty += 1
             mark = _delimiter(header, (name,))
             at = next(csv.reader([header], delimiter=mark)).index(name)
-            rows, line = csv.reader(lines, delimiter=mark), 2
+            rows, line = csv.reader(lines, delimiter=mark), empty + 2
             for row in rows:
                 if len(row) > at and row[at][:100] == value:
                     return line
-                line = rows.line_num + 2
+                line = rows.line_num + empty + 2
     except (OSError, ValueError, csv.Error, StopIteration):
         pass
     return 0

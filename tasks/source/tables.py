@@ -108,8 +108,8 @@ def _read_columns(
     if not is_csv(path):
         own = dict(_with_types(con, Columns("read_parquet", ", hive_partitioning=false"), path).types)
         return _with_types(con, Columns("read_parquet", _folders(path, own)), path)
-    mark, quote, names = read_header(con, path, declared)
-    options, text = {"delim": mark, "quote": quote, "escape": quote}, dict.fromkeys(names, "VARCHAR")
+    mark, empty, names = read_header(con, path, declared)
+    options, text = {"delim": mark, "quote": '"', "escape": '"', "skip": empty}, dict.fromkeys(names, "VARCHAR")
     as_text = _with_types(con, _csv(options, text, path), path)
     return as_text if declared else _sniff(con, table, path, as_text, texts)
 
@@ -122,7 +122,8 @@ def _sniff(
 
     form = literal(table.time_format) if table.time_format else ""
     formats = f", dateformat={form}, timestampformat={form}" if form else ""
-    query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Columns FROM sniff_csv({literal(str(path))}, sample_size=-1{formats})"  # noqa: S608
+    sniffed = f"sniff_csv({literal(str(path))}, quote='\"', sample_size=-1{formats})"
+    query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Columns FROM {sniffed}"  # noqa: S608
     strict = f"SELECT count(*) FROM {as_text.reader([path])}"  # noqa: S608
     try:
         mark, quote, escape, skip, header, fields = con.execute(query).fetchall()[0]

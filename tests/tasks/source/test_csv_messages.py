@@ -121,6 +121,19 @@ def test_the_first_line_decides_the_delimiter(tiny, mark):
     assert set(res.lake.read(Stage.RAW, FIRST)["city"]) == {"Bonn, Kiel; Ulm"}
 
 
+def test_empty_lines_before_the_names_are_skipped_and_counted(tiny):
+    res = res_with(tiny, "\n \n" + TEXT)
+    assert advance(INGEST, res.ref(SECOND), res).rows == 150
+    res = res_with(tiny, "\n \n" + changed(153, weight="NA"))
+    assert "line 155: column 'weight': 'NA'" in advance(INGEST, res.ref(SECOND), res).reason
+
+
+def test_an_apostrophe_is_no_quotation_mark(tiny):
+    res = res_with(tiny, changed(2, city="'Ulm'").replace(",Kiel,", ',"Kiel, S",'))
+    assert advance(INGEST, res.ref(FIRST), res).rows == 150
+    assert {"'Ulm'", "Kiel, S"} <= set(res.lake.read(Stage.RAW, FIRST)["city"])
+
+
 @pytest.mark.parametrize("name", ["flat.csv", "flat.csv.gz"])
 def test_line_ends_of_windows_a_byte_order_mark_an_index_and_compression_are_read(tiny, name):
     text = (
@@ -176,4 +189,4 @@ def test_quotation_marks_in_names_of_columns_are_read(tiny, form, kind):
 def test_a_backslash_in_the_name_of_a_column_is_part_of_it(tmp_path):
     (tmp_path / "rows.csv").write_text('a\\0,b,"c d"\n1,2,3\n')
     with duckdb.connect() as con:
-        assert read_header(con, tmp_path / "rows.csv", ("b",)) == (",", '"', ["a\\0", "b", "c d"])
+        assert read_header(con, tmp_path / "rows.csv", ("b",)) == (",", 0, ["a\\0", "b", "c d"])

@@ -78,3 +78,18 @@ def test_a_whole_number_that_floating_point_does_not_have_is_refused_with_its_li
         SourceMismatch, match=r"03-02\.csv: line 3: column 'weight': '9007199254740993' would be rounded"
     ):
         read(model)
+
+
+def test_empty_lines_before_the_names_are_skipped(tiny):
+    model = csv_model(tiny, {}, {"weight": ["0.5", "9007199254740993"]})
+    path = tiny / "data" / "parcels-2024-03-02.csv"
+    path.write_text("\n\n" + path.read_text())
+    with pytest.raises(SourceMismatch, match=r"line 5: column 'weight': '9007199254740993' would be rounded"):
+        read(model)
+    path.write_text(path.read_text().replace("9007199254740993", "2"))
+    assert list(read(model)["weight"]) == [0.5, 2.0]
+
+
+def test_an_apostrophe_is_no_quotation_mark(tiny):
+    model = csv_model(tiny, {}, {"city": ["'Anna'", "Bonn, S"]})
+    assert list(read(model)["city"]) == ["'Anna'", "Bonn, S"]
