@@ -19,18 +19,21 @@ from tasks.source.extent import is_served
 from tasks.source.files import source_files
 from tasks.source.placement import require_placed
 from tasks.source.session import connect, raw_sql
-from tasks.source.values import is_number, number_sql
+from tasks.source.values import EMPTY, LARGE, SMALL, is_number, number_sql
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "BOOLEAN", "HUGEINT", '"NULL"')
-TEXTS = ("VARCHAR", "ENUM", "UUID", '"NULL"')
+NUMBERS = (*SMALL, *LARGE, "DECIMAL")
+TEXTS = ("VARCHAR", "ENUM", "UUID", EMPTY)
 ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 OUTCOMES = (*NUMBERS, *TEXTS)
 WHOLE = r"^(-?\d+)\.0+$"
 """Pattern of a whole number with a decimal point: pandas has whole numbers as floats in a column with missing values."""
+
+FLOAT_KEY = r"^-?\d+(\.0|(\.\d+)?e\+\d+)$"
+"""Pattern of the text that DuckDB makes of a whole number in floating point."""
 
 
 def read_source(model: Model, ref: PartitionRef, threads: int = 2, cutoff: datetime | None = None) -> "pa.Table":
@@ -126,7 +129,22 @@ def _query(
         columns = ", ".join(f"{value} AS {quoted(c)}" for c, value in values.items())
         first, second = list(declared)[:2]
         order = quoted(first) if second == target.column else f"{quoted(second)}, {quoted(first)}"
-        return relation.project(columns).order(order).to_arrow_table()
+        rows = relation.project(columns).order(order).to_arrow_table()
+    if not model.config.source.file:
+        _require_exact_keys(model.folder / file, rows, model.config.key)
+    return rows
+
+
+def _require_exact_keys(file: Path, rows: "pa.Table", key: str) -> None:
+    """Refuse keys that are all whole numbers in floating point as text: in a file without a missing one `9.0` is `9`."""
+    import pyarrow.compute as pc
+
+    keys = rows.column(key).drop_null()
+    if len(keys) and pc.all(pc.match_substring_regex(keys, FLOAT_KEY)).as_py():
+        raise SourceMismatch(
+            f"{file}: the key {key!r} is a whole number in floating point in all {len(keys):,} rows, as pandas stores integers if one is "
+            f"missing; use CAST(CAST(x AS BIGINT) AS VARCHAR) with its column"
+        )
 
 
 def _used(sql: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +166,10 @@ def _require_declared(file: Path | str, types: dict[str, str], declared: dict[st
             f"{file}: returns {', '.join(extra)}, which model.yaml does not declare; declare it as a feature, or remove it from the SELECT"
         )
     for name, kinds in declared.items():
-        if not any(kind in types[name] for kind in kinds):
+        own = (
+            types[name] if types[name].endswith("]") else types[name].partition("(")[0]
+        )  # DECIMAL(9,2), but no lists of them
+        if own not in kinds:
             other = ", or move it to the other feature list" if kinds in (NUMBERS, TEXTS) else ""
             raise SourceMismatch(
                 f"{file}: column {name!r} is {types[name]}, but must be {_kind(kinds)}; cast it{other}"

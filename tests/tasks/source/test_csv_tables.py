@@ -93,3 +93,11 @@ def test_empty_lines_before_the_names_are_skipped(tiny):
 def test_an_apostrophe_is_no_quotation_mark(tiny):
     model = csv_model(tiny, {}, {"city": ["'Anna'", "Bonn, S"]})
     assert list(read(model)["city"]) == ["'Anna'", "Bonn, S"]
+
+
+def test_a_key_that_is_a_whole_number_with_a_point_in_all_rows_is_refused(tiny):
+    model = csv_model(tiny, {}, {"parcel": ["1.0", "2.0"]})
+    with pytest.raises(
+        SourceMismatch, match=r"source\.sql: the key 'parcel' is a whole number.* all 2 rows.*CAST\(CAST\(x AS BIGINT\)"
+    ):
+        read(model)

@@ -218,3 +218,30 @@ def test_expressions_may_use_columns_that_are_not_declared_and_a_column_may_be_c
     assert read_source(model, partition(model.config, FIRST), cutoff=cutoff).num_rows == 150
     with pytest.raises(SourceMismatch, match=rf"own/1\.{form}.* column 'weight'"):
         read(model, SECOND)
+
+
+def test_a_key_of_another_name_is_not_a_number_in_floating_point(tiny):
+    """A missing number makes a day's file floating point, and with it the column of all days that the partition reads."""
+    for day, numbers in enumerate(([1, 2, 3], [4.0, 5.0, None], [6, 7, 8])):
+        write(parcels(day).head(3).assign(id=numbers).drop(columns="parcel"), day_file(tiny, day))
+    sql = tiny / "configs" / "tiny" / "source.sql"
+    text = sql.read_text()
+    sql.write_text(text.replace("SELECT parcel", "SELECT CAST(id AS VARCHAR) AS parcel"))
+    assert list(read(model_of("tables", tiny, "0D"), FIRST)["parcel"]) == ["1", "2", "3"]
+    path = tiny / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace("lookback: 0D", "lookback: 1D"))
+    for key in (SECOND, THIRD):
+        with pytest.raises(SourceMismatch, match=r"key 'parcel' is a whole number in floating point"):
+            read(load_model("tiny"), key)
+    sql.write_text(text.replace("SELECT parcel", "SELECT CAST(CAST(id AS BIGINT) AS VARCHAR) AS parcel"))
+    assert list(read(load_model("tiny"), THIRD)["parcel"]) == ["6", "7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"), [("sent - $start", "INTERVAL"), ("[weight]", r"DOUBLE\[\]"), ("{'a': 1}", "STRUCT")]
+)
+def test_a_feature_of_sql_that_is_no_number_is_refused_by_its_type(tiny, sql, kind):
+    file = tiny / "configs" / "tiny" / "source.sql"
+    file.write_text(file.read_text().replace("weight", f"{sql} AS weight", 1))
+    with pytest.raises(SourceMismatch, match=rf"column 'weight' is {kind}.*, but must be a number"):
+        read(load_model("tiny"), FIRST)
