@@ -18,7 +18,7 @@ class SourceMismatch(BadData):
 
 
 class StepFailed(EvergreenError):
-    """A library failed on the data of a model with personal columns. Its message is repeated without values, and without its traceback."""
+    """A library failed on the data of a model with personal columns. Only its class is repeated: its message may quote any value."""
 
 
 class SourceUnavailable(EvergreenError):

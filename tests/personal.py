@@ -6,8 +6,9 @@ import pandas as pd
 
 from tests.conftest import day_file, parcels
 
-TEXT, NUMBER = "Zyxmarker", 70731.0731
-MARKERS = (TEXT, "70731")
+TEXT, NUMBER = 'O\'Zyxmarker "x" \\', 70731.0731
+"""The text has an apostrophe, quotes and a backslash, as names may."""
+MARKERS = ("Zyxmarker", "70731")
 ROWS = ("raw", "valid", "quarantine", "predictions", "labels", "shadow", "former", "served", "reference")
 """Folders of the lake whose Parquet files have rows of the data."""
 

@@ -25,7 +25,7 @@ from configs.settings import ROOT
 from tasks.contracts import Query
 from tasks.models.estimators import read_model
 from tasks.models.features import input_features, predict
-from tasks.storage.personal import without_values
+from tasks.storage.personal import error_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +57,8 @@ def query_version(config: ModelConfig, folder: Path, rows: "pd.DataFrame", expec
         except subprocess.TimeoutExpired:
             return _failed_query(f"no answer within {TIMEOUT} s")
         if run.returncode:
-            last_line = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-            return _failed_query(without_values(config, last_line))
+            text = "" if config.personal else run.stderr.strip()  # it may quote any value
+            return _failed_query((text.splitlines() or [f"exit code {run.returncode}"])[-1])
         query = Query(**json.loads(run.stdout.splitlines()[-1]))
         prediction = np.load(output, allow_pickle=False)
     if not query.problem and prediction.tobytes() != expected[: len(rows)].tobytes():
@@ -116,7 +116,7 @@ def prediction_problem(model: Any, rows: "pd.DataFrame", config: ModelConfig) ->
     try:
         prediction = predict(model, rows, config)
     except Exception as error:  # noqa: BLE001  (any error is a problem to report)
-        return f"{type(error).__name__}: {without_values(config, str(error))}"
+        return error_text(config, error)
     if len(prediction) != len(rows):
         return f"{len(prediction)} predictions for {len(rows)} rows"
     if not np.isfinite(prediction).all():

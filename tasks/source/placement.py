@@ -18,7 +18,7 @@ from tasks.source.session import connect, raw_sql
 from tasks.source.values import FILE, time_advice
 from tasks.source.views import STORED, TIME_TEXT
 from tasks.storage import partitions
-from tasks.storage.personal import shown, without_values
+from tasks.storage.personal import shown
 
 if TYPE_CHECKING:
     import duckdb
@@ -116,14 +116,14 @@ def _sql_rows(con: "duckdb.DuckDBPyConnection", model: Model) -> str:
 def _bad_lines(con: "duckdb.DuckDBPyConnection", config: ModelConfig) -> str:
     """Lines of CSV files that are no rows. A view of a flat file skips and lists them."""
     query = (
-        "SELECT count(DISTINCT (file_path, line)) OVER (), file_path, line, error_message, left(csv_line, 200) "
+        "SELECT count(DISTINCT (file_path, line)) OVER (), file_path, line, error_type, error_message, left(csv_line, 200) "
         "FROM reject_errors JOIN reject_scans USING (scan_id, file_id) ORDER BY file_path, line LIMIT 1"
     )
     if not con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
         return ""
-    for count, file, line, reason, text in con.execute(query).fetchall():
+    for count, file, line, kind, reason, text in con.execute(query).fetchall():
         lines = "1 line is no row" if count == 1 else f"{count:,} lines are no rows, the first is this one"
-        problem = without_values(config, f"{reason.rstrip('.')}: {text.strip()!r}")
+        problem = str(kind).lower() if config.personal else f"{reason.rstrip('.')}: {text.strip()!r}"
         return f"{file}: line {line}: {problem}; {lines}. Correct the file"
     return ""
 

@@ -3,6 +3,7 @@
 A session can read the files of these tables and nothing else: no other file, no network, no extension, no environment variable.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from configs.flat import literal, quoted
 from configs.load import Model
+from configs.schema import ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
@@ -18,7 +20,7 @@ from tasks.source.files import list_paths
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
-from tasks.storage.personal import hider, without_values
+from tasks.storage.personal import error_text, hider
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,7 +71,7 @@ def connect(
         csv_files = [path for paths in files.values() for path in paths if is_csv(path)]
         if refused := refusal(error, csv_files, hider(model.config)):
             raise SourceMismatch(f"{model.folder}: {refused}") from cause
-        message = f"{model.folder}: {without_values(model.config, _first_lines(error))}; read from {list_paths(files)}"
+        message = f"{model.folder}: {_library_text(model.config, error)}; read from {list_paths(files)}"
         if isinstance(error, duckdb.PermissionException):
             raise SourceMismatch(
                 f"{message}. SQL can read only the files of `source` in model.yaml. Add a table with this path there, and use its name"
@@ -77,7 +79,7 @@ def connect(
         if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
             raise SourceUnavailable(f"{message}. Run it again when the source is available") from cause
         raise SourceMismatch(
-            f"{message}{_columns(con, error)}{''.join(problems)}. Fix the file, or the SQL if the table has changed"
+            f"{message}{_columns(con, model.config, error)}{''.join(problems)}. Fix the file, or the SQL if the table has changed"
         ) from cause
     finally:
         con.close()
@@ -107,15 +109,27 @@ def raw_sql(sql: str) -> str:
     return f"\n{sql.strip().rstrip(';')}\n"
 
 
-def _first_lines(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:7] if line.strip())
+def _library_text(config: ModelConfig, error: Exception) -> str:
+    """The first lines of DuckDB's message. Only class, line and column if the model has personal columns: it may quote any value."""
+    text = str(error)
+    if not config.personal:
+        return " ".join(line.strip() for line in text.splitlines()[:7] if line.strip())
+    line = re.match(r"[\w ]+: CSV Error on Line: (\d+)\n", text)
+    cast = re.search(r".* from source column (\w+)", text, re.DOTALL)
+    missing = re.match(r'Binder Error: Referenced column "(.+?)" not found', text)
+    column = cast[1] if cast and cast[1] in (*config.columns, config.target.column) else missing[1] if missing else ""
+    place = f" in line {line[1]}" if line else ""
+    return f"DuckDB's {error_text(config, error)}{place}{f' in column {column}' if column else ''}"
 
 
-def _columns(con: "duckdb.DuckDBPyConnection", error: Exception) -> str:
-    """The columns of the tables, for errors about a column or its type: DuckDB's message does not always have the column."""
+def _columns(con: "duckdb.DuckDBPyConnection", config: ModelConfig, error: Exception) -> str:
+    """The columns of the tables, for errors about a column or its type: DuckDB's message does not always have the column.
+
+    Not if the model has personal columns: a CSV file without a header has values in their place.
+    """
     import duckdb
 
-    if not isinstance(error, duckdb.BinderException | duckdb.ConversionException):
+    if config.personal or not isinstance(error, duckdb.BinderException | duckdb.ConversionException):
         return ""
     query = (
         "SELECT table_name || '(' || string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) || ')' "

@@ -197,6 +197,7 @@ def refusal(error: Exception, csv_files: Sequence[Path], show: Callable[[str, An
         return ""
     if SEPARATOR not in text:
         return text
-    file, name, value, problem = text.split(SEPARATOR)[:4]
+    file, name, rest = text.split(SEPARATOR, 2)
+    value, problem = rest.rsplit(SEPARATOR, 1)  # the value may have a separator
     line = find_line(Path(file), name, value) if Path(file) in csv_files else 0
     return f"{file}:{f' line {line}:' if line else ''} column {name!r}: {show(name, value)!r} {problem}"

@@ -16,7 +16,7 @@ from configs.settings import ROOT
 from tasks.contracts import Freshness, PartitionRef, Record, Stage
 from tasks.errors import BadData, MissingSource, StepFailed
 from tasks.resources import Resources
-from tasks.storage.personal import without_values
+from tasks.storage.personal import error_text
 
 VALUE_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError)
 """Errors of libraries whose messages may have values of the data."""
@@ -142,13 +142,12 @@ def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Res
 
 
 def _without_values(error: Exception, step: Step, ref: PartitionRef, res: Resources) -> Exception:
-    """The error itself or, if the model has personal columns, one without values of the data and with the line of our code."""
+    """The error itself or, if the model has personal columns, one with only its class and the line of our code."""
     if not res.config.personal or isinstance(error, ConfigError):
         return error
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(f"{ROOT}/tasks/")]
     line = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}" if frames else "unknown line"
-    text = without_values(res.config, str(error))
-    return StepFailed(f"{ref}: {step.verb} failed at {line}: {type(error).__name__}: {text}")
+    return StepFailed(f"{ref}: {step.verb} failed at {line}: {error_text(res.config, error)}")
 
 
 def _current_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record | None:

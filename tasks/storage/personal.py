@@ -7,7 +7,6 @@ a file in the home that the first use creates with mode 0600. Equal values have 
 import functools
 import hmac
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -26,8 +25,6 @@ PREFIX = "hash:"
 """Marks a hash in texts."""
 DIGITS = 16
 """Hexadecimal digits of a hash: 64 bits."""
-LITERALS = re.compile(r"""(["'`]).*?\1|\b\d[\w.:+-]*""", re.DOTALL)
-"""Quoted parts and numbers of a message."""
 
 
 def hashed(value: Any) -> str:
@@ -60,9 +57,10 @@ def hide_categories(config: ModelConfig, frame: "pd.DataFrame") -> "pd.DataFrame
     return frame.assign(**{name: frame[name].astype(object).map(hashes[name]) for name in names})
 
 
-def without_values(config: ModelConfig, text: str) -> str:
-    """A message of a library, which may quote any value: without its quoted parts and numbers if the model has personal columns."""
-    return LITERALS.sub("...", text) if config.personal else text
+def error_text(config: ModelConfig, error: Exception) -> str:
+    """Class and message of a library's error. Only the class if the model has personal columns: the message may quote any value."""
+    name = type(error).__name__
+    return f"{name} (its message is not shown: personal data)" if config.personal else f"{name}: {error}"
 
 
 def hash_inputs(config: ModelConfig) -> list[Any]:
