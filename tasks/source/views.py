@@ -61,8 +61,9 @@ def _common_type(config: ModelConfig, groups: Sequence[Group], name: str) -> tup
         common = "VARCHAR"
     if common and not missing:
         return common, ""
+    own = next(other for group in groups for other in group.types if other.lower() == name)
     types = " and ".join(f"{kind} in {file}" for kind, file in files.items())
-    problem = f"{missing[0]} has no column {name!r}, but others have it" if missing else f"column {name!r} is {types}"
+    problem = f"{missing[0]} has no column {own!r}, but others have it" if missing else f"column {own!r} is {types}"
     return common or list(files)[-1], f"{problem}. Write these files again, with the same columns and types"
 
 
