@@ -46,11 +46,12 @@ def overwrite(lake: Lake) -> None:
 
 def test_an_error_puts_back_what_was_overwritten_deleted_and_not_there(lake, earlier):
     def fail() -> None:
-        overwrite(lake)
-        lake.path(Stage.VALID, KEY).unlink()
-        raise ZeroDivisionError
+        with kept_aside(lake, Stage.VALID, KEY):
+            overwrite(lake)
+            lake.path(Stage.VALID, KEY).unlink()
+            raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), kept_aside(lake, Stage.VALID, KEY):
+    with pytest.raises(ZeroDivisionError):
         fail()
     assert files(lake) == earlier
 
