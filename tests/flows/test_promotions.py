@@ -116,7 +116,7 @@ def test_predictions_whose_record_is_damaged_survive_if_another_version_would_ma
     first, second = champions()[:2]
     if champions()[-1] == second:
         rollback(model="tiny", version=first, by="ann", reason="to see")
-    promote(model="tiny", version=second, by="bob", reason="since the shift", as_of="2024-03-16T00:00:00+00:00")
+    rollback(model="tiny", version=second, by="bob", reason="since the shift", as_of="2024-03-16T00:00:00+00:00")
     res = open_resources("tiny")
     assert res.ledger.champion(res.ref(SHIFTED).as_of).version == second
     record, rows = (tmp_path / "lake" / "tiny" / "predictions" / f"{SHIFTED}.{name}" for name in ("json", "parquet"))
