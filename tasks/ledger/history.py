@@ -3,10 +3,10 @@
 The parameter `rows` has all rows of a model, oldest first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from tasks.contracts import AUTOMATION, Promotion, Version
+from tasks.contracts import AUTOMATION, Promotion
 from tasks.errors import StaleDecision
 
 
@@ -66,20 +66,29 @@ def predecessor(history: Sequence[Promotion]) -> str | None:
     return promoted[-1].previous if promoted else None
 
 
-def promotion_exclusion(version: Version, rows: Sequence[Promotion]) -> str:
+def promotion_exclusion(version: str, rows: Sequence[Promotion], digest_like: Callable[[str], str]) -> str:
     """Return why a version is excluded from automatic promotion, empty if it is not.
 
     It is excluded if there was a rollback from it, or from a version with the same digest. A later promotion by a person
     ends the exclusion.
+
+    Args:
+        version: The version's number.
+        digest_like: Returns the digest of its model in the scheme of another digest.
     """
     reason = ""
-    digests = {row.version: row.evidence.get("digest") for row in rows}
+    digests = {row.version: str(row.evidence.get("digest", "")) for row in rows}
+
+    def is_same(other: str) -> bool:
+        digest = digests.get(other)
+        return other == version or bool(digest and digest == digest_like(digest))
+
     for row in rows:
         left = row.previous if row.action == "rollback" else None
-        if left and (left == version.version or digests.get(left) == version.digest):
+        if left and is_same(left):
             reason = f"{row.by} rolled back from version {left} ({row.reason}); only a person may promote it again, by `promote`"
         by_person = row.by != AUTOMATION and row.action in ("promote", "adopt")
-        if by_person and (row.version == version.version or digests.get(row.version) == version.digest):
+        if by_person and is_same(row.version):
             reason = ""
     return reason
 

@@ -5,6 +5,7 @@ the state of the ledger.
 """
 
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
@@ -16,6 +17,7 @@ from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
 from tasks.models.features import predict
+from tasks.models.fingerprint import model_digest, same_scheme
 from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import LiveResources, Resources
@@ -88,7 +90,7 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
     if staged is None:
         return None
     version = res.registry.version(staged.version)
-    if exclusion := promotion_exclusion(version, res.ledger.promotions()):
+    if exclusion := promotion_exclusion(version.version, res.ledger.promotions(), partial(_digest_like, version, res)):
         return refuse(version, champion, staged.as_of, exclusion, {}, res)
     if res.config.promotion.approval and was_requested(version.version, champion, res.ledger.promotions()):
         return None  # a person decides, and `promote` judges again
@@ -111,6 +113,13 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
     if not decision.passed:
         return refuse(version, champion, moment, "; ".join(decision.reasons), evidence, res)
     return _promote_or_request(version, champion, moment, f"{staged.reason}; passed the shadow test", evidence, res)
+
+
+def _digest_like(version: Version, res: Resources, other: str) -> str:
+    """Return the digest of a version's model in the scheme of another digest, such as that of a version of v0.1."""
+    if same_scheme(version.digest, other):
+        return version.digest
+    return model_digest(res.load(version.version), like=other)
 
 
 def _promote_or_request(

@@ -40,6 +40,11 @@ def model_digest(model: Any, like: str = "") -> str:
     return SCHEME + digest_json(_canonical(model))
 
 
+def same_scheme(digest: str, other: str) -> bool:
+    """Return whether two digests can be compared: the same model has different digests in different schemes."""
+    return digest.startswith(SCHEME) == other.startswith(SCHEME)
+
+
 def frame_digest(frame: "pd.DataFrame") -> str:
     """Return the SHA-256 of a frame's column names and values, in the order of its rows, independent of how strings are stored."""
     import pandas as pd

@@ -4,15 +4,20 @@ import contextlib
 import json
 import sqlite3
 import tarfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tasks.catalogue import load
-from tasks.contracts import Stage
+from tasks.contracts import Registration, Stage
 from tasks.errors import ForgedVersion
+from tasks.ledger.history import promotion_exclusion
 from tasks.lifecycle.audit import audit
+from tasks.lifecycle.promotion import _digest_like
 from tasks.models.fingerprint import model_digest
+from tasks.orchestration.ledger_rows import append_row
 from tasks.reports.summary import grid
 from tasks.resources import open_resources
 from tests.conftest import parcels, use_folder
@@ -72,6 +77,31 @@ def test_its_records_pass_the_audit_and_its_champion_predicts_the_same_bits(v01:
     again = champion.predict_proba(parcels(17)[["weight", "distance", "city"]])[:, 1]
     kept = res.lake.read(Stage.PREDICTIONS, "2024-03-18")["prediction"].to_numpy()
     assert again.astype("float64").tobytes() == kept.tobytes()
+
+
+def test_a_model_that_v01_rolled_back_from_stays_excluded_when_it_is_trained_again(v01: Path) -> None:
+    """The same model has another digest today."""
+    res = open_resources("tiny")
+    champion = res.ledger.champion()
+    assert champion
+    bad = res.registry.version(champion.version)
+    model = res.load(bad.version)
+    again = Registration(
+        version=replace(bad, digest=model_digest(model)),
+        run_id=bad.run_id, role="refit", params={}, metrics={}, documents={}, learned=[],
+    )  # fmt: skip
+    twin = res.registry.register(model, res.config, again)
+    assert twin.digest != bad.digest
+    rollback = replace(
+        champion, action="rollback", version="1", previous=bad.version, against=champion.sequence, by="ann"
+    )
+    res.ledger.append(replace(rollback, reason="bad"))
+    append_row("register", twin, champion, twin.as_of, "again", {}, res)
+    rows = res.ledger.promotions()
+    reason = promotion_exclusion(twin.version, rows, partial(_digest_like, twin, res))
+    assert reason.startswith(f"ann rolled back from version {bad.version} (bad)")
+    other = res.registry.version("3")
+    assert promotion_exclusion(other.version, rows, partial(_digest_like, other, res)) == ""
 
 
 @pytest.mark.usefixtures("prefect_server")
