@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.flat import literal
+from tasks.source.files import path_pattern
 
 if TYPE_CHECKING:
     import duckdb
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 def is_csv(path: Path) -> bool:
     """Whether a file is text with delimiters, by its name."""
-    return any(suffix in path.name.lower() for suffix in (".csv", ".tsv", ".txt"))
+    texts = (".csv", ".tsv", ".txt")
+    known = [suffix for suffix in map(str.lower, path.suffixes) if suffix in (*texts, ".parquet", ".pq")]
+    return bool(known) and known[-1] in texts
 
 
 def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence[str]) -> tuple[str, int, list[str]]:
@@ -26,7 +29,7 @@ def read_header(con: "duckdb.DuckDBPyConnection", path: Path, declared: Sequence
         declared: Names of columns that it should have.
     """
     lines = con.execute(
-        f"SELECT line FROM read_csv([{literal(str(path))}], auto_detect=false, header=false, delim='\x1f', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
+        f"SELECT line FROM read_csv([{literal(path_pattern(path))}], auto_detect=false, header=false, delim='\x1f', quote='', escape='', "  # noqa: S608  (a path of model.yaml)
         "columns={'line': 'VARCHAR'}, strict_mode=false) LIMIT 100"
     ).fetchall()
     texts = [line or "" for (line,) in lines]

@@ -1,5 +1,6 @@
 """The files of a table, and those that a partition is read from."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path, PurePath
@@ -56,6 +57,11 @@ def _matches(path: str) -> list[Path]:
 def _escape(path: str) -> str:
     """A dated path as a pattern in which brackets stand for themselves."""
     return path.replace("[", "[[]")
+
+
+def path_pattern(path: Path) -> str:
+    """A file's path as DuckDB must be given it: there every path is a pattern, and `[1]` is not itself."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", str(path))
 
 
 def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:

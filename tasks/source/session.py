@@ -16,7 +16,7 @@ from configs.schema import ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
-from tasks.source.files import list_paths
+from tasks.source.files import list_paths, path_pattern
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
@@ -78,16 +78,17 @@ def connect(
             ) from cause
         if isinstance(error, outages) and not any(text in str(error) for text in PERMANENT):
             raise SourceUnavailable(f"{message}. Run it again when the source is available") from cause
-        raise SourceMismatch(
-            f"{message}{_columns(con, model.config, error)}{''.join(problems)}. Fix the file, or the SQL if the table has changed"
-        ) from cause
+        action = "Fix the file" + ("" if model.config.source.file else ", or the SQL if the table has changed")
+        columns = _columns(con, model.config, error)
+        raise SourceMismatch(f"{message}{columns}{''.join(problems)}. {action}") from cause
     finally:
         con.close()
 
 
 def _restrict(con: "duckdb.DuckDBPyConnection", paths: list[Path]) -> None:
     """Let a session read these files only, and lock its settings, so that no SQL can change that."""
-    con.execute(f"SET allowed_paths = [{', '.join(literal(str(path)) for path in paths)}]")
+    allowed = dict.fromkeys(name for path in paths for name in (str(path), path_pattern(path)))
+    con.execute(f"SET allowed_paths = [{', '.join(map(literal, allowed))}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
 
@@ -110,10 +111,14 @@ def raw_sql(sql: str) -> str:
 
 
 def _library_text(config: ModelConfig, error: Exception) -> str:
-    """The first lines of DuckDB's message. Only class, line and column if the model has personal columns: it may quote any value."""
+    """The start of DuckDB's message, without its advice, which is about options that model.yaml does not have.
+
+    Only class, line and column if the model has personal columns: the message may quote any value.
+    """
     text = str(error)
     if not config.personal:
-        return " ".join(line.strip() for line in text.splitlines()[:7] if line.strip())
+        own = re.split(r"\bPossible (?:fix|solution)", text, flags=re.IGNORECASE)[0]
+        return " ".join(line.strip() for line in own.splitlines()[:7] if line.strip())
     line = re.match(r"[\w ]+: CSV Error on Line: (\d+)\n", text)
     cast = re.search(r".* from source column (\w+)", text, re.DOTALL)
     missing = re.match(r'Binder Error: Referenced column "(.+?)" not found', text)
@@ -133,6 +138,6 @@ def _columns(con: "duckdb.DuckDBPyConnection", config: ModelConfig, error: Excep
         return ""
     query = (
         "SELECT table_name || '(' || string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) || ')' "
-        "FROM duckdb_columns() WHERE NOT internal GROUP BY table_name ORDER BY table_name"
+        "FROM duckdb_columns() WHERE NOT internal AND table_name <> $1 GROUP BY table_name ORDER BY table_name"
     )
-    return f", which now have {', '.join(row[0] for row in con.execute(query).fetchall())}"
+    return f", which now have {', '.join(row[0] for row in con.execute(query, [STORED]).fetchall())}"

@@ -9,7 +9,7 @@ from configs.flat import literal, quoted
 from configs.source import Table
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import is_csv, read_header
-from tasks.source.files import folder_columns
+from tasks.source.files import folder_columns, path_pattern
 from tasks.source.values import EMPTY, FILE, has_zone, is_local, is_zoned
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Columns:
 
     def reader(self, files: Sequence[Path], more: str = "") -> str:
         """SQL that reads files with these columns."""
-        return f"{self.function}([{', '.join(literal(str(path)) for path in files)}]{self.options}{more})"
+        return f"{self.function}([{', '.join(literal(path_pattern(path)) for path in files)}]{self.options}{more})"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _sniff(
 
     form = literal(table.time_format) if table.time_format else ""
     formats = f", dateformat={form}, timestampformat={form}" if form else ""
-    sniffed = f"sniff_csv({literal(str(path))}, quote='\"', sample_size=-1{formats})"
+    sniffed = f"sniff_csv({literal(path_pattern(path))}, quote='\"', sample_size=-1{formats})"
     query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, Columns FROM {sniffed}"  # noqa: S608
     strict = f"SELECT count(*) FROM {as_text.reader([path])}"  # noqa: S608
     try:

@@ -81,7 +81,7 @@ def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = Fals
     Args:
         name: The column.
         kind: Its type in DuckDB.
-        from_text: Whether text may be a number, as in a CSV file.
+        from_text: Whether text may be a number, as in a CSV file, or be empty if it is missing.
         whole: Refuse fractions.
         file: SQL of the file for the message.
     """
@@ -89,6 +89,7 @@ def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = Fals
     cases = {}
     if kind == "VARCHAR" and from_text:
         truth = f"lower(trim({column}))"
+        cases[f"{column} = ''"] = "NULL"
         cases[f"{truth} IN ('true', 'false')"] = f"CAST({truth} = 'true' AS DOUBLE)"
         cases[f"{value} IS NULL"] = refuse_sql(name, NOT_A_NUMBER, file)
     elif not is_number(kind):

@@ -158,8 +158,9 @@ def _flat_columns(config: ModelConfig, table: Table, group: Group, stored: bool)
             sql[name] = text_sql(name, kind, strict=not stored)
         elif stored:
             sql[name] = stored_number_sql(name, kind)
-        elif name in features.numeric or is_number(kind) or group.is_csv:
-            sql[name] = number_sql(name, kind, from_text=group.is_csv, whole=name in features.whole)
+        elif name in features.numeric or is_number(kind) or kind == "VARCHAR":
+            from_text = group.is_csv or name == target.column
+            sql[name] = number_sql(name, kind, from_text=from_text, whole=name in features.whole)
         else:
             sql[name] = quoted(name)
     if stored and target.kind == "binary":  # so that 0 and 1 have the same digest as integers and in floating point

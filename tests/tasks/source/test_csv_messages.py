@@ -84,6 +84,17 @@ def test_a_line_with_more_values_is_named_in_a_table_too(tiny):
     reason = advance(INGEST, res.ref(SECOND), res).reason
     assert "CSV Error on Line: 5" in reason
     assert "03-02.csv" in reason
+    assert "Possible" not in reason
+    assert "strict" not in reason
+
+
+def test_a_file_of_another_encoding_is_refused_without_options_that_do_not_exist_here(tiny):
+    (tiny / "data" / "flat.csv").write_bytes(TEXT.encode("utf-16"))
+    model = flat_model(tiny, f"{tiny}/data/flat.csv", every=None)
+    with pytest.raises(SourceMismatch, match=r"flat\.csv") as error:
+        available_partitions(model)
+    assert "encoding=" not in str(error.value)
+    assert "SQL" not in str(error.value)
 
 
 def test_an_empty_number_column_is_nulls(tiny):

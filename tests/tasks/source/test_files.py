@@ -138,3 +138,25 @@ def test_tables_without_a_common_period_are_named_and_a_source_with_partitions_h
 def test_a_path_that_cannot_work_is_refused_when_it_is_loaded(tiny):
     with pytest.raises(ConfigError, match=r"model\.yaml: source\.file: path: .*%U cannot be used"):
         flat_model(tiny, f"{tiny}/%Y-%U.csv", every="W", period="W")
+
+
+@pytest.mark.parametrize(("name", "other"), [("rows[1].parquet", "rows1.parquet"), ("rows[1].csv", "rows1.csv")])
+@pytest.mark.parametrize("kind", ["file", "tables"])
+def test_brackets_in_the_name_of_a_file_are_no_pattern_beside_another_file(tiny, name, other, kind):
+    folder = tiny / "more" / "2024-03-01"
+    write(parcels(0).head(5), folder / name)
+    write(parcels(1), folder / other)
+    model = flat_model(tiny, f"{tiny}/more/%Y-%m-%d/{name}")
+    if kind == "tables":
+        file = tiny / "configs" / "tiny" / "model.yaml"
+        config = yaml.safe_load(file.read_text())
+        config["source"] = {"tables": {"parcels": {"path": f"{tiny}/more/%Y-%m-%d/{name}", "every": "D"}}}
+        file.write_text(yaml.safe_dump(config))
+        model = load_model("tiny")
+    assert list(read(model, "2024-03-01")["parcel"]) == list(parcels(0)["parcel"].head(5))
+
+
+@pytest.mark.parametrize("name", ["rows.csv.parquet", "rows.txt.parquet"])
+def test_the_last_suffix_decides_how_a_file_is_read(tiny, name):
+    write(parcels(0), tiny / "more" / name)
+    assert len(read(flat_model(tiny, f"{tiny}/more/{name}", every=None), "2024-03-01")) == 150

@@ -150,10 +150,23 @@ def test_the_error_for_an_outcome_of_another_type_names_the_file(tiny, form):
         read_labels(load_model("tiny"), partition(load_model("tiny").config, DAY))
 
 
-def test_the_error_for_text_that_is_no_number_has_column_and_value(tiny):
-    configure(tiny, BINARY, ["1", "often", "0"], "parquet")
-    with pytest.raises(SourceMismatch, match=r"'often'.*late.*flat\.parquet"):
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_text_that_is_no_number_is_refused_with_file_column_and_value(tiny, kind):
+    configure(tiny, {"kind": kind}, ["1", "often", "0"], "parquet")
+    with pytest.raises(
+        SourceMismatch, match=r"flat\.parquet: column 'late': 'often' is not a number; correct it"
+    ) as error:
         read_labels(load_model("tiny"), partition(load_model("tiny").config, DAY))
+    assert "SQL" not in str(error.value)
+    assert "stored rows" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_empty_text_is_a_missing_outcome(tiny, form, kind):
+    configure(tiny, {"kind": kind}, ["1", "", "0"], form)
+    model = load_model("tiny")
+    assert read_labels(model, partition(model.config, DAY)).column("late").to_pylist() == [1, 0]
 
 
 @pytest.mark.parametrize(
