@@ -23,6 +23,7 @@ from tasks.source.values import EMPTY, LARGE, SMALL, is_number, number_sql
 from tasks.storage.answer_log import newest_rows
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 NUMBERS = (*SMALL, *LARGE, "DECIMAL")
@@ -130,15 +131,19 @@ def _query(
         first, second = list(declared)[:2]
         order = quoted(first) if second == target.column else f"{quoted(second)}, {quoted(first)}"
         rows = relation.project(columns).order(order).to_arrow_table()
-    if not model.config.source.file:
-        _require_exact_keys(model.folder / file, rows, model.config.key)
-    return rows
+        if not model.config.source.file:
+            _require_exact_keys(con, model.folder / file, rows, model.config.key)
+        return rows
 
 
-def _require_exact_keys(file: Path, rows: "pa.Table", key: str) -> None:
+def _require_exact_keys(con: "duckdb.DuckDBPyConnection", file: Path, rows: "pa.Table", key: str) -> None:
     """Refuse keys that are all whole numbers in floating point as text: in a file without a missing one `9.0` is `9`."""
     import pyarrow.compute as pc
 
+    if con.execute(
+        "SELECT 1 FROM duckdb_columns() WHERE NOT internal AND lower(column_name) = lower($1)", [key]
+    ).fetchall():
+        return  # its view has it as text or whole numbers
     keys = rows.column(key).drop_null()
     if len(keys) and pc.all(pc.match_substring_regex(keys, FLOAT_KEY)).as_py():
         raise SourceMismatch(

@@ -95,9 +95,15 @@ def test_an_apostrophe_is_no_quotation_mark(tiny):
     assert list(read(model)["city"]) == ["'Anna'", "Bonn, S"]
 
 
-def test_a_key_that_is_a_whole_number_with_a_point_in_all_rows_is_refused(tiny):
-    model = csv_model(tiny, {}, {"parcel": ["1.0", "2.0"]})
+def test_a_key_of_another_name_that_is_a_whole_number_with_a_point_is_refused(tiny):
+    csv_model(tiny, {}, {"id": ["1.0", "2.0"]})
+    path = tiny / "data" / "parcels-2024-03-02.csv"
+    pd.read_csv(path, dtype=str).drop(columns="parcel").to_csv(path, index=False)
+    sql = tiny / "configs" / "tiny" / "source.sql"
+    sql.write_text(sql.read_text().replace("CAST(parcel AS", "CAST(id AS"))
+    file = tiny / "configs" / "tiny" / "model.yaml"
+    file.write_text(file.read_text().replace("lookback: 1D", "lookback: 0D"))
     with pytest.raises(
-        SourceMismatch, match=r"source\.sql: the key 'parcel' is a whole number.* all 2 rows.*CAST\(CAST\(x AS BIGINT\)"
+        SourceMismatch, match=r"source\.sql: the key 'parcel' is a whole number.* all 2 rows.*CAST\(CAST\("
     ):
-        read(model)
+        read(load_model("tiny"))
