@@ -1,6 +1,6 @@
 """Target leakage check: refuse features that use data from after the prediction time."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from tasks.storage.personal import hider
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SQL_ADVICE = "Join outcomes by the time when they became known, not by the time of their row"
+FLAT_ADVICE = (
+    "Remove it from the features, or correct `known_at`, `outcomes` and `outcomes_known_at` of the file in model.yaml"
+)
 
 
 def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
@@ -37,14 +42,21 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
         changed = _changed(full[name], known[name])
         if changed.any():
             at = int(changed.argmax())
+            flat = config.source.file
+            place = flat.path if flat else model.folder / config.source.sql
+            before, after = (show(name, _plain(frame[name].iloc[at])) for frame in (full, known))
             raise LeakFound(
-                f"{model.folder / config.source.sql}: feature {name!r} uses data from after the prediction time (target "
+                f"{place}: feature {name!r} uses data from after the prediction time (target "
                 f"leakage). With everything hidden that became known after {cutoff.isoformat()}, earlier rows change: "
                 f"{int(changed.sum()):,}, first {show(config.key, full.index[at])!r} "
-                f"({show(name, full[name].iloc[at])!r} becomes {show(name, known[name].iloc[at])!r}). "
-                f"Join outcomes by the time when they became known, not by the time of their row"
+                f"({before!r} becomes {after!r}). {FLAT_ADVICE if flat else SQL_ADVICE}"
             )
     return len(full) > 0
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python, for a message."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _changed(before: "pd.Series", after: "pd.Series") -> np.ndarray:

@@ -9,7 +9,7 @@ import yaml
 from configs.errors import ConfigError
 from configs.load import load_model
 from tasks.contracts import Stage
-from tasks.errors import MissingSource, SourceMismatch
+from tasks.errors import LeakFound, MissingSource, SourceMismatch
 from tasks.resources import Resources, open_resources
 from tasks.source.extent import available_partitions, fingerprint
 from tasks.source.rows import read_source
@@ -172,3 +172,23 @@ def test_a_time_that_is_the_key_is_unique_within_a_day_too(tiny):
     assert advance(VALIDATE, res.ref("2024-10-27"), res).data["quarantined"] == 0
     keys = res.lake.read(Stage.VALID, "2024-10-27")[res.config.key]
     assert (keys[0], keys[1], keys.nunique()) == ("2024-10-27", "2024-10-26 22:30:00+00", 20)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [{"outcomes": ["distance"], "outcomes_known_at": "sent + INTERVAL 1 DAY"}, {"known_at": "sent + INTERVAL 1 DAY"}],
+)
+def test_a_leak_names_the_file_plain_numbers_and_what_to_do_about_a_file(file, declared):
+    path = file.parents[1] / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["source"]["file"] |= declared
+    path.write_text(yaml.safe_dump(config))
+    model = open_resources("tiny")
+    with pytest.raises(LeakFound) as caught:
+        advance(INGEST, model.ref(FIRST), model)
+    text = str(caught.value)
+    assert text.startswith(f"{file}: feature ")
+    assert "np." not in text
+    assert re.search(r"\(-?\d+\.\d+ becomes nan\)", text)
+    assert "correct `known_at`, `outcomes` and `outcomes_known_at` of the file" in text
+    assert "source.sql" not in text
