@@ -32,6 +32,11 @@ RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns that rows of the lake have in addition to the model's own. A test compares them with the rows that are written."""
 TIME_KEY = "time_as_text"
 """The key of a flat file whose `key` and `time` are the same column, such as one row a day."""
+IN_FOLDERS = (
+    "folders have the values of {name} in their names ({name}=...), and paths are in messages and records; store it in the files only, in "
+    "folders without it"
+)
+"""Why a personal column cannot come from the names of folders."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -229,6 +234,14 @@ class ModelConfig(Strict):
             raise ValueError(f"personal: {', '.join(unknown)} is not a column of the model")
         if self.time in self.personal or self.key == TIME_KEY in self.personal:
             raise ValueError(f"personal: {self.time} decides which partition a row is in, so it cannot be hidden")
+        folders = {
+            part.partition("=")[0].lower()
+            for t in self.source.views.values()
+            for part in t.path.split("/")[:-1]
+            if "=" in part
+        }
+        if found := sorted(name for name in self.personal if name.lower() in folders):
+            raise ValueError(f"personal: {IN_FOLDERS.format(name=found[0])}")
         if self.target.classes and self.target.column in self.personal:
             raise ValueError(
                 f"personal: the classes of {self.target.column} are in model.yaml, so they cannot be hidden"

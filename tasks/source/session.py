@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from configs.flat import literal, quoted
 from configs.load import Model
-from configs.schema import ModelConfig
+from configs.schema import IN_FOLDERS, ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
-from tasks.source.files import list_paths, path_pattern
+from tasks.source.files import folder_columns, list_paths, path_pattern
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
@@ -43,11 +43,12 @@ def connect(
 
     Raises:
         SourceUnavailable: the source does not answer, and trying again may help.
-        SourceMismatch: any other error of DuckDB, such as SQL that reads a file that belongs to no table.
+        SourceMismatch: any other error of DuckDB, such as SQL that reads a file of no table, or a folder with a personal value in its name.
     """
     import duckdb
 
     outages = duckdb.IOException, duckdb.HTTPException, duckdb.ConnectionException
+    _refuse_personal_folders(model, files)
     con, problems = duckdb.connect(config={"threads": threads}), list[str]()
     try:
         con.execute("SET TimeZone = 'UTC'")
@@ -91,6 +92,13 @@ def _restrict(con: "duckdb.DuckDBPyConnection", paths: list[Path]) -> None:
     con.execute(f"SET allowed_paths = [{', '.join(map(literal, allowed))}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+
+
+def _refuse_personal_folders(model: Model, files: dict[str, list[Path]]) -> None:
+    """Require that no folder has a value of a personal column in its name: paths are in messages and records."""
+    folders = folder_columns(path for paths in files.values() for path in paths)
+    if found := sorted(name for name in model.config.personal if name.lower() in folders):
+        raise SourceMismatch(f"{model.folder}: {IN_FOLDERS.format(name=found[0])}")
 
 
 def _view(name: str, table: Table, base: str, cutoff: datetime | None) -> str:

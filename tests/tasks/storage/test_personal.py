@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from configs.errors import ConfigError
 from configs.load import load_model
+from tasks.errors import SourceMismatch
+from tasks.source.extent import available_partitions
 from tasks.storage import personal
 from tasks.storage.personal import error_text, hashed, hide_categories, shown
+from tests.conftest import parcels
 
 
 @pytest.fixture
@@ -76,3 +80,28 @@ def test_wrong_columns_are_refused(tiny, columns, message):
     path.write_text(path.read_text() + f"personal: {columns}\n")
     with pytest.raises(ConfigError, match=message):
         load_model("tiny")
+
+
+@pytest.mark.parametrize("path", ["data/city=*/a.parquet", "data/City=Bonn/day=%d/%Y-%m.parquet"])
+def test_a_personal_column_in_a_path_is_refused(config, tiny, path):
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    content = yaml.safe_load(model.read_text())
+    content["source"] = {"file": {"path": path} | ({"every": "D"} if "%" in path else {})}
+    model.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="personal: folders have the values of city in their names"):
+        load_model("tiny")
+
+
+def test_a_personal_column_in_the_name_of_a_folder_is_refused_without_its_value(config, tiny):
+    for name in ("Bonn", "O'Neil"):
+        folder = tiny / "data" / f"CITY={name}"
+        folder.mkdir()
+        parcels(1).drop(columns="city").to_parquet(folder / "a.parquet", index=False)
+    model = tiny / "configs" / "tiny" / "model.yaml"
+    content = yaml.safe_load(model.read_text())
+    content["source"] = {"file": {"path": f"{tiny}/data/*/a.parquet"}}
+    model.write_text(yaml.safe_dump(content))
+    with pytest.raises(SourceMismatch, match="folders have the values of city") as caught:
+        available_partitions(load_model("tiny"))
+    assert "Neil" not in str(caught.value)
+    assert "Bonn" not in str(caught.value)
