@@ -1,5 +1,6 @@
 """Measure the predictions of a partition, once its labels are known."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from configs.schema import ModelConfig
@@ -31,7 +32,8 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     """
     config, target = res.config, res.config.target
     predictions = res.lake.read(Stage.PREDICTIONS, ref.key)
-    labels = newest_labels(res.lake.read(Stage.LABELS, ref.key), config)
+    moment = cutoff(ref, res)
+    labels = newest_labels(res.lake.read(Stage.LABELS, ref.key), config, moment)
     joined = join_outcomes(predictions, labels, config)
     outcome, predicted = outcomes(joined, target), prediction_array(joined, target)
     metrics = measure(outcome, predicted, target)
@@ -49,7 +51,20 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     if res.pages:
         data = write_performance_report(ref, data, res)
     collected = res.lake.done(Stage.LABELS, ref.key).as_of
-    return StepOutput(rows=len(joined), data=data, as_of=max(collected, ref.as_of))
+    return StepOutput(rows=len(joined), data=data, as_of=moment or max(collected, ref.as_of))
+
+
+def cutoff(ref: PartitionRef, res: Resources) -> datetime | None:
+    """The moment of an assessment if the lake has labels of the partition that became known later, else None.
+
+    The moment is the ref's. It does not move back to before an earlier assessment, as that of the labels does not.
+    """
+    earlier = res.lake.record(Stage.PERFORMANCE, ref.key)
+    moment = max(ref.as_of, earlier.as_of) if earlier else ref.as_of
+    if upstream_record(ref, res, Stage.LABELS).as_of <= moment:
+        return None
+    later = res.lake.read(Stage.LABELS, ref.key, ["known_at"])["known_at"] > moment
+    return moment if later.any() else None
 
 
 def _counts(
@@ -74,22 +89,25 @@ def reconcile(estimated: Record | None, metrics: dict[str, float], config: Model
 
 
 def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str, float]:
-    """The metrics of a version on a partition, even if another version scored it."""
+    """The metrics of a version on a partition, even if another version scored it. Labels are those of its assessment."""
     config = res.config
     rows = res.lake.read(Stage.VALID, ref.key)
     prediction = predict(res.load(number), rows, config)
     scored = rows[[config.key]].assign(**prediction_columns(prediction, config.target))
-    joined = join_outcomes(scored, newest_labels(res.lake.read(Stage.LABELS, ref.key), config), config)
+    labels = newest_labels(res.lake.read(Stage.LABELS, ref.key), config, cutoff(ref, res))
+    joined = join_outcomes(scored, labels, config)
     return measure(outcomes(joined, config.target), prediction_array(joined, config.target), config.target)
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Return the digests of predictions, labels, estimates and of the rules for drift and gain."""
+    """Return the digests of predictions, labels, estimates and of the rules for drift and gain, and the `cutoff` if there is one."""
     upstream = {str(stage): upstream_record(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
     drift_rules = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})
     rules = [drift_rules, config.gate.gain.model_dump(), config.training.seed]
-    return {**upstream, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
+    moment = cutoff(ref, res)
+    digests = {**upstream, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
+    return digests | ({"as_of": moment.isoformat()} if moment else {})
 
 
 ASSESS = Step("assess", Stage.PERFORMANCE, VERSION, inputs, assess)
