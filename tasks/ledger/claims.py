@@ -1,7 +1,8 @@
 """Claims: locks in the database that let one process at a time work on a partition.
 
 A claim is a row, and its primary key excludes other processes. The holder of a claim is a process that renews its lease every
-few seconds. A dead process loses its claims: on its own machine immediately, on another machine when its lease has expired.
+few seconds. A dead process loses its claims: on its own machine immediately, on another machine when its lease has expired
+and was not renewed in the meantime.
 
 Nothing here depends on the machine's clock, which may be set while a claim is held. Leases are measured by PostgreSQL's clock, and
 on SQLite, which is a file of one machine, by the seconds since this machine was started.
@@ -143,12 +144,27 @@ class Claims:
             return self._insert(row)
         # A row of this process that it does not hold is left from a delete that failed.
         leftover = current["holder"] == row["holder"] and (self.url, self.model, row["partition"]) not in _HELD
-        if _is_alive(current) and not leftover:
+        if not leftover and (_is_alive(current) or self._may_renew(current)):
             return _claim(current)
-        takeover = sa.update(claims).where(same_partition, claims.c.holder == current["holder"])
+        lease = sa.select(holders.c.expires_at).where(holders.c.id == current["holder"]).scalar_subquery()
+        unchanged = claims.c.holder == current["holder"], lease.is_not_distinct_from(current["expires_at"])
+        takeover = sa.update(claims).where(same_partition, *unchanged)
         with self.engine.begin() as con:
             updated = con.execute(takeover.values(**row)).rowcount
         return None if updated else self._insert(row)
+
+    def _may_renew(self, row: sa.RowMapping) -> bool:
+        """Return whether a holder on another machine, whose lease has expired, may be alive.
+
+        All leases expire at once when the clock of PostgreSQL's server is set. So a claim is taken over only if this process has seen
+        the same expired lease for longer than a holder takes to renew it.
+        """
+        if self.engine.dialect.name != "postgresql" or row["host"] == this_host():
+            return False
+        key, lease, now = (self.url, self.model, row["partition"]), (row["holder"], row["expires_at"]), time.monotonic()
+        if _EXPIRED.get(key, (None, 0.0))[0] != lease:
+            _EXPIRED[key] = (lease, now)
+        return now - _EXPIRED[key][1] <= 1.2 * renewal_seconds()
 
     def _with_holders(self, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
         """Select claims with their holders, and whether the lease of each has not expired."""
@@ -202,6 +218,13 @@ def _is_leased(engine: sa.Engine, ago: timedelta = timedelta()) -> sa.ColumnElem
 _REGISTER_LOCK, _CLAIM_LOCK = threading.Lock(), threading.Lock()
 _HELD: dict[tuple[str, str, str], tuple[int, int]] = {}
 """Claims of this process: (database, model, partition) -> (thread, how often the thread holds it)."""
+_EXPIRED: dict[tuple[str, str, str], tuple[object, float]] = {}
+"""Expired leases that were seen: (database, model, partition) -> (holder and end of the lease, `time.monotonic()` of the first time)."""
+
+
+def renewal_seconds() -> float:
+    """Return the time between two renewals of a lease."""
+    return LEASE.total_seconds() / 4
 
 
 @functools.cache
@@ -241,7 +264,7 @@ def _insert_holder(url: str, pid: int) -> str:
 def _renew(engine: sa.Engine, row: Mapping[str, Any]) -> None:
     """Renew the lease of this process until it ends. Errors of the database are ignored and the next renewal is tried."""
     while True:
-        time.sleep(LEASE.total_seconds() / 4)
+        time.sleep(renewal_seconds())
         with suppress(sa.exc.SQLAlchemyError), engine.begin() as con:
             own = sa.update(holders).where(holders.c.id == row["id"])
             until = lease_time(engine, LEASE)

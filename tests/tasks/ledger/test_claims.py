@@ -68,13 +68,38 @@ def test_the_claims_of_a_killed_process_can_be_acquired_at_once(url):
     assert list(claims.active()) == ["2024-03-01"]
 
 
-def test_the_claims_of_a_process_on_another_machine_can_be_acquired_after_its_lease_expires(url):
+def test_the_claims_of_a_process_on_another_machine_can_be_acquired_after_its_lease_expires(url, monkeypatch):
     other = holder(url)
+    monkeypatch.setattr("tasks.ledger.claims.LEASE", timedelta(seconds=2))
     try:
         move_to_another_host(url)
         assert Claims(url, "tiny").acquire("2024-03-01"), "it may still be alive"
+        other.kill()
         end_lease(url)
-        assert Claims(url, "tiny").acquire("2024-03-01") is None
+        with Claims(url, "tiny").hold("2024-03-01"):
+            pass
+    finally:
+        other.kill()
+
+
+def test_a_living_process_on_another_machine_keeps_its_claims_when_the_clock_of_the_database_is_set(monkeypatch):
+    """All leases are expired until they are renewed."""
+    url = postgres_schema()
+    other = holder(url)
+    try:
+        move_to_another_host(url)
+        monkeypatch.setattr("tasks.ledger.claims.LEASE", timedelta(seconds=1))
+        end_lease(url)
+        assert Claims(url, "tiny").acquire("2024-03-01"), "it has had no time to renew its lease"
+        end_lease(url)
+        time.sleep(0.5)
+        assert Claims(url, "tiny").acquire("2024-03-01"), "it has renewed its lease, by the clock before another step"
+        time.sleep(0.5)
+        with open_database(url).begin() as con:
+            con.execute(sa.delete(holders))
+        assert Claims(url, "tiny").acquire("2024-03-01"), "its row was deleted, and it writes another one"
+        time.sleep(0.5)
+        assert Claims(url, "tiny").acquire("2024-03-01") is None, "it is dead"
     finally:
         other.kill()
 
@@ -132,7 +157,9 @@ def test_a_lease_that_has_expired_stays_expired_when_the_clock_is_set(url, monke
         end_lease(url)
         set_clock(monkeypatch, step)
         assert Claims(url, "tiny").active() == {}
-        assert Claims(url, "tiny").acquire("2024-03-01") is None
+        monkeypatch.setattr("tasks.ledger.claims.LEASE", timedelta(seconds=1))
+        with Claims(url, "tiny").hold("2024-03-01"):
+            pass
     finally:
         other.kill()
 
