@@ -28,15 +28,14 @@ def was_requested(version: str, champion: Promotion | None, rows: Sequence[Promo
 
 
 def was_proposed(version: str, champion: Promotion | None, by: str, reason: str, rows: Sequence[Promotion]) -> bool:
-    """Return whether the newest row about a version is the same proposal: that of a run that was killed and is repeated."""
-    newest = next((row for row in reversed(rows) if row.version == version), None)
-    against = champion.sequence if champion else 0
-    return newest is not None and (newest.action, newest.by, newest.reason, newest.against) == (
-        "propose",
-        by,
-        reason,
-        against,
-    )
+    """Return whether the same proposal is not yet decided: that of a run that was killed and is repeated."""
+    against, proposed = champion.sequence if champion else 0, False
+    for row in rows:
+        if row.version == version and row.action == "propose":
+            proposed = (row.by, row.reason, row.against) == (by, reason, against)
+        elif row.version == version and row.action in ("refuse", "promote", "adopt", "rollback"):
+            proposed = False
+    return proposed
 
 
 def trained_at(rows: Sequence[Promotion]) -> datetime | None:

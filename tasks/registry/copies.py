@@ -51,7 +51,10 @@ class Copies(Connection):
         try:
             with self._download(number) as fetched:
                 model = read_model(fetched / "model.skops", digest)
-                shutil.rmtree(damaged, ignore_errors=True)
+                with suppress(ForgedVersion):
+                    return read_model(folder / "model.skops", digest)  # another process has replaced it
+                if damaged.exists():  # the first one is kept
+                    shutil.rmtree(folder, ignore_errors=True)
                 with suppress(FileNotFoundError):  # another process has moved it
                     folder.rename(damaged)
                 self._move(fetched, folder)

@@ -18,6 +18,7 @@ from tasks.contracts import Action, Decision, Fact, Hindsight, Interval, Promoti
 from tasks.errors import StaleDecision, UnknownFact
 from tasks.ledger import database
 from tasks.ledger.chain import broken_links
+from tasks.ledger.history import was_proposed
 from tasks.ledger.promotions import stage_of
 from tasks.ledger.store import Ledger, RetrainingInFlight
 from tasks.ledger.tables import HEAD, metadata, promotions
@@ -140,6 +141,22 @@ def test_a_wish_to_promote_a_version_changes_no_stage(ledger):
     assert (ledger.champion().version, ledger.challenger().version) == ("1", "3")
     with pytest.raises(StaleDecision, match="version 1 is champion now"):
         ledger.append(change("propose", "1", at(6), ledger.champion()))
+
+
+def test_a_proposal_counts_as_the_same_until_it_is_decided(ledger):
+    champion = promote(ledger, "1", at(4))
+
+    def proposed(version="2", by="ann", reason="r"):
+        return was_proposed(version, champion, by, reason, ledger.promotions())
+
+    ledger.append(replace(change("propose", "2", at(5), champion), by="ann", reason="r"))
+    ledger.append(change("stage", "2", at(5), champion))
+    assert proposed(), "the run was killed before it promoted the challenger"
+    assert not proposed(by="bob")
+    assert not proposed(reason="another")
+    assert not proposed(version="3")
+    ledger.append(change("refuse", "2", at(5), champion))
+    assert not proposed(), "it was decided, so this is another one"
 
 
 def test_only_one_of_several_concurrent_promotions_succeeds_while_other_rows_are_appended(ledger):

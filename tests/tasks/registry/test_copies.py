@@ -84,3 +84,26 @@ def test_a_forged_copy_in_mlflow_is_refused_too(registry: Registry, models: list
     skops.io.dump(models[1], tmp_path / "artifacts" / "model.skops")
     with pytest.raises(ForgedVersion, match=r"another model than the registered one.*MLflow has no good copy"):
         registry.load("1", model_digest(models[0]))
+
+
+def test_a_second_process_that_has_found_the_damaged_copy_keeps_it_and_the_good_one(
+    registry: Registry, models: list
+) -> None:
+    digest = model_digest(models[0])
+    file = registry.local_copy("1") / "model.skops"
+    file.write_text("damaged")
+    with pytest.raises(ForgedVersion) as found:
+        read_model(file, digest)
+    registry.load("1", digest)
+    assert model_digest(registry._load_again("1", digest, found.value)) == digest
+    assert (registry.cache / "1.damaged" / "model.skops").read_text() == "damaged"
+    assert model_digest(read_model(file, digest)) == digest
+
+
+def test_the_first_damaged_copy_is_kept(registry: Registry, models: list) -> None:
+    digest = model_digest(models[0])
+    file = registry.local_copy("1") / "model.skops"
+    for content in ("first", "second"):
+        file.write_text(content)
+        assert model_digest(registry.load("1", digest)) == digest
+    assert (registry.cache / "1.damaged" / "model.skops").read_text() == "first"
