@@ -1,7 +1,7 @@
 """Paths of source files: `*` and `?` as in a shell, and in dated paths directives that stand for the start of a file's period."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from configs.base import Every
@@ -44,6 +44,18 @@ def path_problem(path: str, every: Every | None) -> str:
         return (
             f"every: {every} needs {needed} in the path; with {' '.join(directives)} several periods have the same file"
         )
+    return ""
+
+
+def folder_problem(personal: Iterable[str], paths: Iterable[str]) -> str:
+    """Return why a personal column cannot come from the names of folders, empty if none does."""
+    folders = {part.partition("=")[0].lower() for path in paths for part in path.split("/")[:-1] if "=" in part}
+    for name in personal:
+        if name.lower() in folders:
+            problem = (
+                f"folders have the values of {name} in their names ({name}=...), and paths are in messages and records"
+            )
+            return f"{problem}; store it in the files only, in folders without it"
     return ""
 
 

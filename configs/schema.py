@@ -16,6 +16,7 @@ from configs.features import Features
 from configs.gate import Gate, PromotionConfig
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
 from configs.monitoring import Monitoring
+from configs.paths import folder_problem
 from configs.replay import Replay
 from configs.retraining import Retraining
 from configs.source import Source
@@ -32,11 +33,6 @@ RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns that rows of the lake have in addition to the model's own. A test compares them with the rows that are written."""
 TIME_KEY = "time_as_text"
 """The key of a flat file whose `key` and `time` are the same column, such as one row a day."""
-IN_FOLDERS = (
-    "folders have the values of {name} in their names ({name}=...), and paths are in messages and records; store it in the files only, in "
-    "folders without it"
-)
-"""Why a personal column cannot come from the names of folders."""
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -234,14 +230,8 @@ class ModelConfig(Strict):
             raise ValueError(f"personal: {', '.join(unknown)} is not a column of the model")
         if self.time in self.personal or self.key == TIME_KEY in self.personal:
             raise ValueError(f"personal: {self.time} decides which partition a row is in, so it cannot be hidden")
-        folders = {
-            part.partition("=")[0].lower()
-            for t in self.source.views.values()
-            for part in t.path.split("/")[:-1]
-            if "=" in part
-        }
-        if found := sorted(name for name in self.personal if name.lower() in folders):
-            raise ValueError(f"personal: {IN_FOLDERS.format(name=found[0])}")
+        if problem := folder_problem(self.personal, (table.path for table in self.source.views.values())):
+            raise ValueError(f"personal: {problem}")
         if self.target.classes and self.target.column in self.personal:
             raise ValueError(
                 f"personal: the classes of {self.target.column} are in model.yaml, so they cannot be hidden"

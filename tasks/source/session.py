@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from configs.flat import literal, quoted
 from configs.load import Model
-from configs.schema import IN_FOLDERS, ModelConfig
+from configs.paths import folder_problem
+from configs.schema import ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
-from tasks.source.files import folder_columns, list_paths, path_pattern
+from tasks.source.files import list_paths, path_pattern
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
@@ -96,9 +97,9 @@ def _restrict(con: "duckdb.DuckDBPyConnection", paths: list[Path]) -> None:
 
 def _refuse_personal_folders(model: Model, files: dict[str, list[Path]]) -> None:
     """Require that no folder has a value of a personal column in its name: paths are in messages and records."""
-    folders = folder_columns(path for paths in files.values() for path in paths)
-    if found := sorted(name for name in model.config.personal if name.lower() in folders):
-        raise SourceMismatch(f"{model.folder}: {IN_FOLDERS.format(name=found[0])}")
+    paths = (str(path) for paths in files.values() for path in paths)
+    if problem := folder_problem(model.config.personal, paths):
+        raise SourceMismatch(f"{model.folder}: {problem}")
 
 
 def _view(name: str, table: Table, base: str, cutoff: datetime | None) -> str:
