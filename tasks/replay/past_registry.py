@@ -52,7 +52,9 @@ class ReplayRegistry:
 
         role, version = registration.role, registration.version
         identity = digest_json([role, *vars(replace(version, run_id="", training_run="")).values()])
-        version = replace(version, version=f"{version.as_of:%Y-%m-%d}-{identity[:5]}")  # the ledger stores 16 characters
+        version = replace(
+            version, version=f"{version.as_of:%Y-%m-%d}-{identity[:5]}"
+        )  # the ledger stores 16 characters
         with replacing(self._file(version.version, "skops")) as draft:
             dump(model, draft)
         with replacing(self._file(version.version, "json")) as draft:
