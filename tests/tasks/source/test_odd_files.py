@@ -41,7 +41,8 @@ def check(case: Case) -> None:
             places = [*(part.name for part in case.files), "part-*.", "rows-%Y-%m-%d.", "source.sql", "labels.sql"]
             assert any(place in message for place in places), message
             if reasons == {"a value that is no number"}:
-                assert NO_NUMBER in message, message
+                of_table = case.layout == "tables" and "is VARCHAR, but must be a number" in message  # SQL may convert it
+                assert NO_NUMBER in message or of_table, message
             columns = (*case.names.values(), *case.header.values())
             assert any(column.lower() in message.lower() for column in columns), message
             return
@@ -110,6 +111,7 @@ def is_same(row: dict, other: dict) -> bool:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theme", THEMES)
 def test_every_row_is_read_or_quarantined_or_refused(theme):
     run(theme, 10)

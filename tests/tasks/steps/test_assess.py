@@ -18,6 +18,7 @@ DAY = "2024-03-11"
 LATE = pd.Timestamp("2024-03-20", tz="UTC")
 
 
+@pytest.mark.long
 def test_an_assessment_uses_no_label_known_after_its_moment(tiny):
     """Every outcome is corrected two days later to its opposite, so a good champion looks bad with the corrections."""
     res = open_resources("tiny")
