@@ -111,19 +111,20 @@ def test_a_name_and_a_reason_are_required(history):
 def test_predictions_whose_record_is_damaged_survive_if_another_version_would_make_them_today(
     history, tmp_path, monkeypatch
 ):
-    """The second version was made champion again as of a moment before the day, which the first one has scored."""
+    """A rollback takes effect as of a moment before that of a day that the replaced version has scored."""
     set_up_copy(history, tmp_path, monkeypatch)
-    first, second = champions()[:2]
-    if champions()[-1] == second:
-        rollback(model="tiny", version=first, by="ann", reason="to see")
-    rollback(model="tiny", version=second, by="bob", reason="since the shift", as_of="2024-03-16T00:00:00+00:00")
+    day = "2024-03-24"  # its own as-of is 2024-03-26, the newest promotion's is 2024-03-25
+    backfill(model="tiny", start=day, end=day)
+    scored_by = open_resources("tiny").lake.done(Stage.PREDICTIONS, day).data["version"]
+    other = next(version for version in champions() if version != scored_by)
+    rollback(model="tiny", version=other, by="ann", reason="to see", as_of="2024-03-25T12:00:00+00:00")
     res = open_resources("tiny")
-    assert res.ledger.champion(res.ref(SHIFTED).as_of).version == second
-    record, rows = (tmp_path / "lake" / "tiny" / "predictions" / f"{SHIFTED}.{name}" for name in ("json", "parquet"))
+    assert res.ledger.champion(res.ref(day).as_of).version == other
+    record, rows = (tmp_path / "lake" / "tiny" / "predictions" / f"{day}.{name}" for name in ("json", "parquet"))
     record.write_text("{}")
     before = rows.read_bytes()
-    with res.claims.hold(SHIFTED):
-        ((_, state, why),) = repair(SHIFTED, [SCORE], res).passed
+    with res.claims.hold(day):
+        ((_, state, why),) = repair(day, [SCORE], res).passed
     assert state == "failed"
     assert "its rows are intact" in why
     assert (record.read_text(), rows.read_bytes()) == ("{}", before)
