@@ -339,8 +339,10 @@ def test_a_refused_challenger_is_recorded_and_the_champion_stays(after_shift):
     assert (row.by, row.assurance) == ("evergreen", "automation")
     with pytest.raises(GateRefused, match="floor: log_loss"):
         promote(model="tiny", version=training.version, by="ann", reason="I want it")
-    again = open_resources("tiny").ledger.promotions()[-1]
-    assert (again.action, again.version, again.by, again.assurance) == ("refuse", training.version, "ann", "asserted")
+    asked, again = open_resources("tiny").ledger.promotions()[-2:]
+    assert (asked.action, asked.version, asked.by, asked.reason) == ("propose", training.version, "ann", "I want it")
+    assert asked.assurance == "asserted"
+    assert (again.action, again.version, again.by) == ("refuse", training.version, "evergreen")
     assert "test 2 against this champion" in str(again.evidence["verdicts"])
 
 

@@ -41,7 +41,9 @@ def check(case: Case) -> None:
             places = [*(part.name for part in case.files), "part-*.", "rows-%Y-%m-%d.", "source.sql", "labels.sql"]
             assert any(place in message for place in places), message
             if reasons == {"a value that is no number"}:
-                of_table = case.layout == "tables" and "is VARCHAR, but must be a number" in message  # SQL may convert it
+                of_table = (
+                    case.layout == "tables" and "is VARCHAR, but must be a number" in message
+                )  # SQL may convert it
                 assert NO_NUMBER in message or of_table, message
             columns = (*case.names.values(), *case.header.values())
             assert any(column.lower() in message.lower() for column in columns), message
