@@ -33,7 +33,7 @@ from tests.conftest import day_file, set_up_copy
 from tests.flows.test_stages import configure, day, trained  # noqa: F401  (a fixture)
 from tests.hostile import HOSTILE, Elements, without_layout
 
-BY, REASON = " ".join(HOSTILE[:7]), " ".join(HOSTILE[7:])
+BY, REASON = " ".join(HOSTILE[:4]), " ".join(HOSTILE[4:])
 HOSTILE_DAY = 24
 ALLOWED = {
     "strong_open",
