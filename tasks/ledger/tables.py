@@ -143,7 +143,11 @@ holders = sa.Table(
     sa.Column("born", sa.Float, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
-"""Processes that work on partitions. `born` is the start time of the process (Unix time), since process ids are reused."""
+"""Processes that work on partitions.
+
+`born` is when the process started, by `claims.started_at`, since process ids are reused.
+`expires_at` is by the clock of `claims.lease_time`.
+"""
 
 claims = sa.Table(
     "claims",

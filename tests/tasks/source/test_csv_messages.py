@@ -1,4 +1,4 @@
-"""What is wrong with a flat file is told with the file, the line or column, the value and what to do. One bad row harms one partition."""
+"""The error of a flat file names the file, the line or column, the value and what to do. One bad row blocks only its own partition."""
 
 import gzip
 from pathlib import Path
