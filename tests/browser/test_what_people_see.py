@@ -164,7 +164,9 @@ def run_page(page: Page, copy: Copy, flow: str, name: str) -> None:
 def test_a_deployment_shows_its_description_and_schedule(page: Page, stack: Copy) -> None:
     page.goto(f"{stack.prefect}/deployments")
     page.get_by_placeholder("Search deployments").fill("tiny")
-    expect(page.get_by_role("link", name="tiny", exact=True)).to_have_count(4)
+    expect(page.get_by_role("link", name="tiny", exact=True)).to_have_count(
+        5
+    )  # process, assess, train, retrain, and the monthly backfill
     save_screenshot(page, "deployments")
     deployments = stack.ask("deployments/filter", {"deployments": {"name": {"any_": ["tiny"]}}})
     process = next(d for d in deployments if d["entrypoint"].startswith("flows/process.py"))
