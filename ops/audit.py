@@ -32,13 +32,16 @@ def parse_time(text: str, res: Resources) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        time = time if time.tzinfo else time.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
-        to_utc(time)
-        return time
-    except ValueError as error:
+    except ValueError:
         raise ConfigError(
-            f"AT={text} is no date or time ({error}); write it as 2013-06-15 or 2013-06-15T12:00:00-04:00"
+            f"AT={text} is no date or time; write it as 2013-06-15 or 2013-06-15T12:00:00-04:00"
         ) from None
+    time = time if time.tzinfo else time.replace(tzinfo=ZoneInfo(res.config.partition.timezone))
+    try:
+        to_utc(time)
+    except ValueError as error:
+        raise ConfigError(f"AT={text}: {error}") from None
+    return time
 
 
 def main() -> int:
