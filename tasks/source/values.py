@@ -24,12 +24,15 @@ SMALL = ("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER", 
 """Types whose every value is a float64."""
 LARGE = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT")
 ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
-ZONE = r"(Z| ?UTC|[+-]\d\d(:?\d\d)?)"
+ZONE = r"(Z| ?UTC|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
 """Patterns of a time in ISO 8601, and of its zone. A zone needs a time of day. Names other than UTC are not read."""
+NO_DIGITS = "'[_xXbB]'"
+"""Pattern of what DuckDB reads as a number, but only Python writes so: 1_000, 0x10 and 0b11."""
 NOT_A_NUMBER = "is not a number; correct it, leave it empty if it is missing, or declare the column as text"
 A_FRACTION = (
     "is not a whole number, but model.yaml has the column in features.whole; correct it, or remove the column there"
 )
+TOO_LARGE = "is beyond the largest number of float64, 1.8e308; correct it"
 ROUNDED = (
     "would be rounded, since numbers are float64, which has every whole number only up to 2^53; declare the column as text if it "
     "identifies something"
@@ -91,7 +94,8 @@ def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = Fals
         truth = f"lower(trim({column}))"
         cases[f"{column} = ''"] = "NULL"
         cases[f"{truth} IN ('true', 'false')"] = f"CAST({truth} = 'true' AS DOUBLE)"
-        cases[f"{value} IS NULL"] = refuse_sql(name, NOT_A_NUMBER, file)
+        cases[f"{value} IS NULL OR contains({column}, '_')"] = refuse_sql(name, NOT_A_NUMBER, file)
+        cases[rf"isinf({value}) AND regexp_matches({column}, '\d')"] = refuse_sql(name, TOO_LARGE, file)
     elif not is_number(kind):
         problem = f"is {kind} and must be a number; store the column as numbers, or declare it as text"
         return f"CASE WHEN {column} IS NULL THEN CAST(NULL AS DOUBLE) ELSE {refuse_sql(name, problem, file)} END"
@@ -103,6 +107,13 @@ def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = Fals
         cases[f"{value} <> trunc({value})"] = refuse_sql(name, A_FRACTION, file)
     branches = "".join(f"WHEN {condition} THEN {result} " for condition, result in cases.items())
     return f"CASE WHEN {column} IS NULL THEN NULL {branches}ELSE {value} END" if cases else value
+
+
+def table_integer_sql(name: str, kind: str) -> str:
+    """Text of a CSV file as an integer, if all its values seem to be whole numbers. Text that has other characters than digits is refused."""
+    column = quoted(name)
+    refused = refuse_sql(name, NOT_A_NUMBER)
+    return f"CASE WHEN regexp_matches({column}, {NO_DIGITS}) THEN {refused} ELSE CAST({column} AS {kind}) END"
 
 
 def stored_number_sql(name: str, kind: str) -> str:

@@ -20,6 +20,7 @@ from tasks.source.values import (
     number_sql,
     refuse_column_sql,
     stored_number_sql,
+    table_integer_sql,
     table_time_sql,
     text_sql,
     time_sql,
@@ -107,6 +108,8 @@ def _as_type(table: Table, group: Group, name: str, kind: str, problem: str) -> 
             return f"CAST({table_time_sql(name, own, table.time_format)} AS {kind})"
         if kind == "DOUBLE":
             return number_sql(name, "VARCHAR", from_text=True)
+        if is_integer(own):
+            return table_integer_sql(name, kind)
         return f"CAST({quoted(name)} AS {kind})"
     if own == kind:
         return quoted(name)

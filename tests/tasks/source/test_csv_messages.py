@@ -40,7 +40,7 @@ def changed(line: int, **values: str) -> str:
     return "\n".join([*LINES[: line - 1], ",".join(fields), *LINES[line:]]) + "\n"
 
 
-@pytest.mark.parametrize("value", ["NA", "3 kg", '"3,5"', "1e", "?"])
+@pytest.mark.parametrize("value", ["NA", "3 kg", '"3,5"', "1e", "?", "1_000", "0x10", "1e1_0"])
 def test_a_value_that_is_no_number_blocks_its_partition_with_line_column_and_value(tiny, value):
     res = res_with(tiny, changed(153, weight=value))
     assert advance(INGEST, res.ref(FIRST), res).rows == 150
@@ -48,6 +48,14 @@ def test_a_value_that_is_no_number_blocks_its_partition_with_line_column_and_val
     shown = repr(value.strip('"'))
     assert f"{tiny}/data/flat.csv: line 153: column 'weight': {shown} is not a number; correct it" in reason
     assert "source.sql" not in reason
+
+
+def test_a_number_beyond_float64_is_refused_and_infinity_goes_to_quarantine(tiny):
+    res = res_with(tiny, changed(153, weight="-1e400"))
+    reason = advance(INGEST, res.ref(SECOND), res).reason
+    assert "line 153: column 'weight': '-1e400' is beyond the largest number of float64" in reason
+    res = res_with(tiny, changed(153, weight="-Infinity"))
+    assert advance(INGEST, res.ref(SECOND), res).rows == 150
 
 
 def test_an_outcome_that_is_no_number_blocks_the_labels_with_its_line(tiny):

@@ -80,6 +80,13 @@ def test_a_whole_number_that_floating_point_does_not_have_is_refused_with_its_li
         read(model)
 
 
+@pytest.mark.parametrize("values", [["0x10", "0x11"], ["0b1", "0b0"], ["1_000", "2_000"], ["0.5", "1_000"]])
+def test_a_number_as_only_python_writes_it_is_no_number(tiny, values):
+    model = csv_model(tiny, {}, {"weight": values}, lookback="0D")
+    with pytest.raises(SourceMismatch, match=r"03-02\.csv.*'weight'|weight.*03-02\.csv"):
+        read(model)
+
+
 def test_empty_lines_before_the_names_are_skipped(tiny):
     model = csv_model(tiny, {}, {"weight": ["0.5", "9007199254740993"]})
     path = tiny / "data" / "parcels-2024-03-02.csv"

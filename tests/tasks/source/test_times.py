@@ -1,5 +1,6 @@
 """Times that are text: ISO 8601 or the declared format, and never a guess."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,9 @@ def times_of(model: Model) -> list[pd.Timestamp]:
         ("2024-03-01T10:00:00-05", "2024-03-01T15:00Z"),
         ("2024-03-01T10:00", "2024-03-01T15:00Z"),
         (" 2024-03-01 ", "2024-03-01T05:00Z"),
+        ("2024-03-01T10:00+14:00", "2024-02-29T20:00Z"),
+        ("2024-03-10T02:30", "2024-03-10T07:30Z"),  # does not exist: 03:30 in summer time
+        ("2024-11-03T01:30", "2024-11-03T06:30Z"),  # exists twice: the second, in winter time
     ],
 )
 def test_iso_8601_is_read_with_its_zone_or_as_local_time(tiny, form, text, expected):
@@ -63,13 +67,14 @@ def test_offsets_that_differ_within_a_column_are_each_read(tiny):
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 @pytest.mark.parametrize(
     "text",
-    ["2024-03-01 10:00:00 Europe/Berlin", "2024-03-01 10:00:00 EST", "01/02/2024", "2024/03/01", "1709251200", "2024-02-30", "now"],
+    ["2024-03-01 10:00:00 Europe/Berlin", "2024-03-01 10:00:00 EST", "01/02/2024", "2024/03/01", "1709251200", "2024-02-30", "now",
+     "2024-03-01T10:00+99:99", "2024-03-01T10:00-16", "2024-03-01T10:00+05:60"],
 )  # fmt: skip
 def test_other_text_is_refused_by_its_value_and_key(tiny, form, text):
     model = model_with(tiny, ["2024-03-01T10:00Z", text], form)
     assert available_partitions(model) == [DAY]
     with pytest.raises(
-        SourceMismatch, match=rf"'sent' is not a time .*parcel '00-001', where it is '{text}'; .*time_format"
+        SourceMismatch, match=rf"'sent' is not a time .*parcel '00-001', where it is '{re.escape(text)}'; .*time_format"
     ):
         read_source(model, partition(model.config, DAY))
 
