@@ -6,9 +6,9 @@ from datetime import datetime
 from tasks.contracts import Comparison, GateDecision, Promotion, Version
 from tasks.errors import UnknownVersion
 from tasks.ledger.history import count_tests
-from tasks.lifecycle.gate import judge, judge_shadow
+from tasks.lifecycle.gate import judge
 from tasks.lifecycle.gate_tasks import log_verdicts
-from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
+from tasks.lifecycle.shadow import judge_in_shadow, matured_shadow
 from tasks.orchestration.prefect_tasks import as_task
 from tasks.resources import LiveResources, Resources
 from tasks.steps.run_tasks import collect_window
@@ -45,22 +45,18 @@ def select_version(number: str | None, action: str, res: LiveResources) -> Versi
 @as_task("judge v{version.version} again")
 def judge_again(version: Version, champion: Promotion | None, as_of: datetime | None, res: Resources) -> Judgement:
     """Judge a challenger on its matured shadow partitions, any other version on the newest holdout."""
-    staged, n_tests = res.ledger.challenger(), count_tests(champion, res.ledger.promotions())
+    staged = res.ledger.challenger()
     in_shadow = staged and champion and staged.version == version.version
     refs = matured_shadow(staged, champion, res, as_of) if staged and champion and in_shadow else []
     if refs and champion:
-        comparison = compare_in_shadow(version, champion, refs, res)
-        judgement = Judgement(
-            judge_shadow(comparison, len(refs), res.config, n_tests, differing_in_shadow(refs, res)),
-            comparison,
-            as_of or refs[-1].as_of,
-        )
+        judgement = Judgement(*judge_in_shadow(version, champion, refs, res), as_of or refs[-1].as_of)
     else:
         window = collect_window(locate_window(res, as_of), res)
         judged = res.registry.version(version.judged_as) if version.judged_as else version
         comparison = compare_versions(judged, champion, window, res)
-        judgement = Judgement(judge(comparison, res.config, n_tests), comparison, window.as_of)
-    log_verdicts(judgement.decision.verdicts)
+        decision = judge(comparison, res.config, count_tests(champion, res.ledger.promotions()))
+        log_verdicts(decision.verdicts)
+        judgement = Judgement(decision, comparison, window.as_of)
     if champion and judgement.as_of < champion.as_of:
         judgement = replace(judgement, as_of=champion.as_of)
     return judgement

@@ -10,12 +10,11 @@ from typing import Any, Literal
 
 from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Stage, Training, Version
 from tasks.errors import GateRefused, UnknownVersion
-from tasks.ledger.history import count_tests, predecessor, promotion_exclusion, was_proposed, was_requested
+from tasks.ledger.history import predecessor, promotion_exclusion, was_proposed, was_requested
 from tasks.ledger.promotions import stage_of
-from tasks.lifecycle.gate import decision_evidence, judge_shadow
-from tasks.lifecycle.gate_tasks import log_verdicts
+from tasks.lifecycle.gate import decision_evidence
 from tasks.lifecycle.outbox import deliver
-from tasks.lifecycle.shadow import compare_in_shadow, differing_in_shadow, matured_shadow
+from tasks.lifecycle.shadow import judge_in_shadow, matured_shadow
 from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest, same_scheme
 from tasks.orchestration.ledger_rows import append_row
@@ -105,11 +104,8 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
     if len(matured) < needed:
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
-    comparison = compare_in_shadow(version, champion, matured, res)
-    n_tests = count_tests(champion, res.ledger.promotions())
-    decision = judge_shadow(comparison, len(matured), res.config, n_tests, differing_in_shadow(matured, res))
+    decision, comparison = judge_in_shadow(version, champion, matured, res)
     evidence, moment = decision_evidence(decision, comparison), matured[-1].as_of
-    log_verdicts(decision.verdicts)
     if not decision.passed:
         return refuse(version, champion, moment, "; ".join(decision.reasons), evidence, res)
     return _promote_or_request(version, champion, moment, f"{staged.reason}; passed the shadow test", evidence, res)

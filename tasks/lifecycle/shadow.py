@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from tasks.contracts import Comparison, PartitionRef, Promotion, Stage, Version
-from tasks.ledger.history import was_requested
+from tasks.contracts import Comparison, GateDecision, PartitionRef, Promotion, Stage, Version
+from tasks.ledger.history import count_tests, was_requested
+from tasks.lifecycle.gate import judge_shadow
+from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.resources import Resources
 from tasks.steps.collect import labelled_rows
 from tasks.steps.serving_skew import count_differing
@@ -69,15 +71,24 @@ def is_matured(ref: PartitionRef, champion: str, stage: Stage, version: str | No
     )
 
 
-def compare_in_shadow(challenger: Version, champion: Promotion, refs: list[PartitionRef], res: Resources) -> Comparison:
-    """Return the comparison on the labelled rows of these partitions, without rows from either training window."""
+def judge_in_shadow(
+    challenger: Version, champion: Promotion, refs: list[PartitionRef], res: Resources
+) -> tuple[GateDecision, Comparison]:
+    """Return the gate's decision on the labelled rows of these partitions, without rows from either training window.
+
+    Args:
+        challenger: The version that scored the partitions in shadow mode.
+        champion: The row that made the champion.
+        refs: The matured partitions, oldest first.
+        res: The model's resources.
+    """
     rows = concatenate([labelled_rows(ref.key, refs[-1].as_of, res) for ref in refs], res.config.features.all)
     start = max(refs[0].start, challenger.window_end, champion.window_end)
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
     note = f"in shadow mode, {refs[0].key} to {refs[-1].key}"
-    return compare(challenger, champion, rows, (start, refs[-1].end), res, note)
-
-
-def differing_in_shadow(refs: list[PartitionRef], res: Resources) -> int | None:
-    """Return how many rows have a different online prediction than the batch prediction. None if it answered no requests."""
-    return count_differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
+    comparison = compare(challenger, champion, rows, (start, refs[-1].end), res, note)
+    differing = count_differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
+    n_tests = count_tests(champion, res.ledger.promotions())
+    decision = judge_shadow(comparison, len(refs), res.config, n_tests, differing)
+    log_verdicts(decision.verdicts)
+    return decision, comparison

@@ -110,7 +110,7 @@ def number_sql(name: str, kind: str, from_text: bool = False, whole: bool = Fals
 
 
 def table_integer_sql(name: str, kind: str) -> str:
-    """Text of a CSV file as an integer, if all its values seem to be whole numbers. Text that has other characters than digits is refused."""
+    """Text of a CSV file as an integer, if all its values seem to be whole numbers. `1_000` and `0x10` are refused."""
     column = quoted(name)
     refused = refuse_sql(name, NOT_A_NUMBER)
     return f"CASE WHEN regexp_matches({column}, {NO_DIGITS}) THEN {refused} ELSE CAST({column} AS {kind}) END"
