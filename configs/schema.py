@@ -133,6 +133,16 @@ class Expectation(Strict):
             yield {"column": column, **self.kwargs}
 
 
+class Retention(Strict):
+    """How long data are kept."""
+
+    earlier_contents: Duration | None = Field(
+        None,
+        description="how long contents of partitions are kept after others have replaced them; by default for as long as a registered "
+        "version learned from them or has scored them",
+    )
+
+
 class ModelConfig(Strict):
     """The configuration of one model."""
 
@@ -160,6 +170,7 @@ class ModelConfig(Strict):
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
     replay: Replay = Replay()
+    retention: Retention = Retention()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from configs.choices import ModelName, PartitionKey
 from tasks.backfill.execute import execute_plan
 from tasks.backfill.plan import make_plan, open_request
 from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
-from tasks.backfill.verify import write_verification
+from tasks.backfill.verify import remove_earlier_contents, write_verification
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
@@ -90,6 +90,7 @@ def backfill(
     line, states = publish_backfill(res, current, outcomes), set(map(outcome_state, outcomes))
     if current.request.mode == "verify":
         write_verification(current, outcomes, res)
+        remove_earlier_contents(res)
     if current.todo:
         publish_model(res)
     if states & {"not started", "incomplete"}:

@@ -57,6 +57,10 @@ class MissingPartition(EvergreenError):
     """A required partition does not exist. Run `backfill` for it first."""
 
 
+class PartitionChanged(EvergreenError):
+    """Other processes write partitions again and again while they are read. Repeat the call when they have ended."""
+
+
 class CorruptPartition(EvergreenError):
     """A file of the lake does not match the digest in its record. Run `backfill` with mode=verify for its partition."""
 

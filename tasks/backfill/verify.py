@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 
 from tasks.contracts import Cell, Outcome, PartitionRef, Plan, Record, Stage
 from tasks.errors import EvergreenError, RegistryUnavailable, SourceUnavailable
-from tasks.resources import Resources
+from tasks.resources import LiveResources, Resources
 from tasks.steps.order import ALL, PREREQUISITES
 from tasks.steps.step import NotDue, Step, advance
 from tasks.storage.aside import is_kept_aside, kept_aside, put_back
+from tasks.storage.earlier import remove_unneeded
 from tasks.storage.files import digest_of, open_file, replacing
 from tasks.storage.integrity import damage, intact_record
 from tasks.storage.lake import changed_inputs
@@ -202,6 +203,17 @@ def write_verification(plan: Plan, outcomes: Sequence[Outcome], res: Resources) 
     }
     with replacing(res.lake.root / FILE) as draft:
         draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def remove_earlier_contents(res: LiveResources) -> None:
+    """Delete the earlier contents of partitions that are not needed any more, see `retention` in model.yaml. An error is logged."""
+    try:
+        removed = remove_unneeded(res.lake, res.registry.contents(), res.config.retention.earlier_contents)
+    except RegistryUnavailable as error:
+        log.warning("no earlier content was deleted, since it is not known which versions exist: %s", error)
+        return
+    if removed:
+        log.info("deleted %d earlier contents of partitions that no version needs any more", removed)
 
 
 def last_verification(res: Resources) -> str:

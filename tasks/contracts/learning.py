@@ -120,6 +120,7 @@ class Registration:
         metrics: Logged as metrics of the run, if finite.
         documents: JSON documents by file name.
         learned: The rows that the model was fitted on, by partition.
+        contents: Name of the note by which the contents that the training has read are kept, see `storage/earlier.py`.
     """
 
     version: Version
@@ -129,3 +130,4 @@ class Registration:
     metrics: Mapping[str, float]
     documents: Mapping[str, Any]
     learned: Sequence[Learned]
+    contents: str = ""

@@ -15,6 +15,7 @@ from tasks.resources import Resources
 from tasks.steps.run_tasks import collect_window
 from tasks.training.evaluation import compare_versions
 from tasks.training.fit import fit_challenger
+from tasks.training.pinned import pin_window
 from tasks.training.selection import select_candidate
 from tasks.training.window import locate_window
 
@@ -38,7 +39,7 @@ def train_and_judge(as_of: datetime | None, reason: str, res: Resources) -> Trai
         NotEnoughData: the window is too short, or lacks a class.
     """
     window = collect_window(locate_window(res, as_of), res)
-    champion = res.ledger.champion()
+    champion, res = res.ledger.champion(), pin_window(window, res)
     selection = select_candidate(window, res)
     if selection.recipe is None:
         return Training(window, selection, refuse_all_candidates(selection, champion.version if champion else None))

@@ -9,7 +9,7 @@ from tasks.contracts import Promotion
 from tasks.errors import UnknownVersion
 from tasks.ledger.promotions import stage_of
 from tasks.registry.connection import retry_conflicts
-from tasks.registry.versions import Versions
+from tasks.registry.versions import CONTENTS, Versions
 
 if TYPE_CHECKING:
     from tasks.ledger.store import Ledger
@@ -149,6 +149,14 @@ class Registry(Versions):
         """
         tags = self._version_tags()
         return {version: _ledger_tags(own) for version, own in tags.items()}, _anchors(tags)
+
+    def contents(self) -> dict[str, str]:
+        """Return every version that exists, with the name by which the contents of its training are kept; empty for v0.1.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+        """
+        return {version: tags.get(CONTENTS, "") for version, tags in self._version_tags().items()}
 
     def _version_tags(self) -> dict[str, Mapping[str, str]]:
         """Return the tags of all versions in MLflow."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+CONTENTS = "evergreen.contents"
+"""Tag with the name of the note by which the contents of a version's training are kept."""
+
+
 class Versions(Runs, Copies):
     """The registered versions of one model. A version never changes."""
 
@@ -58,6 +62,7 @@ class Versions(Runs, Copies):
             log_inputs(registration.learned)
             tags = to_tags(version)
             mlflow.set_tags(tags)
+            tags |= {CONTENTS: registration.contents} if registration.contents else {}
             registered = mlflow.register_model(logged.model_uri, self.model, tags=tags)
             return Version(**(vars(version) | {"version": str(registered.version), "run_id": own_run}))
 

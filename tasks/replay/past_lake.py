@@ -38,6 +38,10 @@ class ReplayLake(Lake):
         self._names: dict[tuple[Stage, str], str] = {}
         self._failures: dict[tuple[Stage, str], str] = {}
 
+    @property
+    def keeps_earlier(self) -> bool:
+        return False  # its outputs are never replaced
+
     def require_known(self, key: str) -> None:
         """Require that a partition is known at the simulated time.
 

@@ -16,6 +16,7 @@ from configs.settings import ROOT
 from tasks.contracts import Freshness, PartitionRef, Record, Stage
 from tasks.errors import BadData, MissingSource, StepFailed
 from tasks.resources import Resources
+from tasks.storage.earlier import keeping_earlier
 from tasks.storage.personal import error_text
 
 VALUE_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -114,6 +115,11 @@ def advance(
 
 
 def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record:
+    with keeping_earlier(res.lake, step.stage, ref.key):
+        return _run_and_record(step, ref, inputs, res)
+
+
+def _run_and_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record:
     started = datetime.now(UTC)
     moment = datetime.fromisoformat(inputs["as_of"]) if "as_of" in inputs else ref.as_of
     try:

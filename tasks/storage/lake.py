@@ -43,6 +43,11 @@ class Lake:
         self.base = Lake(root, model) if variant and not alone else None
         self.root = root / model / "variants" / variant if variant else root / model
 
+    @property
+    def keeps_earlier(self) -> bool:
+        """Whether contents that something was made from are kept when others replace them, see `storage/earlier.py`."""
+        return not self.variant
+
     def path(self, stage: Stage, key: str, suffix: str = "parquet") -> UPath:
         """The file of a stage's partition in this lake, where it writes."""
         return self.root / stage / f"{key}.{suffix}"

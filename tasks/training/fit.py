@@ -16,6 +16,8 @@ from tasks.models.targets import outcomes, prior_of
 from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources, uncommitted_files
+from tasks.storage.earlier import contents_name
+from tasks.training.pinned import contents_of
 from tasks.training.splits import fit, predict_out_of_fold, time_splits
 from tasks.training.window import count_rows, require_enough_rows, rows_to_fit, training_inputs
 
@@ -157,6 +159,7 @@ def make_version(
             "lineage.json": lineage(role, window, learned, labelled, res),
         },
         learned=learned,
+        contents=contents_name(contents_of(window, res)),
     )
     version = res.registry.register(model, config, registration)
     run_log().info(
@@ -187,6 +190,7 @@ def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int
         "threads": res.settings.threads,
         "git_commit": res.commit,
         "uncommitted": uncommitted_files(ROOT),
+        "contents": contents_of(window, res),
         "sql": sql_of(res.model),
         "packages": res.registry.packages(),
         "flow_run": res.flow_run,

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from configs.load import Model
 from configs.schema import ModelConfig
-from tasks.contracts import Learned, Version, Window
+from tasks.contracts import Learned, Stage, Version, Window
 from tasks.errors import EvergreenError, MissingPartition
 from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import LiveResources, live_resources
 from tasks.training.fit import fit_recipe, sql_of, training_ends, training_partitions
+from tasks.training.pinned import with_contents
 from tasks.training.window import rows_to_fit, window_from_lineage
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Reproduction:
 def reproduce_version(version: Version, res: LiveResources) -> Reproduction:
     """Fit a version's recipe again, and compare digest and predictions.
 
-    Uses the config in the version's MLflow run, and the outcomes that were known as of the training. If rows have changed since, the
-    result names their partitions, and the fit uses the current rows.
+    Uses the config in the version's MLflow run, and the contents that the training read. Where those are not kept any more, and for
+    versions of v0.1, the fit uses the current rows. If they have changed since, the result names their partitions.
 
     Raises:
         UnknownVersion: MLflow no longer has the version, its run or its lineage.
@@ -83,10 +84,12 @@ class NotReproducible(EvergreenError):
 
 
 def original_resources(res: LiveResources, config: dict[str, Any], lineage: dict[str, Any]) -> LiveResources:
-    """Return the model's resources with the config and the number of threads that a version was trained with."""
+    """Return the model's resources with the config, the number of threads and the contents that a version was trained with."""
     model = Model(ModelConfig.model_validate(config), res.model.folder, res.model.source_sql, res.model.labels_sql)
     settings = res.settings.model_copy(update={"threads": lineage["threads"]})
-    return live_resources(model, settings, res.flow_run)
+    original = live_resources(model, settings, res.flow_run)
+    contents = {Stage(stage): digests for stage, digests in lineage.get("contents", {}).items()}  # v0.1 has none
+    return with_contents(contents, original)
 
 
 def changed_partitions(

@@ -31,6 +31,7 @@ from tasks.ledger.promotions import stage_of
 from tasks.lifecycle import outbox as delivery
 from tasks.orchestration.events import change_id, known_hashes
 from tasks.resources import open_resources
+from tasks.storage.earlier import earlier_records
 from tests.conftest import free_port, set_up_copy, use_folder
 from tests.tasks.ledger.test_store import POSTGRES, postgres_schema
 
@@ -316,6 +317,14 @@ def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_sh
     frame.loc[5, "weight"] += 1
     frame.to_parquet(day_file(after_shift, 4), index=False)
     backfill(model="tiny", start=day(5), end=day(5), mode="stale")
+    lake = open_resources("tiny").lake
+    assert lake.read(Stage.VALID, day(5))["weight"].iloc[5] == frame.loc[5, "weight"]
+    state = reproduce(model="tiny", return_state=True)
+    assert state.is_completed(), "the rows of then are kept"
+    kept = [earlier_records(lake, stage, day(5)) for stage in (Stage.RAW, Stage.VALID)]
+    assert [len(records) for records in kept] == [1, 1]
+    assert kept[1][0].inputs["raw"] == kept[0][0].digest
+    shutil.rmtree(lake.root / "earlier" / "valid")
     state = reproduce(model="tiny", return_state=True)
     assert state.is_failed()
     assert "the data have changed in 2024-03-05." in state.message

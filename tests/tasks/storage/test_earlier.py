@@ -1,0 +1,151 @@
+"""A content from which something was made is kept when another one replaces it, and can be read as it was."""
+
+import os
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+from upath import UPath
+
+from tasks.contracts import Record, Stage
+from tasks.errors import CorruptPartition
+from tasks.storage import earlier
+from tasks.storage.earlier import PinnedLake, contents_name, earlier_records, keeping_earlier, pin, remove_unneeded
+from tasks.storage.lake import Lake
+from tests.tasks.storage.test_lake import FRAME, REF
+
+OTHER = FRAME.assign(x=[5.0, 6.0])
+RAW, VALID, LABELS, PREDICTIONS = Stage.RAW, Stage.VALID, Stage.LABELS, Stage.PREDICTIONS
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def lake(tmp_path, request) -> Lake:
+    return Lake(UPath(tmp_path) if request.param == "folder" else UPath(f"memory://{tmp_path}"), "m")
+
+
+def write(lake: Lake, stage: Stage, frame: pd.DataFrame, made_from: Iterable[Record] = (), **data: str) -> Record:
+    """Write rows as a step does it."""
+    with keeping_earlier(lake, stage, REF.key):
+        inputs = {str(record.stage): record.digest for record in made_from}
+        digest = lake.write_frame(stage, REF.key, frame)
+        return lake.write_record(REF, stage, version=1, inputs=inputs, rows=len(frame), digest=digest, data=data)
+
+
+def pipeline(lake: Lake, frame: pd.DataFrame, version: str = "3") -> dict[Stage, Record]:
+    """Write raw and valid rows, labels, and predictions of a version, each made from the ones before."""
+    raw = write(lake, RAW, frame)
+    valid = write(lake, VALID, frame.tail(1), [raw])
+    labels = write(lake, LABELS, frame.head(1), [raw])
+    predictions = write(lake, PREDICTIONS, frame, [valid], version=version)
+    return {record.stage: record for record in (raw, valid, labels, predictions)}
+
+
+def kept(lake: Lake) -> list[Stage]:
+    return [stage for stage in (RAW, VALID, LABELS, PREDICTIONS) if earlier_records(lake, stage, REF.key)]
+
+
+def test_rows_from_which_nothing_was_made_are_not_kept(lake):
+    for frame in (FRAME, OTHER):
+        raw = write(lake, RAW, frame)
+        write(lake, VALID, frame, [raw])
+    assert kept(lake) == []
+
+
+def test_what_a_prediction_was_made_from_is_kept_with_the_prediction(lake):
+    before = pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    assert kept(lake) == [RAW, VALID, PREDICTIONS]
+    for stage in (RAW, VALID, PREDICTIONS):
+        assert earlier_records(lake, stage, REF.key) == [before[stage]]
+        assert lake.record(stage, REF.key).digest != before[stage].digest
+
+
+def test_what_a_training_reads_is_kept_and_read_through_a_pinned_lake(lake):
+    before = pipeline(lake, FRAME)
+    contents = {stage: {REF.key: before[stage].digest} for stage in (VALID, LABELS)}
+    pin(lake, contents)
+    pipeline(lake, OTHER)
+    pipeline(lake, FRAME.assign(x=[8.0, 9.0]))
+    pinned = PinnedLake(lake, contents)
+    pd.testing.assert_frame_equal(pinned.read(VALID, REF.key), FRAME.tail(1).reset_index(drop=True))
+    pd.testing.assert_frame_equal(pinned.read(LABELS, REF.key), FRAME.head(1))
+    assert pinned.done(VALID, REF.key) == before[VALID]
+    assert list(pinned.read(RAW, REF.key)["x"]) == [8.0, 9.0], "only what is pinned is earlier"
+    assert list(lake.read(VALID, REF.key)["x"]) == [9.0]
+
+
+def test_a_content_that_is_not_kept_any_more_is_read_as_it_is_now(lake):
+    before = pipeline(lake, FRAME)
+    lake.path(VALID, REF.key).write_bytes(b"damaged")  # a damaged file is not kept as the content of its record
+    pipeline(lake, OTHER)
+    assert VALID not in kept(lake)
+    assert list(PinnedLake(lake, {VALID: {REF.key: before[VALID].digest}}).read(VALID, REF.key)["x"]) == [6.0]
+
+
+def test_a_damaged_earlier_content_is_an_error(lake):
+    before = pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    copy = lake.root / earlier.FOLDER / VALID / REF.key / f"{before[VALID].digest[:32]}.parquet"
+    copy.unlink()
+    copy.write_bytes(b"damaged")
+    with pytest.raises(CorruptPartition, match="does not match its record"):
+        PinnedLake(lake, {VALID: {REF.key: before[VALID].digest}}).read(VALID, REF.key)
+
+
+def test_writing_the_same_content_keeps_no_copy(lake):
+    pipeline(lake, FRAME)
+    pipeline(lake, FRAME)
+    assert kept(lake) == []
+    assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
+
+
+def test_a_blocked_partition_and_a_failed_write_lose_nothing(lake):
+    before = pipeline(lake, FRAME)
+    with keeping_earlier(lake, VALID, REF.key):
+        lake.write_record(REF, VALID, version=1, inputs={}, blocked=True)
+    assert earlier_records(lake, VALID, REF.key) == [before[VALID]]
+
+    def fail() -> None:
+        with keeping_earlier(lake, PREDICTIONS, REF.key):
+            lake.write_frame(PREDICTIONS, REF.key, OTHER)
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fail()
+    assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]], "its file is replaced already"
+    write(lake, PREDICTIONS, OTHER, version="4")
+    assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]]
+
+
+def test_contents_are_deleted_when_no_version_needs_them(lake):
+    pipeline(lake, FRAME)
+    pipeline(lake, OTHER, version="4")
+    assert remove_unneeded(lake, {"3": "", "4": ""}, None) == 0
+    assert remove_unneeded(lake, {"4": ""}, None) == 3
+    assert kept(lake) == []
+
+
+def test_contents_of_a_training_are_deleted_when_its_versions_are_gone(lake, monkeypatch):
+    before = pipeline(lake, FRAME)
+    contents = {LABELS: {REF.key: before[LABELS].digest}}
+    pin(lake, contents)
+    pipeline(lake, OTHER)
+    assert kept(lake) == [RAW, VALID, LABELS, PREDICTIONS]
+    assert remove_unneeded(lake, {"3": ""}, None) == 0, "the training may still be running"
+    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
+    assert remove_unneeded(lake, {"3": "", "4": contents_name(contents)}, None) == 0
+    assert remove_unneeded(lake, {"3": ""}, None) == 1
+    assert kept(lake) == [RAW, VALID, PREDICTIONS]
+
+
+def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path):
+    lake = Lake(UPath(tmp_path), "m")
+    pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 0
+    for path in (lake.root / earlier.FOLDER).glob("**/*.json"):
+        os.utime(path, (time.time() - 3 * 86400,) * 2)
+    assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 3
+    assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
