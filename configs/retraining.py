@@ -37,8 +37,7 @@ class Signals(Strict):
     decay: bool = Field(True, description="decay of the realised performance")
     estimate: EstimateSignal | None = Field(
         None,
-        description="decay of the estimated performance; off unless given. Today the estimate comes at the partition's "
-        "as-of, the same moment as the labels: earlier only for labels that come late",
+        description="decay of the estimated performance, known when the partition is complete, before its labels; off unless given",
     )
     every: Duration | None = Field(None, description="as-of time since the last training after which one is due")
     partitions: int | None = Field(

@@ -5,6 +5,7 @@ The description of a field is the documentation of its key (`python -m ops.keys`
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -41,6 +42,9 @@ class Partitioning(Strict):
 
     every: Every = Field(description="length of a partition: M, W (from Monday), D or H")
     timezone: str = Field("UTC", description="IANA time zone; partitions start at midnight in this zone")
+    grace: Duration = Field(
+        timedelta(0), description="time after a partition's end in which its last rows come; then it is processed"
+    )
 
     @field_validator("timezone")
     @classmethod

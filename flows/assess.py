@@ -34,8 +34,8 @@ def assess(
     Args:
         model: Name of the model; a folder in `configs/`.
         partition: Such as 2013-05. By default, every partition with labels that are outstanding or have changed.
-        as_of: Use labels known at or before this time, and no later partitions. By default, the as-of time of the named partition,
-            else of the newest one.
+        as_of: Use labels known at or before this time, and no later partitions. By default, when the labels of the named partition
+            have matured (its end plus `target.delay`), else the newest such moment until now.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)

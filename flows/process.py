@@ -36,7 +36,7 @@ def process(
     Args:
         model: Name of the model; a folder in `configs/`.
         partition: Such as 2013-05. By default, every due partition in order.
-        as_of: As-of time of the run. By default, the partition's end plus the label delay.
+        as_of: As-of time of the run. By default, when the partition is complete: its end plus `partition.grace`.
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)

@@ -1,9 +1,9 @@
 """Play a model's history through the real servers: `make play MODEL=electricity FROM=1998-W27 TO=1998-W40`.
 
 1. Start the stack. Without a champion, backfill the partitions before `FROM`, and train the first champion on them.
-2. Run `process` and `assess` for each partition from `FROM` to `TO`, in the order of time. The automation starts a retraining when a
-   fact is emitted, and the next partition waits for its decision and for the retraining. So each partition is scored by the champion
-   that production would have had.
+2. Run `process` for each partition from `FROM` to `TO` as of when it is complete, and `assess` as of when its labels have matured, in one
+   order of time. The automation starts a retraining when a fact is emitted, and the next run waits for its decision and for the
+   retraining. So each partition is scored by the champion that production would have had.
 3. Print tables of results.
 
 A second run continues where the first one stopped: partitions that are done are skipped.
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from configs.settings import load_settings
 from ops import stack
 from ops.errors import StackError
 from ops.logs import log_errors, summary
-from ops.play_range import blocked_reason, is_complete, split_range, training_problem
+from ops.play_range import blocked_reason, is_complete, order_of_runs, split_range, training_problem
 from ops.programs import home_of
 from ops.terminal import Bar, print_error, terminal
 from tasks.contracts import Stage
@@ -54,6 +54,8 @@ class Play:
         self.res, self.console, self.model = res, console, res.config.name
         self.spent: dict[str, float] = defaultdict(float)
         """Wall seconds by activity, in the order in which the activities first ran."""
+        self.shown: set[str] = set()
+        """Ids of the facts whose decision was printed."""
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
@@ -121,14 +123,14 @@ class Play:
         self.run_over(keys, "backfill", "backfill/manual", start=keys[0], end=keys[-1])
 
     def train_first_champion(self, key: str) -> None:
-        """Train the first champion as of a partition's as-of.
+        """Train the first champion as of when a partition is complete.
 
         Raises:
             StackError: The gate refused it, or it waits for a person's approval.
         """
         ledger, name = self.res.ledger, self.model
         if ledger.challenger() is None:
-            as_of = self.res.ref(key).as_of.isoformat()
+            as_of = self.res.ref(key).complete.isoformat()
             self.run("first training", f"train/{name}", model=name, as_of=as_of, reason="first champion")
         if champion := ledger.champion():
             self.console.print(f"  champion: version {champion.version}")
@@ -143,16 +145,15 @@ class Play:
             f"refused, its value and its limit. Change configs/{name}/model.yaml, or begin later: a later FROM is more training data"
         )
 
-    def run_partition(self, key: str) -> None:
-        """Process and assess one partition, and wait for the decision about each fact."""
+    def wait_for_decisions(self, keys: Collection[str]) -> None:
+        """Wait for the decision about each fact about some partitions, and for each other one without a decision."""
         from ops.runs import wait_for_decision
         from tasks.contracts.words import decision_text
 
-        for flow in ("process", "assess"):
-            self.run_over([key], flow, f"{flow}/{self.model}", partition=key)
         ledger = self.res.ledger
-        own = [f for f in ledger.facts() if f.partition == key]
+        own = [f for f in ledger.facts() if f.partition in keys and f.id not in self.shown]
         for fact in {f.id: f for f in (*own, *ledger.undecided())}.values():
+            self.shown.add(fact.id)
             with self.timed("waiting for retraining"):
                 decision = wait_for_decision(fact, self.res, self.console)
             text = f"{decision_text(decision, ledger.promotions())} ({decision.reason})"
@@ -180,16 +181,21 @@ def play_history(res: Resources, first: str, last: str, console: Console) -> Pla
 
 
 def run_partitions(play: Play, todo: Sequence[str]) -> None:
-    """Run partitions one after the other. A terminal shows a progress bar."""
+    """Run partitions in the order of time. A terminal shows a progress bar."""
     began, count, periods = time.monotonic(), len(todo), f"{PERIOD[play.res.config.partition.every]}s"
+    number = 0
     with Bar(play.console, f"0 of {count} {periods} done", count) as bar:
-        for number, key in enumerate(todo, start=1):
-            bar.describe(f"{number - 1} of {count} {periods} done")
-            bar.set_progress(number - 1, count)
-            seconds = (time.monotonic() - began) / max(1, number - 1)
-            left = f", about {seconds * (count - number + 1) / 60:.0f} min left" if number > 1 else ""
-            play.console.rule(f"{key}  ({number} of {count}{left})", align="left")
-            play.run_partition(key)
+        for runs in order_of_runs([play.res.ref(key) for key in todo]):
+            for flow, key in runs:
+                if flow == "process":
+                    bar.describe(f"{number} of {count} {periods} done")
+                    bar.set_progress(number, count)
+                    seconds = (time.monotonic() - began) / max(1, number)
+                    left = f", about {seconds * (count - number) / 60:.0f} min left" if number else ""
+                    number += 1
+                    play.console.rule(f"{key}  ({number} of {count}{left})", align="left")
+                play.run_over([key], flow, f"{flow}/{play.model}", partition=key)
+            play.wait_for_decisions({key for _, key in runs})
 
 
 def print_results(play: Play, keys: Sequence[str], started: float, extra: ExtraTables | None = None) -> None:

@@ -1,11 +1,12 @@
 """The partitions of a play: which train the first champion, which are played, and which are done already."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from configs.schema import ModelConfig
 from ops.errors import StackError
-from tasks.contracts import Stage
+from tasks.contracts import PartitionRef, Stage
 from tasks.errors import NotEnoughData
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, why_no_partition
@@ -20,19 +21,37 @@ def blocked_reason(key: str, res: Resources) -> str:
 
 
 def is_complete(res: Resources, key: str) -> bool:
-    """Return whether every step of a partition is fresh or blocked by its data, and each of its facts has a decision."""
+    """Return whether every step of a partition is fresh or blocked by its data, and each of its facts has a decision.
+
+    Steps that need labels do not count before the labels have matured.
+    """
     from tasks.lifecycle.facts import assess_facts, process_facts
-    from tasks.steps.order import SHADOW_STEPS, steps_of
+    from tasks.steps.order import OUTCOMES, SHADOW_STEPS, steps_of
     from tasks.steps.step import freshness
 
     ref = res.ref(key)
-    states = {step: freshness(step, ref, res).state for step in steps_of(res.config)}
+    later = OUTCOMES if ref.matured > datetime.now(UTC) else ()
+    states = {step: freshness(step, ref, res).state for step in steps_of(res.config) if step not in later}
     blocked = "blocked" in states.values()
     needed = {state for step, state in states.items() if state != "waiting" or not (blocked or step in SHADOW_STEPS)}
-    facts = [*process_facts(ref, res), *assess_facts(ref, res)]
+    facts = [*process_facts(ref, res), *assess_facts(ref.at(ref.matured), res)]
     if not needed <= {"fresh", "blocked"} or not all(res.ledger.has_fact(f.id) for f in facts):
         return False
     return not any(f.partition == key for f in res.ledger.undecided())
+
+
+def order_of_runs(refs: Sequence[PartitionRef]) -> list[list[tuple[str, str]]]:
+    """Return flow and partition of each run of a play, grouped by their moments, in the order of time.
+
+    At the same moment, partitions are processed before others are assessed. Labels that have not matured yet are not assessed.
+    """
+    runs: dict[datetime, list[tuple[str, str]]] = defaultdict(list)
+    for ref in refs:
+        runs[ref.complete].append(("process", ref.key))
+    for ref in refs:
+        if ref.matured <= datetime.now(UTC):
+            runs[ref.matured].append(("assess", ref.key))
+    return [runs[moment] for moment in sorted(runs)]
 
 
 def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[str]]:
@@ -47,9 +66,9 @@ def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[
     name, champions = res.config.name, res.ledger.champions()
     list(between(res.config, first, last))  # the names are valid
     refs = [res.ref(key) for key in available_partitions(res.model) if key <= last]
-    due = [ref.key for ref in refs if ref.as_of <= datetime.now(UTC) and has_files(res.model, ref)]
+    due = [ref.key for ref in refs if ref.complete <= datetime.now(UTC) and has_files(res.model, ref)]
     if champions:
-        first = next((key for key in due if key >= first and res.ref(key).as_of > champions[0].as_of), "")
+        first = next((key for key in due if key >= first and res.ref(key).complete > champions[0].as_of), "")
     else:
         start = training_partitions(due, res.config)
         first = max(first, due[start]) if start < len(due) else ""
@@ -72,20 +91,20 @@ def training_partitions(keys: Sequence[str], config: ModelConfig) -> int:
     rules, reserved = config.training.window, 2 * (config.training.window.holdout + config.target.delay)
     if not keys:
         return 0
-    start = partition(config, keys[0]).start
-    spans = (partition(config, key).end - start for key in keys)
+    refs = [partition(config, key) for key in keys]
+    spans = (min(ref.end, ref.complete - config.target.delay) - refs[0].start for ref in refs)
     long_enough = (number for number, span in enumerate(spans, start=1) if span > reserved)
     return max(rules.min_partitions, next(long_enough, len(keys)))
 
 
 def training_problem(key: str, res: Resources) -> str:
-    """Return why no training is possible as of a partition's as-of by the number of rows, empty if one is possible."""
+    """Return why no training is possible when a partition is complete by the number of rows, empty if one is possible."""
     from tasks.training.selection import selection_rows
     from tasks.training.splits import time_splits
     from tasks.training.window import locate_window
 
     try:
-        time_splits(*selection_rows(locate_window(res, res.ref(key).as_of), res), res.config)
+        time_splits(*selection_rows(locate_window(res, res.ref(key).complete), res), res.config)
     except NotEnoughData as error:
         return str(error)
     return ""

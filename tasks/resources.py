@@ -153,7 +153,7 @@ class Resources:
         return f"{self.config.name}-{self.variant.name}" if self.variant.name else self.config.name
 
     def ref(self, key: str, as_of: datetime | None = None) -> PartitionRef:
-        """Return a partition of the model; `as_of` defaults to the partition's end plus the label delay."""
+        """Return a partition of the model, as of `as_of` or, by default, of its own moments."""
         return partition(self.config, key, as_of)
 
     def champion(self) -> Promotion:

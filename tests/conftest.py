@@ -25,7 +25,7 @@ FIRST, DAYS, ROWS, SHIFTED_FROM = pd.Timestamp("2024-03-01", tz="UTC"), 26, 150,
 MODEL_YAML = """\
 name: tiny
 description: Whether a parcel comes late, from two numbers and a city.
-partition: {every: D, timezone: UTC}
+partition: {every: D, timezone: UTC, grace: 1D} # as long as the delay, so that both moments are one
 source:
   lookback: 1D
   tables:

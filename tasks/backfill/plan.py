@@ -71,7 +71,7 @@ def make_plan(request: Request, res: Resources) -> Plan:
     cells = _without_idle_shadow({ref.key: tuple(row) for ref, row in zip(ordered, planned, strict=True)})
     rows = {ref.key: r.rows if (r := res.lake.record(Stage.RAW, ref.key)) else None for ref in ordered}
     digest = digest_json(
-        [asdict(request), res.variant.name, state_digests(res, refs[-1].as_of), _digest_content(cells)]
+        [asdict(request), res.variant.name, state_digests(res, refs[-1].complete), _digest_content(cells)]
     )[:12]
     return Plan(request, res.variant.name, cells, digest, rows, estimate_seconds(cells, res))
 
@@ -233,5 +233,5 @@ def _digest_content(cells: Mapping[str, tuple[Cell, ...]]) -> list[Any]:
 
 
 def last_moment(plan: Plan, res: Resources) -> datetime:
-    """The as-of of a plan's newest partition."""
-    return max(res.ref(key).as_of for key in plan.cells)
+    """When the newest partition of a plan is complete."""
+    return max(res.ref(key).complete for key in plan.cells)

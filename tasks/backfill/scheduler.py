@@ -46,7 +46,7 @@ class Schedule:
         self.first, self.second = deque(work_items(plan, independent=True)), deque(work_items(plan, independent=False))
         self.parts = len(self.first) + len(self.second)
         refs = {key: res.ref(key) for key in plan.cells}
-        self._as_of = {key: ref.as_of for key, ref in refs.items()}
+        self._complete = {key: ref.complete for key, ref in refs.items()}
         self._end = {key: ref.end for key, ref in refs.items()}
         self._span = {key: (ref.start, ref.end) for key, ref in refs.items()}
         self._unfinished = {key for key, _ in self.first}
@@ -73,7 +73,7 @@ class Schedule:
             return []  # any of them may be in the training window of today's champion
         ready = []
         for work in self.second:
-            if work[0] not in self._unfinished and (barrier is None or barrier > self._as_of[work[0]]):
+            if work[0] not in self._unfinished and (barrier is None or barrier > self._complete[work[0]]):
                 ready.append(work)
                 if len(ready) == size:
                     break

@@ -156,7 +156,7 @@ def _ref(step: Step, key: str, recorded: Record | None, res: Resources) -> Parti
     """The partition as of the moment of its record. Labels without a record were collected by the moment of their assessment."""
     if recorded is None and step.stage is Stage.LABELS:
         recorded = intact_record(res.lake, Stage.PERFORMANCE, key)
-    return res.ref(key, recorded.as_of if recorded else None)
+    return step.at_moment(res.ref(key, recorded.as_of if recorded else None), res)
 
 
 def _prerequisites(step: Step) -> list[Step]:

@@ -1,7 +1,7 @@
 """One partition: its identity, the record of each output, and the result of a run over its steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -25,20 +25,33 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class PartitionRef:
-    """One partition of one model at one moment.
+    """One partition of one model, and the moment as of which it is looked at.
 
     Attributes:
         key: The partition's name, such as `2013-05`.
         start: Inclusive.
         end: Exclusive.
-        as_of: The point in time of every decision about the partition. Only data known by then is used.
+        complete: When its rows are complete: its end plus `partition.grace`. From then on it is processed.
+        matured: When its labels have matured: its end plus `target.delay`, at least `complete`. From then on it is assessed.
+        chosen: The moment that was asked for, None for the partition's own moments.
     """
 
     model: str
     key: str
     start: datetime
     end: datetime
-    as_of: datetime
+    complete: datetime
+    matured: datetime
+    chosen: datetime | None = None
+
+    @property
+    def as_of(self) -> datetime:
+        """The point in time of every decision about the partition. Only data known by then is used."""
+        return self.chosen or self.complete
+
+    def at(self, moment: datetime) -> "PartitionRef":
+        """The same partition as of a moment."""
+        return replace(self, chosen=moment)
 
     def __str__(self) -> str:
         return f"{self.model} {self.key}"

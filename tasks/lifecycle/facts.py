@@ -117,7 +117,7 @@ def due_fact(
         champion: The row that made the current champion.
         since: As-of of the last training.
         labels: Rows after the champion's training window whose labels have matured.
-        partitions: Partitions with a validation record, blocked ones included, with an as-of after `since`.
+        partitions: Partitions with a validation record, blocked ones included, that were complete after `since`.
         res: The model's resources.
     """
     message = next(_due_reasons(ref.as_of - since, labels, partitions, champion, res), "")

@@ -53,14 +53,15 @@ def judge_promotions(res: Resources, as_of: datetime) -> list[Hindsight]:
 def _judge(row: Promotion, following: Promotion | None, as_of: datetime, res: Resources) -> Hindsight | None:
     """Return the measured effect of one promotion, None while labels are missing. `following` began the next champion period."""
     rules = res.config.retraining.hindsight
-    scored = [ref for ref in scored_partitions(row, following, res) if ref.as_of <= as_of]
+    scored = [ref for ref in scored_partitions(row, following, res) if ref.complete <= as_of]
     refs = [ref for ref in scored if following is None or not is_lost(ref, res)]
-    matured = [ref for ref in refs if is_matured(ref, row.version, Stage.FORMER, row.previous, res)][: rules.partitions]
+    due = (ref for ref in refs if ref.matured <= as_of)
+    matured = [ref for ref in due if is_matured(ref, row.version, Stage.FORMER, row.previous, res)][: rules.partitions]
     complete = len(matured) >= rules.partitions
     if not complete and (following is None or len(matured) < len(refs)):
         return None
     note = "" if complete else f"replaced after {len(matured)} of {rules.partitions} partitions"
-    moment = max([ref.as_of for ref in matured], default=following.as_of if following else row.as_of)
+    moment = max([ref.matured for ref in matured], default=following.as_of if following else row.as_of)
     gain, rows = compare_with_previous(row, matured, res) if matured else (None, 0)
     if gain is not None and not all(map(isfinite, (gain.value, gain.lower, gain.upper))):
         gain, note = None, "; ".join(n for n in (note, "too few blocks of time to judge the gain") if n)
@@ -90,7 +91,7 @@ def scored_partitions(row: Promotion, following: Promotion | None, res: Resource
     """Return the validated partitions that the row's version scores as champion, oldest first."""
     refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
     until = following.as_of if following else None
-    scored = (r for r in refs if r.as_of > row.as_of and (until is None or r.as_of <= until))
+    scored = (r for r in refs if r.complete > row.as_of and (until is None or r.complete <= until))
     return [r for r in scored if done_record(Stage.VALID, r, res)]
 
 
@@ -109,7 +110,7 @@ def compare_with_previous(row: Promotion, refs: list[PartitionRef], res: Resourc
     """
     config, rules = res.config, res.config.retraining.hindsight
     champion, previous = (
-        concatenate([labelled_rows(ref.key, refs[-1].as_of, res, stage) for ref in refs], ())
+        concatenate([labelled_rows(ref.key, refs[-1].matured, res, stage) for ref in refs], ())
         for stage in (Stage.PREDICTIONS, Stage.FORMER)
     )
     champion = champion[champion[config.time] >= row.window_end].reset_index(drop=True)

@@ -49,7 +49,7 @@ def judge_again(version: Version, champion: Promotion | None, as_of: datetime | 
     in_shadow = staged and champion and staged.version == version.version
     refs = matured_shadow(staged, champion, res, as_of) if staged and champion and in_shadow else []
     if refs and champion:
-        judgement = Judgement(*judge_in_shadow(version, champion, refs, res), as_of or refs[-1].as_of)
+        judgement = Judgement(*judge_in_shadow(version, champion, refs, res), as_of or refs[-1].matured)
     else:
         window = collect_window(locate_window(res, as_of), res)
         judged = res.registry.version(version.judged_as) if version.judged_as else version

@@ -79,8 +79,8 @@ def refuse(
 def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promotion | None:
     """Promote or refuse the challenger, or request a person's approval, as far as model.yaml and its shadow test allow it.
 
-    The shadow test needs `promotion.shadow.partitions` matured partitions that the challenger scored in shadow mode, with an as-of
-    at or before `as_of` (None: no limit). A stage change that a killed run left incomplete is completed.
+    The shadow test needs `promotion.shadow.partitions` partitions that the challenger scored in shadow mode, whose labels have matured
+    by `as_of` (None: no limit). A stage change that a killed run left incomplete is completed.
 
     Returns:
         The new row of the ledger, None if there is none.
@@ -105,7 +105,7 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
         run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
         return None
     decision, comparison = judge_in_shadow(version, champion, matured, res)
-    evidence, moment = decision_evidence(decision, comparison), matured[-1].as_of
+    evidence, moment = decision_evidence(decision, comparison), matured[-1].matured
     if not decision.passed:
         return refuse(version, champion, moment, "; ".join(decision.reasons), evidence, res)
     return _promote_or_request(version, champion, moment, f"{staged.reason}; passed the shadow test", evidence, res)

@@ -64,7 +64,7 @@ def record_manual_request(by: str, reason: str, as_of: datetime | None, res: Res
         MissingPartition: the model has no validated partition as of `as_of`.
     """
     ref = newest_ref(res, as_of)
-    request = person_fact(res, replace(ref, as_of=as_of) if as_of else ref, by, reason)
+    request = person_fact(res, ref.at(as_of) if as_of else ref, by, reason)
     res.ledger.record_fact(request)
     return request
 
@@ -117,19 +117,19 @@ def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
     """Return the partitions with a validation record up to the fact's own, blocked ones included and empty ones not, oldest first."""
     records = [r for key in res.lake.keys(Stage.VALID) if (r := res.lake.record(Stage.VALID, key))]
     refs = [res.ref(r.partition) for r in records if r.rows or r.status == "blocked"]
-    return [ref for ref in refs if ref.end <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
+    return [ref for ref in refs if ref.complete <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
 
 
 def count_new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bool = False) -> int:
-    """Return how many rows after the champion's training window have a label that was known at `as_of`.
+    """Return how many rows after the champion's training window a training as of `as_of` would have the labels of.
 
-    Only partitions with an as-of at or before `as_of` count: production would not have processed the others by then.
+    As in a training's window, only partitions count that were complete by then, and rows whose label delay has passed.
     """
-    count = 0
+    count, end = 0, as_of - res.config.target.delay
     for key in res.lake.keys(Stage.VALID):
-        own = res.ref(key)
-        if own.end > champion.window_end and own.as_of <= as_of:
-            count += _count_matured(replace(own, as_of=as_of), champion, res, collect)
+        ref = res.ref(key)
+        if ref.end > champion.window_end and ref.complete <= as_of and ref.start < end:
+            count += _count_matured(ref.at(as_of), champion, res, collect)
     return count
 
 
@@ -148,12 +148,12 @@ def _count(ref: PartitionRef, champion: Promotion, res: Resources) -> int:
     raw, valid, labels = (done_record(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.LABELS))
     if not (raw and valid and labels):
         return 0
-    if ref.start >= champion.window_end and labels.as_of <= ref.as_of and valid.rows == raw.rows:
+    config, start, end = res.config, champion.window_end, ref.as_of - res.config.target.delay
+    if start <= ref.start and ref.end <= end and labels.as_of <= ref.as_of and valid.rows == raw.rows:
         return int(labels.data["mature"])  # no row was quarantined, so no file has to be read
-    config = res.config
     rows = res.lake.read(Stage.VALID, ref.key, [config.key, config.time])
-    late = rows.loc[rows[config.time] >= champion.window_end, config.key]
-    return int(read_outcomes(res, ref.key, ref.as_of)[config.key].isin(late).sum())
+    new = rows.loc[(rows[config.time] >= start) & (rows[config.time] < end), config.key]
+    return int(read_outcomes(res, ref.key, ref.as_of)[config.key].isin(new).sum())
 
 
 def latest_signals(fact: Fact, res: Resources) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def latest_signals(fact: Fact, res: Resources) -> dict[str, Any]:
         values["drift"] = {name: drift.data[name] for name in ("share", "detected")} | {"partition": drift.partition}
     if estimate := _newest_record(Stage.ESTIMATES, newest, res):
         values["estimate"] = {"partition": estimate.partition, "loss": estimate.data["metrics"].get(loss)}
-    if assessed := _newest_record(Stage.PERFORMANCE, [ref for ref in newest if ref.as_of <= fact.as_of], res):
+    if assessed := _newest_record(Stage.PERFORMANCE, [ref for ref in newest if ref.matured <= fact.as_of], res):
         rise = decay_at(res.ref(assessed.partition), Stage.PERFORMANCE, res)
         values["decay"] = {"partition": assessed.partition, "loss": assessed.data["metrics"].get(loss)}
         values["decay"] |= {name: rise.get(name) for name in ("expected", "rise", "lower", "detected")}
@@ -179,8 +179,8 @@ def _newest_record(stage: Stage, refs: list[PartitionRef], res: Resources) -> Re
 def emit_due_fact(res: Resources, as_of: datetime) -> Fact | None:
     """Record and emit that a training is due by time or by new labels as of a moment, if model.yaml has such a rule.
 
-    The fact is about the newest partition as of that moment. There is at most one per partition, none during the cool-down, and
-    none for a moment before the present champion or the last training.
+    The fact is about the newest partition that was complete by then. There is at most one per partition, none during the cool-down,
+    and none for a moment before the present champion or the last training.
 
     Returns:
         The fact, new or not, None if no training is due.
@@ -189,12 +189,12 @@ def emit_due_fact(res: Resources, as_of: datetime) -> Fact | None:
     by_labels = rules.new_labels or rules.growth
     if champion is None or champion.as_of > as_of or not (rules.every or rules.partitions or by_labels):
         return None
-    ref, judged = newest_ref(res, as_of), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
+    ref, judged = newest_ref(res, as_of).at(as_of), [d.as_of for d in res.ledger.decisions() if d.outcome in JUDGED]
     since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
     if ref.as_of - since < res.config.retraining.cool_down:
         return None
     labels = count_new_labels(champion, ref.as_of, res) if by_labels else 0
-    moments = (res.ref(key).as_of for key in res.lake.keys(Stage.VALID))
+    moments = (res.ref(key).complete for key in res.lake.keys(Stage.VALID))
     partitions = sum(since < moment <= ref.as_of for moment in moments)
     fact = due_fact(ref, champion, since, labels, partitions, res)
     if fact and not res.ledger.has_fact(fact.id):

@@ -41,10 +41,10 @@ def matured_shadow(
         staged: The row that staged the challenger.
         champion: The row that made the champion.
         res: The model's resources.
-        as_of: Leave out partitions with a later as-of; None for no limit.
+        as_of: Leave out partitions whose labels mature later; None for no limit.
     """
-    refs = (ref for key in res.lake.keys(Stage.SHADOW) if (ref := res.ref(key)).as_of > staged.as_of)
-    due = (ref for ref in refs if as_of is None or ref.as_of <= as_of)
+    refs = (ref for key in res.lake.keys(Stage.SHADOW) if (ref := res.ref(key)).complete > staged.as_of)
+    due = (ref for ref in refs if as_of is None or ref.matured <= as_of)
     return [ref for ref in due if is_matured(ref, champion.version, Stage.SHADOW, staged.version, res)]
 
 
@@ -67,7 +67,7 @@ def is_matured(ref: PartitionRef, champion: str, stage: Stage, version: str | No
         (scored.data["version"], other.data["version"]) == (champion, version)
         and assessed.inputs.get(Stage.PREDICTIONS) == scored.digest
         and assessed.inputs.get(Stage.LABELS) == labels.digest
-        and (labels.as_of >= ref.as_of or complete)
+        and (labels.as_of >= ref.matured or complete)
     )
 
 
@@ -82,7 +82,7 @@ def judge_in_shadow(
         refs: The matured partitions, oldest first.
         res: The model's resources.
     """
-    rows = concatenate([labelled_rows(ref.key, refs[-1].as_of, res) for ref in refs], res.config.features.all)
+    rows = concatenate([labelled_rows(ref.key, refs[-1].matured, res) for ref in refs], res.config.features.all)
     start = max(refs[0].start, challenger.window_end, champion.window_end)
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
     note = f"in shadow mode, {refs[0].key} to {refs[-1].key}"

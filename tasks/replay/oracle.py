@@ -76,15 +76,16 @@ def measure_all(
         on_partition: Called after each partition's training.
     """
     res = replay_resources(live, BUILT_IN[NEVER], begin)
-    moments = [begin, *(ref.as_of for ref in refs[:-1])]
+    moments = [begin, *(ref.complete for ref in refs[:-1])]
     versions: list[Version | None] = []
     with simulation():
         for moment, ref in zip(moments, refs, strict=True):
             versions.append(_train(moment, res))
-            res.lake.now = ref.as_of
+            res.lake.now = ref.complete
             on_partition(ref)
         # By all outcomes that were known at the end of the range, as in the policies' results.
-        columns = [_measure(versions[: at + 1], res.ref(ref.key, refs[-1].as_of), res) for at, ref in enumerate(refs)]
+        res.lake.now = end = refs[-1].matured
+        columns = [_measure(versions[: at + 1], ref.at(end), res) for at, ref in enumerate(refs)]
     rows = [tuple(columns[m][k] if k <= m else None for m in range(len(refs))) for k in range(len(moments))]
     return TrainingTable(tuple(moments), tuple(ref.key for ref in refs), tuple(rows))
 

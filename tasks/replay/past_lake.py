@@ -24,7 +24,7 @@ _RECORD = TypeAdapter(Record)
 class ReplayLake(Lake):
     """A model's partitions as they were known at the simulated time `now`. Reading later partitions raises an error.
 
-    A partition is known from its as-of on, when production would have processed it. Stages that do not depend on the policy are read
+    A partition is known from when it is complete, when production would have processed it. Stages that do not depend on the policy are read
     from `past`. All other outputs are written under `root`, with a digest of their inputs in the file name. The lake keeps in memory
     which of them this policy has.
     """

@@ -108,7 +108,7 @@ class ReplayCache:
 
     @contextmanager
     def step(self, stage: Stage, ref: PartitionRef, inputs: Any) -> Iterator[Record | None]:
-        champion = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).as_of)
+        champion = None if stage is Stage.LABELS else self.ledger.champion(self.live.ref(ref.key).complete)
         # The champion determines which outcomes its drift references contain.
         reference = [champion.version, champion.as_of, champion.window_end] if champion else []
         name = digest_json([stage, ref.key, ref.as_of, inputs, reference, self._rules])[:24]
@@ -138,7 +138,7 @@ def replay_resources(live: Resources, policy: Retraining, now: datetime) -> Repl
     """
     promotion = live.config.promotion.model_copy(update={"approval": False})  # no person can approve in a replay
     config = live.config.model_copy(update={"retraining": policy, "promotion": promotion})
-    lake = ReplayLake(live.lake, lambda key: live.ref(key).as_of, now)
+    lake = ReplayLake(live.lake, lambda key: live.ref(key).complete, now)
     ledger = ReplayLedger(config.name)
     measured = {} if live.variant.name else live_queries(live.ledger.promotions())
     registry = ReplayRegistry(lake.root, config.name, measured)

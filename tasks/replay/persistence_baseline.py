@@ -47,12 +47,12 @@ def persistence(refs: Sequence[PartitionRef], live: Resources) -> Persistence | 
         return None
     import pandas as pd
 
-    res = replay_resources(live, BUILT_IN[NEVER], refs[-1].as_of)
+    res = replay_resources(live, BUILT_IN[NEVER], refs[-1].matured)
     with simulation():
         frames = [
             rows
             for key in res.lake.keys(Stage.VALID)
-            if (rows := _labelled_rows(res.ref(key, refs[-1].as_of), res)) is not None
+            if (rows := _labelled_rows(res.ref(key, refs[-1].matured), res)) is not None
         ]
     rows = pd.concat(frames, ignore_index=True).sort_values(live.config.time, kind="stable").reset_index(drop=True)
     return repeat_last(rows, refs, live.config)

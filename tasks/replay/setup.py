@@ -29,7 +29,7 @@ class ReplaySetup:
     refs: tuple[PartitionRef, ...]
     """The partitions, oldest first."""
     begin: datetime
-    """As-of of the first champion's training: that of the partition before the first one."""
+    """As-of of the first champion's training: when the partition before the first one was complete."""
 
     @property
     def span(self) -> str:
@@ -73,7 +73,7 @@ def prepare_replay(start: str, end: str, live: Resources) -> ReplaySetup:
         MissingPartition: A partition was never validated, or with another config; run `backfill`.
     """
     refs = tuple(between(live.config, start, end))
-    begin = containing(live.config, refs[0].start - timedelta(microseconds=1)).as_of
+    begin = containing(live.config, refs[0].start - timedelta(microseconds=1)).complete
     if live.variant.name:
         prepare_variant(refs[-1].end, live)
     states = validation_states(live)

@@ -1,9 +1,10 @@
-"""Simulate one policy on history, partition by partition, with the functions of the live flows: process, assess, retrain.
+"""Simulate one policy on history, moment by moment, with the functions of the live flows: process, assess, retrain.
 
     score ─ estimate ─ watch ─┬─> facts ─> policy ─ train ─ gate ─ promote
     collect ─ assess ─────────┘
 
-Everything is as of the partition's as-of. Latency, size and the load-and-query check count as passed unless a live training with the
+A partition is processed as of when it is complete, and assessed as of when its labels have matured, often after later partitions were
+processed. All of it is in one order of time. Latency, size and the load-and-query check count as passed unless a live training with the
 same as-of has measured them. A training costs the seconds of the live training with the same as-of, by default those of the first
 computation of its models.
 """
@@ -42,7 +43,7 @@ def simulate_policy(
         begin: As-of of the first champion's training.
         refs: The partitions, oldest first.
         live: The model's production resources.
-        on_partition: Called after each partition.
+        on_partition: Called after each partition is processed.
 
     Raises:
         NotEnoughData, MissingPartition: The first champion's training window is too short or incomplete.
@@ -52,12 +53,15 @@ def simulate_policy(
     res = replay_resources(live, policy, begin)
     with simulation():
         start_with_champion(begin, res)
-        for ref in refs:
-            res.lake.now = ref.as_of
-            process(ref, res)
-            assess(ref.as_of, res)
+        for moment, completed in events(refs):
+            res.lake.now = moment
+            for ref in completed:
+                process(ref, res)
+            if any(ref.matured == moment for ref in refs):
+                assess(moment, res)
             decide(res)
-            on_partition(ref)
+            for ref in completed:
+                on_partition(ref)
         ledger = res.ledger
         return PolicyRun(
             policy=name,
@@ -68,6 +72,12 @@ def simulate_policy(
             hindsights=tuple(ledger.hindsights()),
             told=policy.model_dump(mode="json", exclude_defaults=True),
         )
+
+
+def events(refs: Sequence[PartitionRef]) -> list[tuple[datetime, list[PartitionRef]]]:
+    """The moments at which partitions are complete or their labels have matured, in order, each with those that are then complete."""
+    moments = sorted({moment for ref in refs for moment in (ref.complete, ref.matured)})
+    return [(moment, [ref for ref in refs if ref.complete == moment]) for moment in moments]
 
 
 def start_with_champion(begin: datetime, res: ReplayResources) -> None:

@@ -110,4 +110,4 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return digests | ({"as_of": moment.isoformat()} if moment else {})
 
 
-ASSESS = Step("assess", Stage.PERFORMANCE, VERSION, inputs, assess)
+ASSESS = Step("assess", Stage.PERFORMANCE, VERSION, inputs, assess, moment="matured")

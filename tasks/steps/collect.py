@@ -231,4 +231,4 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     return digests | {"as_of": (collected if complete else max(collected, ref.as_of)).isoformat()}
 
 
-COLLECT = Step("collect", Stage.LABELS, VERSION, inputs, collect)
+COLLECT = Step("collect", Stage.LABELS, VERSION, inputs, collect, moment="matured")

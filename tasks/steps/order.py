@@ -68,7 +68,7 @@ def steps_of(config: ModelConfig) -> tuple[Step, ...]:
 
 
 def newest_ref(res: Resources, as_of: datetime | None = None) -> PartitionRef:
-    """The newest validated partition with an as-of at or before `as_of`, by default of all. The as-of of the ref is its own.
+    """The newest validated partition that was complete at `as_of`, by default of all. The as-of of the ref is its own.
 
     After a backfill the lake may have partitions from after `as_of`. No decision as of that moment may use them.
 
@@ -77,7 +77,7 @@ def newest_ref(res: Resources, as_of: datetime | None = None) -> PartitionRef:
     """
     for key in reversed(res.lake.keys(Stage.VALID)):
         record, ref = res.lake.record(Stage.VALID, key), res.ref(key)
-        if record and record.status == "done" and (as_of is None or ref.as_of <= as_of):
+        if record and record.status == "done" and (as_of is None or ref.complete <= as_of):
             return ref
     when = f" as of {as_of.isoformat()}" if as_of else " yet"
     raise MissingPartition(f"{res.config.name}: no partition is validated{when}; run `backfill` first")

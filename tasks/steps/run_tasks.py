@@ -14,7 +14,7 @@ from tasks.steps.step import Step, advance
 
 
 def due_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
-    """The named partition, or every partition of the source with an as-of up to `as_of` (default: now), oldest first.
+    """The named partition, or every partition of the source that is complete at `as_of` (default: now), oldest first.
 
     Raises:
         NoPartition: the name is not in the model's calendar.
@@ -27,7 +27,7 @@ def due_partitions(res: Resources, partition: str | None, as_of: datetime | None
     until, keys = as_of or datetime.now(UTC), available_partitions(res.model)
     if not keys:
         run_log().warning("%s: %s", res.config.name, why_no_partition(res.model))
-    return [ref for key in keys if (ref := res.ref(key)).as_of <= until]
+    return [ref for key in keys if (ref := res.ref(key)).complete <= until]
 
 
 @as_task("{step.verb} {ref.key}")
@@ -61,13 +61,22 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
 
 
 def moment_of_assessment(res: Resources, partition: str | None, as_of: datetime | None) -> datetime:
-    """The moment that an assessment is about: `as_of`, else the as-of of the named partition, else that of the newest validated one.
+    """The moment that an assessment is about: `as_of`, else when the labels of the named partition have matured.
+
+    Without both it is the newest moment, until now, at which a validated partition was complete or its labels had matured.
 
     Raises:
         NoPartition: the name is not in the model's calendar.
         MissingPartition: no partition is validated.
     """
-    return res.ref(partition, as_of).as_of if partition else as_of or newest_ref(res).as_of
+    if partition:
+        ref = res.ref(partition, as_of)
+        return ref.chosen or ref.matured
+    if as_of:
+        return as_of
+    newest, now = newest_ref(res), datetime.now(UTC)
+    refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
+    return max([newest.complete, *(ref.matured for ref in refs if ref.matured <= now and ref.key <= newest.key)])
 
 
 def maturing_partitions(res: Resources, partition: str | None, as_of: datetime) -> list[PartitionRef]:
@@ -78,7 +87,7 @@ def maturing_partitions(res: Resources, partition: str | None, as_of: datetime) 
     """
     if partition:
         return [res.ref(partition, as_of)]
-    return [res.ref(key, as_of) for key in res.lake.keys(Stage.RAW) if res.ref(key).as_of <= as_of]
+    return [ref.at(as_of) for key in res.lake.keys(Stage.RAW) if (ref := res.ref(key)).matured <= as_of]
 
 
 def collect_window(window: Window, res: Resources) -> Window:

@@ -6,10 +6,10 @@ assess    collect -> assess
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from configs.errors import ConfigError
 from configs.settings import ROOT
@@ -63,6 +63,25 @@ class Step:
     version: int
     inputs: Callable[[PartitionRef, Resources], dict[str, str]]
     run: Callable[[PartitionRef, Resources], StepOutput]
+    moment: Literal["complete", "matured"] = "complete"
+    """Which of the partition's own moments the step is as of, if no other one was chosen."""
+
+    def at_moment(self, ref: PartitionRef, res: Resources) -> PartitionRef:
+        """A partition as of the chosen moment, by default the step's.
+
+        v0.1 processed a partition only when its labels had matured. One that it has scored keeps that moment, and so its champion.
+
+        Raises:
+            NotDue: the labels of the partition have not matured yet.
+        """
+        if ref.chosen:
+            return ref
+        if self.moment == "complete":
+            scored = res.lake.record(Stage.PREDICTIONS, ref.key) if ref.complete < ref.matured else None
+            return ref.at(ref.matured) if scored and scored.as_of == ref.matured else ref
+        if ref.matured > datetime.now(UTC):
+            raise NotDue(f"the labels of {ref} mature on {ref.matured:%Y-%m-%d %H:%M} UTC")
+        return ref.at(ref.matured)
 
 
 def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
@@ -73,7 +92,7 @@ def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:
 def inspect_step(step: Step, ref: PartitionRef, res: Resources) -> tuple[Freshness, dict[str, str]]:
     """Whether a step needs to run for a partition, and the digests of its inputs; empty if one does not exist yet."""
     try:
-        inputs = step.inputs(ref, res)
+        inputs = step.inputs(step.at_moment(ref, res), res)
     except UpstreamMissing as reason:
         return Freshness("waiting", str(reason), needs=reason.stage), {}
     except (NotDue, MissingSource) as reason:
@@ -103,6 +122,7 @@ def advance(
     Raises:
         NotDue: an input does not exist yet.
     """
+    ref = step.at_moment(ref, res)
     if inputs is None or not res.claims.held_by_this_thread(ref.key):
         inputs = step.inputs(ref, res)
         if not again and (record := _current_record(step, ref, inputs, res)):
@@ -123,7 +143,7 @@ def _run_and_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], re
     started = datetime.now(UTC)
     moment = datetime.fromisoformat(inputs["as_of"]) if "as_of" in inputs else ref.as_of
     try:
-        output = step.run(replace(ref, as_of=moment), res)
+        output = step.run(ref.at(moment), res)
     except BadData as error:
         output = StepOutput(data={"reason": str(error)}, blocked=str(error))
     except VALUE_ERRORS as error:
@@ -134,7 +154,7 @@ def _run_and_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], re
         res.lake.write_failure(ref, step.stage, error)
         raise
     return res.lake.write_record(
-        replace(ref, as_of=output.as_of) if output.as_of else ref,
+        ref.at(output.as_of) if output.as_of else ref,
         step.stage,
         version=step.version,
         inputs=inputs,

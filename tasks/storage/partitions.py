@@ -72,7 +72,7 @@ def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> P
     Args:
         config: The model's config.
         key: Such as `2013-05`.
-        as_of: The moment as of which outcomes are known, aware. By default the partition's end plus the label delay.
+        as_of: The moment as of which it is looked at, aware. By default its own moments.
 
     Raises:
         NoPartition: `key` is not one of this model's partitions.
@@ -81,8 +81,9 @@ def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> P
     every, zone = config.partition.every, ZoneInfo(config.partition.timezone)
     first = parse_key(key, every)
     start, end = (t.replace(tzinfo=zone).astimezone(UTC) for t in (first, next_start(first, every)))
-    moment = to_utc(as_of) if as_of else end + config.target.delay
-    return PartitionRef(config.name, key, start, end, moment)
+    complete = end + config.partition.grace
+    matured = max(complete, end + config.target.delay)
+    return PartitionRef(config.name, key, start, end, complete, matured, to_utc(as_of) if as_of else None)
 
 
 def containing(config: ModelConfig, moment: datetime) -> PartitionRef:

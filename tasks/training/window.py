@@ -26,9 +26,11 @@ TRAINING_INPUTS_VERSION = 1
 
 
 def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetime, rules: TrainingWindow) -> Window:
-    """Return the window that ends with the newest partition whose own as-of (end plus label delay) is at or before `as_of`.
+    """Return the window of the partitions that were complete at `as_of`. It ends a label delay before `as_of`.
 
-    Production would not have processed a later partition by then, but after a backfill it may be in the lake.
+    So a row counts from the moment on at which its label has matured. A label that comes earlier waits for it: labels that come
+    early are not like the others. Production would not have processed a later partition by then, but after a backfill it may be in
+    the lake.
 
     Args:
         states: By partition, whether its validation is "done" or "blocked", or "empty" if it has no valid rows. Blocked and empty
@@ -38,10 +40,12 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
         MissingPartition: A partition within the window was never validated.
         NotEnoughData: There are fewer validated partitions than `min_partitions`.
     """
-    done = sorted(key for key in states if states[key] == "done" and partition(config, key).as_of <= as_of)
+    end = as_of - config.target.delay
+    known = (ref for ref in (partition(config, key) for key in states) if ref.complete <= as_of and ref.start < end)
+    done = sorted(ref.key for ref in known if states[ref.key] == "done")
     if len(done) < rules.min_partitions:
         raise NotEnoughData(
-            f"{config.name}: {len(done)} validated partitions as of {as_of.isoformat()}, without empty ones, but "
+            f"{config.name}: {len(done)} validated partitions with matured labels as of {as_of.isoformat()}, without empty ones, but "
             f"training.window.min_partitions is {rules.min_partitions}; run `backfill` for earlier ones, or lower it"
         )
     keys = done[-rules.partitions :] if rules.partitions else done
@@ -52,7 +56,7 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
             f"{config.name}: {', '.join(missing)} in the training window was never validated; run `backfill` first"
         )
     skipped = tuple(r.key for r in refs if states[r.key] == "blocked")
-    end = refs[-1].end
+    end = min(refs[-1].end, end)
     return Window(config.name, tuple(keys), skipped, refs[0].start, end - rules.holdout, end, as_of)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from configs.load import parse_config
-from tasks.contracts import ColumnDrift, Drift, PartitionRef
+from tasks.contracts import ColumnDrift, Drift
 from tasks.drift.evidently_run import run_evidently
 from tasks.drift.report import as_html, build_page
 from tasks.drift.workspace import add_scores, publish
@@ -50,7 +50,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     (folder / "model.yaml").write_text(MODEL_YAML)
     shown = {COLUMN: ColumnDrift(COLUMN, "jensenshannon", 0.5, 0.2, True, 0.1, reference=SCRIPT)}
     drift = Drift(tuple(shown.values()), 1.0, 0.0, True, rows=ROWS, alpha=0.05, differs=(COLUMN,), note=SCRIPT)
-    ref = PartitionRef(SCRIPT, REF.key, REF.start, REF.end, REF.as_of)
+    ref = replace(REF, model=SCRIPT)
     snapshot = run_evidently(rows(1), rows(2), shown, [COLUMN], SCRIPT, ABOUT | {"model": SCRIPT}, ref)
     page = build_page(snapshot, drift, SCRIPT, ["a note"])
     add_scores(page, shown)

@@ -69,7 +69,7 @@ def test_regression(workspace):
 FLAT = """\
 name: tiny
 description: One flat file, cut by {every}.
-partition: {{every: {every}, timezone: {zone}}}
+partition: {{every: {every}, timezone: {zone}, grace: {delay}}}
 source: {{file: {{path: {path}}}}}
 key: number
 time: at

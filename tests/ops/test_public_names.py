@@ -63,7 +63,7 @@ def deployments() -> Names:
 
 def observed_facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fact]:
     """Yield facts of every kind, built by the functions that production uses from records with the fields that they read."""
-    ref = PartitionRef("flights", "2013-06", NOW, NOW, NOW)
+    ref = PartitionRef("flights", "2013-06", NOW, NOW, NOW, NOW)
     config = load_model("flights").config
     rules = config.retraining.signals.model_copy(
         update={"target": True, "partitions": 1, "estimate": SimpleNamespace(after=0)}

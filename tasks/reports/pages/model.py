@@ -116,11 +116,12 @@ def _challenger(res: Resources) -> dict[str, str] | None:
 
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
     monitored = res.lake.record(Stage.MONITORING, s.key)
+    due = f"labels due {res.ref(s.key).matured:%Y-%m-%d}" if s.version and s.loss is None and not s.empty else ""
     return {
         "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
         "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
-        "retraining": s.retraining,
+        "retraining": s.retraining, "labels": due,
     }  # fmt: skip
 
 
@@ -131,7 +132,8 @@ def _row(p: Mapping[str, Any]) -> list[str]:
     rows = "blocked" if p["blocked"] else "empty" if p["empty"] else f"{p['rows']:,}" if p["rows"] is not None else ""
     scored = f"v{p['version']}" if p["version"] else ""
     return [
-        p["key"], rows, str(p["quarantined"] or 0), scored, number(p["loss"]), bounds, number(p["estimate"]), drift, p["retraining"]
+        p["key"], rows, str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
+        drift, p["retraining"],
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from tasks.errors import CorruptPartition, MissingPartition
 from tasks.storage.files import replacing
 from tasks.storage.lake import Lake
 
-REF = PartitionRef("m", "2013-05", *(datetime(2013, m, 1, tzinfo=UTC) for m in (5, 6, 6)))
+REF = PartitionRef("m", "2013-05", *(datetime(2013, m, 1, tzinfo=UTC) for m in (5, 6, 6, 6)))
 FRAME = pd.DataFrame({"id": ["a", "b"], "x": [1.0, None]})
 
 

@@ -13,12 +13,12 @@ from tasks.storage.partitions import NoPartition, between, containing, format_ke
 PANDAS = {"M": "M", "W": "W-SUN", "D": "D", "H": "h"}
 
 
-def config(every: str, zone: str = "UTC") -> ModelConfig:
+def config(every: str, zone: str = "UTC", grace: str = "0h") -> ModelConfig:
     return ModelConfig.model_validate(
         {
             "name": "m",
             "description": "",
-            "partition": {"every": every, "timezone": zone},
+            "partition": {"every": every, "timezone": zone, "grace": grace},
             "source": {"tables": {"t": {"path": "x.parquet"}}},
             "key": "id",
             "time": "at",
@@ -54,11 +54,17 @@ def test_a_month_with_a_daylight_saving_change_starts_and_ends_at_local_midnight
     assert march.end - march.start == timedelta(days=31) - timedelta(hours=1)
 
 
-def test_the_default_as_of_is_the_end_plus_the_label_delay():
-    ref = partition(config("M"), "2013-03")
-    assert ref.as_of == ref.end + timedelta(days=1)
+@pytest.mark.parametrize(("grace", "complete", "matured"), [("0h", 0, 24), ("6h", 6, 24), ("1D", 24, 24), ("2D", 48, 48)])
+def test_a_partition_is_complete_after_its_grace_and_matured_after_the_label_delay(grace, complete, matured):
+    ref = partition(config("M", grace=grace), "2013-03")
+    assert ref.complete == ref.end + timedelta(hours=complete)
+    assert ref.matured == ref.end + timedelta(hours=matured), "not before it is complete"
+    assert ref.as_of == ref.complete
     as_of = datetime(2013, 6, 1, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert partition(config("M"), "2013-03", as_of).as_of == as_of
+    chosen = partition(config("M", grace=grace), "2013-03", as_of)
+    assert chosen.as_of == as_of
+    assert chosen == ref.at(as_of.astimezone(UTC))
+    assert ref.at(as_of).complete == ref.complete
 
 
 def test_a_range_includes_both_ends_and_has_no_gap():
@@ -115,7 +121,7 @@ def test_a_partition_outside_of_the_years_of_timestamps_is_refused(keys, zone):
 def test_the_first_and_the_last_year_have_partitions(every, first, last):
     for key in (first, last):
         ref = partition(config(every, "Asia/Tokyo" if every != "H" else "UTC"), key)
-        assert ref.start < ref.end < ref.as_of
+        assert ref.start < ref.end <= ref.complete < ref.matured
         assert [r.key for r in between(config(every), key, key)] == [key]
 
 
