@@ -137,6 +137,16 @@ class Expectation(Strict):
             yield {"column": column, **self.kwargs}
 
 
+class ChampionConfig(Strict):
+    """What is expected of a champion."""
+
+    max_age: Duration | None = Field(
+        None,
+        description="age of the newest rows that the champion learned from, by the clock, above which there is an alert and the event "
+        "`evergreen.champion.old`. Off by default",
+    )
+
+
 class Retention(Strict):
     """How long data are kept."""
 
@@ -171,6 +181,7 @@ class ModelConfig(Strict):
     )
     gate: Gate
     promotion: PromotionConfig = PromotionConfig()
+    champion: ChampionConfig = ChampionConfig()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
     replay: Replay = Replay()

@@ -64,6 +64,11 @@ class Source(Strict):
         timedelta(days=1),
         description="how far after the present the time of a row of a file without `every` may lie; later ones are refused",
     )
+    due_within: Duration | None = Field(
+        None,
+        description="time after a partition is complete within which it must be processed; an alert and the event "
+        "`evergreen.partition.late` if it is not. Off by default",
+    )
     served_from: str | None = Field(
         None,
         description="partition from which on the rows are the served requests; outcomes still come from the tables",
@@ -84,4 +89,4 @@ class Source(Strict):
 
     def query_settings(self) -> dict[str, Any]:
         """Return the settings that determine rows and labels. Their digest is part of records."""
-        return self.model_dump(exclude_defaults=True, exclude={"served_from", "ahead"})
+        return self.model_dump(exclude_defaults=True, exclude={"served_from", "ahead", "due_within"})

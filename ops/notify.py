@@ -27,12 +27,15 @@ MODEL_EVENTS = {
     "evergreen.model.promoted",
     "evergreen.model.rolled_back",
     "evergreen.alias.diverged",
+    "evergreen.partition.late",
+    "evergreen.champion.old",
 }
 """Events that send a notification. Failed runs send one too, and a blocked partition fails its run."""
 PLAIN = "replace('<', '‹') | replace('>', '›')"
 """Filters for a text of a person in a template: a mail would show a tag as HTML, and Slack reads `<!channel>` and links in it."""
 MESSAGE_BODY = """\
 {% if event.payload.version %}version {{ event.payload.version }}: {{ event.payload.reason | PLAIN }}, by {{ event.payload.by | PLAIN }}
+{% elif event.payload.told %}{{ event.payload.told | PLAIN }}
 {% else %}the alias `champion` is at version {{ event.payload.alias }}, and not at the ledger's {{ event.payload.champion }}
 {% endif %}as of {{ event.payload.as_of }}
 {{ event.payload.link }}""".replace("PLAIN", PLAIN)
@@ -119,12 +122,13 @@ def failure_notification(block: UUID, pool: str) -> "AutomationCore":
 
 
 def change_notification(block: UUID) -> "AutomationCore":
-    """Return the automation that sends a message for approval requests, promotions, rollbacks and aliases moved by hand."""
+    """Return the automation that sends a message for approval requests, promotions, rollbacks, moved aliases, and what is overdue."""
     from prefect.events.schemas.events import ResourceSpecification
 
     return _notification(
         "evergreen: tell of promotions and approvals",
-        "Sends a message when an approval is requested, a version becomes champion, or an alias was moved by hand.",
+        "Sends a message when an approval is requested, a version becomes champion, an alias was moved by hand, a partition is late, "
+        "or a champion is too old.",
         {"expect": MODEL_EVENTS, "match": ResourceSpecification({"prefect.resource.id": "evergreen.model.*"})},
         block,
         "{{ event.resource['evergreen.model'] }}: {{ event.event }}",

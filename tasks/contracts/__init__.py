@@ -17,6 +17,7 @@ from tasks.contracts.backfills import (
 from tasks.contracts.checks import ColumnDrift, Drift, Finding, Validation
 from tasks.contracts.decisions import (
     AUTOMATION,
+    FOR_PEOPLE,
     SERVING,
     STAGE_AFTER,
     Action,
@@ -37,6 +38,7 @@ from tasks.contracts.replays import PartitionResult, PolicyRun
 __all__ = [
     "AUTOMATION",
     "BASELINE",
+    "FOR_PEOPLE",
     "SERVING",
     "STAGE_AFTER",
     "Action",

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from tasks.contracts.judging import Comparison, GateDecision, Interval
 from tasks.contracts.learning import Selection, Version, Window
 
-FactKind = Literal["drift", "decay", "estimate", "due", "person", "retry", "alias"]
+FactKind = Literal["drift", "decay", "estimate", "due", "person", "retry", "alias", "late", "old"]
+FOR_PEOPLE: tuple[FactKind, ...] = ("alias", "late", "old")
+"""Kinds of facts that a person handles. The policy decides about the others."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Fact:
         kind: `drift`: features, predictions or outcomes drifted. `decay`: the realised loss has risen. `estimate`: the estimated
             loss has risen. `due`: a training is due by time or by new labels. `person`: a person requests a retraining.
             `retry`: a retraining failed and is tried again. `alias`: the champion alias in MLflow was moved.
+            `late`: a partition was not processed in time. `old`: the champion is older than model.yaml allows.
         as_of: The moment as of which the policy decides.
         payload: Further values, see docs/events.md.
     """

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from tasks.contracts import Decision, Fact, Hindsight, Interval
+from tasks.contracts import FOR_PEOPLE, Decision, Fact, Hindsight, Interval
 from tasks.errors import EvergreenError, UnknownFact
 from tasks.ledger.promotions import Promotions
 from tasks.ledger.tables import decisions, facts, hindsights
@@ -58,9 +58,9 @@ class Ledger(Promotions):
         )
 
     def undecided(self) -> list[Fact]:
-        """Return the facts without a decision, ordered by as-of. Facts of kind `alias` are left out: a person handles them."""
+        """Return the facts without a decision, ordered by as-of. Those that a person handles are left out."""
         query = sa.select(facts).outerjoin(decisions, decisions.c.fact_id == facts.c.id)
-        waiting = facts.c.model == self.model, facts.c.kind != "alias", decisions.c.fact_id.is_(None)
+        waiting = facts.c.model == self.model, facts.c.kind.notin_(FOR_PEOPLE), decisions.c.fact_id.is_(None)
         query = query.where(*waiting).order_by(facts.c.as_of, facts.c.recorded_at, facts.c.id)
         return self._all(Fact, query)
 

@@ -24,6 +24,8 @@ EVENT: dict[FactKind, str] = {
     "due": "evergreen.retraining.due",
     "retry": "evergreen.retraining.due",
     "alias": "evergreen.alias.diverged",
+    "late": "evergreen.partition.late",
+    "old": "evergreen.champion.old",
 }
 """The event of each kind of fact. Kind `person` has none: the requesting flow run decides itself."""
 DECIDED, VERDICT = "evergreen.retraining.decided", "evergreen.retraining.verdict"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from configs.errors import ConfigError
@@ -9,6 +10,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
+from tasks.lifecycle.overdue import late_partition, old_champion
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.source.extent import why_no_partition
@@ -56,6 +58,7 @@ def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[
         *_version_alerts(res),
         *_decision_alerts(res),
         *_performance_alerts(res),
+        *_overdue_alerts(res, datetime.now(UTC)),
     ]
     return sorted(unsorted, key=lambda alert: list(Severity).index(alert.severity))
 
@@ -156,6 +159,21 @@ def _moved_alias(champion: Promotion | None, res: Resources) -> str:
         return ""
     target = f"version {facts[-1].payload['alias']}" if facts[-1].payload["alias"] else "no version"
     return f"the alias `champion` was moved to {target} by hand; the ledger still has version {champion.version} as champion"
+
+
+def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
+    """A partition that should be processed by now, and a champion that is too old, where model.yaml declares it."""
+    name = res.config.name
+    if late := late_partition(res, now):
+        yield Alert(
+            Severity.ERROR, late.message, f"look at the source, at the schedule and at the worker of process/{name}"
+        )
+    if old := old_champion(res, now):
+        yield Alert(
+            Severity.ACTION,
+            old.message,
+            f"see why no training was promoted: `make status`, or the page {name}-decisions",
+        )
 
 
 def _decision_alerts(res: Resources) -> Iterator[Alert]:

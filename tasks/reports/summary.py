@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Stage
+from tasks.contracts import FOR_PEOPLE, Decision, Fact, PartitionRef, Promotion, Stage
 from tasks.contracts.words import decision_text
 from tasks.lifecycle.facts import distrust_reason
 from tasks.resources import LiveResources, Resources
@@ -89,7 +89,7 @@ def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: b
         keys: Only these partitions; None for all.
         with_decay: Also compute decay and the trust in estimates, which takes a bootstrap per partition.
     """
-    facts = [f for f in res.ledger.facts() if f.kind != "alias"]
+    facts = [f for f in res.ledger.facts() if f.kind not in FOR_PEOPLE]
     decisions, rows = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
     return [
         _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, rows, with_decay)

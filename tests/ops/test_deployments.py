@@ -13,6 +13,7 @@ from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
 from ops.check import SHARED, find_problems, flow_of, main, read_deployments
+from tasks.contracts import FOR_PEOPLE
 from tasks.orchestration.events import EVENT
 
 LONGEST_BLOCK = 25
@@ -61,7 +62,7 @@ def test_each_fact_starts_one_run_of_its_models_retraining(deployments: list[dic
         (trigger,) = deployment["triggers"]
         assert trigger["match"] == {"prefect.resource.id": f"evergreen.model.{deployment['name']}"}
         assert trigger["for_each"] == ["prefect.resource.id", "evergreen.fact"]
-        assert set(trigger["expect"]) == {name for kind, name in EVENT.items() if kind != "alias"}
+        assert set(trigger["expect"]) == {name for kind, name in EVENT.items() if kind not in FOR_PEOPLE}
         assert (trigger["threshold"], trigger["within"]) == (1, 30)
         assert set(trigger["parameters"]) == {"partition", "fact", "as_of"}
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}

@@ -37,6 +37,7 @@ from tasks.contracts import (
 )
 from tasks.ledger.tables import metadata
 from tasks.lifecycle import facts
+from tasks.lifecycle.overdue import Overdue, late_fact, old_fact
 from tasks.orchestration import events
 from tasks.registry import CHALLENGER, CHAMPION
 from tasks.registry.versions import TAG_FIELDS
@@ -98,6 +99,8 @@ def observed_facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fact]:
     yield retry
     yield facts.person_fact(res, ref, "ann", "why")
     yield facts.alias_fact(champion, "2", res)
+    yield late_fact("flights", Overdue("", NOW, "2013-06", "1"))
+    yield old_fact("flights", Overdue("", NOW, "", "1"))
 
 
 def sent_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:

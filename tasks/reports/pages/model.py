@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tasks.contracts import Promotion, Stage
+from tasks.contracts import FOR_PEOPLE, Promotion, Stage
 from tasks.contracts.words import decision_text, number
 from tasks.drift.workspace import project_id
 from tasks.ledger.history import champion_periods
@@ -174,7 +174,7 @@ def card_link(text: str, version: str, res: Resources) -> Any:
 def _decisions(res: Resources) -> list[list[Any]]:
     """List signals with the policy's decision and its reason, newest first."""
     decisions, changes = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
-    facts = [f for f in res.ledger.facts() if f.kind != "alias"][::-1][:LISTED]
+    facts = [f for f in res.ledger.facts() if f.kind not in FOR_PEOPLE][::-1][:LISTED]
     rows = []
     for f in facts:
         decision = decisions.get(f.id)

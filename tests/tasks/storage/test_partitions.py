@@ -54,7 +54,9 @@ def test_a_month_with_a_daylight_saving_change_starts_and_ends_at_local_midnight
     assert march.end - march.start == timedelta(days=31) - timedelta(hours=1)
 
 
-@pytest.mark.parametrize(("grace", "complete", "matured"), [("0h", 0, 24), ("6h", 6, 24), ("1D", 24, 24), ("2D", 48, 48)])
+@pytest.mark.parametrize(
+    ("grace", "complete", "matured"), [("0h", 0, 24), ("6h", 6, 24), ("1D", 24, 24), ("2D", 48, 48)]
+)
 def test_a_partition_is_complete_after_its_grace_and_matured_after_the_label_delay(grace, complete, matured):
     ref = partition(config("M", grace=grace), "2013-03")
     assert ref.complete == ref.end + timedelta(hours=complete)
