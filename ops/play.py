@@ -176,16 +176,16 @@ def play_history(res: Resources, first: str, last: str, console: Console) -> Pla
         what = f"{len(keys)} {PERIOD[res.config.partition.every]}s of {res.config.name}"
         console.print(f"Everything is fresh: {what}, {len(res.ledger.decisions())} decisions. Nothing to do.")
     else:
-        run_partitions(play, todo)
+        run_partitions(play, todo, [key for key in (*earlier, *split) if key < todo[0]])
     return play
 
 
-def run_partitions(play: Play, todo: Sequence[str]) -> None:
-    """Run partitions in the order of time. A terminal shows a progress bar."""
+def run_partitions(play: Play, todo: Sequence[str], earlier: Sequence[str]) -> None:
+    """Run partitions in the order of time, and assess earlier ones whose labels mature. A terminal shows a progress bar."""
     began, count, periods = time.monotonic(), len(todo), f"{PERIOD[play.res.config.partition.every]}s"
     number = 0
     with Bar(play.console, f"0 of {count} {periods} done", count) as bar:
-        for runs in order_of_runs([play.res.ref(key) for key in todo]):
+        for runs in order_of_runs(*([play.res.ref(key) for key in keys] for keys in (todo, earlier))):
             for flow, key in runs:
                 if flow == "process":
                     bar.describe(f"{number} of {count} {periods} done")

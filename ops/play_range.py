@@ -40,15 +40,19 @@ def is_complete(res: Resources, key: str) -> bool:
     return not any(f.partition == key for f in res.ledger.undecided())
 
 
-def order_of_runs(refs: Sequence[PartitionRef]) -> list[list[tuple[str, str]]]:
+def order_of_runs(refs: Sequence[PartitionRef], earlier: Sequence[PartitionRef] = ()) -> list[list[tuple[str, str]]]:
     """Return flow and partition of each run of a play, grouped by their moments, in the order of time.
 
     At the same moment, partitions are processed before others are assessed. Labels that have not matured yet are not assessed.
+
+    Args:
+        refs: The partitions to play, oldest first.
+        earlier: Partitions before them, oldest first. Those whose labels mature during the play are assessed.
     """
     runs: dict[datetime, list[tuple[str, str]]] = defaultdict(list)
     for ref in refs:
         runs[ref.complete].append(("process", ref.key))
-    for ref in refs:
+    for ref in (*(ref for ref in earlier if ref.matured > earlier[-1].complete), *refs):
         if ref.matured <= datetime.now(UTC):
             runs[ref.matured].append(("assess", ref.key))
     return [runs[moment] for moment in sorted(runs)]

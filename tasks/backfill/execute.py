@@ -48,7 +48,7 @@ class PartitionJob:
     variant: Variant
     state_digests: dict[str, str]
     until: datetime
-    """As-of of the newest partition in the plan."""
+    """When the newest partition in the plan is complete."""
     flow_run: str
     planned_at: datetime
     """When the plan was made, by the clock. An output that was written after that is not written again."""

@@ -17,7 +17,7 @@ from tasks.resources import LiveResources, Resources
 from tasks.steps.order import ALL, PREREQUISITES
 from tasks.steps.step import NotDue, Step, advance
 from tasks.storage.aside import is_kept_aside, kept_aside, put_back
-from tasks.storage.earlier import remove_unneeded
+from tasks.storage.earlier import damaged_contents, remove_unneeded
 from tasks.storage.files import digest_of, open_file, replacing
 from tasks.storage.integrity import damage, intact_record
 from tasks.storage.lake import changed_inputs
@@ -206,13 +206,21 @@ def write_verification(plan: Plan, outcomes: Sequence[Outcome], res: Resources) 
 
 
 def remove_earlier_contents(res: LiveResources) -> None:
-    """Delete the earlier contents of partitions that are not needed any more, see `retention` in model.yaml. An error is logged."""
+    """Check the earlier contents of partitions, and delete those that are not needed any more, see `retention` in model.yaml.
+
+    Errors are logged. Nothing is deleted if MLflow does not know the present champion: then it is not the MLflow of this ledger.
+    """
+    for path in damaged_contents(res.lake):
+        log.error("%s does not match its record; it cannot be made again, restore it from a backup", path)
+    champion = res.ledger.champion()
     try:
-        removed = remove_unneeded(res.lake, res.registry.contents(), res.config.retention.earlier_contents)
+        versions = res.registry.contents()
     except RegistryUnavailable as error:
         log.warning("no earlier content was deleted, since it is not known which versions exist: %s", error)
         return
-    if removed:
+    if champion is None or champion.version not in versions:
+        return
+    if removed := remove_unneeded(res.lake, versions, res.config.retention.earlier_contents):
         log.info("deleted %d earlier contents of partitions that no version needs any more", removed)
 
 

@@ -8,11 +8,12 @@ from tasks.ledger.fact_ids import make_fact
 from tasks.lifecycle.policy import days_text
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
-from tasks.steps.step import done_record
+from tasks.steps.step import done_record, scoring_moment
 
 
 def process_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """Yield the facts of a processed partition: drift, and estimated decay."""
+    ref = ref if ref.chosen else ref.at(scoring_moment(ref, res))
     if monitoring := done_record(Stage.MONITORING, ref, res):
         yield from drift_fact(ref, monitoring, res)
     if estimates := done_record(Stage.ESTIMATES, ref, res):

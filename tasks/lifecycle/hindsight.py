@@ -19,7 +19,7 @@ from tasks.orchestration.events import emit_hindsight
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.collect import labelled_rows
-from tasks.steps.step import done_record
+from tasks.steps.step import done_record, scoring_moment
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.frames import concatenate
 
@@ -91,7 +91,8 @@ def scored_partitions(row: Promotion, following: Promotion | None, res: Resource
     """Return the validated partitions that the row's version scores as champion, oldest first."""
     refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
     until = following.as_of if following else None
-    scored = (r for r in refs if r.complete > row.as_of and (until is None or r.complete <= until))
+    moments = ((ref, scoring_moment(ref, res)) for ref in refs)
+    scored = (ref for ref, moment in moments if moment > row.as_of and (until is None or moment <= until))
     return [r for r in scored if done_record(Stage.VALID, r, res)]
 
 

@@ -21,7 +21,7 @@ from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, read_outcomes
 from tasks.steps.decay import decay_at
-from tasks.steps.order import newest_ref
+from tasks.steps.order import newest_moment, newest_ref
 from tasks.steps.step import NotDue, advance, done_record
 
 Outcome = Literal["promoted", "staged", "refused"]
@@ -63,8 +63,7 @@ def record_manual_request(by: str, reason: str, as_of: datetime | None, res: Res
     Raises:
         MissingPartition: the model has no validated partition as of `as_of`.
     """
-    ref = newest_ref(res, as_of)
-    request = person_fact(res, ref.at(as_of) if as_of else ref, by, reason)
+    request = person_fact(res, newest_ref(res, as_of).at(as_of or newest_moment(res)), by, reason)
     res.ledger.record_fact(request)
     return request
 
@@ -108,16 +107,17 @@ def drift_history(fact: Fact, res: Resources) -> tuple[bool, ...]:
     for an earlier champion may be part of the current champion's training window.
     """
     rule = res.config.retraining.signals.drift
-    records = [r for ref in validated_partitions(fact, res) if (r := done_record(Stage.MONITORING, ref, res))]
+    refs = [ref for ref in validated_partitions(fact, res) if not fact.partition or ref.key <= fact.partition]
+    records = [r for ref in refs if (r := done_record(Stage.MONITORING, ref, res))]
     detected = [bool(r.data["detected"]) for r in records if r.data["version"] == records[-1].data["version"]]
     return tuple(detected[-(rule.of if rule else 1) :])
 
 
 def validated_partitions(fact: Fact, res: Resources) -> list[PartitionRef]:
-    """Return the partitions with a validation record up to the fact's own, blocked ones included and empty ones not, oldest first."""
+    """Return the partitions with a validation record as of a fact, blocked ones included and empty ones not, oldest first."""
     records = [r for key in res.lake.keys(Stage.VALID) if (r := res.lake.record(Stage.VALID, key))]
     refs = [res.ref(r.partition) for r in records if r.rows or r.status == "blocked"]
-    return [ref for ref in refs if ref.complete <= fact.as_of and (not fact.partition or ref.key <= fact.partition)]
+    return [ref for ref in refs if ref.complete <= fact.as_of]
 
 
 def count_new_labels(champion: Promotion, as_of: datetime, res: Resources, collect: bool = False) -> int:
@@ -193,7 +193,7 @@ def emit_due_fact(res: Resources, as_of: datetime) -> Fact | None:
     since = max([m for m in (trained_at(res.ledger.promotions()), *judged) if m], default=champion.as_of)
     if ref.as_of - since < res.config.retraining.cool_down:
         return None
-    labels = count_new_labels(champion, ref.as_of, res) if by_labels else 0
+    labels = count_new_labels(champion, ref.as_of, res, collect=True) if by_labels else 0
     moments = (res.ref(key).complete for key in res.lake.keys(Stage.VALID))
     partitions = sum(since < moment <= ref.as_of for moment in moments)
     fact = due_fact(ref, champion, since, labels, partitions, res)

@@ -9,7 +9,7 @@ from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.resources import Resources
 from tasks.steps.collect import labelled_rows
 from tasks.steps.serving_skew import count_differing
-from tasks.steps.step import done_record
+from tasks.steps.step import done_record, scoring_moment
 from tasks.storage.frames import concatenate
 from tasks.training.evaluation import compare
 
@@ -43,7 +43,7 @@ def matured_shadow(
         res: The model's resources.
         as_of: Leave out partitions whose labels mature later; None for no limit.
     """
-    refs = (ref for key in res.lake.keys(Stage.SHADOW) if (ref := res.ref(key)).complete > staged.as_of)
+    refs = (ref for key in res.lake.keys(Stage.SHADOW) if scoring_moment(ref := res.ref(key), res) > staged.as_of)
     due = (ref for ref in refs if as_of is None or ref.matured <= as_of)
     return [ref for ref in due if is_matured(ref, champion.version, Stage.SHADOW, staged.version, res)]
 

@@ -19,6 +19,7 @@ from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
+from tasks.replay.simulate import earlier_refs, events
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, labelled_rows
 from tasks.steps.decay import losses_by_block
@@ -67,7 +68,7 @@ def measure_all(
     live: Resources,
     on_partition: Callable[[PartitionRef], None] = lambda _: None,
 ) -> TrainingTable:
-    """Train as of `begin` and of every partition but the last, and measure each model on every later partition.
+    """Train as of `begin` and of the last moment before every further partition, and measure each model on every later partition.
 
     Args:
         begin: As-of of the first champion's training.
@@ -76,12 +77,13 @@ def measure_all(
         on_partition: Called after each partition's training.
     """
     res = replay_resources(live, BUILT_IN[NEVER], begin)
-    moments = [begin, *(ref.complete for ref in refs[:-1])]
+    every = [moment for moment, *_ in events(refs, earlier_refs(begin, refs, live))]
+    moments = [begin, *(max(m for m in every if m < ref.complete) for ref in refs[1:])]
     versions: list[Version | None] = []
     with simulation():
         for moment, ref in zip(moments, refs, strict=True):
+            res.lake.now = moment
             versions.append(_train(moment, res))
-            res.lake.now = ref.complete
             on_partition(ref)
         # By all outcomes that were known at the end of the range, as in the policies' results.
         res.lake.now = end = refs[-1].matured

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from configs.errors import ConfigError
@@ -70,7 +70,7 @@ def prepare_replay(start: str, end: str, live: Resources) -> ReplaySetup:
     Raises:
         NoPartition: A key is not in the model's calendar, or the range ends before it starts.
         NotEnoughData: The partitions before the range are fewer than a training needs.
-        MissingPartition: A partition was never validated, or with another config; run `backfill`.
+        MissingPartition: A partition was never validated, or with another config; run `backfill`. Or its labels have not matured.
     """
     refs = tuple(between(live.config, start, end))
     begin = containing(live.config, refs[0].start - timedelta(microseconds=1)).complete
@@ -81,6 +81,10 @@ def prepare_replay(start: str, end: str, live: Resources) -> ReplaySetup:
     if missing:
         raise MissingPartition(
             f"{live.title}: {_list_keys(missing)} never validated; run `backfill` for {missing[0]} to {missing[-1]} first"
+        )
+    if refs[-1].matured > datetime.now(UTC):
+        raise MissingPartition(
+            f"{live.title}: the labels of {refs[-1].key} mature on {refs[-1].matured:%Y-%m-%d %H:%M} UTC; end the range earlier"
         )
     choose_window(live.config, states, begin, live.config.training.window)
     require_same_config(sorted(states), live)

@@ -53,11 +53,11 @@ def simulate_policy(
     res = replay_resources(live, policy, begin)
     with simulation():
         start_with_champion(begin, res)
-        for moment, completed in events(refs):
+        for moment, completed, matured in events(refs, earlier_refs(begin, refs, live)):
             res.lake.now = moment
             for ref in completed:
                 process(ref, res)
-            if any(ref.matured == moment for ref in refs):
+            if matured:
                 assess(moment, res)
             decide(res)
             for ref in completed:
@@ -74,10 +74,27 @@ def simulate_policy(
         )
 
 
-def events(refs: Sequence[PartitionRef]) -> list[tuple[datetime, list[PartitionRef]]]:
-    """The moments at which partitions are complete or their labels have matured, in order, each with those that are then complete."""
-    moments = sorted({moment for ref in refs for moment in (ref.complete, ref.matured)})
-    return [(moment, [ref for ref in refs if ref.complete == moment]) for moment in moments]
+def events(
+    refs: Sequence[PartitionRef], earlier: Sequence[PartitionRef] = ()
+) -> list[tuple[datetime, list[PartitionRef], list[PartitionRef]]]:
+    """Moments of a range in order, each with the partitions that are complete then, and those whose labels have matured then.
+
+    Args:
+        refs: The partitions of the range.
+        earlier: Earlier partitions whose labels mature within the range.
+    """
+    all_refs = [*earlier, *refs]
+    moments = sorted({ref.complete for ref in refs} | {ref.matured for ref in all_refs})
+    return [
+        (moment, [r for r in refs if r.complete == moment], [r for r in all_refs if r.matured == moment])
+        for moment in moments
+    ]
+
+
+def earlier_refs(begin: datetime, refs: Sequence[PartitionRef], live: Resources) -> list[PartitionRef]:
+    """The ingested partitions before a range whose labels mature after its begin."""
+    before = (live.ref(key) for key in live.lake.keys(Stage.RAW) if key < refs[0].key)
+    return [ref for ref in before if ref.matured > begin]
 
 
 def start_with_champion(begin: datetime, res: ReplayResources) -> None:

@@ -6,7 +6,7 @@ ingest ─ validate ─ sketch ────────────┐
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Stage, StageChoice
@@ -67,17 +67,28 @@ def steps_of(config: ModelConfig) -> tuple[Step, ...]:
     return tuple(step for step in ALL if step not in switched_off)
 
 
+def newest_moment(res: Resources) -> datetime:
+    """The as-of of a decision that is made now: when the newest validated partition was complete, but not before the champion.
+
+    Raises:
+        MissingPartition: no partition is validated.
+    """
+    champion, newest = res.ledger.champion(), newest_ref(res)
+    return max(newest.complete, champion.as_of) if champion else newest.complete
+
+
 def newest_ref(res: Resources, as_of: datetime | None = None) -> PartitionRef:
-    """The newest validated partition that was complete at `as_of`, by default of all. The as-of of the ref is its own.
+    """The newest validated partition that was complete at `as_of`, by default now. The as-of of the ref is its own.
 
     After a backfill the lake may have partitions from after `as_of`. No decision as of that moment may use them.
 
     Raises:
         MissingPartition: no such partition is validated.
     """
+    moment = as_of or datetime.now(UTC)
     for key in reversed(res.lake.keys(Stage.VALID)):
         record, ref = res.lake.record(Stage.VALID, key), res.ref(key)
-        if record and record.status == "done" and (as_of is None or ref.complete <= as_of):
+        if record and record.status == "done" and ref.complete <= moment:
             return ref
     when = f" as of {as_of.isoformat()}" if as_of else " yet"
     raise MissingPartition(f"{res.config.name}: no partition is validated{when}; run `backfill` first")

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from configs.errors import ConfigError
 from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import SourceUnavailable
-from tasks.orchestration.prefect_tasks import as_task, run_log
+from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, fingerprint, why_no_partition
 from tasks.steps.order import newest_ref
@@ -63,30 +64,35 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
 def moment_of_assessment(res: Resources, partition: str | None, as_of: datetime | None) -> datetime:
     """The moment that an assessment is about: `as_of`, else when the labels of the named partition have matured.
 
-    Without both it is the newest moment, until now, at which a validated partition was complete or its labels had matured.
+    Without both, or if those have not matured yet, it is the newest moment at which the labels of a validated partition had matured.
 
     Raises:
         NoPartition: the name is not in the model's calendar.
         MissingPartition: no partition is validated.
+        ConfigError: `as_of` is in the future.
     """
-    if partition:
-        ref = res.ref(partition, as_of)
+    now = datetime.now(UTC)
+    if as_of and as_of > now and not is_simulation():
+        raise ConfigError(f"as_of {as_of.isoformat()} is in the future: labels are known only until now")
+    if partition and (ref := res.ref(partition, as_of)) and (ref.chosen or ref.matured <= now):
         return ref.chosen or ref.matured
     if as_of:
         return as_of
-    newest, now = newest_ref(res), datetime.now(UTC)
-    refs = (res.ref(key) for key in res.lake.keys(Stage.VALID))
-    return max([newest.complete, *(ref.matured for ref in refs if ref.matured <= now and ref.key <= newest.key)])
+    refs = [res.ref(key) for key in res.lake.keys(Stage.VALID)]
+    return max((ref.matured for ref in refs if ref.matured <= now), default=newest_ref(res).complete)
 
 
 def maturing_partitions(res: Resources, partition: str | None, as_of: datetime) -> list[PartitionRef]:
     """The partitions whose labels may have matured: the named one, or every ingested one, with a common as-of.
 
+    A named one whose labels mature only after `as_of` is as of its own moment, for which the steps wait.
+
     Raises:
         NoPartition: the name is not in the model's calendar.
     """
     if partition:
-        return [res.ref(partition, as_of)]
+        ref = res.ref(partition)
+        return [ref if ref.matured > datetime.now(UTC) else ref.at(as_of)]
     return [ref.at(as_of) for key in res.lake.keys(Stage.RAW) if (ref := res.ref(key)).matured <= as_of]
 
 

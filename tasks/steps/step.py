@@ -77,11 +77,17 @@ class Step:
         if ref.chosen:
             return ref
         if self.moment == "complete":
-            scored = res.lake.record(Stage.PREDICTIONS, ref.key) if ref.complete < ref.matured else None
-            return ref.at(ref.matured) if scored and scored.as_of == ref.matured else ref
+            moment = scoring_moment(ref, res)
+            return ref if moment == ref.complete else ref.at(moment)
         if ref.matured > datetime.now(UTC):
             raise NotDue(f"the labels of {ref} mature on {ref.matured:%Y-%m-%d %H:%M} UTC")
         return ref.at(ref.matured)
+
+
+def scoring_moment(ref: PartitionRef, res: Resources) -> datetime:
+    """The moment as of which a partition is scored: when it is complete or, if v0.1 has scored it, when its labels had matured."""
+    scored = res.lake.record(Stage.PREDICTIONS, ref.key) if ref.complete < ref.matured else None
+    return ref.matured if scored and scored.as_of == ref.matured else ref.complete
 
 
 def freshness(step: Step, ref: PartitionRef, res: Resources) -> Freshness:

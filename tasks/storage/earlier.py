@@ -18,6 +18,7 @@ from pathlib import Path
 from upath import UPath
 
 from tasks.contracts import Record, Stage
+from tasks.errors import PartitionChanged
 from tasks.storage.files import digest_json, digest_of, open_file, replacing
 from tasks.storage.folders import make_folder
 from tasks.storage.lake import Lake, parse_record
@@ -26,7 +27,7 @@ FOLDER, PINNED = "earlier", "pinned"
 KEPT_STAGES = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)
 SCORED = (Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER)
 IN_FLIGHT = timedelta(days=1)
-"""How long the contents of a training are pinned although no version of it is registered: it may still be running."""
+"""Age of notes and copies below which nothing is deleted: the training or the step may still be running."""
 
 Contents = Mapping[Stage, Mapping[str, str]]
 """The digests of the contents that a training reads, by stage and partition."""
@@ -45,32 +46,44 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
     The caller has the partition's claim. If the body fails or is killed, the copy stays: the file may be replaced already.
     """
     record = lake.record(stage, key) if lake.keeps_earlier and stage in KEPT_STAGES else None
-    if record is None or record.status != "done" or not _is_needed(lake, record):
+    if record is None or record.status != "done":
         yield
         return
     copy = _path(lake, record)
-    if not copy.is_file():
-        _keep(lake, record, copy)
+    _keep(lake, record, copy)
     yield
     current = lake.record(stage, key)
-    if current and current.status == "done" and current.digest == record.digest:
+    same = current and current.status == "done" and current.digest == record.digest
+    if same or not _is_needed(lake, record):  # a training may have pinned it meanwhile
         _delete(copy)
 
 
 def _keep(lake: Lake, record: Record, copy: UPath) -> None:
-    """Copy file and record of an output, unless the file is damaged."""
+    """Copy file and record of an output, unless that was done before or the file is damaged. The record is written last."""
     path = lake.path(record.stage, record.partition)
+    if copy.with_suffix(".json").is_file():
+        return
     with open_file(path) as file:
         if digest_of(file) != record.digest:
             return
-    if isinstance(path, Path) and isinstance(copy, Path):
-        make_folder(copy.parent)
-        os.link(path, copy)  # files of the lake are replaced, and never written in place
-    else:
+    copy.unlink(missing_ok=True)
+    if not _link(path, copy):
         with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
             shutil.copyfileobj(file, target)
     with replacing(copy.with_suffix(".json")) as draft:
         draft.write_bytes(lake.path(record.stage, record.partition, "json").read_bytes())
+
+
+def _link(path: UPath, copy: UPath) -> bool:
+    """Make a hard link, which needs no space: files of the lake are replaced, never written in place. Not every file system can."""
+    if not (isinstance(path, Path) and isinstance(copy, Path)):
+        return False
+    make_folder(copy.parent)
+    try:
+        os.link(path, copy)
+    except OSError:
+        return False
+    return True
 
 
 def _is_needed(lake: Lake, record: Record, versions: Collection[str] | None = None) -> bool:
@@ -147,28 +160,56 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
         for path in (lake.root / FOLDER / stage).glob("*/*.json"):
             record = parse_record(path.read_bytes())
             current = lake.record(stage, record.partition)
-            is_current = current is not None and current.digest == record.digest
-            expired = after is not None and now - _modified(path) > after
-            if is_current or expired or (after is None and not _is_needed(lake, record, versions)):
+            age, is_current = now - _modified(path), current is not None and current.digest == record.digest
+            expired = after is not None and age > after
+            if age > IN_FLIGHT and (
+                is_current or expired or (after is None and not _is_needed(lake, record, versions))
+            ):
                 _delete(path.with_suffix(".parquet"))
                 removed += 1
+    for path in (lake.root / FOLDER).glob("*/*/*.parquet"):  # of a process that was killed
+        if not path.with_suffix(".json").is_file() and now - _modified(path) > IN_FLIGHT:
+            path.unlink(missing_ok=True)
     return removed
 
 
-class PinnedLake(Lake):
-    """A model's lake in which some partitions have an earlier content, if that is kept. It is only read from."""
+def damaged_contents(lake: Lake) -> list[str]:
+    """The paths of earlier contents whose rows do not match their record. They cannot be made again."""
+    damaged = []
+    for path in sorted((lake.root / FOLDER).glob("*/*/*.json")):
+        with open_file(path.with_suffix(".parquet")) as file:
+            if digest_of(file) != parse_record(path.read_bytes()).digest:
+                damaged.append(str(path.with_suffix(".parquet")))
+    return damaged
 
-    def __init__(self, lake: Lake, contents: Contents) -> None:
+
+class PinnedLake(Lake):
+    """A model's lake in which some partitions have an earlier content. It is only read from.
+
+    Where that is not kept, they have the current one, or with `strict` reading them is an error.
+    """
+
+    def __init__(self, lake: Lake, contents: Contents, strict: bool = False) -> None:
         super().__init__(lake.root.parent, lake.model)
+        self.strict = strict
         self._digests = {(stage, key): digest for stage, digests in contents.items() for key, digest in digests.items()}
 
     def record(self, stage: Stage, key: str) -> Record | None:
-        """See `Lake`. The current record where the earlier content is not kept."""
+        """See `Lake`.
+
+        Raises:
+            PartitionChanged: `strict`, and the content is not kept.
+        """
         current = super().record(stage, key)
-        digest = self._digests.get((stage, key), current.digest if current else "")
-        if current is None or current.digest != digest:
-            return next((r for r in earlier_records(self, stage, key) if r.digest == digest), current)
-        return current
+        digest = self._digests.get((stage, key))
+        if digest is None or (current and current.digest == digest):
+            return current
+        kept = next((r for r in earlier_records(self, stage, key) if r.digest == digest), None)
+        if kept is None and self.strict:
+            raise PartitionChanged(
+                f"{self.model} {key}: its {stage} rows were replaced while they were read; run it again"
+            )
+        return kept or current
 
     def file(self, stage: Stage, key: str) -> UPath:
         """See `Lake`."""

@@ -40,14 +40,14 @@ def pin_window(window: Window, res: R) -> R:
         contents = contents_of(window, res)
         pin(res.lake, contents)
         if contents_of(window, res) == contents:  # none was replaced before it was pinned
-            return with_contents(contents, res)
+            return with_contents(contents, res, strict=True)
     raise PartitionChanged(
         f"{window.model}: the partitions of {window.span} are being written; train again when that has ended"
     )
 
 
-def with_contents(contents: Contents, res: R) -> R:
-    """Return resources whose lake has these contents. One that is not kept any more is the current one."""
+def with_contents(contents: Contents, res: R, strict: bool = False) -> R:
+    """Return resources whose lake has these contents. One that is not kept is the current one or, if `strict`, an error."""
     pinned = copy.copy(res)
-    pinned.lake = PinnedLake(res.lake, contents)
+    pinned.lake = PinnedLake(res.lake, contents, strict)
     return pinned

@@ -11,7 +11,7 @@ from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.resources import Resources
 from tasks.source.files import has_files
 from tasks.steps.collect import labelled_rows
-from tasks.steps.order import newest_ref
+from tasks.steps.order import newest_moment
 from tasks.storage.answer_log import served_partitions
 from tasks.storage.frames import concatenate
 from tasks.storage.partitions import between, partition
@@ -61,13 +61,13 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
 
 
 def locate_window(res: Resources, as_of: datetime | None = None) -> Window:
-    """Return the training window as of a point in time, by default as of the newest partition.
+    """Return the training window as of a point in time, by default as of now, see `newest_moment`.
 
     Raises:
         MissingPartition, NotEnoughData: See `choose_window`.
         TooMuchData: The window is too large for this machine's memory.
     """
-    as_of = as_of or newest_ref(res).as_of
+    as_of = as_of or newest_moment(res)
     window = choose_window(res.config, validation_states(res), as_of, res.config.training.window)
     require_memory(window, res)
     return window

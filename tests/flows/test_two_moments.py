@@ -5,6 +5,7 @@ one two days after they have matured. Only labels that had matured at a moment, 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from configs.errors import ConfigError
 from flows.assess import assess
 from flows.backfill import backfill
 from flows.process import process
+from flows.replay import replay
 from flows.retrain import retrain
 from flows.train import train
 from ops.play_range import order_of_runs
@@ -36,60 +39,70 @@ from tests.flows.conftest import parcels_of
 from tests.flows.test_controller import day
 from tests.flows.test_replay import assert_same_as_production, simulate
 
-DELAY, EARLY, LATE = timedelta(days=4), timedelta(hours=1), timedelta(days=6)
+DELAYS = {"several days": ("4D", "0h", timedelta(days=4)), "part of a day": ("36h", "3h", timedelta(hours=36))}
+"""Label delay and grace."""
+DELAY, CORRECTED = timedelta(days=4), timedelta(days=2)
+"""The delay of the tests of single functions, and how long after it a label is corrected."""
 BEGIN, SHIFT, LAST = 23, 25, 30
 """The first day that a champion scores, the first shifted day, and the last day."""
 LABELS_SQL = """
 WITH rows AS (FROM parcels WHERE sent >= $start AND sent < $end)
-SELECT parcel, late, sent + INTERVAL 4 DAY AS known_at FROM rows
+SELECT parcel, late, sent + INTERVAL {hours} HOUR AS known_at FROM rows
 UNION ALL SELECT parcel, 1 - late, sent + INTERVAL 1 HOUR FROM rows WHERE right(parcel, 3) < '100'
-UNION ALL SELECT parcel, 1 - late, sent + INTERVAL 6 DAY FROM rows WHERE right(parcel, 3) BETWEEN '010' AND '019'
+UNION ALL SELECT parcel, 1 - late, sent + INTERVAL {hours} HOUR + INTERVAL 2 DAY FROM rows WHERE right(parcel, 3) BETWEEN '010' AND '019'
 """
 Frames = list[tuple[datetime, pd.DataFrame]]
 
 
-def set_up(source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch) -> None:
-    """The tiny model for 31 days, with a label delay of four days and no grace."""
+def set_up(
+    source: Path, folder: Path, mlflow_store: str, patch: pytest.MonkeyPatch, name: str = "several days"
+) -> None:
+    """The tiny model for 31 days, with a label delay and grace of `DELAYS`."""
+    delay, grace, span = DELAYS[name]
     set_up_tiny(source, folder, mlflow_store, patch)
     for n in range(LAST + 1):
         parcels_of(folder, n, like=n % SHIFTED_FROM if n < SHIFT else SHIFTED_FROM + n % 10)
     path = folder / "configs" / "tiny" / "model.yaml"
     config = yaml.safe_load(path.read_text())
-    config["partition"].pop("grace")
-    config["target"]["delay"] = "4D"
-    config["source"]["tables"]["parcels"]["outcomes_known_at"] = "sent + INTERVAL 4 DAY"
+    hours = span // timedelta(hours=1)
+    config["partition"]["grace"], config["target"]["delay"] = grace, delay
+    config["source"]["tables"]["parcels"]["outcomes_known_at"] = f"sent + INTERVAL {hours} HOUR"
     config["retraining"] = {"signals": {"drift": {"times": 1, "of": 1}, "growth": 0.2}, "cool_down": "2D"}
     config["retraining"]["hindsight"] = {"partitions": 2}
     config["monitoring"]["decay"] = {"partitions": 2, "min_rows": 100}
     lax = {"test": "non_inferiority", "margin": 1.0, "block": "H", "min_blocks": 3, "resamples": 200}
     config["gate"] = {"floor": {"log_loss": 5}, "gain": lax, "calibration": None, "refit": {"max_move": 1}}
     path.write_text(yaml.safe_dump(config))
-    path.with_name("labels.sql").write_text(LABELS_SQL)
+    path.with_name("labels.sql").write_text(LABELS_SQL.format(hours=hours))
 
 
-@pytest.fixture(scope="module")
-def seen() -> dict[str, Frames]:
-    """The labelled rows that trainings and gates have read, each with the moment of the training."""
-    return {"fitted": [], "judged": []}
+@dataclass
+class Played:
+    """A history. `seen` has the labelled rows that trainings and gates have read, each with the moment of the training."""
+
+    folder: Path
+    delay: timedelta
+    seen: dict[str, Frames]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=DELAYS)
 def played(
+    request: pytest.FixtureRequest,
     tiny_source: Path,
     tmp_path_factory: pytest.TempPathFactory,
     mlflow_store: str,
     prefect_server: None,
-    seen: dict[str, Frames],
-) -> Iterator[Path]:
+) -> Iterator[Played]:
     """Eight days in production, as schedules and events play them. The gate is lax."""
-    folder = tmp_path_factory.mktemp("two_moments")
+    folder, seen = tmp_path_factory.mktemp("two_moments"), dict[str, Frames](fitted=[], judged=[])
     with pytest.MonkeyPatch.context() as patch:
-        set_up(tiny_source, folder, mlflow_store, patch)
+        set_up(tiny_source, folder, f"sqlite:///{folder}/mlflow.db", patch, request.param)
         watch_rows(seen, patch)
         res = open_resources("tiny")
         backfill(model="tiny", start=day(0), end=day(BEGIN - 1))
         train(model="tiny", as_of=res.ref(day(BEGIN - 1)).complete, reason="first champion")
-        for runs in order_of_runs(list(between(res.config, day(BEGIN), day(LAST)))):
+        earlier, refs = (list(between(res.config, *r)) for r in ((day(0), day(BEGIN - 1)), (day(BEGIN), day(LAST))))
+        for runs in order_of_runs(refs, earlier):
             for flow, key in runs:
                 if flow == "process":
                     process(model="tiny", partition=key)
@@ -97,7 +110,7 @@ def played(
                     assess(model="tiny", as_of=res.ref(key).matured)
             while facts := res.ledger.undecided():
                 retrain(model="tiny", partition=facts[0].partition, fact=facts[0].id)
-        yield folder
+        yield Played(folder, DELAYS[request.param][2], seen)
 
 
 def watch_rows(seen: dict[str, Frames], patch: pytest.MonkeyPatch) -> None:
@@ -123,24 +136,28 @@ def delayed(tiny_source: Path, tmp_path: Path, mlflow_store: str, monkeypatch: p
     return open_resources("tiny")
 
 
-def expected_labels(rows: pd.DataFrame, as_of: datetime, folder: Path) -> np.ndarray:
+def source_rows(played: Played) -> pd.DataFrame:
+    """All rows of the source by their key, without those that have no label."""
+    files = (played.folder / "data").glob("*.parquet")
+    return pd.concat([pd.read_parquet(path) for path in files]).set_index("parcel").dropna(subset="late")
+
+
+def expected_labels(rows: pd.DataFrame, as_of: datetime, played: Played) -> np.ndarray:
     """The labels that had matured by then, from the files of the source."""
-    files = (folder / "data").glob("*.parquet")
-    source = pd.concat([pd.read_parquet(path) for path in files]).set_index("parcel")
-    truth = source.loc[rows["parcel"], "late"].to_numpy()
-    corrected = rows["parcel"].str[-3:].between("010", "019") & (rows["sent"] + LATE <= as_of)
+    truth = source_rows(played).loc[rows["parcel"], "late"].to_numpy()
+    corrected = rows["parcel"].str[-3:].between("010", "019") & (rows["sent"] + played.delay + CORRECTED <= as_of)
     return np.where(corrected, 1 - truth, truth)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fitted", "judged"])
-def test_no_label_is_learned_from_or_judged_by_before_it_has_matured(played, seen, kind):
-    frames = seen[kind]
+def test_no_label_is_learned_from_or_judged_by_before_it_has_matured(played, kind):
+    frames = played.seen[kind]
     assert len({as_of for as_of, _ in frames}) >= 2, "the first training, and at least one retraining"
     for as_of, rows in frames:
-        assert (rows["sent"] + DELAY <= as_of).all()
+        assert (rows["sent"] + played.delay <= as_of).all()
         np.testing.assert_array_equal(rows["late"], expected_labels(rows, as_of, played))
-    newest = max(rows["sent"].max() - (as_of - DELAY) for as_of, rows in frames)
+    newest = max(rows["sent"].max() - (as_of - played.delay) for as_of, rows in frames)
     assert timedelta(days=-1) < newest, (
         "rows up to the label delay are used, although their day has not matured as a whole"
     )
@@ -150,14 +167,14 @@ def test_no_label_is_learned_from_or_judged_by_before_it_has_matured(played, see
 def test_each_day_is_scored_on_the_morning_after_by_the_champion_of_that_moment(played):
     res = open_resources("tiny")
     for ref in between(res.config, day(BEGIN), day(LAST)):
-        assert ref.complete == ref.end
-        assert ref.matured == ref.end + DELAY
+        assert ref.complete - ref.end == res.config.partition.grace
+        assert ref.matured == ref.end + played.delay
         scored, drift, estimate, assessed = (
             res.lake.done(stage, ref.key)
             for stage in (Stage.PREDICTIONS, Stage.MONITORING, Stage.ESTIMATES, Stage.PERFORMANCE)
         )
-        assert {scored.as_of, drift.as_of, estimate.as_of} == {ref.end}
-        champion = res.ledger.champion(ref.end)
+        assert {scored.as_of, drift.as_of, estimate.as_of} == {ref.complete}
+        champion = res.ledger.champion(ref.complete)
         assert scored.data["version"] == drift.data["version"] == champion.version
         assert assessed.as_of >= ref.matured, "later if labels were corrected"
         assert assessed.data["version"] == champion.version
@@ -179,8 +196,9 @@ def test_drift_is_a_fact_of_the_morning_after_and_decay_of_when_labels_have_matu
         assert decision.as_of == fact.as_of
         champion = next(row for row in res.ledger.champions()[::-1] if row.as_of < fact.as_of)
         assert decision.signals["new_labels"] == count_new_labels(champion, fact.as_of, res)
-        days = (min(fact.as_of - DELAY, res.ref(day(LAST)).end) - champion.window_end) / timedelta(days=1)
-        assert decision.signals["new_labels"] == 147 * days
+        new = source_rows(played).query("sent >= @champion.window_end and sent + @played.delay <= @fact.as_of")
+        complete = new["sent"].dt.floor("D") + timedelta(days=1) + res.config.partition.grace <= fact.as_of
+        assert decision.signals["new_labels"] == complete.sum()
 
 
 @pytest.mark.slow
@@ -198,6 +216,8 @@ def test_a_replay_decides_the_same(played):
     live, replayed = simulate(start=day(BEGIN), end=day(LAST))
     assert_same_as_production(live, replayed)
     assert any(d.action == "retrain" for d in replayed.decisions)
+    state = replay(model="tiny", start=day(BEGIN), end=day(LAST), policies=["every"], return_state=True)
+    assert state.is_completed(), "with its plots, and the oracle's trainings"
 
 
 def test_runs_are_in_one_order_of_time(delayed):
@@ -205,6 +225,9 @@ def test_runs_are_in_one_order_of_time(delayed):
     assert runs[:4] == [[("process", day(n))] for n in range(4)]
     assert runs[4] == [("process", day(4)), ("assess", day(0))]
     assert runs[6:] == [[("assess", day(n))] for n in (2, 3, 4, 5)]
+    before, after = (list(between(delayed.config, *keys)) for keys in ((day(0), day(5)), (day(6), day(7))))
+    assessed = [run for runs in order_of_runs(after, before) for run in runs if run[0] == "assess"]
+    assert assessed == [("assess", day(n)) for n in range(2, 8)], "those whose labels mature after day 5 is complete"
 
 
 def test_the_moment_of_an_assessment_is_when_labels_have_matured(delayed, monkeypatch):
@@ -217,7 +240,10 @@ def test_the_moment_of_an_assessment_is_when_labels_have_matured(delayed, monkey
 
     now = newest.complete + timedelta(hours=6)
     monkeypatch.setattr("tasks.steps.run_tasks.datetime", type("Then", (), {"now": lambda _: now}))
-    assert moment_of_assessment(res, None, None) == newest.complete, "as the labels of four days before"
+    assert moment_of_assessment(res, None, None) == newest.complete == res.ref(day(5)).matured
+    assert moment_of_assessment(res, newest.key, None) == newest.complete, "its labels mature later"
+    with pytest.raises(ConfigError, match="in the future"):
+        moment_of_assessment(res, None, now + timedelta(minutes=1))
     assert [ref.key for ref in maturing_partitions(res, None, newest.complete)] == [day(n) for n in range(6)]
 
 
@@ -244,5 +270,8 @@ def test_labels_of_the_future_are_waited_for(tiny, prefect_server):
     res = open_resources("tiny")
     assert res.lake.keys(Stage.VALID) == [day(0), day(1)]
     assert res.lake.keys(Stage.LABELS) == []
+    state = assess(model="tiny", partition=day(1), return_state=True)
+    assert state.is_completed()
+    assert res.lake.keys(Stage.LABELS) == [], "nothing is collected as of the future"
     assert partition(res.config, day(1)).matured > datetime.now(UTC)
     assert FIRST + timedelta(days=9001) == res.ref(day(0)).matured

@@ -105,8 +105,14 @@ def test_a_pipe_gets_no_bar() -> None:
 def months(console: Console, monkeypatch: pytest.MonkeyPatch) -> str:
     """Play three months of flights without doing anything in them, and return the output."""
     played = play.Play(open_resources("flights"), console)
-    monkeypatch.setattr(play.Play, "run_partition", lambda self, key: self.console.print(f"  process/flights    {key}"))
-    play.run_partitions(played, ["2013-04", "2013-05", "2013-06"])
+
+    def run_over(self: play.Play, keys: list[str], flow: str, deployment: str, partition: str) -> None:
+        if flow == "process":
+            self.console.print(f"  {deployment}    {partition}")
+
+    monkeypatch.setattr(play.Play, "run_over", run_over)
+    monkeypatch.setattr(play.Play, "wait_for_decisions", lambda *_: None)
+    play.run_partitions(played, ["2013-04", "2013-05", "2013-06"], ["2013-03"])
     return written(console)
 
 

@@ -1,5 +1,6 @@
 """Plots of a replay, as PNG bytes by file name."""
 
+from bisect import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,11 +62,10 @@ def _timeline(runs: Sequence[PolicyRun]) -> bytes:
         for decision in run.retrainings:
             filled = decision.outcome in ("promoted", "staged")
             face = colours[run.policy] if filled else "white"
-            axes.plot(
-                moments.index(decision.as_of), row, "o", color=colours[run.policy], markerfacecolor=face, markersize=5
-            )
+            x = max(0, bisect(moments, decision.as_of) - 1)
+            axes.plot(x, row, "o", color=colours[run.policy], markerfacecolor=face, markersize=5)
         for rollback in (p for p in run.promotions if p.action == "rollback"):
-            x = max((i for i, moment in enumerate(moments) if moment <= rollback.as_of), default=0)
+            x = max(0, bisect(moments, rollback.as_of) - 1)
             axes.plot(x, row, "x", color="#c0504d", markersize=7)
     axes.set_yticks(range(len(runs)), [for_plot(p.policy) for p in runs], fontsize=7)
     axes.invert_yaxis()

@@ -10,9 +10,17 @@ import pytest
 from upath import UPath
 
 from tasks.contracts import Record, Stage
-from tasks.errors import CorruptPartition
+from tasks.errors import CorruptPartition, PartitionChanged
 from tasks.storage import earlier
-from tasks.storage.earlier import PinnedLake, contents_name, earlier_records, keeping_earlier, pin, remove_unneeded
+from tasks.storage.earlier import (
+    PinnedLake,
+    contents_name,
+    damaged_contents,
+    earlier_records,
+    keeping_earlier,
+    pin,
+    remove_unneeded,
+)
 from tasks.storage.lake import Lake
 from tests.tasks.storage.test_lake import FRAME, REF
 
@@ -119,7 +127,13 @@ def test_a_blocked_partition_and_a_failed_write_lose_nothing(lake):
     assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]]
 
 
-def test_contents_are_deleted_when_no_version_needs_them(lake):
+@pytest.fixture
+def old(monkeypatch) -> None:
+    """All notes and copies count as old enough to be deleted."""
+    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
+
+
+def test_contents_are_deleted_when_no_version_needs_them(lake, old):
     pipeline(lake, FRAME)
     pipeline(lake, OTHER, version="4")
     assert remove_unneeded(lake, {"3": "", "4": ""}, None) == 0
@@ -140,7 +154,7 @@ def test_contents_of_a_training_are_deleted_when_its_versions_are_gone(lake, mon
     assert kept(lake) == [RAW, VALID, PREDICTIONS]
 
 
-def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path):
+def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path, old):
     lake = Lake(UPath(tmp_path), "m")
     pipeline(lake, FRAME)
     pipeline(lake, OTHER)
@@ -149,3 +163,65 @@ def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path):
         os.utime(path, (time.time() - 3 * 86400,) * 2)
     assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 3
     assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
+
+
+def test_a_content_that_is_pinned_while_a_step_replaces_it_is_kept(lake):
+    """Nothing needed it when the step began."""
+    before = write(lake, LABELS, FRAME)
+    contents = {LABELS: {REF.key: before.digest}}
+    with keeping_earlier(lake, LABELS, REF.key):
+        pin(lake, contents)
+        digest = lake.write_frame(LABELS, REF.key, OTHER)
+        lake.write_record(REF, LABELS, version=1, inputs={}, rows=2, digest=digest)
+    pd.testing.assert_frame_equal(PinnedLake(lake, contents, strict=True).read(LABELS, REF.key), FRAME)
+
+
+def test_a_training_does_not_read_other_rows_than_it_has_pinned(lake):
+    before = write(lake, LABELS, FRAME)
+    write(lake, LABELS, OTHER)  # nobody had pinned the first content
+    contents = {LABELS: {REF.key: before.digest}}
+    with pytest.raises(PartitionChanged, match="2013-05: its labels rows were replaced while they were read"):
+        PinnedLake(lake, contents, strict=True).read(LABELS, REF.key)
+    assert list(PinnedLake(lake, contents).read(LABELS, REF.key)["x"]) == [5.0, 6.0]
+
+
+def test_a_copy_that_a_running_step_has_just_made_is_not_deleted(lake):
+    before = pipeline(lake, FRAME)
+    with keeping_earlier(lake, PREDICTIONS, REF.key):
+        assert remove_unneeded(lake, {"3": ""}, None) == 0, "it is a copy of the current content"
+        digest = lake.write_frame(PREDICTIONS, REF.key, OTHER)
+        lake.write_record(REF, PREDICTIONS, version=1, inputs={}, rows=2, digest=digest, data={"version": "4"})
+    assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]]
+
+
+def test_a_kill_between_the_files_of_a_copy_loses_nothing_and_leaves_nothing(lake, old):
+    before = pipeline(lake, FRAME)
+    copy = lake.root / earlier.FOLDER / VALID / REF.key / f"{before[VALID].digest[:32]}.parquet"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(lake.path(VALID, REF.key).read_bytes())  # killed before it wrote the record
+    pipeline(lake, OTHER, version="4")
+    assert earlier_records(lake, VALID, REF.key) == [before[VALID]]
+    copy.with_suffix(".json").unlink()  # killed between the two deletions
+    remove_unneeded(lake, {"4": ""}, None)
+    assert not copy.is_file()
+
+
+def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    lake = Lake(UPath(tmp_path), "m")
+    before = pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    assert earlier_records(lake, VALID, REF.key) == [before[VALID]]
+
+
+def test_damaged_contents_are_found(lake):
+    before = pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    assert damaged_contents(lake) == []
+    copy = lake.root / earlier.FOLDER / RAW / REF.key / f"{before[RAW].digest[:32]}.parquet"
+    copy.unlink()
+    copy.write_bytes(b"damaged")
+    assert damaged_contents(lake) == [str(copy)]
