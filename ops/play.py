@@ -180,7 +180,7 @@ def play_history(res: Resources, first: str, last: str, console: Console) -> Pla
     return play
 
 
-def run_partitions(play: Play, todo: Sequence[str], earlier: Sequence[str]) -> None:
+def run_partitions(play: Play, todo: Sequence[str], earlier: Sequence[str] = ()) -> None:
     """Run partitions in the order of time, and assess earlier ones whose labels mature. A terminal shows a progress bar."""
     began, count, periods = time.monotonic(), len(todo), f"{PERIOD[play.res.config.partition.every]}s"
     number = 0
