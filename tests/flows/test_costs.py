@@ -109,13 +109,13 @@ def test_a_fresh_partition_costs_no_request(champion, sent):
 
 
 def test_a_processed_partition_costs_few_requests(champion, sent):
-    """Requests for a partition's artifact and its events, not for each step."""
+    """Requests for a partition's artifact and its events, not for each step. Updates of the progress come by time and do not count."""
     res = open_resources("tiny")
     counts = []
     for first, last in ((13, 13), (14, 16)):
         sent.clear()
         backfill(model="tiny", start=f"2024-03-{first}", end=f"2024-03-{last}", concurrency=1)
-        counts.append(len(sent))
+        counts.append(len([request for request in sent if not request.startswith("PATCH")]))
     assert len(res.lake.keys(Stage.MONITORING)) == 6
     assert counts[1] - counts[0] <= 2 * 4, sent
 
