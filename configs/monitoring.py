@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.base import Every, Strict
+from configs.base import Duration, Every, Strict
 
 Statistic = Literal["wasserstein", "jensenshannon", "psi", "ks"]
 Reference = Literal["training", "trailing", "season"]
@@ -95,3 +95,13 @@ class Monitoring(Strict):
         if self.categorical.method in ("wasserstein", "ks"):
             raise ValueError(f"categorical: {self.categorical.method} is for numeric columns; use jensenshannon or psi")
         return self
+
+
+class ChampionConfig(Strict):
+    """What is expected of a champion."""
+
+    max_age: Duration | None = Field(
+        None,
+        description="age of the newest rows that the champion learned from, by the clock, above which there is an alert and the event "
+        "`evergreen.champion.old`. Off by default",
+    )

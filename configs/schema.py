@@ -16,9 +16,10 @@ from configs.expectations import ColumnKind, impossible_values, unknown_expectat
 from configs.features import Features
 from configs.gate import Gate, PromotionConfig
 from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
-from configs.monitoring import Monitoring
+from configs.monitoring import ChampionConfig, Monitoring
 from configs.paths import folder_problem
 from configs.replay import Replay
+from configs.retention import Retention
 from configs.retraining import Retraining
 from configs.source import Source
 from configs.training import TrainingConfig
@@ -135,26 +136,6 @@ class Expectation(Strict):
             yield dict(self.kwargs)
         for column in self.columns:
             yield {"column": column, **self.kwargs}
-
-
-class ChampionConfig(Strict):
-    """What is expected of a champion."""
-
-    max_age: Duration | None = Field(
-        None,
-        description="age of the newest rows that the champion learned from, by the clock, above which there is an alert and the event "
-        "`evergreen.champion.old`. Off by default",
-    )
-
-
-class Retention(Strict):
-    """How long data are kept."""
-
-    earlier_contents: Duration | None = Field(
-        None,
-        description="how long contents of partitions are kept after others have replaced them; by default for as long as a registered "
-        "version learned from them or has scored them",
-    )
 
 
 class ModelConfig(Strict):

@@ -1,6 +1,5 @@
 """The partitions of a play: which train the first champion, which are played, and which are done already."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,7 +10,7 @@ from tasks.errors import NotEnoughData
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, why_no_partition
 from tasks.source.files import has_files
-from tasks.storage.partitions import between, partition
+from tasks.storage.partitions import between, in_order_of_time, partition
 
 
 def blocked_reason(key: str, res: Resources) -> str:
@@ -49,13 +48,12 @@ def order_of_runs(refs: Sequence[PartitionRef], earlier: Sequence[PartitionRef] 
         refs: The partitions to play, oldest first.
         earlier: Partitions before them, oldest first. Those whose labels mature during the play are assessed.
     """
-    runs: dict[datetime, list[tuple[str, str]]] = defaultdict(list)
-    for ref in refs:
-        runs[ref.complete].append(("process", ref.key))
-    for ref in (*(ref for ref in earlier if ref.matured > earlier[-1].complete), *refs):
-        if ref.matured <= datetime.now(UTC):
-            runs[ref.matured].append(("assess", ref.key))
-    return [runs[moment] for moment in sorted(runs)]
+    now = datetime.now(UTC)
+    groups = [
+        [*(("process", ref.key) for ref in completed), *(("assess", ref.key) for ref in matured if moment <= now)]
+        for moment, completed, matured in in_order_of_time(refs, earlier)
+    ]
+    return [runs for runs in groups if runs]
 
 
 def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[str]]:

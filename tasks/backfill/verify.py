@@ -219,6 +219,7 @@ def remove_earlier_contents(res: LiveResources) -> None:
         log.warning("no earlier content was deleted, since it is not known which versions exist: %s", error)
         return
     if champion is None or champion.version not in versions:
+        log.warning("no earlier content was deleted, since MLflow does not have the champion of the ledger")
         return
     if removed := remove_unneeded(res.lake, versions, res.config.retention.earlier_contents):
         log.info("deleted %d earlier contents of partitions that no version needs any more", removed)

@@ -19,7 +19,7 @@ from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.replay.policies import BUILT_IN, NEVER
-from tasks.replay.simulate import earlier_refs, events
+from tasks.replay.simulate import events
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT, labelled_rows
 from tasks.steps.decay import losses_by_block
@@ -77,7 +77,7 @@ def measure_all(
         on_partition: Called after each partition's training.
     """
     res = replay_resources(live, BUILT_IN[NEVER], begin)
-    every = [moment for moment, *_ in events(refs, earlier_refs(begin, refs, live))]
+    every = [moment for moment, *_ in events(refs, live)]
     moments = [begin, *(max(m for m in every if m < ref.complete) for ref in refs[1:])]
     versions: list[Version | None] = []
     with simulation():

@@ -26,6 +26,7 @@ from tasks.replay.past_resources import ReplayResources, replay_resources
 from tasks.resources import Resources
 from tasks.steps.order import PROCESS, steps_of
 from tasks.steps.run_tasks import maturing_partitions
+from tasks.storage.partitions import in_order_of_time
 
 
 def simulate_policy(
@@ -53,7 +54,7 @@ def simulate_policy(
     res = replay_resources(live, policy, begin)
     with simulation():
         start_with_champion(begin, res)
-        for moment, completed, matured in events(refs, earlier_refs(begin, refs, live)):
+        for moment, completed, matured in events(refs, live):
             res.lake.now = moment
             for ref in completed:
                 process(ref, res)
@@ -75,26 +76,10 @@ def simulate_policy(
 
 
 def events(
-    refs: Sequence[PartitionRef], earlier: Sequence[PartitionRef] = ()
+    refs: Sequence[PartitionRef], live: Resources
 ) -> list[tuple[datetime, list[PartitionRef], list[PartitionRef]]]:
-    """Moments of a range in order, each with the partitions that are complete then, and those whose labels have matured then.
-
-    Args:
-        refs: The partitions of the range.
-        earlier: Earlier partitions whose labels mature within the range.
-    """
-    all_refs = [*earlier, *refs]
-    moments = sorted({ref.complete for ref in refs} | {ref.matured for ref in all_refs})
-    return [
-        (moment, [r for r in refs if r.complete == moment], [r for r in all_refs if r.matured == moment])
-        for moment in moments
-    ]
-
-
-def earlier_refs(begin: datetime, refs: Sequence[PartitionRef], live: Resources) -> list[PartitionRef]:
-    """The ingested partitions before a range whose labels mature after its begin."""
-    before = (live.ref(key) for key in live.lake.keys(Stage.RAW) if key < refs[0].key)
-    return [ref for ref in before if ref.matured > begin]
+    """The moments of a range, see `in_order_of_time`, with those of ingested partitions before it."""
+    return in_order_of_time(refs, (live.ref(key) for key in live.lake.keys(Stage.RAW) if key < refs[0].key))
 
 
 def start_with_champion(begin: datetime, res: ReplayResources) -> None:

@@ -8,7 +8,7 @@ daylight saving time starts or ends has 23 or 25 hours.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -84,6 +84,24 @@ def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> P
     complete = end + config.partition.grace
     matured = max(complete, end + config.target.delay)
     return PartitionRef(config.name, key, start, end, complete, matured, to_utc(as_of) if as_of else None)
+
+
+def in_order_of_time(
+    refs: Sequence[PartitionRef], earlier: Iterable[PartitionRef] = ()
+) -> list[tuple[datetime, list[PartitionRef], list[PartitionRef]]]:
+    """The moments of a range, oldest first, each with the partitions that are complete then, and those whose labels have matured then.
+
+    Args:
+        refs: The partitions of the range, oldest first.
+        earlier: Partitions before the range. Those whose labels mature only after its start and the grace are included.
+    """
+    begin = refs[0].start + (refs[0].complete - refs[0].end)
+    assessed = [*(ref for ref in earlier if ref.matured > begin), *refs]
+    moments = sorted({ref.complete for ref in refs} | {ref.matured for ref in assessed})
+    return [
+        (moment, [r for r in refs if r.complete == moment], [r for r in assessed if r.matured == moment])
+        for moment in moments
+    ]
 
 
 def containing(config: ModelConfig, moment: datetime) -> PartitionRef:

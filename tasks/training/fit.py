@@ -16,7 +16,7 @@ from tasks.models.targets import outcomes, prior_of
 from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources, uncommitted_files
-from tasks.storage.earlier import contents_name
+from tasks.storage.earlier import Contents, contents_name
 from tasks.training.pinned import contents_of
 from tasks.training.splits import fit, predict_out_of_fold, time_splits
 from tasks.training.window import count_rows, require_enough_rows, rows_to_fit, training_inputs
@@ -139,7 +139,7 @@ def make_version(
         judged_as=judged_as,
         training_run=run_id,
     )
-    learned = training_partitions(rows, window, res)
+    learned, contents = training_partitions(rows, window, res), contents_of(window, res)
     is_sample = config.training.window.max_rows
     labelled = sum(count_rows(res, window, window.start, until)) if is_sample else len(rows)
     registration = Registration(
@@ -156,10 +156,10 @@ def make_version(
         metrics={"fit_rows": len(rows), "fit_seconds": seconds},
         documents={
             "config.json": config.model_dump(mode="json"),
-            "lineage.json": lineage(role, window, learned, labelled, res),
+            "lineage.json": lineage(role, window, learned, labelled, contents, res),
         },
         learned=learned,
-        contents=contents_name(contents_of(window, res)),
+        contents=contents_name(contents),
     )
     version = res.registry.register(model, config, registration)
     run_log().info(
@@ -168,12 +168,15 @@ def make_version(
     return version
 
 
-def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int, res: Resources) -> dict[str, Any]:
+def lineage(
+    role: str, window: Window, learned: Sequence[Learned], labelled: int, contents: Contents, res: Resources
+) -> dict[str, Any]:
     """Return the provenance of a version: everything that `reproduce` needs to fit it again.
 
     Args:
         learned: The rows that it was fitted on, by partition.
         labelled: Labelled rows of the window; more than those of `learned` if `max_rows` is set.
+        contents: Digests of the rows and labels that the training has read.
     """
     return {
         "role": role,
@@ -190,7 +193,7 @@ def lineage(role: str, window: Window, learned: Sequence[Learned], labelled: int
         "threads": res.settings.threads,
         "git_commit": res.commit,
         "uncommitted": uncommitted_files(ROOT),
-        "contents": contents_of(window, res),
+        "contents": contents,
         "sql": sql_of(res.model),
         "packages": res.registry.packages(),
         "flow_run": res.flow_run,
