@@ -1,4 +1,4 @@
-"""Notifications by Prefect's automations: failed runs, promotions, rollbacks and requests for approval.
+"""Notifications by Prefect's automations: failed runs, promotions, rollbacks, requests for approval, what is late or too old.
 
 None are sent by default. One of two variables in the environment of `make up` or `make deploy` switches them on:
 

@@ -29,7 +29,7 @@ from ops.logs import log_errors, summary
 from ops.play_range import blocked_reason, is_complete, order_of_runs, split_range, training_problem
 from ops.programs import home_of
 from ops.terminal import Bar, print_error, terminal
-from tasks.contracts import Stage
+from tasks.contracts import FOR_PEOPLE, Stage
 from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
@@ -151,7 +151,8 @@ class Play:
         from tasks.contracts.words import decision_text
 
         ledger = self.res.ledger
-        own = [f for f in ledger.facts() if f.partition in keys and f.id not in self.shown]
+        facts = [f for f in ledger.facts() if f.kind not in FOR_PEOPLE and f.id not in self.shown]
+        own = [f for f in facts if f.partition in keys]
         for fact in {f.id: f for f in (*own, *ledger.undecided())}.values():
             self.shown.add(fact.id)
             with self.timed("waiting for retraining"):

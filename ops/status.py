@@ -130,6 +130,7 @@ def model(res: LiveResources, console: Console) -> None:
 
 def events(res: LiveResources) -> list[str]:
     """Return a line for each fact with its decision, each promotion and each measured effect, in as-of order."""
+    from tasks.contracts import FOR_PEOPLE
     from tasks.contracts.words import decision_text
     from tasks.lifecycle.hindsight import verdict_text
 
@@ -138,7 +139,9 @@ def events(res: LiveResources) -> list[str]:
         (
             f.as_of,
             0,
-            f"{f.kind} in {f.partition or 'MLflow'}, fact {f.id}: {decision_text(decisions.get(f.id), changes)}",
+            f"{f.payload.get('told', 'the alias champion was moved by hand')}; fact {f.id}"
+            if f.kind in FOR_PEOPLE
+            else f"{f.kind} in {f.partition}, fact {f.id}: {decision_text(decisions.get(f.id), changes)}",
         )
         for f in res.ledger.facts()
     ]

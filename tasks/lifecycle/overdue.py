@@ -14,7 +14,7 @@ from tasks.storage.partitions import containing
 
 
 class Overdue(NamedTuple):
-    """One thing that should have happened by `since`: a sentence about it, and what it is about."""
+    """A message, when it became overdue, and the partition and the champion that it concerns."""
 
     message: str
     since: datetime
@@ -23,7 +23,9 @@ class Overdue(NamedTuple):
 
 
 def late_partition(res: Resources, now: datetime) -> Overdue | None:
-    """Return the first partition that should be processed by now, and is not. None if model.yaml has no `source.due_within`.
+    """Return the partition after the newest finished one, if it should be processed by now and is not.
+
+    None if model.yaml has no `source.due_within`. A gap before a newer processed partition is not late.
 
     Args:
         res: The model's resources.
@@ -44,14 +46,32 @@ def late_partition(res: Resources, now: datetime) -> Overdue | None:
 
 
 def _newest_finished(res: Resources) -> PartitionRef | None:
-    """The newest partition for which `process` has nothing left to do: it is scored, blocked, without rows, or there is no champion."""
-    has_champion = res.ledger.champion() is not None
+    """The newest finished partition: scored, blocked, without valid rows, or validated as of a moment without a champion."""
+    champions = res.ledger.champions()
     for key in reversed(res.lake.keys(Stage.RAW)):
         raw, valid, scored = (res.lake.record(stage, key) for stage in (Stage.RAW, Stage.VALID, Stage.PREDICTIONS))
-        blocked = "blocked" in {record.status for record in (raw, valid) if record}
-        if blocked or scored or (valid and not (valid.rows and has_champion)):
-            return res.ref(key)
+        ref, blocked = res.ref(key), "blocked" in {record.status for record in (raw, valid) if record}
+        to_score = valid and valid.rows and champions and ref.complete > champions[0].as_of
+        if blocked or scored or (valid and not to_score):
+            return ref
     return None
+
+
+def nothing_scored(res: Resources, now: datetime) -> str:
+    """Return that the champion has scored no rows for longer than `source.due_within`, since no rows came; empty if it has.
+
+    Args:
+        res: The model's resources.
+        now: The time by the clock, aware.
+    """
+    within, champion = res.config.source.due_within, res.ledger.champion()
+    if within is None or champion is None or late_partition(res, now):
+        return ""
+    records = (res.lake.record(Stage.PREDICTIONS, key) for key in reversed(res.lake.keys(Stage.PREDICTIONS)))
+    newest = next((res.ref(record.partition) for record in records if record and record.rows), None)
+    if newest is None or containing(res.config, newest.end).complete + within > now:
+        return ""
+    return f"the champion has scored no rows since {newest.key}: the partitions after it are blocked or have none"
 
 
 def _why_unfinished(ref: PartitionRef, res: Resources) -> str:
@@ -69,18 +89,21 @@ def old_champion(res: Resources, now: datetime) -> Overdue | None:
     champion, most = res.ledger.champion(), res.config.champion.max_age
     if champion is None or most is None or now - champion.window_end <= most:
         return None
+    since = champion.window_end + most
     message = (
-        f"version {champion.version} learned from rows up to {champion.window_end:%Y-%m-%d}, {days_text(now - champion.window_end)} ago; "
-        f"champion.max_age is {days_text(most)}"
+        f"version {champion.version} learned from rows up to {champion.window_end:%Y-%m-%d}; champion.max_age is {days_text(most)}, "
+        f"so it is too old since {since:%Y-%m-%d}"
     )
-    return Overdue(message, champion.window_end + most, "", champion.version)
+    return Overdue(message, since, "", champion.version)
 
 
 def report_overdue(res: Resources, now: datetime | None = None) -> list[Fact]:
     """Record and emit what is overdue, once for each partition and champion. Returns the new facts."""
     now, model = now or datetime.now(UTC), res.config.name
-    late, old = late_partition(res, now), old_champion(res, now)
-    facts = [*([late_fact(model, late)] if late else []), *([old_fact(model, old)] if old else [])]
+    late, old, champion = late_partition(res, now), old_champion(res, now), res.ledger.champion()
+    facts = [late_fact(model, late)] if late else []
+    if old and champion:
+        facts.append(old_fact(model, old, champion.sequence))
     return emit_new(facts, res)
 
 
@@ -90,7 +113,7 @@ def late_fact(model: str, late: Overdue) -> Fact:
     return make_fact("late", model, late.partition, late.since, [], payload)
 
 
-def old_fact(model: str, old: Overdue) -> Fact:
-    """Return the fact that a champion is older than `champion.max_age`."""
+def old_fact(model: str, old: Overdue, sequence: int) -> Fact:
+    """Return the fact that a champion is older than `champion.max_age`. `sequence` is the ledger row that made it champion."""
     payload = {"told": old.message, "champion": old.champion}
-    return make_fact("old", model, "", old.since, [old.champion, old.since], payload)
+    return make_fact("old", model, "", old.since, [sequence, old.since], payload)

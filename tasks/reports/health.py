@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from configs.errors import ConfigError
@@ -10,7 +10,7 @@ from tasks.contracts import Promotion, Stage
 from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
-from tasks.lifecycle.overdue import late_partition, old_champion
+from tasks.lifecycle.overdue import late_partition, nothing_scored, old_champion
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.source.extent import why_no_partition
@@ -28,6 +28,8 @@ class Severity(StrEnum):
 
 GOOD = "good"
 """The state of a model without alerts."""
+UNDECIDED = timedelta(hours=1)
+"""Time by the clock within which a fact gets its decision; `remind/all` sends its event again every hour."""
 RECENT = 3
 """The newest partitions, whose failures become alerts. The grid shows older failures."""
 
@@ -56,7 +58,7 @@ def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[
         *_partition_alerts(res),
         *_serving_alerts(res),
         *_version_alerts(res),
-        *_decision_alerts(res),
+        *_decision_alerts(res, datetime.now(UTC)),
         *_performance_alerts(res),
         *_overdue_alerts(res, datetime.now(UTC)),
     ]
@@ -168,6 +170,8 @@ def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
         yield Alert(
             Severity.ERROR, late.message, f"look at the source, at the schedule and at the worker of process/{name}"
         )
+    if silent := nothing_scored(res, now):
+        yield Alert(Severity.WARNING, silent, "look at the source")
     if old := old_champion(res, now):
         yield Alert(
             Severity.ACTION,
@@ -176,8 +180,8 @@ def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
         )
 
 
-def _decision_alerts(res: Resources) -> Iterator[Alert]:
-    """A failed retraining, and facts without a decision."""
+def _decision_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
+    """A failed retraining, and facts that have had no decision for longer than `UNDECIDED`."""
     retrainings = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
     if retrainings and retrainings[-1].outcome == "failed":
         yield Alert(
@@ -186,8 +190,12 @@ def _decision_alerts(res: Resources) -> Iterator[Alert]:
             f"prefect deployment run train/{res.config.name}",
         )
     for fact in res.ledger.undecided():
-        message = f"{fact.kind} in {fact.partition} has no decision yet"
-        yield Alert(Severity.WARNING, message, "`remind/all` sends its event again every hour")
+        if fact.recorded_at and now - fact.recorded_at > UNDECIDED:
+            message = f"{fact.kind} in {fact.partition} has no decision yet"
+            by_hand = f"prefect deployment run retrain/{res.config.name} -p fact={fact.id}"
+            yield Alert(
+                Severity.WARNING, message, f"look at the worker and at the automation of retrain; by hand: {by_hand}"
+            )
 
 
 def _performance_alerts(res: Resources) -> Iterator[Alert]:

@@ -59,17 +59,16 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
 
 
 def _keep(lake: Lake, record: Record, copy: UPath) -> None:
-    """Copy file and record of an output, unless that was done before or the file is damaged. The record is written last."""
+    """Copy file and record of an output, unless the file is damaged. The record is written last; its time is that of the copy."""
     path = lake.path(record.stage, record.partition)
-    if copy.with_suffix(".json").is_file():
-        return
     with open_file(path) as file:
         if digest_of(file) != record.digest:
             return
-    copy.unlink(missing_ok=True)
-    if not _link(path, copy):
-        with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
-            shutil.copyfileobj(file, target)
+    if not copy.with_suffix(".json").is_file():
+        copy.unlink(missing_ok=True)
+        if not _link(path, copy):
+            with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
+                shutil.copyfileobj(file, target)
     with replacing(copy.with_suffix(".json")) as draft:
         draft.write_bytes(lake.path(record.stage, record.partition, "json").read_bytes())
 
@@ -168,7 +167,7 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
                 _delete(path.with_suffix(".parquet"))
                 removed += 1
     for path in (lake.root / FOLDER).glob("*/*/*.parquet"):  # of a process that was killed
-        if not path.with_suffix(".json").is_file() and now - _modified(path) > IN_FLIGHT:
+        if not path.with_suffix(".json").is_file() and now - _modified(path, linked=True) > IN_FLIGHT:
             path.unlink(missing_ok=True)
     return removed
 
@@ -232,8 +231,10 @@ def _delete(copy: UPath) -> None:
     copy.unlink(missing_ok=True)
 
 
-def _modified(path: UPath) -> datetime:
+def _modified(path: UPath, linked: bool = False) -> datetime:
+    """When a file was written or, with `linked`, when a link to it was made, if that was later."""
     if isinstance(path, Path):
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        stat = path.stat()
+        return datetime.fromtimestamp(max(stat.st_mtime, stat.st_ctime) if linked else stat.st_mtime, UTC)
     changed: datetime = path.fs.modified(path.path)
     return changed if changed.tzinfo else changed.replace(tzinfo=UTC)

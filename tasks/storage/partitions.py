@@ -93,7 +93,7 @@ def in_order_of_time(
 
     Args:
         refs: The partitions of the range, oldest first.
-        earlier: Partitions before the range. Those whose labels mature only after its start and the grace are included.
+        earlier: Partitions before the range. Those whose labels mature later than start plus grace of the first partition are included.
     """
     begin = refs[0].start + (refs[0].complete - refs[0].end)
     assessed = [*(ref for ref in earlier if ref.matured > begin), *refs]

@@ -81,7 +81,10 @@ def test_messages_are_sent_for_failures_in_the_pool_and_for_changes_of_every_mod
         "prefect.resource.name": "evergreen",
     }
     assert changed.match.model_dump() == {"prefect.resource.id": "evergreen.model.*"}
-    assert "evergreen.approval.requested" in changed.expect
+    assert set(changed.expect) == {
+        "evergreen.approval.requested", "evergreen.model.promoted", "evergreen.model.rolled_back", "evergreen.alias.diverged",
+        "evergreen.partition.late", "evergreen.champion.old",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,8 @@ def test_a_reason_with_a_tag_is_plain_text_in_a_message(text: str) -> None:
     (changed,) = change_notification(uuid4()).actions
     body = render_user_template_sync(changed.body, context)
     assert body == f"version 5: {shown}, by {shown}\nas of 2013-07-02\nhttp://mlflow/5"
+    overdue = {"event": {"payload": {"told": text, "champion": "1", "as_of": "2013-07-02"}}}
+    assert render_user_template_sync(changed.body, overdue) == f"{shown}\nas of 2013-07-02\n"
     (failed,) = failure_notification(uuid4(), "evergreen").actions
     assert render_user_template_sync(failed.subject, context) == f"promote {shown}: Failed"
     message, _, _ = failed.body.partition("\n")  # the second line is the run's address

@@ -100,7 +100,7 @@ def observed_facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fact]:
     yield facts.person_fact(res, ref, "ann", "why")
     yield facts.alias_fact(champion, "2", res)
     yield late_fact("flights", Overdue("", NOW, "2013-06", "1"))
-    yield old_fact("flights", Overdue("", NOW, "", "1"))
+    yield old_fact("flights", Overdue("", NOW, "", "1"), 1)
 
 
 def sent_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from flows.remind import remind
+from ops.play import Play
+from ops.status import events
+from ops.terminal import terminal
 from tasks.contracts import Stage
-from tasks.lifecycle.overdue import late_partition, old_champion, report_overdue
+from tasks.lifecycle.overdue import late_partition, nothing_scored, old_champion, report_overdue
 from tasks.orchestration.prefect_tasks import simulation
 from tasks.reports.health import Severity, alerts, state
 from tasks.resources import LiveResources, open_resources
@@ -42,7 +46,7 @@ def scored(key: str, res: LiveResources) -> None:
     """Ingest and validate a partition, and write a record of its predictions."""
     for step in (INGEST, VALIDATE):
         advance(step, res.ref(key), res)
-    res.lake.write_record(res.ref(key), Stage.PREDICTIONS, version=1, inputs={}, data={"version": "1"})
+    res.lake.write_record(res.ref(key), Stage.PREDICTIONS, version=1, inputs={}, rows=150, data={"version": "1"})
 
 
 def test_a_partition_is_late_when_its_time_has_passed_and_it_is_not_processed(res, tiny):
@@ -77,7 +81,9 @@ def test_a_champion_is_too_old_by_the_rows_that_it_learned_from(res):
     assert old_champion(res, learned_until + timedelta(days=10)) is None
     old = old_champion(res, learned_until + timedelta(days=12))
     assert old is not None
-    assert old.message == "version 1 learned from rows up to 2024-03-01, 12 days ago; champion.max_age is 10 days"
+    assert old.message == (
+        "version 1 learned from rows up to 2024-03-01; champion.max_age is 10 days, so it is too old since 2024-03-11"
+    )
     first, newer = res.ledger.champion(), res.ref(DAYS[4]).start
     assert first
     res.ledger.append(replace(first, version="2", previous="1", against=first.sequence, as_of=newer, window_end=newer))
@@ -97,6 +103,59 @@ def test_each_is_a_fact_once_that_no_policy_decides_about_and_an_alert_until_it_
     assert state(current) == Severity.ERROR
     assert "2024-03-04 has come, but is not processed" in current[0].message
     assert any("champion.max_age is 10 days" in alert.message for alert in current)
+    scored(DAYS[3], res)
+    assert "2024-03-04" not in alerts(res)[0].message
+
+
+def test_days_from_before_the_champion_are_finished_and_the_first_to_score_can_be_late(tiny):
+    path = tiny / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace("lookback: 1D", "lookback: 1D\n  due_within: 6h"))
+    opened = open_resources("tiny")
+    for key in (*DAYS[:2], *DAYS[3:6]):  # the third day is missing
+        for step in (INGEST, VALIDATE):
+            advance(step, opened.ref(key), opened)
+    make_champion(opened.ref(DAYS[5]).complete, opened)
+    assert late_partition(opened, opened.ref(DAYS[6]).complete) is None, "no day before the champion is ever scored"
+    late = late_partition(opened, opened.ref(DAYS[6]).complete + timedelta(hours=6))
+    assert late is not None
+    assert late.partition == DAYS[6], "although the champion has scored nothing yet"
+
+
+def test_a_champion_that_gets_no_rows_is_no_good_model(res, tiny):
+    for n in range(3, 6):
+        pd.read_parquet(day_file(tiny, n)).iloc[:0].to_parquet(day_file(tiny, n), index=False)
+        for step in (INGEST, VALIDATE):
+            advance(step, res.ref(DAYS[n]), res)
+    within = timedelta(hours=6)
+    assert nothing_scored(res, res.ref(DAYS[3]).complete + within - timedelta(seconds=1)) == ""
+    assert "no rows since 2024-03-03" in nothing_scored(res, res.ref(DAYS[5]).complete + within)
+    assert nothing_scored(res, res.ref(DAYS[6]).complete + within) == "", (
+        "the seventh day is late, which is an alert by itself"
+    )
+
+
+def test_a_play_does_not_wait_for_a_decision_about_what_people_handle(res, monkeypatch):
+    with simulation():
+        assert report_overdue(res, DUE)
+    monkeypatch.setattr("ops.runs.wait_for_decision", lambda *_: pytest.fail("it waits"))
+    play = Play(res, terminal())
+    play.wait_for_decisions({DAYS[3]})
+    assert play.shown == set()
+
+
+def test_the_events_of_status_say_what_is_overdue_and_not_that_a_decision_is_missing(res):
+    with simulation():
+        late, old = report_overdue(res, DUE + timedelta(days=20))
+    lines = [line for line in events(res) if late.id in line or old.id in line]
+    assert [fact.payload["told"] in line for fact, line in zip((late, old), lines, strict=True)] == [True, True]
+    assert "decision" not in "".join(lines)
+
+
+def test_remind_reports_what_is_overdue_once(res, prefect_server):
+    state = remind(return_state=True)
+    assert "tiny: 2024-03-04 has come, but is not processed" in state.message
+    assert "champion.max_age is 10 days" in state.message
+    assert remind(return_state=True).message == "No fact had to be sent again."
 
 
 def test_nothing_is_late_where_model_yaml_declares_nothing(tiny):

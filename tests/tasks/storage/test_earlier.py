@@ -225,3 +225,20 @@ def test_damaged_contents_are_found(lake):
     copy.unlink()
     copy.write_bytes(b"damaged")
     assert damaged_contents(lake) == [str(copy)]
+
+
+def test_a_copy_of_a_content_that_is_replaced_again_is_as_young_as_that(tmp_path):
+    """First A, then B, then A again, and now C: a cleaning while C is written must not take the old copy of A."""
+    lake = Lake(UPath(tmp_path), "m")
+    before = pipeline(lake, FRAME)
+    pipeline(lake, OTHER)
+    for path in (lake.root / earlier.FOLDER).glob("**/*.json"):
+        path.write_bytes(path.read_bytes())
+    pipeline(lake, FRAME)
+    copy = lake.root / earlier.FOLDER / PREDICTIONS / REF.key / f"{before[PREDICTIONS].digest[:32]}.json"
+    then = copy.stat().st_mtime_ns
+    with keeping_earlier(lake, PREDICTIONS, REF.key):
+        assert copy.stat().st_mtime_ns > then
+        digest = lake.write_frame(PREDICTIONS, REF.key, OTHER.assign(x=[7.0, 8.0]))
+        lake.write_record(REF, PREDICTIONS, version=1, inputs={}, rows=2, digest=digest, data={"version": "3"})
+    assert before[PREDICTIONS] in earlier_records(lake, PREDICTIONS, REF.key)
