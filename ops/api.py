@@ -3,14 +3,20 @@
 import base64
 import json
 import os
+import time
+import urllib.error
 import urllib.request
 from typing import Any
 
 from configs.settings import Settings
 
+BUSY = 503
+
 
 def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, Any]], seconds: float = 10) -> Any:
     """Send a POST request and return the JSON of the response, None if it has no content.
+
+    A busy server answers 503 and has done nothing: the request is sent again, as Prefect's own client does.
 
     The password of a protected server comes from `PREFECT_API_AUTH_STRING`, as for Prefect's own client.
 
@@ -18,7 +24,7 @@ def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, An
         settings: Give the server's address.
         path: Path within the API, such as `deployments/filter`.
         body: Sent as JSON.
-        seconds: Timeout.
+        seconds: Timeout of each attempt, and the time within which a busy server is asked again.
 
     Raises:
         OSError: The server does not respond, or responds with an error.
@@ -29,5 +35,12 @@ def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, An
         headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
     url = f"{settings.prefect_url}/api/{path}"
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
-    with urllib.request.urlopen(request, timeout=seconds) as response:
-        return json.loads(response.read() or b"null")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.5)

@@ -2,7 +2,7 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,16 @@ def find_line(path: Path, name: str, value: str) -> int:
         name: The column.
         value: Up to 100 characters from the start of the value.
     """
+    return next((line for line, own in _values(path, name) if own[:100] == value), 0)
+
+
+def find_text(path: Path, name: str) -> tuple[int, str]:
+    """The line and the first value of a CSV file's column that is no number; 0 if there is none or the file cannot be read here."""
+    return next(((line, value) for line, value in _values(path, name) if not _is_number(value)), (0, ""))
+
+
+def _values(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    """The values of a column of a CSV file, each with the number of its line. Ends early where the file cannot be read."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
             empty = 0
@@ -60,12 +70,21 @@ def find_line(path: Path, name: str, value: str) -> int:
             at = next(csv.reader([header], delimiter=mark)).index(name)
             rows, line = csv.reader(lines, delimiter=mark), empty + 2
             for row in rows:
-                if len(row) > at and row[at][:100] == value:
-                    return line
+                if len(row) > at:
+                    yield line, row[at]
                 line = rows.line_num + empty + 2
     except (OSError, ValueError, csv.Error, StopIteration):
-        pass
-    return 0
+        return
+
+
+def _is_number(value: str) -> bool:
+    """Whether text of a CSV file is a number, a truth value, or empty. `1_000` is none, as in `values.number_sql`."""
+    try:
+        return (
+            not value or value.strip().lower() in ("true", "false") or ("_" not in value and float(value) is not None)
+        )
+    except ValueError:
+        return False
 
 
 def _delimiter(header: str, declared: Sequence[str]) -> str:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ConfigError
 from configs.flat import literal, quoted
 from configs.load import Model
-from configs.schema import Target
+from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
+from tasks.source.csv_lines import find_text, is_csv
 from tasks.source.extent import is_served
 from tasks.source.files import source_files
 from tasks.source.placement import require_placed
 from tasks.source.session import connect, raw_sql
 from tasks.source.values import EMPTY, LARGE, SMALL, is_number, number_sql
 from tasks.storage.answer_log import newest_rows
+from tasks.storage.personal import hider
 
 if TYPE_CHECKING:
     import duckdb
@@ -119,9 +121,9 @@ def _query(
         try:
             flat = model.config.source.file
             _require_declared(flat.path if flat else model.folder / file, types, declared)
-        except SourceMismatch:
+        except SourceMismatch as error:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
-                raise
+                raise SourceMismatch(f"{error}{_first_texts(model.config, types, files)}") from None
         target, features = model.config.target, model.config.features
         values = {c: f"CAST({quoted(c)} AS {casts.get(c, 'VARCHAR')})" for c in declared}
         values |= {target.column: outcome_sql(target)} if target.column in declared else {}
@@ -134,6 +136,19 @@ def _query(
         if not model.config.source.file:
             _require_exact_keys(con, model.folder / file, rows, model.config.key)
         return rows
+
+
+def _first_texts(config: ModelConfig, types: dict[str, str], files: dict[str, list[Path]]) -> str:
+    """Where CSV files have text in columns of the names of numeric features that the query returns as text; empty if nowhere."""
+    names = [name for name in config.features.numeric if types.get(name) == "VARCHAR"]
+    paths = [path for paths in files.values() for path in paths if is_csv(path)]
+    found = ((path, name, *find_text(path, name)) for name in names for path in paths)
+    first = [
+        f"{path}: line {line}: column {name!r}: {hider(config)(name, value)!r}"
+        for path, name, line, value in found
+        if line
+    ]
+    return f". First text: {first[0]}" if first else ""
 
 
 def _require_exact_keys(con: "duckdb.DuckDBPyConnection", file: Path, rows: "pa.Table", key: str) -> None:

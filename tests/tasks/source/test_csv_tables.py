@@ -80,10 +80,13 @@ def test_a_whole_number_that_floating_point_does_not_have_is_refused_with_its_li
         read(model)
 
 
-@pytest.mark.parametrize("values", [["0x10", "0x11"], ["0b1", "0b0"], ["1_000", "2_000"], ["0.5", "1_000"]])
-def test_a_number_as_only_python_writes_it_is_no_number(tiny, values):
+@pytest.mark.parametrize(
+    "values", [["0x10", "0x11"], ["0b1", "0b0"], ["1_000", "2_000"], ["0.5", "1_000"], ["1", "heavy"]]
+)
+def test_text_in_a_column_of_numbers_is_refused_with_its_line(tiny, values):
     model = csv_model(tiny, {}, {"weight": values}, lookback="0D")
-    with pytest.raises(SourceMismatch, match=r"03-02\.csv.*'weight'|weight.*03-02\.csv"):
+    line = 2 if values[0][:2] in ("0x", "0b", "1_") else 3
+    with pytest.raises(SourceMismatch, match=rf"03-02\.csv: line {line}: column 'weight': '{values[line - 2]}'"):
         read(model)
 
 
