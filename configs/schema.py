@@ -35,6 +35,7 @@ RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns that rows of the lake have in addition to the model's own. A test compares them with the rows that are written."""
 TIME_KEY = "time_as_text"
 """The key of a flat file whose `key` and `time` are the same column, such as one row a day."""
+LateRows = Literal["rescore", "append", "ignore"]
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -45,6 +46,11 @@ class Partitioning(Strict):
     timezone: str = Field("UTC", description="IANA time zone; partitions start at midnight in this zone")
     grace: Duration = Field(
         timedelta(0), description="time after a partition's end in which its last rows come; then it is processed"
+    )
+    late_rows: LateRows = Field(
+        "rescore",
+        description="rows that come or change later: rescore the partition from all of them, append new ones and keep the others as they "
+        "were, or ignore them",
     )
 
     @field_validator("timezone")

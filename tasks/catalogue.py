@@ -1,11 +1,13 @@
 """Read access for other teams: the rows of a model over a range of partitions, checked against their records."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts import Stage
 from tasks.errors import MissingFeature, MissingPartition, UnknownStage
 from tasks.resources import open_resources
-from tasks.storage.lake import STAGES_WITH_ROWS
+from tasks.storage import earlier
+from tasks.storage.lake import STAGES_WITH_ROWS, Lake
 from tasks.storage.partitions import between
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ def load(
     last: str = "",
     columns: list[str] | None = None,
     gaps: Literal["error", "skip"] = "error",
+    superseded: bool = False,
 ) -> "pd.DataFrame":
     """Return the rows of one dataset from partition `first` to `last`, both inclusive, in the order of the partitions.
 
@@ -33,6 +36,8 @@ def load(
         last: Default: the newest partition.
         columns: Default: all columns.
         gaps: Whether to raise an error or to skip a partition that does not exist or is blocked.
+        superseded: Also return earlier rows that others have replaced, such as the predictions on which people acted, with a column
+            `superseded_at`: when they were replaced, null for current rows. They are kept as `retention.earlier_contents` says.
 
     Returns:
         Times are time-zone-aware, in UTC. The index runs from 0.
@@ -54,10 +59,25 @@ def load(
     keys = [ref.key for ref in between(res.config, first or available[0], last or available[-1])]
     if gaps == "skip":
         keys = [key for key in keys if (record := res.lake.record(kind, key)) and record.status == "done"]
-    frames = [res.lake.read(kind, key, columns) for key in keys]
+    frames = [frame for key in keys for frame in _contents(res.lake, kind, key, columns, superseded)]
     if not frames:
         raise MissingPartition(f"{model} has no {stage} data from {first or available[0]} to {last or available[-1]}")
     if absent := [name for name in columns or () if not any(name in frame for frame in frames)]:
         existing = res.lake.read(kind, keys[-1]).columns
         raise MissingFeature(f"{model} {stage} has no column {', '.join(absent)}; it has {', '.join(existing)}")
     return pd.concat(frames, ignore_index=True)
+
+
+def _contents(
+    lake: Lake, stage: Stage, key: str, columns: list[str] | None, with_superseded: bool
+) -> "Iterator[pd.DataFrame]":
+    """The rows of a partition and, before them, the superseded ones, oldest first."""
+    import pandas as pd
+
+    if not with_superseded:
+        yield lake.read(stage, key, columns)
+        return
+    for record, replaced in earlier.superseded(lake, stage, key):
+        rows = earlier.PinnedLake(lake, {stage: {key: record.digest}}, strict=True).read(stage, key, columns)
+        yield rows.assign(**{earlier.SUPERSEDED: pd.Timestamp(replaced)})
+    yield lake.read(stage, key, columns).assign(**{earlier.SUPERSEDED: pd.Series(pd.NaT, dtype="datetime64[us, UTC]")})

@@ -178,7 +178,8 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     config = res.config
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    if is_served(res.model, ref.key):  # the tables also have outcomes of rows that were not served
+    left_out = config.partition.late_rows == "ignore" and res.lake.done(Stage.RAW, ref.key).data.get("late_rows")
+    if left_out or is_served(res.model, ref.key):  # the tables also have outcomes of rows that were not taken or served
         labels = labels[labels[config.key].isin(rows[config.key].dropna())]
     classified = classify_labels(labels, rows, config, ref.as_of)
     known, faulty = classified.known, len(classified.bad)

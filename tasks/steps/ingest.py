@@ -9,6 +9,7 @@ from tasks.source.files import source_files
 from tasks.source.leaks import check_leaks
 from tasks.source.placement import unplaced_rows
 from tasks.source.rows import read_source
+from tasks.steps.late_rows import merge_late_rows
 from tasks.steps.step import Step, StepOutput, done_record
 from tasks.storage.files import digest_json, replacing
 from tasks.storage.lake import changed_inputs
@@ -17,7 +18,7 @@ VERSION = 1
 
 
 def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
-    """Copy key, time and features of the partition's rows into the lake, sorted by time and key.
+    """Copy key, time and features of the partition's rows into the lake, sorted by time and key, as `partition.late_rows` says.
 
     For each version of the SQL, the first partition is also checked for target leakage.
 
@@ -37,8 +38,13 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
             f"{ref}: {res.config.source.sql} returns {outside} rows outside [{ref.start.isoformat()}, "
             f"{ref.end.isoformat()}). Restrict {res.config.time!r} to [$start, $end)"
         )
+    merged = merge_late_rows(table, ref, res, source_digest(res.model))
+    if merged.table is None:
+        kept = res.lake.done(Stage.RAW, ref.key)
+        return StepOutput(kept.rows, kept.digest, merged.counts)
+    table = merged.table
     digest = res.lake.write_table(Stage.RAW, ref.key, table)
-    return StepOutput(rows=table.num_rows, digest=digest, data={} if table.num_rows else {"empty": True})
+    return StepOutput(table.num_rows, digest, {**({} if table.num_rows else {"empty": True}), **merged.counts})
 
 
 def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:
@@ -75,6 +81,8 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     A partition that is not ingested from these also depends on the rows that are in no partition, so that it is ingested without them.
     """
     digests = {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
+    if (rule := res.config.partition.late_rows) != "rescore":
+        digests["late_rows"] = rule  # so that another rule reads the source again
     record, dated = done_record(Stage.RAW, ref, res), any(table.every for table in res.config.source.views.values())
     if dated or is_served(res.model, ref.key) or (record and not changed_inputs(record, VERSION, digests)):
         return digests

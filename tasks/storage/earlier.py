@@ -1,6 +1,6 @@
 """Earlier contents of a partition: kept when other content replaces them, while a version or a prediction was made from them.
 
-    <root>/<model>/earlier/<stage>/<partition>/<digest>.parquet and .json    rows and record as they were
+    <root>/<model>/earlier/<stage>/<partition>/<digest>.parquet and .json    rows and record as they were, and when they were replaced
     <root>/<model>/pinned/<digest>.json                                     the contents that a training reads
 
 The current content of a partition is where it always is. The digest is the SHA-256 of the file.
@@ -29,6 +29,9 @@ SCORED = (Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER)
 IN_FLIGHT = timedelta(days=1)
 """Age of notes and copies below which nothing is deleted: the training or the step may still be running."""
 
+SUPERSEDED = "superseded_at"
+"""Key of a kept record, and column of superseded rows, with the moment at which others replaced them."""
+
 Contents = Mapping[Stage, Mapping[str, str]]
 """The digests of the contents that a training reads, by stage and partition."""
 
@@ -37,6 +40,26 @@ def earlier_records(lake: Lake, stage: Stage, key: str) -> list[Record]:
     """The records of the earlier contents that are kept of a stage's partition, in the order in which they were written."""
     records = [parse_record(path.read_bytes()) for path in _folder(lake, stage, key).glob("*.json")]
     return sorted(records, key=lambda record: record.run.started if record.run else record.as_of)
+
+
+def superseded(lake: Lake, stage: Stage, key: str) -> list[tuple[Record, datetime]]:
+    """The earlier contents that are kept of a stage's partition, each with the moment at which it was replaced, oldest first.
+
+    A copy of what is current, which a process left that died while it replaced it, is not among them.
+    """
+    current = lake.record(stage, key)
+    digest = current.digest if current and current.status == "done" else None
+    paths = [_path(lake, record) for record in earlier_records(lake, stage, key) if record.digest != digest]
+    kept = [
+        (parse_record(content), _superseded_at(content))
+        for content in (p.with_suffix(".json").read_bytes() for p in paths)
+    ]
+    return sorted(kept, key=lambda item: item[1])
+
+
+def _superseded_at(content: bytes) -> datetime:
+    """When a kept content was replaced."""
+    return datetime.fromisoformat(json.loads(content)[SUPERSEDED])
 
 
 @contextmanager
@@ -59,7 +82,7 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
 
 
 def _keep(lake: Lake, record: Record, copy: UPath) -> None:
-    """Copy file and record of an output, unless the file is damaged. The record is written last; its time is that of the copy."""
+    """Copy file and record of an output, unless the file is damaged. The record is written last, with the time of the copy."""
     path = lake.path(record.stage, record.partition)
     with open_file(path) as file:
         if digest_of(file) != record.digest:
@@ -69,8 +92,11 @@ def _keep(lake: Lake, record: Record, copy: UPath) -> None:
         if not _link(path, copy):
             with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
                 shutil.copyfileobj(file, target)
+    content = json.loads(lake.path(record.stage, record.partition, "json").read_bytes())
     with replacing(copy.with_suffix(".json")) as draft:
-        draft.write_bytes(lake.path(record.stage, record.partition, "json").read_bytes())
+        draft.write_text(
+            json.dumps({SUPERSEDED: datetime.now(UTC).isoformat(), **content}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _link(path: UPath, copy: UPath) -> bool:
@@ -157,9 +183,10 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
     # What depends on others comes first: raw rows are needed for as long as valid rows that were made from them.
     for stage in (Stage.PREDICTIONS, Stage.VALID, Stage.LABELS, Stage.RAW):
         for path in (lake.root / FOLDER / stage).glob("*/*.json"):
-            record = parse_record(path.read_bytes())
+            content = path.read_bytes()
+            record = parse_record(content)
             current = lake.record(stage, record.partition)
-            age, is_current = now - _modified(path), current is not None and current.digest == record.digest
+            age, is_current = now - _superseded_at(content), current is not None and current.digest == record.digest
             expired = after is not None and age > after
             if age > IN_FLIGHT and (
                 is_current or expired or (after is None and not _is_needed(lake, record, versions))

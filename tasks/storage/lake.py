@@ -119,6 +119,17 @@ class Lake:
             content.seek(0)
         return pd.read_parquet(content, columns=columns)
 
+    def read_table(self, stage: Stage, key: str) -> "pa.Table":
+        """A stage's rows as an Arrow table.
+
+        Raises:
+            MissingPartition, CorruptPartition: see `read`.
+        """
+        import pyarrow.parquet as pq
+
+        with self._open_verified(stage, key) as file:
+            return pq.read_table(io.BytesIO(file.read()))
+
     def batches(self, stage: Stage, key: str, columns: list[str] | None = None) -> Iterator["pa.Table"]:
         """The same rows in the same order, `BATCH_ROWS` at a time. `columns` must all exist.
 

@@ -5,6 +5,7 @@ Everything is read from records and the ledger, so the page can be written again
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from tasks.reports.pages.template import card_name, render_template
 from tasks.reports.refusals import last_refusal
 from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
+from tasks.storage.earlier import superseded
 
 NEWEST, LISTED = 100, 24
 """Newest partitions in the plots, and rows in a table."""
@@ -116,13 +118,26 @@ def _challenger(res: Resources) -> dict[str, str] | None:
 
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
     monitored = res.lake.record(Stage.MONITORING, s.key)
-    due = f"labels due {res.ref(s.key).matured:%Y-%m-%d}" if s.version and s.loss is None and not s.empty else ""
+    raw = res.lake.record(Stage.RAW, s.key)
     return {
         "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
         "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
-        "retraining": s.retraining, "labels": due,
+        "retraining": s.retraining, "labels": _labels_due(s, res), "late": raw.data.get("late_rows", 0) if raw else 0,
+        "superseded": len(superseded(res.lake, Stage.PREDICTIONS, s.key)),
     }  # fmt: skip
+
+
+def _labels_due(s: PartitionSummary, res: Resources) -> str:
+    """When the labels of a scored partition mature, and the share of its rows whose labels have; empty if they are assessed."""
+    ref, delay = res.ref(s.key), res.config.target.delay
+    if not s.version or s.loss is not None or s.empty:
+        return ""
+    due, now = f"labels due {ref.matured:%Y-%m-%d}", datetime.now(UTC)
+    if not ref.start + delay < now < ref.matured:
+        return due
+    times = res.lake.read(Stage.PREDICTIONS, s.key, [res.config.time])[res.config.time]
+    return f"{due}, {(times + delay <= now).mean():.0%} matured"
 
 
 def _row(p: Mapping[str, Any]) -> list[str]:
@@ -131,8 +146,9 @@ def _row(p: Mapping[str, Any]) -> list[str]:
     drift = "" if p["drift"] is None else f"{p['drift']:.0%}"
     rows = "blocked" if p["blocked"] else "empty" if p["empty"] else f"{p['rows']:,}" if p["rows"] is not None else ""
     scored = f"v{p['version']}" if p["version"] else ""
+    scored += f" ({p['superseded']} superseded)" if p["superseded"] else ""
     return [
-        p["key"], rows, str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
+        p["key"], rows, str(p["late"]), str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
         drift, p["retraining"],
     ]  # fmt: skip
 

@@ -1,9 +1,9 @@
 """A content from which something was made is kept when another one replaces it, and can be read as it was."""
 
+import json
 import os
-import time
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -160,7 +160,9 @@ def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path, old):
     pipeline(lake, OTHER)
     assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 0
     for path in (lake.root / earlier.FOLDER).glob("**/*.json"):
-        os.utime(path, (time.time() - 3 * 86400,) * 2)
+        content = json.loads(path.read_text())
+        before = datetime.fromisoformat(content["superseded_at"]) - timedelta(days=3)
+        path.write_text(json.dumps({**content, "superseded_at": before.isoformat()}))
     assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 3
     assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
 

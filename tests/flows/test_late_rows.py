@@ -1,0 +1,112 @@
+"""Rows that come after their partition was scored: what `partition.late_rows` makes of them, and what is kept of before."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from flows.assess import assess
+from flows.process import process
+from tasks.catalogue import load
+from tasks.contracts import Stage
+from tasks.reports.pages.model import describe, render
+from tasks.resources import LiveResources, open_resources
+from tests.conftest import ROWS, day_file
+from tests.flows.test_controller import day
+
+DAY, LATE = 10, 30
+"""The day of which 30 of 150 rows come late, and one row is corrected then."""
+CORRECTED = f"{DAY:02d}-000"
+
+
+def use_rule(folder: Path, rule: str) -> LiveResources:
+    path = folder / "configs" / "tiny" / "model.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["partition"]["late_rows"] = rule
+    path.write_text(yaml.safe_dump(config))
+    return open_resources("tiny")
+
+
+def process_twice(folder: Path, rule: str) -> tuple[LiveResources, pd.DataFrame]:
+    """Process the day without its last rows, and again with them and another weight of its first row. Returns the first predictions."""
+    use_rule(folder, rule)
+    path = day_file(folder, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    before = load("tiny", "predictions", day(DAY), day(DAY))
+    rows.assign(weight=rows["weight"].where(rows["parcel"] != CORRECTED, 40.0)).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    return open_resources("tiny"), before
+
+
+def weight_of_corrected(res: LiveResources) -> float:
+    raw = res.lake.read(Stage.RAW, day(DAY)).set_index("parcel")
+    return float(raw["weight"][CORRECTED])
+
+
+def test_late_rows_score_the_partition_again_and_the_earlier_predictions_are_kept_as_superseded(champion):
+    res, before = process_twice(champion, "rescore")
+    after = load("tiny", "predictions", day(DAY), day(DAY))
+    assert (len(before), len(after), weight_of_corrected(res)) == (ROWS - LATE, ROWS, 40.0)
+    both = load("tiny", "predictions", day(DAY), day(DAY), superseded=True)
+    replaced = both["superseded_at"].notna()
+    columns = list(before.columns)
+    pd.testing.assert_frame_equal(both.loc[replaced, columns].reset_index(drop=True), before)
+    pd.testing.assert_frame_equal(both.loc[~replaced, columns].reset_index(drop=True), after)
+    moment = both.loc[replaced, "superseded_at"].unique()
+    assert len(moment) == 1
+    assert pd.Timestamp.now("UTC") - moment[0] < pd.Timedelta("5min")
+    raw = res.lake.done(Stage.RAW, day(DAY)).data
+    assert raw == {"late_rows": LATE, "corrected_rows": 1}
+    page = describe(res)
+    (shown,) = (p for p in page["partitions"] if p["key"] == day(DAY))
+    assert (shown["late"], shown["superseded"]) == (LATE, 1)
+    assert f"v{shown['version']} (1 superseded)" in render(page)
+
+
+def test_appended_rows_are_scored_and_the_others_keep_their_prediction(champion):
+    res, before = process_twice(champion, "append")
+    after = load("tiny", "predictions", day(DAY), day(DAY))
+    assert (len(after), weight_of_corrected(res) == 40.0) == (ROWS, False)
+    same = after[after["parcel"].isin(before["parcel"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, before)
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {"late_rows": LATE, "corrected_rows": 1}
+
+
+def test_ignored_rows_change_nothing_are_counted_and_their_labels_block_nothing(champion):
+    res, before = process_twice(champion, "ignore")
+    pd.testing.assert_frame_equal(load("tiny", "predictions", day(DAY), day(DAY)), before)
+    raw = res.lake.done(Stage.RAW, day(DAY))
+    assert (raw.rows, raw.data) == (ROWS - LATE, {"late_rows": LATE, "corrected_rows": 1})
+    assert assess(model="tiny", partition=day(DAY), return_state=True).is_completed()
+    labels = res.lake.done(Stage.LABELS, day(DAY))
+    assert (labels.status, labels.data["faulty"]) == ("done", 0)
+    res = use_rule(champion, "rescore")
+    process(model="tiny", partition=day(DAY))
+    assert len(load("tiny", "predictions", day(DAY), day(DAY))) == ROWS, "another rule reads the source again"
+
+
+def test_rows_that_the_source_has_always_had_are_not_late(champion):
+    res = use_rule(champion, "rescore")
+    process(model="tiny", partition=day(DAY))
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.assign(unused=np.arange(len(rows))).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {}
+
+
+@pytest.mark.parametrize("rule", ["append", "ignore"])
+def test_a_day_without_rows_takes_the_rows_that_come_whatever_the_rule(champion, rule):
+    res, path = use_rule(champion, rule), day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.iloc[:0].to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {"empty": True}
+    rows.to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    raw = open_resources("tiny").lake.done(Stage.RAW, day(DAY))
+    assert (raw.rows, raw.data) == (ROWS, {"late_rows": ROWS})
