@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     threads: int = Field(2, ge=1, description="cores that one run uses: BLAS, OpenMP, DuckDB, XGBoost")
     window_rows: int = Field(10_000_000, ge=1, description="most rows of a training window without `max_rows`")
     window_mb: float = Field(0, ge=0, description="memory for one training in megabytes; 0: half of the machine's")
+    flow_timeout: float | None = Field(
+        None, gt=0, description="seconds after which a flow run is stopped; by default 15 minutes to 72 hours by flow"
+    )
+    retries: int = Field(
+        2,
+        ge=0,
+        le=5,
+        description="retries of a step whose source, MLflow or database does not answer; after 5, 10, 20 ... s",
+    )
     git_commit: str = Field("", description="commit to record if there is no .git folder, such as in a container")
     start_timeout: int = Field(600, ge=1, description="seconds that `make up` waits until the servers respond")
 

@@ -18,12 +18,13 @@ from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.resources import open_resources
 from tasks.steps.run_tasks import maturing_partitions, moment_of_assessment
 
 
-@flow(name="assess", flow_run_name=name_by_partition)
+@flow(name="assess", timeout_seconds=seconds_of("assess"), flow_run_name=name_by_partition)
 def assess(
     model: ModelName,
     partition: PartitionKey | None = None,

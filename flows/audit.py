@@ -15,11 +15,12 @@ from configs.choices import AsOf, ModelName
 from tasks.lifecycle.audit import audit as look_up
 from tasks.orchestration.events import known_hashes
 from tasks.orchestration.run_names import name_by_time
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_audit
 from tasks.resources import open_resources
 
 
-@flow(name="audit", flow_run_name=name_by_time)
+@flow(name="audit", timeout_seconds=seconds_of("audit"), flow_run_name=name_by_time)
 def audit(
     model: ModelName,
     at: AsOf | None = None,

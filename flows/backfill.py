@@ -24,6 +24,7 @@ from tasks.backfill.verify import remove_earlier_contents, write_verification
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import outcome_state, publish_backfill, publish_model, publish_plan
 from tasks.steps.order import STEPS_BY_CHOICE
 
@@ -31,7 +32,7 @@ STAGES: list[StageChoice] = list(STEPS_BY_CHOICE)
 NOTHING: dict[str, Any] = {}
 
 
-@flow(name="backfill", flow_run_name=name_by_range)
+@flow(name="backfill", timeout_seconds=seconds_of("backfill"), flow_run_name=name_by_range)
 def backfill(
     model: ModelName,
     start: PartitionKey = "",

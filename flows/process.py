@@ -17,12 +17,13 @@ from tasks.lifecycle.outbox import check_alias, deliver
 from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_model, publish_process
 from tasks.resources import open_resources
 from tasks.steps.run_tasks import due_partitions
 
 
-@flow(name="process", flow_run_name=name_by_partition)
+@flow(name="process", timeout_seconds=seconds_of("process"), flow_run_name=name_by_partition)
 def process(
     model: ModelName,
     partition: PartitionKey | None = None,

@@ -20,11 +20,12 @@ from tasks.ledger.history import refuse_stale_approval
 from tasks.lifecycle.manual_approval import judge_again, select_version
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import promote_version, refuse_challenger, restore_alias
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 
-@flow(name="promote", flow_run_name="{model} {action}")
+@flow(name="promote", timeout_seconds=seconds_of("promote"), flow_run_name="{model} {action}")
 def promote(
     model: ModelName,
     by: PersonName,

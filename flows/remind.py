@@ -1,12 +1,15 @@
-"""Send facts without a decision again, close retrainings whose run died, request another attempt of failed ones, report what is late.
+"""Send facts again, close retrainings whose run died, request another attempt of failed ones, report what is late, cancel hung runs.
 
     ledger ── facts without a decision, failed retrainings, undelivered rows ──> events
     clock ─── a partition that has not come in time, a champion that is too old ──> facts ──> events
+    clock ─── a run that has not stopped at its limit ──> cancelled, so that the worker kills its process
 
 Started by its schedule, so that facts recorded while the server was down are delivered when it runs again:
 
     prefect deployment run remind/all
 """
+
+from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, Failed, State
@@ -17,14 +20,18 @@ from tasks.errors import EvergreenError
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.overdue import report_overdue
 from tasks.lifecycle.retraining import follow_up
+from tasks.orchestration.api import open_api
+from tasks.orchestration.timeouts import cancel_hung, seconds_of
 from tasks.reports.artifacts import publish_model
 from tasks.resources import open_resources
 
 
-@flow(name="remind")
+@flow(name="remind", timeout_seconds=seconds_of("remind"))
 def remind() -> State:
     """Send the facts of every model again, and report what is late. An error of one model does not stop the others."""
     sent, overdue, failed = 0, list[Fact](), []
+    with open_api() as post:
+        hung = cancel_hung(post, datetime.now(UTC))
     for name in model_names():
         try:
             res = open_resources(name, runtime.flow_run.get_id() or "")
@@ -41,4 +48,6 @@ def remind() -> State:
         else "No fact had to be sent again."
     )
     line += "".join(f" {fact.model}: {fact.payload['told']}." for fact in overdue)
-    return Failed(message=f"{line} Failed for {', '.join(failed)}; see the log.") if failed else Completed(message=line)
+    line += "".join(f" Cancelled: {run}." for run in hung)
+    line += f" Failed for {', '.join(failed)}; see the log." if failed else ""
+    return Failed(message=line) if failed or hung else Completed(message=line)

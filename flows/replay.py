@@ -19,6 +19,7 @@ from configs.choices import ModelName, PartitionKey
 from tasks.backfill.workers import Workers
 from tasks.contracts import Runner
 from tasks.orchestration.run_names import name_by_range
+from tasks.orchestration.timeouts import seconds_of
 from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
 from tasks.replay.result import Replay
@@ -31,7 +32,7 @@ NOTHING: dict[str, Any] = {}
 ALL: list[str] = []
 
 
-@flow(name="replay", flow_run_name=name_by_range)
+@flow(name="replay", timeout_seconds=seconds_of("replay"), flow_run_name=name_by_range)
 def replay(
     model: ModelName,
     start: PartitionKey,

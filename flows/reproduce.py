@@ -12,12 +12,13 @@ from prefect.states import Completed, Failed, State
 
 from configs.choices import ModelName, VersionNumber
 from tasks.orchestration.run_names import name_by_version
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_reproduction
 from tasks.resources import open_resources
 from tasks.training.reproduction import reproduce_version
 
 
-@flow(name="reproduce", flow_run_name=name_by_version)
+@flow(name="reproduce", timeout_seconds=seconds_of("reproduce"), flow_run_name=name_by_version)
 def reproduce(
     model: ModelName,
     version: VersionNumber | None = None,

@@ -16,11 +16,12 @@ from flows.train import train
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.retraining import decide_retraining, record_failure, record_manual_request, record_outcome
 from tasks.orchestration.run_names import name_by_fact
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_decision, publish_model
 from tasks.resources import open_resources
 
 
-@flow(name="retrain", flow_run_name=name_by_fact)
+@flow(name="retrain", timeout_seconds=seconds_of("retrain"), flow_run_name=name_by_fact)
 def retrain(
     model: ModelName,
     partition: PartitionKey | None = None,

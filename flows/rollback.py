@@ -13,11 +13,12 @@ from prefect.states import Completed, State
 from configs.choices import AsOf, ModelName, NonEmpty, PersonName, VersionNumber
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import roll_back
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 
-@flow(name="rollback", flow_run_name="{model}: {reason}")
+@flow(name="rollback", timeout_seconds=seconds_of("rollback"), flow_run_name="{model}: {reason}")
 def rollback(
     model: ModelName,
     by: PersonName,

@@ -17,13 +17,14 @@ from tasks.contracts import Training
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.run_names import name_by_moment
+from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
 from tasks.reports.refusals import record_refusal
 from tasks.resources import open_resources
 
 
-@flow(name="train", flow_run_name=name_by_moment)
+@flow(name="train", timeout_seconds=seconds_of("train"), flow_run_name=name_by_moment)
 def train(
     model: ModelName,
     as_of: AsOf | None = None,

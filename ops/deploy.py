@@ -39,10 +39,8 @@ ATTEMPTS = 3
 BUSY = ("503 Service Unavailable", "ReadTimeout", "ConnectTimeout")
 """Prefect's output in that case. Other failures are permanent."""
 
-RUN_EVENTS = (
-    "prefect.flow-run.heartbeat",
-    *(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")),
-)
+RUN_EVENTS = ("prefect.flow-run.*",)
+"""A heartbeat, or any change of state. Its event has the state's name, and ours have names of their own, such as `Warning`."""
 
 
 def deploy(settings: Settings) -> None:

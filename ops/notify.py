@@ -102,14 +102,14 @@ def block_for(address: str) -> Any:
 
 
 def failure_notification(block: UUID, pool: str) -> "AutomationCore":
-    """Return the automation that sends a message for each run of the pool that fails or crashes."""
+    """Return the automation that sends a message for each run of the pool that fails, crashes or takes too long."""
     from prefect.events.schemas.events import ResourceSpecification
 
     return _notification(
         "evergreen: tell of failed runs",
-        "Sends a message for each run of the pool that fails or crashes. A partition with blocked data fails its run.",
+        "Sends a message for each run of the pool that fails, crashes or takes too long. A partition with blocked data fails its run.",
         {
-            "expect": {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            "expect": {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
             "match": ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             "match_related": ResourceSpecification(
                 {"prefect.resource.role": "work-pool", "prefect.resource.name": pool}

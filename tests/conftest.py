@@ -14,6 +14,7 @@ import pytest
 from configs.settings import TELEMETRY_OFF
 
 os.environ.update(TELEMETRY_OFF)
+os.environ["EVERGREEN_RETRIES"] = "0"  # tests of a server that does not answer need not wait
 STACKS = {"browser", "e2e"}
 """Folders of tests that start a whole stack."""
 ORDER = ("browser", "e2e", "flows", "serving", "ops", "tasks")

@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
-from sqlalchemy.exc import OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from configs.load import load_model
@@ -25,15 +24,14 @@ from tasks.backfill.threads import limit_threads
 from tasks.backfill.verify import repair
 from tasks.backfill.workers import Workers, open_runner
 from tasks.contracts import Mode, Outcome, PartitionRef, Plan, Record
-from tasks.errors import MissingPartition, PlanChanged, RegistryUnavailable, SourceUnavailable
+from tasks.errors import MissingPartition, PlanChanged
 from tasks.orchestration.flow_runs import is_cancelled
+from tasks.orchestration.prefect_tasks import TRANSIENT
 from tasks.resources import LiveResources, Resources, Variant, live_resources
 from tasks.steps.order import ALL
 from tasks.steps.run import run_steps
 from tasks.steps.step import Step, advance, freshness
 
-TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
-"""Errors that are worth a retry. A failed expectation, a wrong config or a full disk is not."""
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT = 4, 1.0, 30.0
 """Number of attempts for a partition, and the first and longest wait between two of them in seconds. The wait doubles each time."""
 POLL_SECONDS = 0.5

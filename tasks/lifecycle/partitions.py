@@ -9,9 +9,10 @@ from datetime import datetime
 from tasks.contracts import Hindsight, PartitionRef, PartitionRun
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.hindsight import judge_promotions
+from tasks.lifecycle.partition_events import assessed_payload, blocked_payload, processed_payload
 from tasks.lifecycle.promotion import advance_challenger
 from tasks.lifecycle.retraining import emit_due_fact
-from tasks.orchestration.events import emit_new
+from tasks.orchestration.events import ASSESSED, BLOCKED, PROCESSED, emit_new, emit_partition
 from tasks.resources import Resources
 from tasks.steps.order import OUTCOMES, PROCESS
 from tasks.steps.run_tasks import run_partition
@@ -19,7 +20,7 @@ from tasks.steps.step import Step
 
 
 def process_partition(ref: PartitionRef, res: Resources, steps: tuple[Step, ...] = PROCESS) -> PartitionRun:
-    """Score a partition and check it for drift. Record and emit the resulting facts.
+    """Score a partition and check it for drift. Record and emit the resulting facts, then that it was processed or blocked.
 
     Args:
         ref: The partition.
@@ -28,11 +29,15 @@ def process_partition(ref: PartitionRef, res: Resources, steps: tuple[Step, ...]
     """
     run = run_partition(ref, steps, res)
     emit_new(process_facts(ref, res), res)
+    if run.newly_blocked:
+        emit_partition(BLOCKED, ref, blocked_payload(run))
+    elif run.steps_run:
+        emit_partition(PROCESSED, ref, processed_payload(ref, res))
     return run
 
 
 def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) -> PartitionRun:
-    """Collect a partition's labels and measure the loss of its predictions. Record and emit the resulting facts.
+    """Collect a partition's labels and measure the loss of its predictions. Record and emit the facts, then that it was assessed.
 
     Args:
         ref: The partition.
@@ -43,6 +48,10 @@ def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) 
     run = run_partition(ref, OUTCOMES, res)
     if unchanged or run.had_work:
         emit_new(assess_facts(ref, res), res)
+    if run.newly_blocked:
+        emit_partition(BLOCKED, ref, blocked_payload(run))
+    elif "assess" in run.steps_run:
+        emit_partition(ASSESSED, ref, assessed_payload(ref, res))
     return run
 
 

@@ -1,4 +1,4 @@
-"""Emit Prefect events about facts, decisions and stage changes. No other module emits events. Each is about a ledger row."""
+"""Emit Prefect events: about ledger rows (facts, decisions, stage changes), and about partitions. No other module emits events."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,11 @@ from prefect.events import emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.events.worker import EventsWorker
 
-from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, Promotion
+from tasks.contracts import Action, Decision, Fact, FactKind, Hindsight, PartitionRef, Promotion
 from tasks.ledger.fact_ids import NAMESPACE
 from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
 from tasks.resources import Resources
+from tasks.storage.files import digest_json
 
 EVENT: dict[FactKind, str] = {
     "drift": "evergreen.drift.detected",
@@ -37,6 +38,8 @@ CHANGE: dict[Action, str] = {
     "rollback": "evergreen.model.rolled_back",
 }
 """The events of stage changes. The other actions have no event."""
+PROCESSED, BLOCKED, ASSESSED = (f"evergreen.partition.{end}" for end in ("processed", "blocked", "assessed"))
+"""The events of partitions, which tell flows elsewhere that outputs are there. They are about no ledger row."""
 RESEND_AFTER = timedelta(minutes=2)
 """Wall-clock time after which a fact without a decision is sent again."""
 
@@ -93,6 +96,17 @@ def emit_hindsight(effect: Hindsight, chained: str = "") -> None:
         id=uuid5(NAMESPACE, f"{effect.model} {effect.sequence}"),
         resource=event_resource(effect.model, version=effect.version),
         payload=asdict(effect) | {"as_of": effect.as_of.isoformat(), "recorded_at": None, "hash": chained},
+    )
+
+
+def emit_partition(name: str, ref: PartitionRef, payload: Mapping[str, Any]) -> None:
+    """Emit that a partition was processed, blocked or assessed. The same outputs give the same event id."""
+    content = {"model": ref.model, "partition": ref.key, **payload}
+    _send(
+        event=name,
+        id=uuid5(NAMESPACE, digest_json([name, content])),
+        resource=event_resource(ref.model, partition=ref.key),
+        payload=content,
     )
 
 

@@ -8,11 +8,21 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
+from sqlalchemy.exc import OperationalError
+
+from configs.settings import load_settings
+from tasks.errors import RegistryUnavailable, SourceUnavailable
+
+TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
+"""Errors that are worth a retry. A failed expectation, a wrong config or a full disk is not."""
+RETRY_SECONDS = [5.0 * 2**n for n in range(5)]
+"""Seconds before each retry of a task. `EVERGREEN_RETRIES` sets how many there are."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +46,18 @@ def is_simulation() -> bool:
     return _SIMULATION.get()
 
 
-def as_task(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function as a Prefect task. The task run's name may contain its arguments, as in `judge v{version.version}`."""
+def as_task(name: str, retried: bool = False) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function as a Prefect task.
+
+    Args:
+        name: Name of the task run. It may contain the function's arguments, as in `judge v{version.version}`.
+        retried: Repeat it after a transient error, `EVERGREEN_RETRIES` times. For functions that may run twice.
+    """
+    retries: dict[str, Any] = {"retries": len(RETRY_SECONDS), "retry_delay_seconds": RETRY_SECONDS}
 
     def wrap(function: Callable[P, T]) -> Callable[P, T]:
-        prefect_task = task(cache_policy=NO_CACHE, task_run_name=name)(function)
+        options = {**retries, "retry_condition_fn": _may_retry} if retried else {}
+        prefect_task = task(cache_policy=NO_CACHE, task_run_name=name, **options)(function)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,6 +66,12 @@ def as_task(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         return call
 
     return wrap
+
+
+def _may_retry(_task: object, run: TaskRun, state: State) -> bool:
+    """Whether to repeat a task that failed: after a transient error, while retries are left."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TRANSIENT) and run.run_count <= load_settings().retries
 
 
 def run_log() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":

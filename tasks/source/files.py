@@ -29,11 +29,16 @@ def find_files(table: Table, zone: str, start: datetime, end: datetime) -> list[
 
 def file_starts(table: Table) -> list[datetime]:
     """The starts of the periods for which a dated table has files, as naive local time, oldest first."""
-    every, path = table.every, str(PurePath(table.path))
-    assert every is not None
-    files = _matches(_escape(any_date(path)))
-    starts = {start for file in files if (start := file_start(table, file))}
-    return sorted(start for start in starts if partitions.floor(start, every) == start)
+    return sorted({start for start, _ in list_files(table) if start})
+
+
+def list_files(table: Table) -> list[tuple[datetime | None, Path]]:
+    """All files of a table, each with the start of its period as naive local time, None if the table is not dated."""
+    if (every := table.every) is None:
+        return [(None, file) for file in _matches(table.path)]
+    files = _matches(_escape(any_date(str(PurePath(table.path)))))
+    dated = [(file_start(table, file), file) for file in files]
+    return [(start, file) for start, file in dated if start and partitions.floor(start, every) == start]
 
 
 def file_start(table: Table, file: Path) -> datetime | None:

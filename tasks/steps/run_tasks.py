@@ -31,7 +31,7 @@ def due_partitions(res: Resources, partition: str | None, as_of: datetime | None
     return [ref for key in keys if (ref := res.ref(key)).complete <= until]
 
 
-@as_task("{step.verb} {ref.key}")
+@as_task("{step.verb} {ref.key}", retried=True)
 def advance_partition(
     step: Step, ref: PartitionRef, res: Resources, again: bool = False, inputs: Mapping[str, str] | None = None
 ) -> Record:

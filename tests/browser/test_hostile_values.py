@@ -1,5 +1,7 @@
 """Values of the data and texts of people that contain scripts: shown in a real browser, and never run.
 
+pytestmark = pytest.mark.slow
+
 The page of a drift report, the same report as Evidently's server shows it and offers it as a file, and the pages of models.
 """
 

@@ -20,7 +20,7 @@ from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
 from tests.terminals import WIDTH, Output, on_terminal, piped
 
-pytestmark = [pytest.mark.e2e, pytest.mark.servers]
+pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
 PAGES = ("tiny.html", "tiny-data.html", "index.html")
 PHONE: ViewportSize = {"width": 390, "height": 844}
 

@@ -264,6 +264,7 @@ def test_two_backfills_at_once_process_each_partition_once(workspace):
     assert sum(counts) == 24, results
 
 
+@pytest.mark.slow
 def test_a_backfill_waits_for_a_partition_that_another_process_has_claimed(workspace):
     claims = open_resources("tiny").claims
     claims.acquire("2024-03-02")

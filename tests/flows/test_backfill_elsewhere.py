@@ -27,7 +27,7 @@ from tests.conftest import free_port
 from tests.flows.test_backfill import contents, final_state, start, wait_until
 
 FIRST, LAST = "2024-03-01", "2024-03-12"
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
 
 @contextmanager

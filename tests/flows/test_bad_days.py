@@ -160,6 +160,7 @@ def test_a_window_of_one_class_is_refused(workspace):
         train(model="tiny")
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_lake_is_refused_and_made_again_after_it_is_deleted(workspace):
     backfill(model="tiny", start="2024-03-01", end="2024-03-08")
     lake = open_resources("tiny").lake

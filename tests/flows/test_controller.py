@@ -196,6 +196,7 @@ def test_a_training_that_is_due_by_new_labels_is_one_fact_with_one_decision(cham
     assert [f.kind for f in res.ledger.facts()] == ["due"], "the training has just run"
 
 
+@pytest.mark.slow
 def test_a_person_may_retrain_at_any_time_and_name_and_reason_are_recorded(champion):
     configure(champion, retraining="{enabled: false}")
     res = open_resources("tiny")
@@ -207,6 +208,7 @@ def test_a_person_may_retrain_at_any_time_and_name_and_reason_are_recorded(champ
     assert "ann: new routes" in state.message
 
 
+@pytest.mark.slow
 def test_a_retraining_that_fails_is_retried_as_often_as_declared_and_no_more(champion):
     configure(champion, retraining="{cool_down: 0D, budget: {runs: 1, period: 60D}}")
     res = open_resources("tiny")
@@ -261,6 +263,7 @@ def test_without_new_labels_the_policy_declines_and_rows_that_never_get_labels_d
     assert decide_about(fact.id, res).rule == "nothing new"
 
 
+@pytest.mark.slow
 def test_every_decision_is_that_of_the_policy_function_and_is_sent_as_an_event_declined_ones_too(champion):
     configure(champion, retraining="{enabled: false}")
     shift(champion, 10, seed=4)

@@ -157,6 +157,7 @@ def test_a_drift_check_reads_no_rows_of_its_reference(champion, monkeypatch):
     assert not [key for stage, key in read if stage in (Stage.RAW, Stage.VALID)]
 
 
+@pytest.mark.slow
 def test_a_run_reads_each_file_no_more_often_than_needed(champion, monkeypatch):
     """Every read of rows, whole or in batches: a step reads its inputs once, and the page its own rows."""
     read = []

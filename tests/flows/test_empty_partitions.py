@@ -22,6 +22,8 @@ from tasks.resources import Resources, open_resources
 from tasks.training.window import locate_window
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.slow
+
 EMPTY = ("2024-03-01", "2024-03-05", "2024-03-10", "2024-03-12", "2024-03-14")
 FULL = tuple(day for day in (f"2024-03-{d:02d}" for d in range(1, 14)) if day not in EMPTY)
 MATURE = 147

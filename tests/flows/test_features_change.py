@@ -12,6 +12,8 @@ from tasks.models.features import predict
 from tasks.resources import open_resources
 from tasks.steps.drift_reference import NO_COLUMN
 
+pytestmark = pytest.mark.slow
+
 FEATURES = "features: {numeric: [weight, distance], categorical: [city]}"
 SQL = "SELECT parcel, sent, weight, distance, city"
 

@@ -28,6 +28,7 @@ def messages(res) -> list[tuple[Severity, str]]:
     return [(alert.severity, alert.message) for alert in alerts(res)]
 
 
+@pytest.mark.slow
 def test_alerts_of_a_new_model_are_no_partition_then_no_champion_then_none(workspace):
     res = open_resources("tiny")
     assert messages(res) == [(Severity.ACTION, "no partition was processed yet")]

@@ -43,6 +43,7 @@ def run_pipeline() -> tuple:
     return res, res.lake.read(Stage.PREDICTIONS, DAY), res.lake.done(Stage.PERFORMANCE, DAY).data["metrics"]
 
 
+@pytest.mark.slow
 def test_multiclass(workspace):
     configure(workspace, {"kind": "multiclass", "classes": CLASSES}, SIZES, {"log_loss": 0.9, "accuracy": 0.5})
     res, predictions, metrics = run_pipeline()
@@ -56,6 +57,7 @@ def test_multiclass(workspace):
     assert "confusion.png" in charts(res)
 
 
+@pytest.mark.slow
 def test_regression(workspace):
     configure(workspace, {"kind": "regression"}, PRICE, {"squared_error": 2, "r2": 0.5}, calibration={"at_most": 0.2})
     res, predictions, metrics = run_pipeline()

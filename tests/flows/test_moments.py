@@ -17,6 +17,8 @@ from tasks.steps.order import newest_ref
 from tests.conftest import set_up_copy
 from tests.flows.test_controller import configure, day, shift
 
+pytestmark = pytest.mark.slow
+
 LAST = 15
 """The last of the days that are backfilled ahead."""
 BY_TIME = "{signals: {drift: null, decay: false, partitions: 1}, hindsight: {partitions: 0}}"

@@ -20,6 +20,8 @@ from tasks.storage.personal import hashed
 from tests.conftest import day_file, set_up_tiny
 from tests.personal import MARKERS, NUMBER, ROWS, TEXT, marked, set_up_personal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Path]:

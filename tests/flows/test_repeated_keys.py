@@ -12,6 +12,8 @@ from tasks.resources import open_resources
 from tasks.steps.holdout import labelled_holdout
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.slow
+
 DAY = "2024-03-11"
 
 

@@ -122,6 +122,7 @@ def assert_same_as_production(live: Resources, replayed: PolicyRun) -> None:
         assert step.rows == record.data["mature"]
 
 
+@pytest.mark.slow
 def test_the_live_policy_decides_as_it_did_in_production(copied):
     live, replayed = simulate()
     assert_same_as_production(live, replayed)
@@ -153,6 +154,7 @@ def test_shadow_mode_and_measured_effects_are_the_same_as_in_production(tiny):
     assert [(r.action, r.as_of) for r in replayed.promotions] == [(r.action, r.as_of) for r in live.ledger.promotions()]
 
 
+@pytest.mark.slow
 def test_a_model_is_fitted_once_for_all_policies_and_a_second_replay_fits_nothing(copied, monkeypatch):
     fitted = []
     real = training.fit_recipe
@@ -170,6 +172,7 @@ def test_a_model_is_fitted_once_for_all_policies_and_a_second_replay_fits_nothin
     assert two.steps == one.steps
 
 
+@pytest.mark.slow
 def test_the_policy_never_keeps_the_first_champion(copied):
     _, never = simulate(NEVER)
     assert len({s.version for s in never.steps}) == 1
@@ -177,6 +180,7 @@ def test_the_policy_never_keeps_the_first_champion(copied):
     assert all(d.rule == "does not count" for d in never.decisions)
 
 
+@pytest.mark.slow
 def test_the_flow_compares_policies_and_writes_page_run_and_file(copied):
     before = sorted(p for p in (copied / "lake").rglob("*") if "replay" not in p.parts)
     decisions = open_resources("tiny").ledger.decisions()
@@ -235,6 +239,7 @@ def test_a_replay_that_was_killed_or_cancelled_resumes(copied, monkeypatch, stop
 @pytest.mark.parametrize(
     "part", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("models", "steps")), "once"]
 )
+@pytest.mark.slow
 def test_a_part_of_the_cache_may_be_deleted(copied, part):
     _, first = simulate(EVERY)
     shutil.rmtree(copied / "lake" / "tiny" / "replay" / part)
@@ -242,6 +247,7 @@ def test_a_part_of_the_cache_may_be_deleted(copied, part):
     assert second.steps == first.steps
 
 
+@pytest.mark.slow
 def test_a_partition_that_changes_during_a_replay_is_an_error(copied):
     live = open_resources("tiny")
     res = replay_resources(live, BUILT_IN[NEVER], live.ref(END).as_of)
@@ -333,6 +339,7 @@ def test_a_policy_by_another_metric_over_another_config_with_persistence(copied)
     assert f"accuracy {expected:.4f} by repeating the outcome of the previous row" in page
 
 
+@pytest.mark.slow
 def test_a_training_that_exceeds_the_latency_budget_in_production_is_refused_in_the_replay_too(copied):
     """The budget is below what the live trainings measured. Where there is none of the same moment, the rule counts as passed."""
     live = open_resources("tiny")
@@ -352,6 +359,7 @@ def test_a_training_that_exceeds_the_latency_budget_in_production_is_refused_in_
 # Bad input and bad days
 
 
+@pytest.mark.slow
 def test_a_range_that_begins_before_there_are_enough_rows(copied):
     with pytest.raises(
         NotEnoughData,
@@ -360,6 +368,7 @@ def test_a_range_that_begins_before_there_are_enough_rows(copied):
         replay(model="tiny", start="2024-03-03", end=END)
 
 
+@pytest.mark.slow
 def test_partitions_that_were_never_validated_are_named(copied):
     with pytest.raises(
         MissingPartition,
@@ -368,6 +377,7 @@ def test_partitions_that_were_never_validated_are_named(copied):
         replay(model="tiny", start=START, end="2024-03-26")
 
 
+@pytest.mark.slow
 def test_partitions_that_another_config_sketched_are_refused_with_what_to_run(copied):
     path = copied / "configs" / "tiny" / "model.yaml"
     path.write_text(path.read_text().replace("monitoring: {block: H", "monitoring: {block: D"))
@@ -377,6 +387,7 @@ def test_partitions_that_another_config_sketched_are_refused_with_what_to_run(co
         replay(model="tiny", start=START, end=END)
 
 
+@pytest.mark.slow
 def test_an_unknown_policy_metric_or_key_is_refused_before_anything_is_done(copied):
     for wrong in ({"policies": ["evry"]}, {"metric": "loss"}, {"override": {"gaet": {}}}):
         with pytest.raises(ConfigError):
@@ -396,6 +407,7 @@ def test_if_no_first_champion_passes_the_gate_the_error_has_the_reason(copied):
         )
 
 
+@pytest.mark.slow
 def test_a_blocked_partition_and_one_without_outcomes_are_skipped_and_shown(copied):
     """As in production: the first is not scored, the second not assessed, and the others continue."""
     parcels(14).assign(weight=1000.0).to_parquet(day_file(copied, 14), index=False)
@@ -413,6 +425,7 @@ def test_a_blocked_partition_and_one_without_outcomes_are_skipped_and_shown(copi
 # Leaks
 
 
+@pytest.mark.slow
 def test_a_feature_from_the_next_partition_is_refused(copied, monkeypatch):
     """Scoring is changed to read the next day."""
     from tasks.steps import score as scoring
@@ -436,6 +449,7 @@ def test_a_feature_from_the_next_partition_is_refused(copied, monkeypatch):
         simulate_policy(NEVER, BUILT_IN[NEVER], setup.begin, setup.refs, live)
 
 
+@pytest.mark.slow
 def test_an_outcome_before_it_matured_is_refused(copied, monkeypatch):
     """Collecting is changed to return all labels of the source, though some become known a week later."""
     from tasks.steps import collect as labels

@@ -78,6 +78,7 @@ def online(batches: Path) -> Path:
     return batches
 
 
+@pytest.mark.slow
 def test_a_drift_in_online_traffic_gets_its_fact_and_decision(online):
     before = open_resources("tiny")
     digests = {key: before.lake.record(Stage.VALID, key).digest for key in before.lake.keys(Stage.VALID)}

@@ -116,6 +116,7 @@ def test_a_challenger_scores_in_shadow_mode_and_is_promoted_if_it_is_good_enough
     assert broken_links(res.ledger.promotions()) == []
 
 
+@pytest.mark.slow
 def test_a_challenger_that_is_worse_in_shadow_mode_is_refused_with_its_numbers(after_shift):
     """It learned from shifted days. The days of its shadow mode are steady ones again."""
     from tests.conftest import day_file, parcels
@@ -134,6 +135,7 @@ def test_a_challenger_that_is_worse_in_shadow_mode_is_refused_with_its_numbers(a
     assert res.registry.alias("challenger") is None
 
 
+@pytest.mark.slow
 def test_a_person_approves_with_name_and_reason_and_only_against_the_current_champion(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
@@ -245,6 +247,7 @@ def test_a_version_that_a_person_rolled_back_from_is_promoted_again_only_by_a_pe
     assert open_resources("tiny").ledger.champion().version == bad
 
 
+@pytest.mark.slow
 def test_the_audit_reports_the_champion_and_a_changed_row(after_shift):
     configure(after_shift, approval=True)
     version = train(model="tiny", reason="after the shift").version
@@ -288,6 +291,7 @@ def test_a_recomputed_chain_still_differs_from_mlflow_and_the_event(after_shift)
     )
 
 
+@pytest.mark.slow
 def test_rows_that_were_removed_at_the_end_are_reported_even_if_no_row_of_their_version_is_left(after_shift):
     from tasks.lifecycle.audit import audit as run_audit
 
@@ -332,6 +336,7 @@ def test_a_version_is_reproduced_to_the_byte_and_changed_data_are_named(after_sh
         reproduce(model="tiny", version="99")
 
 
+@pytest.mark.slow
 def test_a_refused_challenger_is_recorded_and_the_champion_stays(after_shift):
     path = after_shift / "configs" / "tiny" / "model.yaml"
     config = yaml.safe_load(path.read_text())

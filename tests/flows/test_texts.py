@@ -1,5 +1,7 @@
 """Texts that people read: hostile ones are shown as they are everywhere, and those that are read later are still true.
 
+pytestmark = pytest.mark.slow
+
 One story: a person requests a retraining, the challenger waits for an approval, gets it, and is rolled back from. Names, reasons and the
 categories of one day contain scripts, links, tables and escapes.
 """

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from prefect.server.events.schemas.automations import EventTrigger as ServerTrigger
 
 from configs.settings import Settings
 from ops import deploy
@@ -69,6 +70,9 @@ def test_only_a_change_of_deployed_files_changes_the_fingerprint(
 def test_lost_runs_are_marked_as_crashed_after_several_missing_heartbeats() -> None:
     automation = deploy.lost_runs()
     assert automation.trigger.within == deploy.HEARTBEAT_TIMEOUT
-    assert "prefect.flow-run.heartbeat" in automation.trigger.after & automation.trigger.expect
+    assert automation.trigger.after == {"prefect.flow-run.heartbeat"}
+    server_side = ServerTrigger.model_validate(automation.trigger.model_dump(mode="json"))
+    for state in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Warning"):
+        assert server_side.expects(f"prefect.flow-run.{state}"), f"a run that is {state} is not lost"
     (action,) = automation.actions
     assert (action.type, action.state.value) == ("change-flow-run-state", "CRASHED")

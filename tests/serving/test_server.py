@@ -90,6 +90,7 @@ def test_the_mlflow_client_works(env):
     assert [probabilities[1] for probabilities in predictions] == expected.tolist()
 
 
+@pytest.mark.slow
 def test_twenty_promotions_and_rollbacks_under_load_drop_no_request_and_mix_no_versions(env):
     """Each response has the predictions of one version, which was champion within the last two seconds."""
     digests = {"1": env.ledger.digest("1"), "2": env.fit_version("2", depth=1)}

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from httpx import HTTPError
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
 from tasks.contracts.escape import for_markdown
+from tasks.orchestration.api import open_api
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.orchestration.schedules import Schedule, active_schedules, read_deployments
 from tasks.reports.artifacts.page import publish_page, table_lines
@@ -29,18 +28,13 @@ def publish_model(res: Resources) -> None:
 def _schedules(res: Resources) -> list[Schedule] | None:
     """Return the active schedules of the model's deployments; None if Prefect does not answer."""
     try:
-        with get_client(sync_client=True) as client:
-            ask = partial(_post, client)
+        with open_api() as ask:
             return active_schedules(read_deployments(ask), ask, res.config.name)
     except (HTTPError, PrefectException) as error:
         run_log().warning(
             "the page of %s shows no schedules, since Prefect does not answer: %s", res.config.name, error
         )
         return None
-
-
-def _post(client: SyncPrefectClient, path: str, body: dict[str, Any]) -> Any:
-    return client.request("POST", f"/{path}", json=body).raise_for_status().json()
 
 
 def _plain(cell: Any) -> str:

@@ -140,6 +140,7 @@ def test_the_digest_depends_only_on_the_model(estimator, kind):
     assert model_digest(fit(Recipe("x", estimator, {}), other, resources(cfg))) != one
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_digest_is_the_same_in_another_process():
     """It does not depend on hash seeds and addresses."""
@@ -300,6 +301,7 @@ def test_calibration_equals_that_of_scikit_learn_with_a_frozen_classifier(kind, 
     assert type(clone(calibrated)) is type(calibrated)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_smoke_test_reports_a_version_that_cannot_be_loaded_or_predicts_other_values(tiny, tmp_path):
     from configs.load import load_model

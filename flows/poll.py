@@ -1,0 +1,30 @@
+"""Start `process` of each model whose source has delivered something, and then `assess`.
+
+    files of a source ─ listed, not read ─> digest ─ new? ─> run of process/<model> ─ ended ─> run of assess/<model>
+
+Started by its schedule every few minutes, for the deployments with the tag `on-arrival`:
+
+    prefect deployment run poll/all
+"""
+
+from datetime import UTC, datetime
+
+from prefect import flow
+from prefect.states import Completed, Failed, State
+
+from tasks.orchestration.api import open_api
+from tasks.orchestration.on_arrival import TAG, start_arrived
+from tasks.orchestration.timeouts import seconds_of
+
+
+@flow(name="poll", timeout_seconds=seconds_of("poll"))
+def poll() -> State:
+    """Start what has work. A source that cannot be read is reported, and does not stop the others."""
+    with open_api() as post:
+        started, unchanged, errors = start_arrived(post, datetime.now(UTC))
+    line = (
+        f"Started {', '.join(started)}."
+        if started
+        else f"Nothing has arrived for {len(unchanged)} deployments with the tag {TAG}."
+    )
+    return Failed(message=f"{line} {' '.join(errors)}") if errors else Completed(message=line)

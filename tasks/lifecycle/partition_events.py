@@ -1,0 +1,46 @@
+"""What the events about a partition say, for flows that use its outputs elsewhere. docs/events.md describes the fields."""
+
+from typing import Any
+
+from tasks.contracts import PartitionRef, PartitionRun, Stage
+from tasks.resources import Resources
+from tasks.steps.step import done_record
+
+
+def processed_payload(ref: PartitionRef, res: Resources) -> dict[str, Any]:
+    """Describe the outputs of a processed partition, and where its predictions are. Without a champion there are none."""
+    raw, valid, scored, monitored = (
+        done_record(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.MONITORING)
+    )
+    return {
+        "as_of": (scored or ref).as_of.isoformat(),
+        "rows": valid.rows if valid else 0,
+        "quarantined": int(valid.data.get("quarantined", 0)) if valid else 0,
+        "late_rows": int(raw.data.get("late_rows", 0)) if raw else 0,
+        "version": scored.data["version"] if scored else None,
+        "drifted": bool(monitored.data["detected"]) if monitored else None,
+        "predictions": str(res.lake.file(Stage.PREDICTIONS, ref.key)) if scored else None,
+        "digest": scored.digest if scored else None,
+    }
+
+
+def blocked_payload(run: PartitionRun) -> dict[str, Any]:
+    """Say at which step a partition is blocked, and why."""
+    verb = next((verb for verb, state, _ in run.steps if state in ("blocked", "failed")), "")
+    return {"step": verb, "reason": run.newly_blocked}
+
+
+def assessed_payload(ref: PartitionRef, res: Resources) -> dict[str, Any]:
+    """Describe the measured performance of a partition's predictions."""
+    measured = res.lake.done(Stage.PERFORMANCE, ref.key)
+    scored, loss = res.lake.done(Stage.PREDICTIONS, ref.key), res.config.target.eval_loss
+    return {
+        "as_of": measured.as_of.isoformat(),
+        "version": scored.data["version"],
+        "loss": loss,
+        "value": measured.data["metrics"].get(loss),
+        "interval": measured.data["intervals"].get(loss),
+        "labelled": measured.data["mature"],
+        "pending": measured.data["pending"],
+        "predictions": str(res.lake.file(Stage.PREDICTIONS, ref.key)),
+    }
