@@ -30,13 +30,14 @@ from tasks.contracts import (
     Interval,
     ModelStage,
     PartitionRef,
+    PartitionRun,
     Promotion,
     Record,
     RunInfo,
     Stage,
 )
 from tasks.ledger.tables import metadata
-from tasks.lifecycle import facts
+from tasks.lifecycle import facts, partition_events
 from tasks.lifecycle.overdue import Overdue, late_fact, old_fact
 from tasks.orchestration import events
 from tasks.registry import CHALLENGER, CHAMPION
@@ -116,7 +117,24 @@ def sent_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     row = Promotion("flights", 1, "promote", "2", "1", NOW, NOW, "evergreen", "")
     for action in get_args(Action):
         events.emit_change(replace(row, action=action), SimpleNamespace(registry=SimpleNamespace(version_url=str)))  # type: ignore[arg-type]
+    for name, payload in partition_payloads():
+        events.emit_partition(name, PartitionRef("flights", "2013-06", NOW, NOW, NOW, NOW), payload)
     yield from sent
+
+
+def partition_payloads() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the payloads of the events about a partition, from records with the fields that they read."""
+    data = {"version": "1", "detected": True, "metrics": {}, "intervals": {}, "mature": 1, "pending": 0}
+    record = Record("flights", Stage.PREDICTIONS, "2013-06", NOW, 1, "done", 1, "", {}, data)
+    lake = SimpleNamespace(record=lambda *_: record, done=lambda *_: record, file=lambda *_: "predictions.parquet")
+    res: Any = SimpleNamespace(lake=lake, config=load_model("flights").config)
+    ref = PartitionRef("flights", "2013-06", NOW, NOW, NOW, NOW)
+    yield events.PROCESSED, partition_events.processed_payload(ref, res)
+    yield (
+        events.BLOCKED,
+        partition_events.blocked_payload(PartitionRun("2013-06", (("validate", "blocked", "why"),), "why")),
+    )
+    yield events.ASSESSED, partition_events.assessed_payload(ref, res)
 
 
 def event_payloads(monkeypatch: pytest.MonkeyPatch) -> Names:
