@@ -59,8 +59,8 @@ class Settings(BaseSettings):
     threads: int = Field(2, ge=1, description="cores that one run uses: BLAS, OpenMP, DuckDB, XGBoost")
     window_rows: int = Field(10_000_000, ge=1, description="most rows of a training window without `max_rows`")
     window_mb: float = Field(0, ge=0, description="memory for one training in megabytes; 0: half of the machine's")
-    flow_timeout: float | None = Field(
-        None, gt=0, description="seconds after which a flow run is stopped; by default 15 minutes to 72 hours by flow"
+    flow_timeout: float = Field(
+        0, ge=0, description="seconds after which a flow run is stopped; 0: 15 minutes to 72 hours, by flow"
     )
     retries: int = Field(
         2,

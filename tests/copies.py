@@ -130,7 +130,7 @@ class Copy:
         (record,) = self.ask("deployments/filter", query)
         return self.ask(f"deployments/{record['id']}/create_flow_run", {"parameters": parameters})["id"]
 
-    def ask(self, path: str, body: dict, method: str = "POST") -> Any:
+    def ask(self, path: str, body: dict | list, method: str = "POST") -> Any:
         """Send a request to Prefect's server and return the answer. A 503 is retried: SQLite under load causes them."""
         request = urllib.request.Request(
             f"{self.prefect}/api/{path}",
