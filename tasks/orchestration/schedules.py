@@ -16,6 +16,8 @@ PAGE = 200
 """Most items that Prefect returns at once."""
 PLANNING = timedelta(minutes=3)
 """Prefect's scheduler processes each deployment once a minute, so a new schedule has no planned run yet."""
+UNPOLLED = timedelta(minutes=5)
+"""A worker looks into its queues every few seconds, and a restart takes a minute or two."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Schedule:
         timezone: Name of the zone in which the rule counts.
         changed: When it was last changed, UTC.
         next_run: When its next planned run is due, UTC. None if there is no planned run.
+        queue: Pool and queue of its runs, as in `evergreen/default`; empty if no worker starts them.
+        polled: When a worker has last looked into the queue, UTC. None if none ever has.
     """
 
     deployment: str
@@ -37,6 +41,8 @@ class Schedule:
     timezone: str
     changed: datetime
     next_run: datetime | None
+    queue: str = ""
+    polled: datetime | None = None
 
     @property
     def next_run_local(self) -> str:
@@ -48,6 +54,11 @@ class Schedule:
     def is_missing(self, now: datetime | None = None) -> bool:
         """Return whether the next run is missing: Prefect's scheduler has had the time to plan one and has planned none."""
         return self.next_run is None and (now or datetime.now(UTC)) - self.changed > PLANNING
+
+    def has_no_worker(self, now: datetime | None = None) -> bool:
+        """Return whether no worker looks into its queue, for longer than a restart takes."""
+        now = now or datetime.now(UTC)
+        return bool(self.queue) and now - max(self.polled or self.changed, self.changed) > UNPOLLED
 
 
 def read_deployments(post: Post) -> dict[str, dict[str, Any]]:
@@ -72,11 +83,21 @@ def active_schedules(deployments: dict[str, dict[str, Any]], post: Post, model: 
     }
     active = [(name, d, s) for name, d in selected.items() for s in d["schedules"] if s["active"]]
     planned = _next_runs([s["id"] for _, _, s in active], [d["id"] for _, d, _ in active], post)
-    return [_schedule(name, d, s, planned.get(s["id"])) for name, d, s in active]
+    queues = all_items(post, "work_queues/filter", {}) if active else ()
+    polls = {f"{queue['work_pool_name']}/{queue['name']}": queue["last_polled"] for queue in queues}
+    return [_schedule(name, d, s, planned.get(s["id"]), polls) for name, d, s in active]
 
 
-def _schedule(name: str, deployment: dict[str, Any], schedule: dict[str, Any], next_run: datetime | None) -> Schedule:
-    rule = schedule["schedule"]
+def _schedule(
+    name: str,
+    deployment: dict[str, Any],
+    schedule: dict[str, Any],
+    next_run: datetime | None,
+    polls: dict[str, str | None],
+) -> Schedule:
+    rule, pool = schedule["schedule"], deployment["work_pool_name"]
+    queue = f"{pool}/{deployment['work_queue_name'] or 'default'}" if pool else ""
+    polled = polls.get(queue)
     return Schedule(
         deployment=name,
         model=str(deployment["parameters"].get("model", "")),
@@ -84,6 +105,8 @@ def _schedule(name: str, deployment: dict[str, Any], schedule: dict[str, Any], n
         timezone=rule.get("timezone") or "UTC",
         changed=datetime.fromisoformat(schedule["updated"] or schedule["created"]),
         next_run=next_run,
+        queue=queue,
+        polled=datetime.fromisoformat(polled) if polled else None,
     )
 
 

@@ -66,15 +66,30 @@ def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[
 
 
 def schedule_alerts(schedules: Iterable[Schedule]) -> list[Alert]:
-    """Return an alert for each active schedule that will start no run."""
-    return [
+    """Return an alert for each active schedule that will start no run, and for each of their queues without a worker."""
+    known = list(schedules)
+    unplanned = [
         Alert(
             Severity.ERROR,
             f"{s.deployment} is scheduled ({s.rule} {s.timezone}), but Prefect has planned no run of it",
             "read the log of Prefect's server, then restart it (`make down up`)",
         )
-        for s in schedules
+        for s in known
         if s.is_missing()
+    ]
+    idle: dict[str, list[Schedule]] = {}
+    for s in known:
+        if s.has_no_worker():
+            idle.setdefault(s.queue, []).append(s)
+    return unplanned + [
+        Alert(
+            Severity.ERROR,
+            f"no worker looks into the queue {queue}"
+            + (f" since {waiting[0].polled:%Y-%m-%d %H:%M} UTC" if waiting[0].polled else "")
+            + f": scheduled runs of {', '.join(sorted({s.deployment for s in waiting}))} do not start",
+            "start a worker: `make up`, or `prefect worker start --pool " + queue.partition("/")[0] + "`",
+        )
+        for queue, waiting in idle.items()
     ]
 
 

@@ -16,7 +16,7 @@ class Api:
 
     def __init__(self, runs: list[dict[str, Any]]) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        self.items = {
+        self.items: dict[str, list[dict[str, Any]]] = {
             "flows/filter": [{"id": "f1", "name": "process"}, {"id": "f2", "name": "remind"}],
             "deployments/filter": [
                 deployment("f2", "all", [schedule("s3", {"interval": 3600.0}, updated=None)]),
@@ -24,6 +24,10 @@ class Api:
                 deployment("f1", "held", [schedule("s4")], parameters={"model": "held"}, paused=True),
             ],
             "flow_runs/filter": runs,
+            "work_queues/filter": [
+                {"work_pool_name": "evergreen", "name": "default", "last_polled": "2026-03-01T11:59:50Z"},
+                {"work_pool_name": "evergreen", "name": "backfills", "last_polled": None},
+            ],
         }
 
     def __call__(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -36,7 +40,7 @@ def deployment(
 ) -> dict:
     return {
         "id": f"{flow}-{name}", "flow_id": flow, "name": name, "parameters": parameters or {}, "paused": paused,
-        "schedules": schedules,
+        "schedules": schedules, "work_pool_name": "evergreen", "work_queue_name": None if name == "tiny" else "backfills",
     }  # fmt: skip
 
 
@@ -69,6 +73,8 @@ def test_an_active_schedule_has_its_earliest_planned_run_and_manual_runs_do_not_
         "tiny",
         datetime(2026, 3, 2, 11, tzinfo=UTC),
     )
+    assert (tiny.queue, tiny.polled) == ("evergreen/default", datetime(2026, 3, 1, 11, 59, 50, tzinfo=UTC))
+    assert (hourly.queue, hourly.polled) == ("evergreen/backfills", None)
     assert tiny.next_run_local == "2026-03-02 06:00 America/New_York"
     assert [s.deployment for s in active_schedules(deployments, api, "tiny")] == ["process/tiny"]
     assert active_schedules(deployments, api, "held") == [], "a paused deployment has no active schedule"
@@ -99,3 +105,22 @@ def test_a_schedule_without_a_planned_run_is_an_alert_with_its_name_and_an_actio
     assert alert.severity == "error"
     assert alert.message == "process/tiny is scheduled (0 6 2 * * UTC), but Prefect has planned no run of it"
     assert "restart" in alert.action
+
+
+@pytest.mark.parametrize(
+    ("polled", "changed", "idle"), [(4, 60, False), (6, 60, True), (None, 6, True), (None, 4, False), (6, 4, False)]
+)
+def test_a_queue_into_which_no_worker_looks_is_one_alert_with_the_deployments_that_wait(polled, changed, idle) -> None:
+    """`polled` and `changed` are minutes ago. Deploying anew gives a worker time to start."""
+    now = datetime.now(UTC)
+    since = None if polled is None else now - timedelta(minutes=polled)
+    schedules = [
+        Schedule(name, "tiny", "0 6 * * *", "UTC", now - timedelta(minutes=changed), now, "evergreen/default", since)
+        for name in ("process/tiny", "assess/tiny")
+    ]
+    found = schedule_alerts(schedules)
+    assert len(found) == idle
+    if idle:
+        assert found[0].message.endswith("scheduled runs of assess/tiny, process/tiny do not start")
+        assert ("since" in found[0].message) == (polled is not None)
+        assert "prefect worker start --pool evergreen" in found[0].action
