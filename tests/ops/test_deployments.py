@@ -27,7 +27,7 @@ def deployments() -> list[dict[str, Any]]:
 def blocks() -> dict[str, list[str]]:
     """Return the lines of each model's block in prefect.yaml. A block begins with the model's name as a comment."""
     lines = (ROOT / "prefect.yaml").read_text().partition("\ndeployments:\n")[2].splitlines()
-    starts = {i: m[1] for i, line in enumerate(lines) if (m := re.fullmatch(r"  # ([a-z0-9_]+)", line))}
+    starts = {i: m[1] for i, line in enumerate(lines) if (m := re.fullmatch(r"  # ([a-z0-9_]+)(:.*)?", line))}
     ends = [*list(starts)[1:], len(lines)]
     return {name: [x for x in lines[i:end] if x.strip()] for (i, name), end in zip(starts.items(), ends, strict=True)}
 
