@@ -11,7 +11,9 @@ Started by its schedule, so that facts recorded while the server was down are de
 
 from datetime import UTC, datetime
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, runtime
+from prefect.exceptions import PrefectException
 from prefect.states import Completed, Failed, State
 
 from configs.load import model_names
@@ -29,9 +31,7 @@ from tasks.resources import open_resources
 @flow(name="remind", timeout_seconds=seconds_of("remind"))
 def remind() -> State:
     """Send the facts of every model again, and report what is late. An error of one model does not stop the others."""
-    sent, overdue, failed = 0, list[Fact](), []
-    with open_api() as post:
-        hung = cancel_hung(post, datetime.now(UTC))
+    sent, overdue, failed, hung = 0, list[Fact](), [], []
     for name in model_names():
         try:
             res = open_resources(name, runtime.flow_run.get_id() or "")
@@ -42,12 +42,18 @@ def remind() -> State:
         except (EvergreenError, ValueError) as error:
             get_run_logger().error("%s: %s", name, error)
             failed.append(name)
+    try:
+        with open_api() as post:
+            hung = cancel_hung(post, datetime.now(UTC))
+    except (HTTPError, PrefectException) as error:
+        get_run_logger().error("runs that hang could not be looked for: %s", error)
+        failed.append("hung runs")
     line = (
         f"Sent again: {sent} fact{'s' if sent > 1 else ''} without a decision."
         if sent
         else "No fact had to be sent again."
     )
     line += "".join(f" {fact.model}: {fact.payload['told']}." for fact in overdue)
-    line += "".join(f" Cancelled: {run}." for run in hung)
+    line += "".join(f" Stopped: {run}." for run in hung)
     line += f" Failed for {', '.join(failed)}; see the log." if failed else ""
     return Failed(message=line) if failed or hung else Completed(message=line)

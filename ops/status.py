@@ -122,7 +122,12 @@ def model(res: LiveResources, console: Console) -> None:
         current.append(Alert(Severity.WARNING, why_no_partition(res.model)))
     print_alerts(current, console)
     keys = sorted({*available, *ingested})
-    if keys:
+    if available and not ingested:
+        count = len(available)
+        console.print(
+            f"  the source has {count} partition{'s' * (count > 1)}, {available[0]} to {available[-1]}; none is processed"
+        )
+    elif keys:
         console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
     for line in events(res)[-EVENTS:]:
         console.print(f"  {for_terminal(line)}")

@@ -83,7 +83,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark the tests that need no server, and order the tests by folder, longest first, so that no core waits long for the last file."""
     for item in items:
-        if not (NOT_UNIT & {mark.name for mark in item.iter_markers()} or SERVERS & set(item.fixturenames)):
+        needs_server = (
+            SERVERS & set(item.fixturenames) or "postgresql" in item.name or "browser" in item.nodeid.split("/")
+        )
+        if not (NOT_UNIT & {mark.name for mark in item.iter_markers()} or needs_server):
             item.add_marker(pytest.mark.unit)
     items.sort(
         key=lambda item: next((at for at, folder in enumerate(ORDER) if folder in item.nodeid.split("/")), len(ORDER))

@@ -7,6 +7,17 @@ from tasks.resources import Resources
 from tasks.steps.step import done_record
 
 
+def is_newly_blocked(run: PartitionRun) -> bool:
+    """Whether a run has blocked its partition. A source that does not answer blocks nothing."""
+    return bool(run.newly_blocked) and not any(verb == "read" for verb, _, _ in run.steps)
+
+
+def has_new_outputs(run: PartitionRun, ref: PartitionRef, res: Resources) -> bool:
+    """Whether a run has made predictions or, without a champion, valid rows."""
+    scored = done_record(Stage.PREDICTIONS, ref, res) is not None
+    return ("score" if scored else "validate") in run.steps_run and done_record(Stage.VALID, ref, res) is not None
+
+
 def processed_payload(ref: PartitionRef, res: Resources) -> dict[str, Any]:
     """Describe the outputs of a processed partition, and where its predictions are. Without a champion there are none."""
     raw, valid, scored, monitored = (

@@ -9,7 +9,13 @@ from datetime import datetime
 from tasks.contracts import Hindsight, PartitionRef, PartitionRun
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.hindsight import judge_promotions
-from tasks.lifecycle.partition_events import assessed_payload, blocked_payload, processed_payload
+from tasks.lifecycle.partition_events import (
+    assessed_payload,
+    blocked_payload,
+    has_new_outputs,
+    is_newly_blocked,
+    processed_payload,
+)
 from tasks.lifecycle.promotion import advance_challenger
 from tasks.lifecycle.retraining import emit_due_fact
 from tasks.orchestration.events import ASSESSED, BLOCKED, PROCESSED, emit_new, emit_partition
@@ -29,9 +35,9 @@ def process_partition(ref: PartitionRef, res: Resources, steps: tuple[Step, ...]
     """
     run = run_partition(ref, steps, res)
     emit_new(process_facts(ref, res), res)
-    if run.newly_blocked:
+    if is_newly_blocked(run):
         emit_partition(BLOCKED, ref, blocked_payload(run))
-    elif run.steps_run:
+    elif has_new_outputs(run, ref, res):
         emit_partition(PROCESSED, ref, processed_payload(ref, res))
     return run
 
@@ -48,7 +54,7 @@ def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) 
     run = run_partition(ref, OUTCOMES, res)
     if unchanged or run.had_work:
         emit_new(assess_facts(ref, res), res)
-    if run.newly_blocked:
+    if is_newly_blocked(run):
         emit_partition(BLOCKED, ref, blocked_payload(run))
     elif "assess" in run.steps_run:
         emit_partition(ASSESSED, ref, assessed_payload(ref, res))

@@ -100,7 +100,7 @@ def emit_hindsight(effect: Hindsight, chained: str = "") -> None:
 
 
 def emit_partition(name: str, ref: PartitionRef, payload: Mapping[str, Any]) -> None:
-    """Emit that a partition was processed, blocked or assessed. The same outputs give the same event id."""
+    """Emit that a partition was processed, blocked or assessed. The same content gives the same event id."""
     content = {"model": ref.model, "partition": ref.key, **payload}
     _send(
         event=name,

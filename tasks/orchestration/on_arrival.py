@@ -3,9 +3,9 @@
 A run's idempotency key is a digest of what has arrived, so Prefect makes one run of it, however often and from where it is asked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.errors import ConfigError
 from configs.load import load_model
@@ -15,7 +15,21 @@ from tasks.source.arrivals import arrivals
 
 TAG = "on-arrival"
 ATTEMPTS = 3
-"""Runs that are started for one state of a source, if their processes die."""
+"""Runs that are started for one state of a source, if they fail or their processes die."""
+TRIED = ("CRASHED", "FAILED")
+"""States of a run after which another one is started. One that a person has cancelled is left alone."""
+
+
+class Run(NamedTuple):
+    """The run of a deployment for what has arrived: its idempotency key, and its state, empty if it was not started yet."""
+
+    key: str
+    state: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no further run is started for what has arrived."""
+        return self.state in ("COMPLETED", "CANCELLED", *TRIED)
 
 
 def start_arrived(post: Post, now: datetime) -> tuple[list[str], list[str], list[str]]:
@@ -29,53 +43,51 @@ def start_arrived(post: Post, now: datetime) -> tuple[list[str], list[str], list
         The deployments of which runs were started, those for which nothing has arrived, and an error for each model that cannot be read.
     """
     tagged = all_items(post, "deployments/filter", {"deployments": {"tags": {"all_": [TAG]}}})
-    deployments = {(_flow(d), d["parameters"].get("model", "")): d for d in tagged if not d["paused"]}
-    keys, errors = _idempotency_keys({model for _, model in deployments}, now)
-    wanted = [
-        f"{keys[flow, model]} {n}" for flow, model in deployments if (flow, model) in keys for n in range(ATTEMPTS)
-    ]
-    states = {run["idempotency_key"]: run["state_type"] for run in _runs(post, wanted)}
+    deployments = sorted((d for d in tagged if not d["paused"]), key=lambda d: (_flow(d), d["name"]))
+    digests, errors = _digests({_model(d) for d in deployments}, now)
+    known = [d for d in deployments if digests.get((_flow(d), _model(d)))]
+    keys = {d["id"]: [f"{digests[_flow(d), _model(d)]} {d['id']} {n}" for n in range(ATTEMPTS)] for d in known}
+    wanted = {"flow_runs": {"idempotency_key": {"any_": [key for tried in keys.values() for key in tried]}}}
+    states = (
+        {run["idempotency_key"]: run["state_type"] for run in all_items(post, "flow_runs/filter", wanted)}
+        if keys
+        else {}
+    )
+    runs = {d["id"]: _newest(keys[d["id"]], states) for d in known}
+    processing = {_model(d) for d in known if _flow(d) == "process" and not runs[d["id"]].has_ended}
     started, unchanged = [], []
-    for (flow, model), deployment in sorted(deployments.items()):
-        if (flow, model) not in keys:
+    for d in known:
+        name = f"{_flow(d)}/{d['name']}"
+        if runs[d["id"]].state or (_flow(d) == "assess" and _model(d) in processing):
+            unchanged.append(name)
             continue
-        key = next((k for n in range(ATTEMPTS) if states.get(k := f"{keys[flow, model]} {n}") != "CRASHED"), None)
-        waits = (
-            flow == "assess" and ("process", model) in deployments and not _has_ended("process", model, keys, states)
-        )
-        if key is None or key in states or waits:
-            unchanged.append(f"{flow}/{deployment['name']}")
-            continue
-        post(f"deployments/{deployment['id']}/create_flow_run", {"idempotency_key": key, "parameters": {}})
-        started.append(f"{flow}/{deployment['name']}")
+        post(f"deployments/{d['id']}/create_flow_run", {"idempotency_key": runs[d["id"]].key, "parameters": {}})
+        started.append(name)
     return started, unchanged, errors
+
+
+def _newest(keys: Sequence[str], states: Mapping[str, str]) -> Run:
+    """The run that counts for what has arrived: the first that was not started, or that has neither failed nor died."""
+    tried = [Run(key, states.get(key, "")) for key in keys]
+    return next((run for run in tried if run.state not in TRIED), tried[-1])
 
 
 def _flow(deployment: Mapping[str, Any]) -> str:
     return str(deployment["entrypoint"]).rpartition(":")[2]
 
 
-def _idempotency_keys(models: Iterable[str], now: datetime) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """The key of a run of each flow and model for what has arrived, and the errors of models that cannot be read."""
-    keys, errors = {}, []
+def _model(deployment: Mapping[str, Any]) -> str:
+    return str(deployment["parameters"].get("model", ""))
+
+
+def _digests(models: Iterable[str], now: datetime) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """A digest of what has arrived for each flow and model, and the errors of models that cannot be read."""
+    digests, errors = dict[tuple[str, str], str](), []
     for name in sorted(models):
         try:
             arrived = arrivals(load_model(name), now)
         except (EvergreenError, ConfigError, OSError) as error:
             errors.append(f"{name}: {error}")
             continue
-        for flow, digest in (("process", arrived.to_process), ("assess", arrived.to_assess)):
-            if digest:
-                keys[flow, name] = f"{flow} {name} {digest}"
-    return keys, errors
-
-
-def _runs(post: Post, keys: list[str]) -> Iterable[dict[str, Any]]:
-    """The runs that were started with these keys."""
-    return all_items(post, "flow_runs/filter", {"flow_runs": {"idempotency_key": {"any_": keys}}}) if keys else ()
-
-
-def _has_ended(flow: str, model: str, keys: Mapping[tuple[str, str], str], states: Mapping[str, str]) -> bool:
-    """Whether a run that was started for what has arrived has ended, whatever its result."""
-    ended = ("COMPLETED", "FAILED", "CANCELLED")
-    return any(states.get(f"{keys[flow, model]} {n}") in ended for n in range(ATTEMPTS))
+        digests |= {("process", name): arrived.to_process, ("assess", name): arrived.to_assess}
+    return digests, errors

@@ -4,7 +4,7 @@ The limit stops the run in its own process, which ends in the state `TimedOut` a
 Python cannot stop itself: `remind` then cancels its run, and the worker kills it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,34 +38,62 @@ def seconds_of(flow: str) -> float:
 
 
 def cancel_hung(post: Post, now: datetime) -> list[str]:
-    """Cancel the runs of deployments that have not stopped at their limit. Returns a description of each.
+    """Cancel the runs of our pool that have not stopped at their limit, and mark as crashed those that nobody has stopped since.
 
     Args:
         post: Asks Prefect's API.
         now: The present, aware.
+
+    Returns:
+        A description of each.
     """
-    least = now - MARGIN - timedelta(hours=min(HOURS.values()))
-    running = {"state": {"type": {"any_": ["RUNNING"]}}, "start_time": {"before_": least.isoformat()}}
     hung = []
-    for run in list(all_items(post, "flow_runs/filter", {"flow_runs": running})):
-        if (limit := _limit(run, post)) is None or now - datetime.fromisoformat(run["start_time"]) <= limit + MARGIN:
+    for run in list(_runs(post, "RUNNING", "CANCELLING")):
+        since = datetime.fromisoformat(run["state"]["timestamp"])  # a retried run begins again
+        if run["state_type"] == "CANCELLING":
+            if now - since > MARGIN:
+                message = f"{run['name']} was not stopped within {MARGIN.seconds // 60} minutes: neither its process nor a worker is there"
+                _set_state(post, run, "CRASHED", "Crashed", message, force=True)
+                hung.append(message)
+            continue
+        if (limit := _limit(run, post)) is None or now - since <= limit + MARGIN:
             continue
         message = f"{run['name']} did not stop at its limit of {limit.total_seconds() / 3600:g} hours"
-        state = {"type": "CANCELLING", "name": "Cancelling", "message": f"{message}: its process hangs"}
-        post(f"flow_runs/{run['id']}/set_state", {"state": state})
-        run_log().error("%s and is cancelled; its next run continues its work", message)
+        _set_state(post, run, "CANCELLING", "Cancelling", f"{message}: its process hangs")
         hung.append(message)
+    for message in hung:
+        run_log().error("%s; the next run continues its work", message)
     return hung
+
+
+def _runs(post: Post, *states: str) -> Iterator[dict[str, Any]]:
+    """The runs in these states that workers of our pool have started."""
+    pool = {"work_pools": {"name": {"any_": [load_settings().pool]}}}
+    return all_items(post, "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": list(states)}}}, **pool})
+
+
+def _set_state(post: Post, run: Mapping[str, Any], kind: str, name: str, message: str, force: bool = False) -> None:
+    post(
+        f"flow_runs/{run['id']}/set_state", {"state": {"type": kind, "name": name, "message": message}, "force": force}
+    )
 
 
 def _limit(run: Mapping[str, Any], post: Post) -> timedelta | None:
     """The limit of a run; None if no deployment of one of our flows has started it."""
     if not run["deployment_id"]:
         return None
-    (deployment,) = post("deployments/filter", {"deployments": {"id": {"any_": [run["deployment_id"]]}}}) or [None]
-    flow = str(deployment["entrypoint"]).rpartition(":")[2] if deployment else ""
-    if flow not in HOURS:
+    found = post("deployments/filter", {"deployments": {"id": {"any_": [run["deployment_id"]]}}})
+    deployment: Mapping[str, Any] = found[0] if found else {"entrypoint": "", "job_variables": {}}
+    flow = str(deployment["entrypoint"]).rpartition(":")[2]
+    if flow not in HOURS or deployment["entrypoint"] != f"flows/{flow}.py:{flow}":
         return None
     variables = [(given or {}).get("env") or {} for given in (run["job_variables"], deployment["job_variables"])]
-    declared = next((env[VARIABLE] for env in variables if VARIABLE in env), None)
-    return timedelta(seconds=float(declared)) if declared else timedelta(hours=HOURS[flow])
+    declared = next((env[VARIABLE] for env in variables if VARIABLE in env), "0")
+    try:
+        own = float(declared)
+    except ValueError:
+        run_log().error(
+            "%s of the deployment of %s is %r, which is no number of seconds", VARIABLE, run["name"], declared
+        )
+        own = 0
+    return timedelta(seconds=own or seconds_of(flow))

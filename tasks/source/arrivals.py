@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from configs.load import Model
 from tasks.source.files import list_files
-from tasks.storage.answer_log import served_partitions
+from tasks.storage.answer_log import segments, served_folder, served_partitions
 from tasks.storage.files import digest_json
 from tasks.storage.partitions import containing, next_start, parse_key, partition
 
@@ -50,7 +50,8 @@ def arrivals(model: Model, now: datetime) -> Arrivals:
         for name, found in listed.items()
         for _, path in found
     ]
-    state = [files, served, min(complete, newest)]
+    answers = [path.name for key in served for path in segments(served_folder(config.name) / key)]
+    state = [files, served, answers, min(complete, newest)]
     return Arrivals(digest_json(state), digest_json([state, min(matured, newest)]))
 
 

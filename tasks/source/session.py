@@ -4,6 +4,7 @@ A session can read the files of these tables and nothing else: no other file, no
 """
 
 import re
+from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -83,6 +84,12 @@ def connect(
         action = "Fix the file" + ("" if model.config.source.file else ", or the SQL if the table has changed")
         columns = _columns(con, model.config, error)
         raise SourceMismatch(f"{message}{columns}{''.join(problems)}. {action}") from cause
+    except RuntimeError as error:
+        if "interrupted" in str(
+            error
+        ):  # by a signal, such as that of a flow run's limit, whose exception DuckDB replaces
+            raise CancelledError from error
+        raise
     finally:
         con.close()
 

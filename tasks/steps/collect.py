@@ -178,8 +178,10 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     config = res.config
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    left_out = config.partition.late_rows == "ignore" and res.lake.done(Stage.RAW, ref.key).data.get("late_rows")
-    if left_out or is_served(res.model, ref.key):  # the tables also have outcomes of rows that were not taken or served
+    leaves_out = config.partition.late_rows == "ignore"
+    if leaves_out or is_served(
+        res.model, ref.key
+    ):  # the tables also have outcomes of rows that were not taken or served
         labels = labels[labels[config.key].isin(rows[config.key].dropna())]
     classified = classify_labels(labels, rows, config, ref.as_of)
     known, faulty = classified.known, len(classified.bad)
@@ -223,6 +225,8 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
             ]
         ),
     }
+    if config.partition.late_rows == "ignore":
+        digests["late_rows"] = "ignore"  # outcomes of other rows are left out
     earlier = res.lake.record(Stage.LABELS, ref.key)
     if earlier is None:
         return digests | {"as_of": ref.as_of.isoformat()}

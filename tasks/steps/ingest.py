@@ -2,7 +2,7 @@
 
 from configs.load import Model
 from tasks.contracts import PartitionRef, Stage
-from tasks.errors import SourceMismatch
+from tasks.errors import CorruptPartition, SourceMismatch
 from tasks.resources import Resources
 from tasks.source.extent import fingerprint, is_served
 from tasks.source.files import source_files
@@ -24,6 +24,7 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
 
     Raises:
         MissingSource, SourceMismatch: the source has no data, or other columns. The partition is blocked.
+        CorruptPartition: rows that must be kept are damaged.
         ConfigError, LeakFound: the SQL is wrong. Nothing is written.
     """
     import pyarrow.compute as pc
@@ -42,9 +43,15 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
     if merged.table is None:
         kept = res.lake.done(Stage.RAW, ref.key)
         return StepOutput(kept.rows, kept.digest, merged.counts)
-    table = merged.table
-    digest = res.lake.write_table(Stage.RAW, ref.key, table)
-    return StepOutput(table.num_rows, digest, {**({} if table.num_rows else {"empty": True}), **merged.counts})
+    digest = res.lake.write_table(Stage.RAW, ref.key, merged.table)
+    if merged.must_be not in ("", digest):
+        raise CorruptPartition(
+            f"{ref}: the rows that were scored are damaged, and the source has others now. partition.late_rows is "
+            f"{res.config.partition.late_rows}, so they are not replaced. Restore {res.lake.path(Stage.RAW, ref.key)} and its record "
+            f"from a backup, or set `rescore`"
+        )
+    rows = merged.table.num_rows
+    return StepOutput(rows, digest, {**({} if rows else {"empty": True}), **merged.counts})
 
 
 def guard_against_leaks(ref: PartitionRef, res: Resources) -> None:

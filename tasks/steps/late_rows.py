@@ -1,42 +1,41 @@
-"""Rows that come, change or vanish after a partition was ingested, and what `partition.late_rows` makes of them."""
+"""Rows that come, change or vanish after a partition was scored, and what `partition.late_rows` makes of them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.contracts import PartitionRef, Stage
-from tasks.errors import CorruptPartition
+from configs.flat import quoted
+from tasks.contracts import PartitionRef, Record, Stage
+from tasks.errors import CorruptPartition, MissingPartition, PartitionChanged
 from tasks.resources import Resources
-from tasks.steps.step import done_record
+from tasks.storage.earlier import PinnedLake, earlier_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+UNREADABLE = (CorruptPartition, MissingPartition, PartitionChanged)
+
 
 @dataclass(frozen=True)
 class Ingested:
-    """What a partition's rows are after they were ingested again.
+    """What a partition's raw rows are after the source was read.
 
     Attributes:
-        table: The rows to write. None keeps those that are there.
-        late: Rows that have come since the first ingestion after the partition was complete.
-        corrected: Rows whose values differ from those of the ingestion before.
+        table: The rows to write. None keeps the file that is there.
+        counts: `late_rows`: rows that have come since the partition was first ingested after it was complete; `corrected_rows`: rows whose
+            values have changed since then; `left_out`: late rows that were ignored. Counts of zero are left out.
+        must_be: Digest that the written file must have, empty if any.
     """
 
     table: "pa.Table | None"
-    late: int = 0
-    corrected: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The counts that are not zero, for the record."""
-        return {name: n for name, n in (("late_rows", self.late), ("corrected_rows", self.corrected)) if n}
+    counts: dict[str, int]
+    must_be: str = ""
 
 
 def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config_digest: str) -> Ingested:
-    """Compare the rows of the source with the ingested ones, and apply `partition.late_rows`.
+    """Apply `partition.late_rows` to the rows of the source. It protects predictions, so it counts once a partition is scored.
 
-    `rescore` takes the rows of the source. `append` keeps ingested rows as they are, and adds those with other keys. `ignore` keeps the
-    ingested rows. Rows are late if the partition was ingested before, after it was complete, with the same SQL and columns.
+    `rescore` takes the rows of the source. `append` keeps the rows that have a prediction as they were scored, and takes the others from
+    the source. `ignore` keeps the rows of the content that was scored. After a change of SQL or columns rows get the values of now.
 
     Args:
         table: The rows of the source, with the model's columns.
@@ -44,39 +43,111 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
         res: The model's resources.
         config_digest: Digest of the config and SQL by which they were read.
     """
-    before = done_record(Stage.RAW, ref, res)
-    if before is None:
-        return Ingested(table)
-    known = Ingested(table, int(before.data.get("late_rows", 0)), int(before.data.get("corrected_rows", 0)))
-    early = before.run is not None and before.run.started < ref.complete  # v0.1 had no time for each record
-    if early or before.inputs.get("config") != config_digest:
-        return known
-    try:
-        kept = res.lake.read_table(Stage.RAW, ref.key)
-    except CorruptPartition:
-        return known
-    return _merge(known, table, kept.cast(table.schema), res)
-
-
-def _merge(known: Ingested, table: "pa.Table", kept: "pa.Table", res: Resources) -> Ingested:
-    """Apply `partition.late_rows` to the rows of the source and those that were ingested before, of which `known` has the counts."""
-    import duckdb
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    config, rule = res.config, res.config.partition.late_rows
-    keys = kept.column(config.key).combine_chunks()
-    late = table.filter(pc.invert(pc.is_in(table.column(config.key), value_set=keys)))
+    config, rule, lake = res.config, res.config.partition.late_rows, res.lake
+    records, scored = _raw_records(ref, res), _scored_digest(ref, res)
+    counts = _counts(table, ref, records, res)
+    if rule == "rescore" or not scored:
+        return Ingested(table, counts)
+    content = next((record for record in records if record.digest == scored), None)
+    try:
+        kept = _read(content, res) if content else None
+    except UNREADABLE:
+        kept = None
+    if kept is not None and not kept.num_rows:
+        return Ingested(table, counts)
+    if content is None or kept is None:  # it is damaged: the source may still give the same content
+        return Ingested(table, counts, must_be=scored)
+    same_columns, current = content.inputs.get("config") == config_digest, lake.record(Stage.RAW, ref.key)
+    if rule == "ignore":
+        late = _without(table, kept, config.key)
+        counts |= {"left_out": late.num_rows} if late.num_rows else {}
+        rows = kept if same_columns else _within(table, kept, config.key)
+    elif same_columns:
+        predicted = _predicted_keys(ref, res)
+        rows = pa.concat_tables([_within(kept, predicted, config.key), _without(table, predicted, config.key)])
+        rows = rows.sort_by([(config.time, "ascending"), (config.key, "ascending")]).combine_chunks()
+    else:
+        rows = table
+    is_current = current is not None and current.status == "done" and current.digest == scored
+    return Ingested(None if is_current and rows.equals(kept) else rows, counts)
+
+
+def _raw_records(ref: PartitionRef, res: Resources) -> list[Record]:
+    """The records of the raw contents that are there, oldest first: earlier ones that are kept, and the current one."""
+    current = res.lake.record(Stage.RAW, ref.key)
+    return [
+        *earlier_records(res.lake, Stage.RAW, ref.key),
+        *([current] if current and current.status == "done" else []),
+    ]
+
+
+def _scored_digest(ref: PartitionRef, res: Resources) -> str:
+    """The digest of the raw content that the newest predictions were made from; empty if there are none."""
+    lake = res.lake
+    for scored in _newest_first(Stage.PREDICTIONS, ref, res):
+        valid = (v for v in _newest_first(Stage.VALID, ref, res) if v.digest == scored.inputs.get(Stage.VALID))
+        if (made_from := next(valid, None)) and lake.model == made_from.model:
+            return made_from.inputs.get(Stage.RAW, "")
+    return ""
+
+
+def _newest_first(stage: Stage, ref: PartitionRef, res: Resources) -> list[Record]:
+    """The records of a stage's current and earlier contents, the current one first."""
+    current = res.lake.record(stage, ref.key)
+    earlier = earlier_records(res.lake, stage, ref.key)[::-1]
+    return [*([current] if current and current.status == "done" else []), *earlier]
+
+
+def _read(record: Record, res: Resources) -> "pa.Table":
+    contents = {record.stage: {record.partition: record.digest}}
+    return PinnedLake(res.lake, contents, strict=True).read_table(record.stage, record.partition)
+
+
+def _predicted_keys(ref: PartitionRef, res: Resources) -> "pa.Table":
+    """The rows of the newest predictions."""
+    return _read(_newest_first(Stage.PREDICTIONS, ref, res)[0], res)
+
+
+def _counts(table: "pa.Table", ref: PartitionRef, records: list[Record], res: Resources) -> dict[str, int]:
+    """Compare the rows of the source with the oldest content since the partition was complete. v0.1 had no time of its runs."""
+    first = next((r for r in records if r.run is None or r.run.started >= ref.complete), None)
+    if first is None:
+        return {}
+    key = res.config.key
+    try:
+        before = _read(first, res)
+    except UNREADABLE:
+        return {name: n for name, n in records[-1].data.items() if name in ("late_rows", "corrected_rows")}
+    late = int(first.data.get("late_rows", 0)) - int(first.data.get("left_out", 0))
+    late += _without(table, before, key).num_rows
+    corrected = _count_changed(table, before, key) if table.schema.names == before.schema.names else 0
+    return {name: n for name, n in (("late_rows", late), ("corrected_rows", corrected)) if n}
+
+
+def _count_changed(table: "pa.Table", before: "pa.Table", key: str) -> int:
+    """The number of keys that both tables have, with other values."""
+    import duckdb
+
+    column = quoted(key)
+    changed = f"SELECT DISTINCT {column} FROM (FROM source EXCEPT FROM before)"  # noqa: S608  (a column of model.yaml)
     with duckdb.connect() as con:
         con.register("source", table)
-        con.register("kept", kept)
-        row = con.execute("SELECT count(*) FROM (FROM source EXCEPT ALL FROM kept)").fetchone()
-    corrected = (row[0] if row else 0) - late.num_rows
-    if rule == "rescore" or not kept.num_rows:  # where nothing was ingested, nothing was scored
-        return Ingested(table, known.late + late.num_rows, known.corrected + corrected)
-    if rule == "ignore":
-        return Ingested(None, late.num_rows, corrected)
-    if not late.num_rows:
-        return Ingested(None, known.late, corrected)
-    rows = pa.concat_tables([kept, late]).sort_by([(config.time, "ascending"), (config.key, "ascending")])
-    return Ingested(rows.combine_chunks(), known.late + late.num_rows, corrected)
+        con.register("before", before)
+        rows = con.execute(f"SELECT count(*) FROM ({changed} INTERSECT SELECT {column} FROM before)").fetchall()  # noqa: S608
+    return int(rows[0][0])
+
+
+def _within(table: "pa.Table", others: "pa.Table", key: str) -> "pa.Table":
+    """The rows whose key others have."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.is_in(table.column(key), value_set=others.column(key).combine_chunks()))
+
+
+def _without(table: "pa.Table", others: "pa.Table", key: str) -> "pa.Table":
+    """The rows whose key others do not have."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.invert(pc.is_in(table.column(key), value_set=others.column(key).combine_chunks())))

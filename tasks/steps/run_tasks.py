@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from configs.errors import ConfigError
 from tasks.contracts import PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import SourceUnavailable
-from tasks.orchestration.prefect_tasks import as_task, is_simulation, run_log
+from tasks.orchestration.prefect_tasks import as_task, interruptible, is_simulation, run_log, with_retries
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, fingerprint, why_no_partition
 from tasks.steps.order import newest_ref
@@ -14,6 +14,7 @@ from tasks.steps.run import collect_labels, run_steps
 from tasks.steps.step import Step, advance
 
 
+@interruptible
 def due_partitions(res: Resources, partition: str | None, as_of: datetime | None) -> list[PartitionRef]:
     """The named partition, or every partition of the source that is complete at `as_of` (default: now), oldest first.
 
@@ -23,9 +24,9 @@ def due_partitions(res: Resources, partition: str | None, as_of: datetime | None
     """
     if partition:
         ref = res.ref(partition, as_of)
-        fingerprint(res.model, ref)
+        with_retries(lambda: fingerprint(res.model, ref))
         return [ref]
-    until, keys = as_of or datetime.now(UTC), available_partitions(res.model)
+    until, keys = as_of or datetime.now(UTC), with_retries(lambda: available_partitions(res.model))
     if not keys:
         run_log().warning("%s: %s", res.config.name, why_no_partition(res.model))
     return [ref for key in keys if (ref := res.ref(key)).complete <= until]
@@ -53,8 +54,10 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
     """
     log = run_log()
     try:
-        return run_steps(
-            ref, steps, res, advance_partition, waiting_for=lambda claim: log.info("%s; waiting for it", claim)
+        return with_retries(
+            lambda: run_steps(
+                ref, steps, res, advance_partition, waiting_for=lambda claim: log.info("%s; waiting for it", claim)
+            )
         )
     except SourceUnavailable as error:
         log.error("%s: %s", ref, error)

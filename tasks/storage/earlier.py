@@ -30,7 +30,7 @@ IN_FLIGHT = timedelta(days=1)
 """Age of notes and copies below which nothing is deleted: the training or the step may still be running."""
 
 SUPERSEDED = "superseded_at"
-"""Key of a kept record, and column of superseded rows, with the moment at which others replaced them."""
+"""Key of a kept record, with the moments at which others replaced its rows, and column of superseded rows."""
 
 Contents = Mapping[Stage, Mapping[str, str]]
 """The digests of the contents that a training reads, by stage and partition."""
@@ -43,23 +43,25 @@ def earlier_records(lake: Lake, stage: Stage, key: str) -> list[Record]:
 
 
 def superseded(lake: Lake, stage: Stage, key: str) -> list[tuple[Record, datetime]]:
-    """The earlier contents that are kept of a stage's partition, each with the moment at which it was replaced, oldest first.
+    """The earlier contents that are kept of a stage's partition, each with a moment at which others replaced it, oldest first.
 
-    A copy of what is current, which a process left that died while it replaced it, is not among them.
+    A content that came back and was replaced again has several moments. A copy of what is current, which a process left that died while it
+    replaced it, is not among them.
     """
     current = lake.record(stage, key)
     digest = current.digest if current and current.status == "done" else None
-    paths = [_path(lake, record) for record in earlier_records(lake, stage, key) if record.digest != digest]
-    kept = [
-        (parse_record(content), _superseded_at(content))
-        for content in (p.with_suffix(".json").read_bytes() for p in paths)
-    ]
-    return sorted(kept, key=lambda item: item[1])
+    kept = [record for record in earlier_records(lake, stage, key) if record.digest != digest]
+    found = [(record, moment) for record in kept for moment in _moments(_path(lake, record).with_suffix(".json"))]
+    return sorted(found, key=lambda item: item[1])
 
 
-def _superseded_at(content: bytes) -> datetime:
-    """When a kept content was replaced."""
-    return datetime.fromisoformat(json.loads(content)[SUPERSEDED])
+def _moments(note: UPath) -> list[datetime]:
+    """When the content of a kept record was replaced. Empty if it was deleted meanwhile."""
+    try:
+        content, written = json.loads(note.read_bytes()), _modified(note)
+    except FileNotFoundError:
+        return []
+    return [datetime.fromisoformat(moment) for moment in content.get(SUPERSEDED, ())] or [written]
 
 
 @contextmanager
@@ -92,11 +94,12 @@ def _keep(lake: Lake, record: Record, copy: UPath) -> None:
         if not _link(path, copy):
             with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
                 shutil.copyfileobj(file, target)
+    note = copy.with_suffix(".json")
+    moments = [moment.isoformat() for moment in _moments(note)]
     content = json.loads(lake.path(record.stage, record.partition, "json").read_bytes())
-    with replacing(copy.with_suffix(".json")) as draft:
-        draft.write_text(
-            json.dumps({SUPERSEDED: datetime.now(UTC).isoformat(), **content}, indent=1) + "\n", encoding="utf-8"
-        )
+    text = json.dumps({SUPERSEDED: [*moments, datetime.now(UTC).isoformat()], **content}, indent=1)
+    with replacing(note) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def _link(path: UPath, copy: UPath) -> bool:
@@ -183,10 +186,12 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
     # What depends on others comes first: raw rows are needed for as long as valid rows that were made from them.
     for stage in (Stage.PREDICTIONS, Stage.VALID, Stage.LABELS, Stage.RAW):
         for path in (lake.root / FOLDER / stage).glob("*/*.json"):
-            content = path.read_bytes()
-            record = parse_record(content)
+            record = parse_record(path.read_bytes())
             current = lake.record(stage, record.partition)
-            age, is_current = now - _superseded_at(content), current is not None and current.digest == record.digest
+            age, is_current = (
+                now - max(_moments(path), default=now),
+                current is not None and current.digest == record.digest,
+            )
             expired = after is not None and age > after
             if age > IN_FLIGHT and (
                 is_current or expired or (after is None and not _is_needed(lake, record, versions))

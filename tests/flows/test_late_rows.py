@@ -8,11 +8,14 @@ import pytest
 import yaml
 
 from flows.assess import assess
+from flows.backfill import backfill
 from flows.process import process
 from tasks.catalogue import load
 from tasks.contracts import Stage
+from tasks.errors import CorruptPartition
 from tasks.reports.pages.model import describe, render
 from tasks.resources import LiveResources, open_resources
+from tasks.storage.files import digest_file
 from tests.conftest import ROWS, day_file
 from tests.flows.test_controller import day
 
@@ -63,7 +66,7 @@ def test_late_rows_score_the_partition_again_and_the_earlier_predictions_are_kep
     assert raw == {"late_rows": LATE, "corrected_rows": 1}
     page = describe(res)
     (shown,) = (p for p in page["partitions"] if p["key"] == day(DAY))
-    assert (shown["late"], shown["superseded"]) == (LATE, 1)
+    assert (shown["late"], shown["superseded"]) == (str(LATE), 1)
     assert f"v{shown['version']} (1 superseded)" in render(page)
 
 
@@ -80,7 +83,7 @@ def test_ignored_rows_change_nothing_are_counted_and_their_labels_block_nothing(
     res, before = process_twice(champion, "ignore")
     pd.testing.assert_frame_equal(load("tiny", "predictions", day(DAY), day(DAY)), before)
     raw = res.lake.done(Stage.RAW, day(DAY))
-    assert (raw.rows, raw.data) == (ROWS - LATE, {"late_rows": LATE, "corrected_rows": 1})
+    assert (raw.rows, raw.data) == (ROWS - LATE, {"late_rows": LATE, "corrected_rows": 1, "left_out": LATE})
     assert assess(model="tiny", partition=day(DAY), return_state=True).is_completed()
     labels = res.lake.done(Stage.LABELS, day(DAY))
     assert (labels.status, labels.data["faulty"]) == ("done", 0)
@@ -110,3 +113,108 @@ def test_a_day_without_rows_takes_the_rows_that_come_whatever_the_rule(champion,
     process(model="tiny", partition=day(DAY))
     raw = open_resources("tiny").lake.done(Stage.RAW, day(DAY))
     assert (raw.rows, raw.data) == (ROWS, {"late_rows": ROWS})
+
+
+@pytest.mark.parametrize("rule", ["rescore", "append", "ignore"])
+def test_a_day_that_was_blocked_is_repaired_whatever_the_rule(champion, rule):
+    use_rule(champion, rule)
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.assign(weight=99.0).to_parquet(path, index=False)
+    assert process(model="tiny", partition=day(DAY), return_state=True).is_failed()
+    rows.to_parquet(path, index=False)
+    assert process(model="tiny", partition=day(DAY), return_state=True).is_completed()
+    assert len(load("tiny", "predictions", day(DAY), day(DAY))) == ROWS
+
+
+def test_a_row_that_was_quarantined_is_appended_when_it_is_corrected(champion):
+    use_rule(champion, "append")
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.assign(weight=rows["weight"].where(rows["parcel"] != CORRECTED, 99.0)).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    before = load("tiny", "predictions", day(DAY), day(DAY))
+    assert CORRECTED not in set(before["parcel"])
+    rows.assign(weight=rows["weight"] + 1).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    after = load("tiny", "predictions", day(DAY), day(DAY))
+    assert set(after["parcel"]) - set(before["parcel"]) == {CORRECTED}
+    pd.testing.assert_frame_equal(after[after["parcel"] != CORRECTED].reset_index(drop=True), before)
+
+
+@pytest.mark.parametrize("rule", ["append", "ignore"])
+def test_what_was_scored_survives_a_delivery_that_cannot_be_read(champion, rule):
+    """The delivery without a column blocks the day. The next one has late rows and a correction."""
+    res = use_rule(champion, rule)
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    before = load("tiny", "predictions", day(DAY), day(DAY))
+    rows.drop(columns="weight").to_parquet(path, index=False)
+    assert process(model="tiny", partition=day(DAY), return_state=True).is_failed()
+    rows.assign(weight=rows["weight"].where(rows["parcel"] != CORRECTED, 40.0)).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    after = load("tiny", "predictions", day(DAY), day(DAY))
+    same = after[after["parcel"].isin(before["parcel"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, before)
+    assert len(after) == (ROWS if rule == "append" else ROWS - LATE)
+    counted = res.lake.done(Stage.RAW, day(DAY)).data
+    assert (counted["late_rows"], counted["corrected_rows"], counted.get("left_out", 0)) == (
+        LATE, 1, LATE if rule == "ignore" else 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["append", "ignore"])
+def test_damaged_rows_are_repaired_from_the_same_source_and_never_replaced_by_others(champion, rule):
+    res = use_rule(champion, rule)
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    raw, digest = res.lake.path(Stage.RAW, day(DAY)), res.lake.done(Stage.RAW, day(DAY)).digest
+    for delivered, repaired in ((rows.head(ROWS - LATE), True), (rows.assign(weight=1.0), False)):
+        delivered.to_parquet(path, index=False)
+        raw.write_bytes(b"damaged")
+        state = backfill(model="tiny", start=day(DAY), end=day(DAY), mode="verify", return_state=True)
+        assert state.is_completed() == repaired, state.message
+        assert (digest_file(raw) == digest) == repaired
+    before = res.lake.path(Stage.PREDICTIONS, day(DAY)).read_bytes()
+    with pytest.raises(CorruptPartition, match=f"partition.late_rows is {rule}, so they are not replaced"):
+        process(model="tiny", partition=day(DAY))
+    assert res.lake.path(Stage.PREDICTIONS, day(DAY)).read_bytes() == before
+
+
+def test_labels_that_are_collected_before_the_rows_block_nothing_under_ignore(champion):
+    res = use_rule(champion, "ignore")
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    rows.to_parquet(path, index=False)
+    assert assess(model="tiny", partition=day(DAY), return_state=True).is_completed()
+    assert (res.lake.done(Stage.LABELS, day(DAY)).data["faulty"], res.lake.done(Stage.RAW, day(DAY)).rows) == (
+        0,
+        ROWS - LATE,
+    )
+
+
+def test_counts_follow_the_first_delivery_whatever_came_between_and_whatever_the_rule_was(champion):
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    counts = []
+    for rule, delivered in (
+        ("append", rows.head(ROWS - LATE)),
+        ("append", rows),
+        ("ignore", rows),
+        ("rescore", rows),
+        ("rescore", rows.head(ROWS - LATE - 5)),
+        ("rescore", rows),
+        ("rescore", pd.concat([rows, rows.tail(1)])),
+    ):
+        res = use_rule(champion, rule)
+        delivered.to_parquet(path, index=False)
+        process(model="tiny", partition=day(DAY), return_state=True)
+        counts.append(res.lake.done(Stage.RAW, day(DAY)).data)
+    late = {"late_rows": LATE}
+    assert counts == [{}, late, late, late, {}, late, {"late_rows": LATE + 1}]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from configs.settings import ROOT
 from flows.assess import assess
@@ -64,7 +64,7 @@ def end(deployment: Any, state: Any) -> None:
 def test_ten_polls_start_one_run_and_assess_follows_when_it_has_ended(deployed):
     assert [look() for _ in range(10)] == [["process"], *([] for _ in range(9))]
     assert len(runs(deployed["process"])) == 1
-    end(deployed["process"], Failed(message="a partition is blocked"))
+    end(deployed["process"], Completed())
     assert [look(), look()] == [["assess"], []]
     assert [len(runs(deployed[flow])) for flow in ("process", "assess")] == [1, 1]
 
@@ -80,12 +80,20 @@ def test_a_file_that_comes_and_one_that_is_corrected_start_another_run(deployed,
     assert [look(), look()] == [["process"], []]
 
 
-def test_a_run_whose_process_died_is_started_again_but_not_forever(deployed):
+@pytest.mark.parametrize("state", [Crashed(message="killed"), Failed(message="no answer"), Failed(name="TimedOut")])
+def test_a_run_that_died_or_failed_is_started_again_but_not_forever_and_then_assess_follows(deployed, state):
     for _ in range(3):
         assert [look(), look()] == [["process"], []]
-        end(deployed["process"], Crashed(message="killed"))
-    assert look() == []
+        end(deployed["process"], state)
+    assert [look(), look()] == [["assess"], []]
     assert len(runs(deployed["process"])) == 3
+
+
+def test_a_run_that_somebody_cancelled_is_not_started_again(deployed):
+    look()
+    end(deployed["process"], Cancelled())
+    assert look() == ["assess"]
+    assert len(runs(deployed["process"])) == 1
 
 
 def test_a_paused_deployment_and_one_without_the_tag_are_left_alone(deployed):
@@ -103,7 +111,7 @@ def test_a_model_that_cannot_be_read_is_named_and_stops_no_other(deployed, works
     content = path.read_text()
     path.write_text(content.replace("every: D, timezone", "every: Y, timezone"))
     state = poll(return_state=True)
-    assert state.is_failed()
+    assert (state.is_completed(), state.name) == (True, "Warning"), "a message every five minutes would help nobody"
     assert "tiny: " in state.message
     assert "partition.every" in state.message
     path.write_text(content)

@@ -40,6 +40,7 @@ from tasks.ledger.tables import metadata
 from tasks.lifecycle import facts, partition_events
 from tasks.lifecycle.overdue import Overdue, late_fact, old_fact
 from tasks.orchestration import events
+from tasks.orchestration.on_arrival import TAG
 from tasks.registry import CHALLENGER, CHAMPION
 from tasks.registry.versions import TAG_FIELDS
 from tasks.steps import decay
@@ -144,6 +145,11 @@ def event_payloads(monkeypatch: pytest.MonkeyPatch) -> Names:
     return {name: tuple(sorted(payload)) for name, payload in sorted(keys.items())}
 
 
+def starting_events() -> Names:
+    expected = {event for d in read_deployments() for trigger in d.get("triggers", []) for event in trigger["expect"]}
+    return dict.fromkeys(sorted({event for event in expected if event.endswith(".updated")} | {TAG}), ())
+
+
 def event_labels(monkeypatch: pytest.MonkeyPatch) -> Names:
     return dict.fromkeys(sorted({label for event in sent_events(monkeypatch) for label in event["resource"]}), ())
 
@@ -228,6 +234,7 @@ SECTIONS = {
     "Deployments and their parameters": deployments,
     "Model aliases in MLflow": aliases,
     "Events and their payload keys": event_payloads,
+    "Events that start runs, and the tag of `poll/all`": starting_events,
     "Labels of an event's resource": event_labels,
     "Tables of the ledger and their columns": tables,
     "Values": values,

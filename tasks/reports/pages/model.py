@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tasks.contracts import FOR_PEOPLE, Promotion, Stage
+from tasks.contracts import FOR_PEOPLE, Promotion, Record, Stage
 from tasks.contracts.words import decision_text, number
 from tasks.drift.workspace import project_id
+from tasks.errors import EvergreenError
 from tasks.ledger.history import champion_periods
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.facts import snapshot_url
@@ -123,9 +124,15 @@ def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
         "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
         "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
         "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
-        "retraining": s.retraining, "labels": _labels_due(s, res), "late": raw.data.get("late_rows", 0) if raw else 0,
+        "retraining": s.retraining, "labels": _labels_due(s, res), "late": _late(raw),
         "superseded": len(superseded(res.lake, Stage.PREDICTIONS, s.key)),
     }  # fmt: skip
+
+
+def _late(raw: Record | None) -> str:
+    """The number of rows that came late, and of those that were left out."""
+    late, left_out = (raw.data.get(name, 0) if raw else 0 for name in ("late_rows", "left_out"))
+    return f"{late} ({left_out} left out)" if left_out else str(late)
 
 
 def _labels_due(s: PartitionSummary, res: Resources) -> str:
@@ -136,7 +143,10 @@ def _labels_due(s: PartitionSummary, res: Resources) -> str:
     due, now = f"labels due {ref.matured:%Y-%m-%d}", datetime.now(UTC)
     if not ref.start + delay < now < ref.matured:
         return due
-    times = res.lake.read(Stage.PREDICTIONS, s.key, [res.config.time])[res.config.time]
+    try:
+        times = res.lake.read(Stage.PREDICTIONS, s.key, [res.config.time])[res.config.time]
+    except EvergreenError:  # another alert says that the file is damaged
+        return due
     return f"{due}, {(times + delay <= now).mean():.0%} matured"
 
 
@@ -148,7 +158,7 @@ def _row(p: Mapping[str, Any]) -> list[str]:
     scored = f"v{p['version']}" if p["version"] else ""
     scored += f" ({p['superseded']} superseded)" if p["superseded"] else ""
     return [
-        p["key"], rows, str(p["late"]), str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
+        p["key"], rows, p["late"], str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
         drift, p["retraining"],
     ]  # fmt: skip
 

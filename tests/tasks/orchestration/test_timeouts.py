@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from threading import Event, Thread
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Running
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import AwaitingRetry, Failed, Running
 
-from configs.settings import ROOT
+from configs.settings import ROOT, load_settings
 from flows.process import process
+from tasks.contracts import Stage
+from tasks.errors import SourceUnavailable
 from tasks.orchestration.api import open_api
 from tasks.orchestration.prefect_tasks import RETRY_SECONDS, as_task
 from tasks.orchestration.timeouts import HOURS, MARGIN, cancel_hung
@@ -60,16 +65,36 @@ def test_a_run_that_waits_too_long_ends_and_the_next_one_does_its_work(tiny, pre
     assert process(model="tiny", partition=DAY, return_state=True).is_completed()
 
 
+def test_a_limit_ends_a_query_too_and_leaves_no_failed_step(tiny, prefect_server):
+    sql = tiny / "configs" / "tiny" / "source.sql"
+    text = sql.read_text()
+    endless = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+    sql.write_text(f"{text} AND ({endless}) > 0")
+    state = process.with_options(timeout_seconds=8)(model="tiny", partition=DAY, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "TimedOut")
+    res = open_resources("tiny")
+    assert [stage for stage in Stage if res.lake.failed(stage)] == []
+    sql.write_text(text)
+    assert process(model="tiny", partition=DAY, return_state=True).is_completed()
+
+
 @pytest.fixture
 def started(prefect_server):
-    """Start a run of a deployment of `process`. Returns its id."""
+    """Start a run of a deployment. Returns its id."""
     made: list[Any] = []
+    pool = load_settings().pool
     with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
 
-        def start(**variables: str) -> str:
+        def start(entrypoint: str = "flows/process.py:process", **variables: str) -> str:
             flow = client.create_flow(process)
             deployment = client.create_deployment(
-                flow, name=f"hung-{len(made)}", entrypoint="flows/process.py:process", job_variables={"env": variables}
+                flow,
+                name=f"hung-{len(made)}",
+                entrypoint=entrypoint,
+                job_variables={"env": variables},
+                work_pool_name=pool,
             )
             made.append(deployment)
             run = client.create_flow_run_from_deployment(deployment)
@@ -89,19 +114,56 @@ def state_of(run: str) -> str:
 
 
 def test_a_run_that_does_not_stop_at_its_limit_is_cancelled_and_others_are_not(started):
-    usual, longer, shorter = started(), started(EVERGREEN_FLOW_TIMEOUT="86400"), started(EVERGREEN_FLOW_TIMEOUT="600")
-    limit, states = timedelta(hours=HOURS["process"]) + MARGIN, []
+    runs = [
+        started(), started(EVERGREEN_FLOW_TIMEOUT="86400"), started(EVERGREEN_FLOW_TIMEOUT="600"), started(EVERGREEN_FLOW_TIMEOUT="0"),
+        started(EVERGREEN_FLOW_TIMEOUT="1h"), started("theirs/pipeline.py:process"),
+    ]  # fmt: skip
+    limit, cancelled = timedelta(hours=HOURS["process"]) + MARGIN, []
     with open_api() as post:
         for after in (
             timedelta(minutes=19),
-            timedelta(minutes=30),
+            timedelta(minutes=21),
             limit - timedelta(minutes=1),
             limit + timedelta(minutes=1),
         ):
             cancel_hung(post, datetime.now(UTC) + after)
-            states.append([state_of(run) == "CANCELLING" for run in (usual, longer, shorter)])
-    none, one = [False, False, False], [False, False, True]
-    assert states == [none, one, one, [True, False, True]]
+            cancelled.append([state_of(run) != "RUNNING" for run in runs])
+    none, one = [False] * 6, [False, False, True, False, False, False]
+    assert cancelled == [none, one, one, [True, False, True, True, True, False]]
+
+
+def test_the_limit_of_the_workers_environment_counts_too(started, monkeypatch):
+    monkeypatch.setenv("EVERGREEN_FLOW_TIMEOUT", "172800")
+    run = started()
+    with open_api() as post:
+        cancel_hung(post, datetime.now(UTC) + timedelta(hours=40))
+        assert state_of(run) == "RUNNING"
+        cancel_hung(post, datetime.now(UTC) + timedelta(hours=49))
+        assert state_of(run) == "CANCELLING"
+
+
+def test_a_run_that_is_retried_a_day_later_begins_anew(started):
+    run = started()
+    with get_client(sync_client=True) as client, open_api() as post:
+        first = client.read_flow_run(run).start_time
+        time.sleep(1.1)
+        for state in (Failed(), AwaitingRetry(), Running()):
+            client.set_flow_run_state(run, state, force=True)
+        assert client.read_flow_run(run).start_time == first
+        assert client.read_flow_run(run).state.timestamp > first + timedelta(seconds=1)
+        limit = timedelta(hours=HOURS["process"]) + MARGIN
+        cancel_hung(post, first + limit + timedelta(seconds=1))
+    assert state_of(run) == "RUNNING"
+
+
+def test_a_cancelled_run_that_nobody_stops_is_crashed(started):
+    run = started(EVERGREEN_FLOW_TIMEOUT="60")
+    with open_api() as post:
+        states = []
+        for minutes in (12, 15, 23):
+            cancel_hung(post, datetime.now(UTC) + timedelta(minutes=minutes))
+            states.append(state_of(run))
+    assert states == ["CANCELLING", "CRASHED", "CRASHED"]
 
 
 @pytest.mark.parametrize(
@@ -128,3 +190,23 @@ def test_a_step_is_repeated_after_a_transient_error_as_often_as_declared(
         run()
     assert len(times) == calls
     assert all(later - earlier >= RETRY_SECONDS[0] for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize(("failures", "completed"), [(1, True), (2, False)])
+def test_a_source_that_does_not_answer_is_asked_again(tiny, prefect_server, monkeypatch, failures, completed):
+    """The first look at a source is not in a task."""
+    from tasks.steps import run_tasks
+
+    monkeypatch.setenv("EVERGREEN_RETRIES", "1")
+    monkeypatch.setattr("tasks.orchestration.prefect_tasks.RETRY_SECONDS", [0.1])
+    answers, real = iter([SourceUnavailable("no answer")] * failures), run_tasks.available_partitions
+
+    def read(model):
+        for error in answers:
+            raise error
+        return real(model)[:1]
+
+    monkeypatch.setattr(run_tasks, "available_partitions", read)
+    state = process(model="tiny", return_state=True)
+    assert state.is_completed() == completed
+    assert completed or "no answer" in state.message

@@ -161,8 +161,8 @@ def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path, old):
     assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 0
     for path in (lake.root / earlier.FOLDER).glob("**/*.json"):
         content = json.loads(path.read_text())
-        before = datetime.fromisoformat(content["superseded_at"]) - timedelta(days=3)
-        path.write_text(json.dumps({**content, "superseded_at": before.isoformat()}))
+        before = datetime.fromisoformat(content["superseded_at"][-1]) - timedelta(days=3)
+        path.write_text(json.dumps({**content, "superseded_at": [before.isoformat()]}))
     assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 3
     assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
 
