@@ -8,7 +8,8 @@ STAMP := .venv/.synced
 ENV ?= dev
 # One process more than there are cores, since tests wait for servers; each has servers of its own. tests/conftest.py sets which tests stay
 # together, and their order.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+CORES := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+WORKERS ?= $(shell expr $(CORES) + 1)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 # The version of uv that wrote uv.lock, from pyproject.toml.
 UV_VERSION = $(shell sed -n 's/.*"uv==\([^"]*\)".*/\1/p' pyproject.toml)
@@ -65,7 +66,7 @@ model: setup ## create a model's folder and deployments: make model NAME=trains
 	@$(BIN)/python -m ops.new_model "$(NAME)"
 
 unit: setup ## run the tests that need no server; under a minute
-	@$(PYTEST) -m unit $(T)
+	@$(BIN)/python -m pytest -n $(CORES) -m unit $(T)
 
 test: setup ## run all tests except the slow ones, with real servers: make test [T=tests/tasks]
 	@$(PYTEST) -m "not slow" $(T)

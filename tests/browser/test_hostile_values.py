@@ -1,7 +1,5 @@
 """Values of the data and texts of people that contain scripts: shown in a real browser, and never run.
 
-pytestmark = pytest.mark.slow
-
 The page of a drift report, the same report as Evidently's server shows it and offers it as a file, and the pages of models.
 """
 
@@ -27,6 +25,8 @@ from tasks.drift.workspace import add_scores, publish
 from tests.conftest import MODEL_YAML, free_port
 from tests.hostile import HOSTILE, SCRIPT
 from tests.tasks.drift.test_report import ABOUT, REF
+
+pytestmark = pytest.mark.slow
 
 ROWS, PATIENCE = 400, 180
 COLUMN = f"city {SCRIPT}"

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA, CONFIGS = ROOT / "data" / "flights", ROOT / "configs" / "flights"
 SOURCE, LABELS = (CONFIGS / "source.sql").read_text(), (CONFIGS / "labels.sql").read_text()

@@ -1,7 +1,5 @@
 """Texts that people read: hostile ones are shown as they are everywhere, and those that are read later are still true.
 
-pytestmark = pytest.mark.slow
-
 One story: a person requests a retraining, the challenger waits for an approval, gets it, and is rolled back from. Names, reasons and the
 categories of one day contain scripts, links, tables and escapes.
 """
@@ -34,6 +32,8 @@ from tasks.resources import LiveResources, open_resources
 from tests.conftest import day_file, set_up_copy
 from tests.flows.test_stages import configure, day, trained  # noqa: F401  (a fixture)
 from tests.hostile import HOSTILE, Elements, without_layout
+
+pytestmark = pytest.mark.slow
 
 BY, REASON = " ".join(HOSTILE[:4]), " ".join(HOSTILE[4:])
 HOSTILE_DAY = 24

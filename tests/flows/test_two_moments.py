@@ -39,6 +39,8 @@ from tests.flows.conftest import parcels_of
 from tests.flows.test_controller import day
 from tests.flows.test_replay import assert_same_as_production, simulate
 
+pytestmark = pytest.mark.long
+
 DELAYS = {"several days": ("4D", "0h", timedelta(days=4)), "part of a day": ("36h", "3h", timedelta(hours=36))}
 """Label delay and grace."""
 DELAY, CORRECTED = timedelta(days=4), timedelta(days=2)

@@ -10,6 +10,8 @@ import pytest
 from configs.settings import Settings
 from ops.api import post
 
+pytestmark = pytest.mark.long
+
 ANSWERS: list[int] = []
 """Statuses of the next responses."""
 

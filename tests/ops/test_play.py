@@ -16,6 +16,8 @@ from tasks.steps.validate import VALIDATE
 from tasks.storage.partitions import NoPartition
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.long
+
 DAYS = [f"2024-03-{day:02d}" for day in range(1, 27)]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from configs.settings import ROOT, load_env
 
+pytestmark = pytest.mark.long
+
 CODE = """
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogHandler

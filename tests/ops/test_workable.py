@@ -17,6 +17,8 @@ from tasks.training.evaluation import evaluation_start
 from tests.conftest import day_file, parcels
 from tests.tasks.reports.test_refusals import evidence
 
+pytestmark = pytest.mark.long
+
 
 def change(folder: Path, **texts: str) -> Resources:
     """Replace parts of the tiny model's YAML; each text is `old -> new`."""

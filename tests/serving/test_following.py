@@ -15,6 +15,8 @@ from serving.app import LEDGER_TIMEOUT
 from tasks.registry import Registry
 from tests.serving.conftest import request_rows, running_client
 
+pytestmark = pytest.mark.long
+
 PATH = "/models/tiny/invocations"
 
 

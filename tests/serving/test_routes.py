@@ -24,6 +24,8 @@ from tests.conftest import parcels
 from tests.serving.conftest import request_rows, running_client
 from tests.serving.test_following import wait_until
 
+pytestmark = pytest.mark.long
+
 PATH = "/models/tiny/invocations"
 
 

@@ -31,6 +31,8 @@ from tasks.storage.files import open_root
 from tests.serving.conftest import request_rows, running_client
 from tests.serving.test_following import wait_until
 
+pytestmark = pytest.mark.long
+
 PATH = "/models/tiny/invocations"
 AT = datetime(2024, 3, 10, 12, tzinfo=UTC)
 

@@ -15,6 +15,8 @@ from tasks.storage.answer_log import CANARY, CHAMPION, SHADOW, served_rows
 from tests.serving.conftest import request_rows, running_client
 from tests.serving.test_following import wait_until
 
+pytestmark = pytest.mark.long
+
 PATH = "/models/tiny/invocations"
 
 

@@ -19,6 +19,8 @@ from tasks.steps.validate import VALIDATE
 from tasks.storage.partitions import NoPartition
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "2024-03-05", "2024-03-06"
 
 

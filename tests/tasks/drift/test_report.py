@@ -22,6 +22,8 @@ from tasks.drift.workspace import REALISED, add_metrics, add_scores, publish, ta
 from tests.conftest import MODEL_YAML
 from tests.hostile import HOSTILE, Elements, without_layout
 
+pytestmark = pytest.mark.long
+
 START = datetime(2024, 3, 5, tzinfo=UTC)
 REF = PartitionRef("tiny", "2024-03-05", START, START.replace(day=6), START.replace(day=7), START.replace(day=7))
 ABOUT = {"model": "tiny", "partition": "2024-03-05", "version": "3", "as_of": "2024-03-07"}

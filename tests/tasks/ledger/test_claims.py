@@ -17,6 +17,8 @@ from tasks.ledger.database import open_database
 from tasks.ledger.tables import holders
 from tests.tasks.ledger.test_store import postgres_schema
 
+pytestmark = pytest.mark.long
+
 HOLD = """
 import sys, time
 from tasks.ledger.claims import Claims

@@ -16,6 +16,8 @@ from tasks.ledger.claims import Claims
 from tasks.ledger.store import Ledger
 from tests.tasks.ledger.test_store import POSTGRES, at, change, fact, postgres_schema, promote, retrain
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def limited() -> Iterator[Ledger]:

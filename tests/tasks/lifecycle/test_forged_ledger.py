@@ -21,6 +21,8 @@ from tasks.lifecycle.outbox import deliver
 from tasks.resources import LiveResources, open_resources
 from tests.states.test_v01 import EXPECTED, v01
 
+pytestmark = pytest.mark.long
+
 __all__ = ["v01"]  # the fixture
 NEW = "00000000-0000-0000-0000-000000000000"
 """The id of a new fact."""

@@ -23,6 +23,8 @@ from tasks.steps.validate import VALIDATE
 from tests.conftest import day_file
 from tests.ops.test_play import DAYS, make_champion
 
+pytestmark = pytest.mark.long
+
 DUE = datetime(2024, 3, 6, 6, tzinfo=UTC)
 """When the fourth day is due: its end, a grace of a day, and six hours."""
 

@@ -33,6 +33,8 @@ from tasks.training.evaluation import measure_gap
 from tasks.training.selection import compare_with_baselines, search, select, try_recipe, with_calibration
 from tasks.training.splits import OutOfFold, fit, time_splits
 
+pytestmark = pytest.mark.long
+
 START = pd.Timestamp("2024-01-01", tz="UTC")
 KIND = {"binary": {}, "multiclass": {"classes": ["calm", "mild", "wild"]}, "regression": {}}
 CASES = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]

@@ -10,6 +10,8 @@ from tasks.models.importance import SAMPLE, importances
 from tasks.training.splits import fit
 from tests.tasks.models.test_estimators import config, resources, rows
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("estimator", ["xgboost", "logistic_regression"])
 def test_importances_agree_with_those_of_scikit_learn(estimator):

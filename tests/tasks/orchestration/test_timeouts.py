@@ -25,6 +25,8 @@ from tasks.orchestration.prefect_tasks import RETRY_SECONDS, as_task
 from tasks.orchestration.timeouts import HOURS, MARGIN, cancel_hung
 from tasks.resources import open_resources
 
+pytestmark = pytest.mark.long
+
 DAY = "2024-03-01"
 FLOWS = sorted(path.stem for path in (ROOT / "flows").glob("*.py") if path.stem != "__init__")
 

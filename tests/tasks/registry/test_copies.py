@@ -18,6 +18,8 @@ from tasks.registry import Registry
 from tasks.training.splits import fit
 from tests.tasks.models.test_estimators import config, resources, rows
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def models() -> list:

@@ -23,6 +23,8 @@ from tasks.steps.validate import VALIDATE
 from tasks.storage.lake import Lake
 from tests.tasks.ledger.test_store import postgres_schema
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "2024-03-05", "2024-03-06"
 
 

@@ -19,6 +19,8 @@ from tasks.steps.step import advance
 from tests.conftest import parcels
 from tests.tasks.source.test_files import flat_model, write
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "2024-03-01", "2024-03-02"
 COLUMNS = ["parcel", "sent", "weight", "distance", "city", "late", "arrived"]
 TEXT = pd.concat([parcels(0), parcels(1)]).to_csv(index=False)

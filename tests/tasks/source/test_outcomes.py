@@ -19,6 +19,8 @@ from tasks.steps.step import advance
 from tasks.storage.partitions import partition
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.long
+
 DAY = "2024-03-01"
 MULTICLASS, BINARY = {"kind": "multiclass", "classes": [0, 1, 2]}, {"kind": "binary"}
 

@@ -23,6 +23,8 @@ from tasks.storage.personal import hashed
 from tests.conftest import day_file
 from tests.personal import MARKERS, NUMBER, TEXT, marked, set_up_personal
 
+pytestmark = pytest.mark.long
+
 DAY = "2024-03-02"
 
 

@@ -14,6 +14,8 @@ from tasks.steps.validate import VALIDATE
 from tasks.storage.files import digest_json
 from tests.conftest import day_file, parcels
 
+pytestmark = pytest.mark.long
+
 DAY = "2024-03-05"
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "weight", "min_value": -5, "max_value": 5}}
 

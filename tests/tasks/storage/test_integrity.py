@@ -11,6 +11,8 @@ from tasks.contracts import Stage
 from tasks.storage.integrity import damage
 from tasks.storage.lake import Lake
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ from tasks.storage.partitions import between
 from tasks.training.memory import allocate_sample
 from tasks.training.window import locate_window, read_rows, rows_to_fit
 
+pytestmark = pytest.mark.long
+
 FIRST, LAST = "2024-03-01", "2024-03-06"
 
 
