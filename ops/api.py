@@ -10,7 +10,8 @@ from typing import Any
 
 from configs.settings import Settings
 
-BUSY = 503
+BUSY, WAITS = 503, (0.5, 2, 5)
+"""Status of a server whose SQLite is locked, and seconds before each repetition. Such an answer can take ten seconds by itself."""
 
 
 def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, Any]], seconds: float = 10) -> Any:
@@ -24,7 +25,7 @@ def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, An
         settings: Give the server's address.
         path: Path within the API, such as `deployments/filter`.
         body: Sent as JSON.
-        seconds: Timeout of each attempt, and the time within which a busy server is asked again.
+        seconds: Timeout of each attempt.
 
     Raises:
         OSError: The server does not respond, or responds with an error.
@@ -35,12 +36,12 @@ def post(settings: Settings, path: str, body: dict[str, Any] | list[dict[str, An
         headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
     url = f"{settings.prefect_url}/api/{path}"
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
-    end = time.monotonic() + seconds
-    while True:
+    for wait in (*WAITS, None):
         try:
             with urllib.request.urlopen(request, timeout=seconds) as response:
                 return json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code != BUSY or time.monotonic() > end:
+            if error.code != BUSY or wait is None:
                 raise
-            time.sleep(0.5)
+            time.sleep(wait)
+    raise AssertionError

@@ -14,7 +14,7 @@ from tests.copies import Copy
 from tests.flows.conftest import SHIFTED, STEADY
 from tests.receiver import webhook
 
-pytestmark = [pytest.mark.e2e, pytest.mark.servers]
+pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,7 @@ def use_copy_of_lake_and_ledger(champion: Path, folder: Path, mlflow_store: str,
     use_folder(folder, champion / "configs", mlflow_store, patch)
 
 
+@pytest.mark.slow
 def test_then_scores_as_production_would_have_and_now_has_its_own_folder(promoted):
     """There was no champion on the first days, so `then` has no predictions for them, and `now` has."""
     res = open_resources("tiny")

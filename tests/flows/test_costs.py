@@ -26,7 +26,7 @@ from tasks.storage.lake import Lake
 from tasks.validation import expectations
 from tests.conftest import set_up_copy
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 SLOW = """
 duckdb evidently fairlearn great_expectations jinja2 matplotlib mlflow optuna pandas
 prefect.server pyarrow scipy skops sklearn xgboost

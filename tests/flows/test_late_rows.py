@@ -115,6 +115,7 @@ def test_a_day_without_rows_takes_the_rows_that_come_whatever_the_rule(champion,
     assert (raw.rows, raw.data) == (ROWS, {"late_rows": ROWS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["rescore", "append", "ignore"])
 def test_a_day_that_was_blocked_is_repaired_whatever_the_rule(champion, rule):
     use_rule(champion, rule)
@@ -142,6 +143,7 @@ def test_a_row_that_was_quarantined_is_appended_when_it_is_corrected(champion):
     pd.testing.assert_frame_equal(after[after["parcel"] != CORRECTED].reset_index(drop=True), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["append", "ignore"])
 def test_what_was_scored_survives_a_delivery_that_cannot_be_read(champion, rule):
     """The delivery without a column blocks the day. The next one has late rows and a correction."""
@@ -165,6 +167,7 @@ def test_what_was_scored_survives_a_delivery_that_cannot_be_read(champion, rule)
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["append", "ignore"])
 def test_damaged_rows_are_repaired_from_the_same_source_and_never_replaced_by_others(champion, rule):
     res = use_rule(champion, rule)
@@ -199,6 +202,7 @@ def test_labels_that_are_collected_before_the_rows_block_nothing_under_ignore(ch
     )
 
 
+@pytest.mark.slow
 def test_counts_follow_the_first_delivery_whatever_came_between_and_whatever_the_rule_was(champion):
     path = day_file(champion, DAY)
     rows = pd.read_parquet(path)

@@ -214,7 +214,8 @@ def test_the_flow_compares_policies_and_writes_page_run_and_file(copied):
     assert open_resources("tiny").ledger.decisions() == decisions, "a replay changes nothing"
 
 
-@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGTERM])
 def test_a_replay_that_was_killed_or_cancelled_resumes(copied, monkeypatch, stop_signal):
     """A worker sends SIGTERM when a run is cancelled in the UI."""
     options = {"model": "tiny", "start": START, "end": END, "policies": [EVERY], "oracle": False}

@@ -135,6 +135,7 @@ def test_a_damaged_page_is_made_again(res):
     assert page.is_file()
 
 
+@pytest.mark.slow
 def test_everything_at_once_is_repaired_in_the_order_of_the_steps(res):
     before = contents(res.lake)
     for stage in FILES:
