@@ -120,6 +120,7 @@ class Resources:
     Attributes:
         pages: Whether steps write HTML pages beside their records.
         threads: Cores that may be used. Fewer than the setting while other partitions are processed in parallel.
+        gated: Whether the gate decides. Without it, as in a replay's `always`, a version that it would refuse is promoted too.
     """
 
     model: Model
@@ -132,6 +133,7 @@ class Resources:
     pages: bool = True
     flow_run: str = ""
     variant: Variant = PRODUCTION
+    gated: bool = True
     threads: int = field(init=False)
 
     def __post_init__(self) -> None:

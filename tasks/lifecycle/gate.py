@@ -30,6 +30,11 @@ def verdict(
     return Verdict(rule, outcome, passed, value, threshold, note)
 
 
+def waived(decision: GateDecision) -> GateDecision:
+    """Return the decision with every rule passed. The outcomes of the rules stay."""
+    return replace(decision, verdicts=tuple(replace(v, passed=True) for v in decision.verdicts))
+
+
 def judge(comparison: Comparison, config: ModelConfig, n_tests: int = 1) -> GateDecision:
     """Return the gate's decision on a challenger, with the verdict of each rule.
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tasks.contracts import Comparison, GateDecision, Promotion, Query, Training, Verdict, Version, Window
 from tasks.ledger.history import count_tests
-from tasks.lifecycle.gate import judge, judge_refit
+from tasks.lifecycle.gate import judge, judge_refit, waived
 from tasks.models.features import predict
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
@@ -26,7 +26,7 @@ def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Re
     """Return the gate's decision on a challenger, and log the verdicts."""
     decision = judge(comparison, res.config, count_tests(champion, res.ledger.promotions()))
     log_verdicts(decision.verdicts)
-    return decision
+    return decision if res.gated or champion is None else waived(decision)
 
 
 def refit_and_check(training: Training, res: Resources) -> Training:
@@ -55,7 +55,7 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
     )
     decision = judge_refit(result, moved, training.decision, final.version, res.config)
     log_verdicts(decision.verdicts[len(training.decision.verdicts) :])
-    return decision
+    return decision if res.gated or training.decision.against is None else waived(decision)
 
 
 def _query_refit(

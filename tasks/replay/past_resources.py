@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.pool import StaticPool
 from upath import UPath
 
+from configs.gate import Shadow
 from configs.retraining import Retraining
 from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Record, Selection, Stage, Version
@@ -128,15 +129,17 @@ class ReplayResources(Resources):
     cache: ReplayCache
 
 
-def replay_resources(live: Resources, policy: Retraining, now: datetime) -> ReplayResources:
+def replay_resources(live: Resources, policy: Retraining, now: datetime, gated: bool = True) -> ReplayResources:
     """Return production's config with another policy, and a lake, ledger, registry and cache of its own.
 
     Args:
         live: The model's production resources.
         policy: The retraining policy to simulate.
         now: The simulated time at the start.
+        gated: Whether the gate decides about versions after the first champion. If not, they are promoted at once.
     """
-    promotion = live.config.promotion.model_copy(update={"approval": False})  # no person can approve in a replay
+    alone = {"approval": False} | ({} if gated else {"shadow": Shadow()})  # no person can approve in a replay
+    promotion = live.config.promotion.model_copy(update=alone)
     config = live.config.model_copy(update={"retraining": policy, "promotion": promotion})
     lake = ReplayLake(live.lake, lambda key: live.ref(key).complete, now)
     ledger = ReplayLedger(config.name)
@@ -152,6 +155,7 @@ def replay_resources(live: Resources, policy: Retraining, now: datetime) -> Repl
         cache=ReplayCache(live, config, lake, ledger, registry),
         pages=False,
         variant=live.variant,
+        gated=gated,
         live=live,
     )
 

@@ -29,7 +29,12 @@ BUILT_IN: Mapping[str, Retraining] = {
     "drift_twice": policy_on(drift=DriftSignal(times=2, of=3)),
     "decay": policy_on(decay=True),
     "estimate": policy_on(estimate=EstimateSignal()),
+    "always": policy_on(partitions=1),
+    "always_2nd": policy_on(partitions=2),
+    "always_3rd": policy_on(partitions=3),
 }
+UNGATED = frozenset(name for name in BUILT_IN if name.startswith("always"))
+"""Policies whose every new version becomes champion, whatever the gate says. The difference to `every` is what the gate costs or saves."""
 
 
 def policies(

@@ -23,6 +23,7 @@ from tasks.orchestration.events import emit_new
 from tasks.orchestration.prefect_tasks import run_log, simulation
 from tasks.replay.past_lake import SHARED_STAGES
 from tasks.replay.past_resources import ReplayResources, replay_resources
+from tasks.replay.policies import UNGATED
 from tasks.resources import Resources
 from tasks.steps.order import PROCESS, steps_of
 from tasks.steps.run_tasks import maturing_partitions
@@ -51,7 +52,7 @@ def simulate_policy(
         NoChampion: No first champion passes the gate.
         FutureRead: A step uses data from after the simulated time.
     """
-    res = replay_resources(live, policy, begin)
+    res = replay_resources(live, policy, begin, gated=name not in UNGATED)
     with simulation():
         start_with_champion(begin, res)
         for moment, completed, matured in events(refs, live):

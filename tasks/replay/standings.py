@@ -12,7 +12,7 @@ from tasks.contracts import Decision, Interval, PolicyRun
 from tasks.models.bootstrap import mean_bounds
 from tasks.models.metrics import LEVEL
 from tasks.replay.oracle import Schedule, TrainingTable, best_schedules
-from tasks.replay.policies import LIVE, NEVER
+from tasks.replay.policies import LIVE, NEVER, UNGATED
 
 UNCLEAR = "no clear difference"
 
@@ -192,7 +192,7 @@ def highest_gain_per_retraining(runs: Sequence[PolicyRun], metric: str) -> float
     At a higher cost of a retraining, no policy is better than never retraining.
     """
     never = next((mean_loss(run, metric) for run in runs if run.policy == NEVER), float("nan"))
-    counts = [(run, len(counted_retrainings(run))) for run in runs]
+    counts = [(run, len(counted_retrainings(run))) for run in runs if run.policy not in UNGATED]
     gains = [(never - mean_loss(run, metric)) * len(run.steps) / n for run, n in counts if n]
     return max([g for g in gains if g > 0], default=0.0)
 
@@ -204,7 +204,7 @@ def gain_of_best_single_retraining(schedules: Sequence[Schedule], partitions: in
 
 
 def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: ModelConfig) -> Advice:
-    """Select the policy with the lowest combined cost on the first half of the partitions, and evaluate it on the rest.
+    """Select the gated policy with the lowest combined cost on the first half of the partitions, and evaluate it on the rest.
 
     It is compared with the live policy. The live policy itself is compared with never retraining.
     """
@@ -221,7 +221,8 @@ def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: M
         n = count(run, first)
         return mean_loss(run, metric, first) + cost * n / len(first), n, run.policy
 
-    measured = [run for run in by_name.values() if np.isfinite(mean_loss(run, metric, first))]
+    gated = [run for run in by_name.values() if run.policy not in UNGATED]  # nobody can run the others
+    measured = [run for run in gated if np.isfinite(mean_loss(run, metric, first))]
     selected = min(measured, key=combined_cost, default=by_name[LIVE])
     against = LIVE if selected.policy != LIVE else NEVER if NEVER in by_name else LIVE
     gain = compare(selected, by_name[against], config, rest) if rest and against != selected.policy else None

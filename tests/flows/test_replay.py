@@ -181,6 +181,20 @@ def test_the_policy_never_keeps_the_first_champion(copied):
 
 
 @pytest.mark.slow
+def test_without_the_gate_every_new_version_is_promoted(copied):
+    _, gated = simulate(EVERY)
+    _, run = simulate("always")
+    assert {d.outcome for d in run.retrainings} == {"promoted"}
+    assert "refused" in {d.outcome for d in gated.retrainings}
+    assert run.steps[0] == gated.steps[0], "they have the same first champion"
+    promoted = [row for row in run.promotions if row.action == "promote"]
+    assert len(promoted) == 1 + len(run.retrainings)
+    assert any(not all(v["outcome"] == "passed" for v in row.evidence["verdicts"]) for row in promoted), (
+        "what failed is on record"
+    )
+
+
+@pytest.mark.slow
 def test_the_flow_compares_policies_and_writes_page_run_and_file(copied):
     before = sorted(p for p in (copied / "lake").rglob("*") if "replay" not in p.parts)
     decisions = open_resources("tiny").ledger.decisions()

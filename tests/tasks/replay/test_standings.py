@@ -11,7 +11,7 @@ from configs.load import load_model
 from tasks.contracts import Decision, PartitionResult, PolicyRun
 from tasks.replay.oracle import TrainingTable
 from tasks.replay.policies import LIVE, NEVER
-from tasks.replay.standings import UNCLEAR, compare, evaluate_policies, mean_loss
+from tasks.replay.standings import UNCLEAR, compare, evaluate_policies, highest_gain_per_retraining, mean_loss
 
 START, ROWS = datetime(2024, 3, 1, tzinfo=UTC), 100
 
@@ -147,3 +147,11 @@ def test_regret_is_the_cost_above_that_of_the_oracle_with_its_retrainings(config
     assert free.standings[0].regret == pytest.approx(free.standings[0].cost - (0.5 + 0.4 + 0.3) / 3)
     expensive = evaluate_policies([policy_run(LIVE, [0.5, 0.6, 0.7])], table, "log_loss", 0.3, config)
     assert expensive.oracle.trainings == (1,), "the second training gains .2 and costs .3"
+
+
+def test_a_policy_without_the_gate_is_ranked_and_never_advised(config):
+    runs = [policy_run(LIVE, [0.5] * 8), policy_run(NEVER, [0.6] * 8), policy_run("always", [0.3] * 8, (0, 1, 2))]
+    findings = evaluate_policies(runs, None, "log_loss", 0.0, config)
+    assert findings.standings[0].policy == "always"
+    assert findings.advice.policy == LIVE
+    assert highest_gain_per_retraining(runs, "log_loss") == 0.0, "of the policies that can be chosen none retrains"
