@@ -141,6 +141,7 @@ def test_the_next_assessment_reads_corrected_labels(workspace):
     assert open_resources("tiny").lake.read(Stage.LABELS, DAY)["late"].sum() == 150 > before
 
 
+@pytest.mark.slow
 def test_training_needs_a_window_without_gaps_and_the_error_names_what_to_run(workspace):
     with pytest.raises(MissingPartition, match="run `backfill` first"):
         train(model="tiny")
@@ -152,6 +153,7 @@ def test_training_needs_a_window_without_gaps_and_the_error_names_what_to_run(wo
         train(model="tiny")
 
 
+@pytest.mark.slow
 def test_a_window_of_one_class_is_refused(workspace):
     for day in range(8):
         rewrite(workspace, parcels(day).assign(late=0.0), day)
@@ -189,6 +191,7 @@ def test_a_registry_that_is_down_fails_the_run_and_leaves_no_incomplete_file(cha
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_category_that_training_did_not_have_is_scored_as_missing(champion):
     rewrite(champion, parcels(10).assign(city="Atlantis"), 10)
     assert process(model="tiny", partition="2024-03-11", return_state=True).is_completed()

@@ -89,7 +89,11 @@ def states(res: LiveResources) -> dict[str, str]:
 DAMAGES: tuple[Callable[[Path], None], ...] = (flip, truncate, Path.unlink)
 
 
-@pytest.mark.parametrize("damage_file", DAMAGES, ids=["flipped", "truncated", "gone"])
+@pytest.mark.parametrize(
+    "damage_file",
+    [DAMAGES[0], *(pytest.param(damage_file, marks=pytest.mark.slow) for damage_file in DAMAGES[1:])],
+    ids=["flipped", "truncated", "gone"],
+)
 @pytest.mark.parametrize(
     ("stage", "suffix"), [*((f, "parquet") for f in (*FILES, "quarantine")), *((r, "json") for r in RECORDS)]
 )

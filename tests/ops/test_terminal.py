@@ -279,6 +279,7 @@ def test_up_that_times_out_names_the_logs_and_stops_everything(isolated: Path, m
     assert piped("-m", "ops.stack", "down").out == "Nothing was running.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "message"), [("ops.stack up", "`make status` shows"), ("ops.demo", "`make demo` continues")]
