@@ -53,6 +53,8 @@ def load(
     if stage not in READABLE:
         raise UnknownStage(f"{stage!r} is not a dataset with rows; there are: {', '.join(READABLE)}")
     res, kind = open_resources(model), Stage(stage)
+    if superseded and kind not in earlier.KEPT_STAGES:
+        raise UnknownStage(f"superseded rows are kept of {', '.join(earlier.KEPT_STAGES)}, and not of {stage}")
     available = res.lake.keys(kind)
     if not available:
         raise MissingPartition(f"{model} has no {stage} data yet; run `backfill` first")

@@ -11,6 +11,7 @@ from configs.errors import ConfigError
 from configs.load import load_model
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import Post, all_items
+from tasks.orchestration.timeouts import limit_of
 from tasks.source.arrivals import arrivals
 
 TAG = "on-arrival"
@@ -48,11 +49,9 @@ def start_arrived(post: Post, now: datetime) -> tuple[list[str], list[str], list
     known = [d for d in deployments if digests.get((_flow(d), _model(d)))]
     keys = {d["id"]: [f"{digests[_flow(d), _model(d)]} {d['id']} {n}" for n in range(ATTEMPTS)] for d in known}
     wanted = {"flow_runs": {"idempotency_key": {"any_": [key for tried in keys.values() for key in tried]}}}
-    states = (
-        {run["idempotency_key"]: run["state_type"] for run in all_items(post, "flow_runs/filter", wanted)}
-        if keys
-        else {}
-    )
+    by_id = {d["id"]: d for d in known}
+    found = list(all_items(post, "flow_runs/filter", wanted)) if keys else []
+    states = {run["idempotency_key"]: _state(run, by_id[run["deployment_id"]]) for run in found}
     runs = {d["id"]: _newest(keys[d["id"]], states) for d in known}
     processing = {_model(d) for d in known if _flow(d) == "process" and not runs[d["id"]].has_ended}
     started, unchanged = [], []
@@ -64,6 +63,13 @@ def start_arrived(post: Post, now: datetime) -> tuple[list[str], list[str], list
         post(f"deployments/{d['id']}/create_flow_run", {"idempotency_key": runs[d["id"]].key, "parameters": {}})
         started.append(name)
     return started, unchanged, errors
+
+
+def _state(run: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
+    """The state of a run. One that was cancelled at its limit has failed: `remind` did it, and no person."""
+    limit = limit_of(run, deployment)
+    hung = run["state_type"] == "CANCELLED" and limit is not None and run["total_run_time"] >= limit.total_seconds()
+    return "FAILED" if hung else str(run["state_type"])
 
 
 def _newest(keys: Sequence[str], states: Mapping[str, str]) -> Run:

@@ -56,7 +56,12 @@ def cancel_hung(post: Post, now: datetime) -> list[str]:
                 _set_state(post, run, "CRASHED", "Crashed", message, force=True)
                 hung.append(message)
             continue
-        if (limit := _limit(run, post)) is None or now - since <= limit + MARGIN:
+        found = (
+            post("deployments/filter", {"deployments": {"id": {"any_": [run["deployment_id"]]}}})
+            if run["deployment_id"]
+            else []
+        )
+        if not found or (limit := limit_of(run, found[0])) is None or now - since <= limit + MARGIN:
             continue
         message = f"{run['name']} did not stop at its limit of {limit.total_seconds() / 3600:g} hours"
         _set_state(post, run, "CANCELLING", "Cancelling", f"{message}: its process hangs")
@@ -78,12 +83,8 @@ def _set_state(post: Post, run: Mapping[str, Any], kind: str, name: str, message
     )
 
 
-def _limit(run: Mapping[str, Any], post: Post) -> timedelta | None:
-    """The limit of a run; None if no deployment of one of our flows has started it."""
-    if not run["deployment_id"]:
-        return None
-    found = post("deployments/filter", {"deployments": {"id": {"any_": [run["deployment_id"]]}}})
-    deployment: Mapping[str, Any] = found[0] if found else {"entrypoint": "", "job_variables": {}}
+def limit_of(run: Mapping[str, Any], deployment: Mapping[str, Any]) -> timedelta | None:
+    """The limit of a run of a deployment; None if it is not one of our flows."""
     flow = str(deployment["entrypoint"]).rpartition(":")[2]
     if flow not in HOURS or deployment["entrypoint"] != f"flows/{flow}.py:{flow}":
         return None

@@ -178,11 +178,14 @@ def collect(ref: PartitionRef, res: Resources) -> StepOutput:
     config = res.config
     labels = read_labels(res.model, ref, res.threads).to_pandas()
     rows = res.lake.read(Stage.RAW, ref.key, [config.key, config.time])
-    leaves_out = config.partition.late_rows == "ignore"
+    own = labels[labels[config.key].isin(rows[config.key].dropna())]
+    leaves_out = config.partition.late_rows == "ignore" and (
+        len(own) or not len(rows)
+    )  # no match at all is a wrong key
     if leaves_out or is_served(
         res.model, ref.key
     ):  # the tables also have outcomes of rows that were not taken or served
-        labels = labels[labels[config.key].isin(rows[config.key].dropna())]
+        labels = own
     classified = classify_labels(labels, rows, config, ref.as_of)
     known, faulty = classified.known, len(classified.bad)
     reasons = classified.bad["reasons"].value_counts().head(10).to_dict()

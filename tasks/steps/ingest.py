@@ -12,7 +12,7 @@ from tasks.source.rows import read_source
 from tasks.steps.late_rows import merge_late_rows
 from tasks.steps.step import Step, StepOutput, done_record
 from tasks.storage.files import digest_json, replacing
-from tasks.storage.lake import changed_inputs
+from tasks.storage.lake import changed_inputs, table_digest
 
 VERSION = 1
 
@@ -43,13 +43,13 @@ def ingest(ref: PartitionRef, res: Resources) -> StepOutput:
     if merged.table is None:
         kept = res.lake.done(Stage.RAW, ref.key)
         return StepOutput(kept.rows, kept.digest, merged.counts)
-    digest = res.lake.write_table(Stage.RAW, ref.key, merged.table)
-    if merged.must_be not in ("", digest):
+    if merged.must_be and table_digest(merged.table) != merged.must_be:
         raise CorruptPartition(
-            f"{ref}: the rows that were scored are damaged, and the source has others now. partition.late_rows is "
+            f"{ref}: the rows that were scored are damaged or gone, and the source has others now. partition.late_rows is "
             f"{res.config.partition.late_rows}, so they are not replaced. Restore {res.lake.path(Stage.RAW, ref.key)} and its record "
             f"from a backup, or set `rescore`"
         )
+    digest = res.lake.write_table(Stage.RAW, ref.key, merged.table)
     rows = merged.table.num_rows
     return StepOutput(rows, digest, {**({} if rows else {"empty": True}), **merged.counts})
 

@@ -8,6 +8,7 @@ from tasks.contracts import PartitionRef, Record, Stage
 from tasks.errors import CorruptPartition, MissingPartition, PartitionChanged
 from tasks.resources import Resources
 from tasks.storage.earlier import PinnedLake, earlier_records
+from tasks.storage.files import digest_of, open_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,9 +47,10 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
     import pyarrow as pa
 
     config, rule, lake = res.config, res.config.partition.late_rows, res.lake
-    records, scored = _raw_records(ref, res), _scored_digest(ref, res)
+    records = _raw_records(ref, res)
     counts = _counts(table, ref, records, res)
-    if rule == "rescore" or not scored:
+    scored = _scored_digest(ref, res) if rule != "rescore" else ""
+    if not scored:
         return Ingested(table, counts)
     content = next((record for record in records if record.digest == scored), None)
     try:
@@ -65,12 +67,13 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
         counts |= {"left_out": late.num_rows} if late.num_rows else {}
         rows = kept if same_columns else _within(table, kept, config.key)
     elif same_columns:
-        predicted = _predicted_keys(ref, res)
+        predicted = _predicted(ref, kept, res)
         rows = pa.concat_tables([_within(kept, predicted, config.key), _without(table, predicted, config.key)])
         rows = rows.sort_by([(config.time, "ascending"), (config.key, "ascending")]).combine_chunks()
     else:
         rows = table
     is_current = current is not None and current.status == "done" and current.digest == scored
+    is_current = is_current and lake.owns(Stage.RAW, ref.key) and _file_is_intact(current, res)
     return Ingested(None if is_current and rows.equals(kept) else rows, counts)
 
 
@@ -105,9 +108,20 @@ def _read(record: Record, res: Resources) -> "pa.Table":
     return PinnedLake(res.lake, contents, strict=True).read_table(record.stage, record.partition)
 
 
-def _predicted_keys(ref: PartitionRef, res: Resources) -> "pa.Table":
-    """The rows of the newest predictions."""
-    return _read(_newest_first(Stage.PREDICTIONS, ref, res)[0], res)
+def _predicted(ref: PartitionRef, kept: "pa.Table", res: Resources) -> "pa.Table":
+    """The rows of the newest predictions or, if they are damaged, those that they were made from."""
+    try:
+        return _read(_newest_first(Stage.PREDICTIONS, ref, res)[0], res)
+    except UNREADABLE:
+        return kept
+
+
+def _file_is_intact(record: Record | None, res: Resources) -> bool:
+    """Whether the current file is that of its record: a process that was killed may have replaced it."""
+    if record is None:
+        return False
+    with open_file(res.lake.path(record.stage, record.partition)) as file:
+        return digest_of(file) == record.digest
 
 
 def _counts(table: "pa.Table", ref: PartitionRef, records: list[Record], res: Resources) -> dict[str, int]:
@@ -122,17 +136,17 @@ def _counts(table: "pa.Table", ref: PartitionRef, records: list[Record], res: Re
         return {name: n for name, n in records[-1].data.items() if name in ("late_rows", "corrected_rows")}
     late = int(first.data.get("late_rows", 0)) - int(first.data.get("left_out", 0))
     late += _without(table, before, key).num_rows
-    corrected = _count_changed(table, before, key) if table.schema.names == before.schema.names else 0
+    corrected = _count_changed(table, before, key, res.threads) if table.schema.names == before.schema.names else 0
     return {name: n for name, n in (("late_rows", late), ("corrected_rows", corrected)) if n}
 
 
-def _count_changed(table: "pa.Table", before: "pa.Table", key: str) -> int:
+def _count_changed(table: "pa.Table", before: "pa.Table", key: str, threads: int) -> int:
     """The number of keys that both tables have, with other values."""
     import duckdb
 
     column = quoted(key)
     changed = f"SELECT DISTINCT {column} FROM (FROM source EXCEPT FROM before)"  # noqa: S608  (a column of model.yaml)
-    with duckdb.connect() as con:
+    with duckdb.connect(config={"threads": threads}) as con:
         con.register("source", table)
         con.register("before", before)
         rows = con.execute(f"SELECT count(*) FROM ({changed} INTERSECT SELECT {column} FROM before)").fetchall()  # noqa: S608

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from tasks.contracts import Record, Stage
 from tasks.errors import PartitionChanged
 from tasks.storage.files import digest_json, digest_of, open_file, replacing
 from tasks.storage.folders import make_folder
-from tasks.storage.lake import Lake, parse_record
+from tasks.storage.lake import Lake, dump_record, parse_record
 
 FOLDER, PINNED = "earlier", "pinned"
 KEPT_STAGES = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)
@@ -29,6 +30,8 @@ SCORED = (Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER)
 IN_FLIGHT = timedelta(days=1)
 """Age of notes and copies below which nothing is deleted: the training or the step may still be running."""
 
+FIRST = "first_written"
+"""Key of a kept record with the moment at which its content was there for the first time."""
 SUPERSEDED = "superseded_at"
 """Key of a kept record, with the moments at which others replaced its rows, and column of superseded rows."""
 
@@ -36,10 +39,42 @@ Contents = Mapping[Stage, Mapping[str, str]]
 """The digests of the contents that a training reads, by stage and partition."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A content that is kept.
+
+    Attributes:
+        record: Its record.
+        first: When it was there for the first time. One that came back has a record of a later run.
+        moments: When others replaced it, oldest first. Several if it came back; that of its copy if a process died while it was replaced.
+    """
+
+    record: Record
+    first: datetime
+    moments: tuple[datetime, ...]
+
+
+def _read_note(note: UPath) -> Kept | None:
+    """Read the note of a copy; None if it was deleted meanwhile."""
+    try:
+        text, written = note.read_bytes(), _modified(note)
+    except FileNotFoundError:
+        return None
+    content, record = json.loads(text), parse_record(text)
+    first = content.get(FIRST) or (record.run.started if record.run else record.as_of).isoformat()
+    moments = tuple(map(datetime.fromisoformat, content.get(SUPERSEDED, ())))
+    return Kept(record, datetime.fromisoformat(first), moments or (written,))
+
+
+def _kept(lake: Lake, stage: Stage, key: str) -> list[Kept]:
+    """The contents of a stage's partition that are kept, in the order in which they were there first."""
+    notes = (_read_note(path) for path in _folder(lake, stage, key).glob("*.json"))
+    return sorted((kept for kept in notes if kept), key=lambda kept: kept.first)
+
+
 def earlier_records(lake: Lake, stage: Stage, key: str) -> list[Record]:
-    """The records of the earlier contents that are kept of a stage's partition, in the order in which they were written."""
-    records = [parse_record(path.read_bytes()) for path in _folder(lake, stage, key).glob("*.json")]
-    return sorted(records, key=lambda record: record.run.started if record.run else record.as_of)
+    """The records of the earlier contents that are kept of a stage's partition, in the order in which they were there first."""
+    return [kept.record for kept in _kept(lake, stage, key)]
 
 
 def superseded(lake: Lake, stage: Stage, key: str) -> list[tuple[Record, datetime]]:
@@ -50,18 +85,8 @@ def superseded(lake: Lake, stage: Stage, key: str) -> list[tuple[Record, datetim
     """
     current = lake.record(stage, key)
     digest = current.digest if current and current.status == "done" else None
-    kept = [record for record in earlier_records(lake, stage, key) if record.digest != digest]
-    found = [(record, moment) for record in kept for moment in _moments(_path(lake, record).with_suffix(".json"))]
-    return sorted(found, key=lambda item: item[1])
-
-
-def _moments(note: UPath) -> list[datetime]:
-    """When the content of a kept record was replaced. Empty if it was deleted meanwhile."""
-    try:
-        content, written = json.loads(note.read_bytes()), _modified(note)
-    except FileNotFoundError:
-        return []
-    return [datetime.fromisoformat(moment) for moment in content.get(SUPERSEDED, ())] or [written]
+    kept = [kept for kept in _kept(lake, stage, key) if kept.record.digest != digest]
+    return sorted(((k.record, moment) for k in kept for moment in k.moments), key=lambda item: item[1])
 
 
 @contextmanager
@@ -81,10 +106,12 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
     same = current and current.status == "done" and current.digest == record.digest
     if same or not _is_needed(lake, record):  # a training may have pinned it meanwhile
         _delete(copy)
+    elif copy.is_file():
+        _write_note(record, copy, datetime.now(UTC))
 
 
 def _keep(lake: Lake, record: Record, copy: UPath) -> None:
-    """Copy file and record of an output, unless the file is damaged. The record is written last, with the time of the copy."""
+    """Copy file and record of an output, unless the file is damaged. The record is written last."""
     path = lake.path(record.stage, record.partition)
     with open_file(path) as file:
         if digest_of(file) != record.digest:
@@ -94,12 +121,17 @@ def _keep(lake: Lake, record: Record, copy: UPath) -> None:
         if not _link(path, copy):
             with open_file(path) as file, replacing(copy) as draft, draft.open("wb") as target:
                 shutil.copyfileobj(file, target)
+    _write_note(record, copy)
+
+
+def _write_note(record: Record, copy: UPath, replaced: datetime | None = None) -> None:
+    """Write the note of a copy: its record, when its content was there first, and when it was replaced."""
     note = copy.with_suffix(".json")
-    moments = [moment.isoformat() for moment in _moments(note)]
-    content = json.loads(lake.path(record.stage, record.partition, "json").read_bytes())
-    text = json.dumps({SUPERSEDED: [*moments, datetime.now(UTC).isoformat()], **content}, indent=1)
+    content, before = json.loads(dump_record(record)), json.loads(note.read_bytes()) if note.is_file() else {}
+    first = before.get(FIRST) or (record.run.started if record.run else record.as_of).isoformat()
+    moments = [*before.get(SUPERSEDED, ()), *([replaced.isoformat()] if replaced else [])]
     with replacing(note) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
+        draft.write_text(json.dumps({FIRST: first, SUPERSEDED: moments, **content}, indent=1) + "\n", encoding="utf-8")
 
 
 def _link(path: UPath, copy: UPath) -> bool:
@@ -186,22 +218,40 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
     # What depends on others comes first: raw rows are needed for as long as valid rows that were made from them.
     for stage in (Stage.PREDICTIONS, Stage.VALID, Stage.LABELS, Stage.RAW):
         for path in (lake.root / FOLDER / stage).glob("*/*.json"):
-            record = parse_record(path.read_bytes())
-            current = lake.record(stage, record.partition)
-            age, is_current = (
-                now - max(_moments(path), default=now),
-                current is not None and current.digest == record.digest,
-            )
-            expired = after is not None and age > after
-            if age > IN_FLIGHT and (
-                is_current or expired or (after is None and not _is_needed(lake, record, versions))
-            ):
+            if (kept := _read_note(path)) is None:
+                continue
+            record, age = kept.record, now - max(kept.moments)
+            expired = after is not None and age > after and not _made_current(lake, record)
+            unneeded = after is None and not _is_needed(lake, record, versions)
+            if age > IN_FLIGHT and (_is_current(lake, record) or expired or unneeded):
                 _delete(path.with_suffix(".parquet"))
                 removed += 1
     for path in (lake.root / FOLDER).glob("*/*/*.parquet"):  # of a process that was killed
         if not path.with_suffix(".json").is_file() and now - _modified(path, linked=True) > IN_FLIGHT:
             path.unlink(missing_ok=True)
     return removed
+
+
+def _is_current(lake: Lake, record: Record) -> bool:
+    """Whether a content is the current one, and its file is as its record says: after a kill it can be another one."""
+    current = lake.record(record.stage, record.partition)
+    if current is None or current.digest != record.digest:
+        return False
+    path = lake.path(record.stage, record.partition)
+    if not path.is_file():
+        return False
+    with open_file(path) as file:
+        return digest_of(file) == record.digest
+
+
+def _made_current(lake: Lake, record: Record) -> bool:
+    """Whether the current predictions of a partition were made from a content of raw or valid rows."""
+    scored = lake.record(Stage.PREDICTIONS, record.partition)
+    valid = scored.inputs.get(Stage.VALID) if scored else None
+    if record.stage is Stage.VALID:
+        return record.digest == valid
+    made = (made for made in _records(lake, record.partition, (Stage.VALID,)) if made.digest == valid)
+    return record.stage is Stage.RAW and any(made_from.inputs.get(Stage.RAW) == record.digest for made_from in made)
 
 
 def damaged_contents(lake: Lake) -> list[str]:
@@ -222,6 +272,7 @@ class PinnedLake(Lake):
 
     def __init__(self, lake: Lake, contents: Contents, strict: bool = False) -> None:
         super().__init__(lake.root.parent, lake.model)
+        self.root, self.variant, self.base = lake.root, lake.variant, lake.base
         self.strict = strict
         self._digests = {(stage, key): digest for stage, digests in contents.items() for key, digest in digests.items()}
 
@@ -245,6 +296,10 @@ class PinnedLake(Lake):
     def file(self, stage: Stage, key: str) -> UPath:
         """See `Lake`."""
         record, current = self.record(stage, key), super().record(stage, key)
+        if record and (stage, key) in self._digests and (copy := _path(self, record)).with_suffix(".json").is_file():
+            return (
+                copy  # also of the current content: a process that was killed has replaced the file before its record
+            )
         return _path(self, record) if record and record != current else super().file(stage, key)
 
 

@@ -238,7 +238,7 @@ class Lake:
             checksum = record_checksum(json.loads(_RECORD.dump_json(record)))
             record = replace(record, run=replace(record.run, checksum=checksum))
         with replacing(self.path(stage, ref.key, "json")) as draft:
-            draft.write_bytes(_RECORD.dump_json(record, indent=1) + b"\n")
+            draft.write_bytes(dump_record(record) + b"\n")
         self.path(stage, ref.key, "failure").unlink(missing_ok=True)
         if blocked:
             self.path(stage, ref.key).unlink(missing_ok=True)
@@ -293,6 +293,22 @@ def parse_record(content: bytes) -> Record:
         ValueError: it is not a record.
     """
     return _RECORD.validate_json(content)
+
+
+def dump_record(record: Record) -> bytes:
+    """A record as JSON."""
+    return _RECORD.dump_json(record, indent=1)
+
+
+def table_digest(table: "pa.Table") -> str:
+    """The digest that a table's file would have."""
+    import pyarrow.parquet as pq
+
+    plain, content = table.replace_schema_metadata(None), io.BytesIO()
+    with pq.ParquetWriter(content, plain.schema, compression="zstd") as writer:
+        writer.write_table(plain)
+    content.seek(0)
+    return digest_of(content)
 
 
 def record_checksum(content: Mapping[str, Any]) -> str:

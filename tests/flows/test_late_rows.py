@@ -1,5 +1,6 @@
 """Rows that come after their partition was scored: what `partition.late_rows` makes of them, and what is kept of before."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tasks.contracts import Stage
 from tasks.errors import CorruptPartition
 from tasks.reports.pages.model import describe, render
 from tasks.resources import LiveResources, open_resources
+from tasks.storage.earlier import keeping_earlier
 from tasks.storage.files import digest_file
 from tests.conftest import ROWS, day_file
 from tests.flows.test_controller import day
@@ -222,3 +224,50 @@ def test_counts_follow_the_first_delivery_whatever_came_between_and_whatever_the
         counts.append(res.lake.done(Stage.RAW, day(DAY)).data)
     late = {"late_rows": LATE}
     assert counts == [{}, late, late, late, {}, late, {"late_rows": LATE + 1}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["append", "ignore"])
+def test_a_kill_between_the_raw_file_and_its_record_changes_no_prediction(champion, rule):
+    res = use_rule(champion, rule)
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    before = load("tiny", "predictions", day(DAY), day(DAY))
+    rows.assign(weight=rows["weight"] + 1).to_parquet(path, index=False)
+    with suppress(KeyboardInterrupt), keeping_earlier(res.lake, Stage.RAW, day(DAY)):
+        res.lake.write_table(Stage.RAW, day(DAY), res.lake.read_table(Stage.RAW, day(DAY)).slice(5))  # any other rows
+        raise KeyboardInterrupt
+    process(model="tiny", partition=day(DAY))
+    after = load("tiny", "predictions", day(DAY), day(DAY))
+    pd.testing.assert_frame_equal(after[after["parcel"].isin(before["parcel"])].reset_index(drop=True), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["append", "ignore"])
+def test_a_variant_keeps_the_rows_that_production_has_scored(champion, rule):
+    process_twice(champion, rule)
+    raw = load("tiny", "raw", day(DAY), day(DAY))
+    state = backfill(model="tiny", start=day(DAY), end=day(DAY), mode="all", champion="now", return_state=True)
+    assert state.is_completed(), state.message
+    lake = next((champion / "lake" / "tiny" / "variants").iterdir())
+    assert len(pd.read_parquet(lake / "predictions" / f"{day(DAY)}.parquet")) == len(raw)
+
+
+def test_labels_of_other_keys_block_under_ignore_too(champion):
+    res = use_rule(champion, "ignore")
+    process(model="tiny", partition=day(DAY))
+    sql = champion / "configs" / "tiny" / "labels.sql"
+    sql.write_text(sql.read_text().replace("SELECT parcel", "SELECT 'x' || parcel AS parcel"))
+    assert assess(model="tiny", partition=day(DAY), return_state=True).is_failed()
+    assert "no row has this key" in res.lake.record(Stage.LABELS, day(DAY)).reason
+
+
+def test_rows_that_are_there_again_after_a_partial_delivery_are_not_late(champion):
+    path = day_file(champion, DAY)
+    rows = pd.read_parquet(path)
+    for delivered in (rows, rows.head(ROWS - LATE), rows, rows.assign(weight=rows["weight"] + 1)):
+        delivered.to_parquet(path, index=False)
+        process(model="tiny", partition=day(DAY))
+    assert open_resources("tiny").lake.done(Stage.RAW, day(DAY)).data == {"corrected_rows": ROWS}

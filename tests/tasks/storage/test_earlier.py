@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from tasks.storage.earlier import (
     keeping_earlier,
     pin,
     remove_unneeded,
+    superseded,
 )
 from tasks.storage.lake import Lake
 from tests.tasks.storage.test_lake import FRAME, REF
@@ -244,3 +246,47 @@ def test_a_copy_of_a_content_that_is_replaced_again_is_as_young_as_that(tmp_path
         digest = lake.write_frame(PREDICTIONS, REF.key, OTHER.assign(x=[7.0, 8.0]))
         lake.write_record(REF, PREDICTIONS, version=1, inputs={}, rows=2, digest=digest, data={"version": "3"})
     assert before[PREDICTIONS] in earlier_records(lake, PREDICTIONS, REF.key)
+
+
+def test_an_attempt_that_fails_replaces_nothing(lake):
+    before = pipeline(lake, FRAME)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no answer"), keeping_earlier(lake, PREDICTIONS, REF.key):
+            raise ValueError("no answer")
+    assert superseded(lake, PREDICTIONS, REF.key) == []
+    pipeline(lake, OTHER)
+    ((record, moment),) = superseded(lake, PREDICTIONS, REF.key)
+    assert record == before[PREDICTIONS]
+    assert datetime.now(UTC) - moment < timedelta(minutes=1)
+
+
+def test_a_content_that_came_back_was_there_first_and_has_two_moments(lake):
+    for frame in (FRAME, OTHER, FRAME, OTHER.assign(x=[7.0, 8.0])):
+        pipeline(lake, frame)
+    first, other = earlier_records(lake, RAW, REF.key)
+    assert [rows_of(lake, record)["x"][0] for record in (first, other)] == [1.0, 5.0]
+    replaced = [record.digest for record, _ in superseded(lake, RAW, REF.key)]
+    assert replaced == [first.digest, other.digest, first.digest]
+
+
+def rows_of(lake: Lake, record: Record) -> pd.DataFrame:
+    return PinnedLake(lake, {record.stage: {REF.key: record.digest}}, strict=True).read(record.stage, REF.key)
+
+
+def test_after_a_kill_between_file_and_record_the_copy_is_what_the_record_says_and_stays(lake, old):
+    """The file is the new one, and its record that of before."""
+    before = pipeline(lake, FRAME)
+    with suppress(KeyboardInterrupt), keeping_earlier(lake, RAW, REF.key):
+        lake.write_frame(RAW, REF.key, OTHER)
+        raise KeyboardInterrupt
+    assert lake.record(RAW, REF.key) == before[RAW]
+    assert remove_unneeded(lake, {"3": ""}, None) == 0
+    assert rows_of(lake, before[RAW])["x"][0] == 1.0
+
+
+def test_what_current_predictions_were_made_from_does_not_expire(lake, monkeypatch):
+    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
+    pipeline(lake, FRAME)
+    write(lake, RAW, OTHER)  # and its rows are blocked, so that nothing else is made from it
+    assert remove_unneeded(lake, {"3": ""}, timedelta(0)) == 0
+    assert kept(lake) == [RAW]
