@@ -49,6 +49,10 @@ def cancel_hung(post: Post, now: datetime) -> list[str]:
     """
     hung = []
     for run in list(_runs(post, "RUNNING", "CANCELLING")):
+        by_id = {"deployments": {"id": {"any_": [run["deployment_id"]]}}}
+        found = post("deployments/filter", by_id) if run["deployment_id"] else []
+        if not found or (limit := limit_of(run, found[0])) is None:
+            continue
         since = datetime.fromisoformat(run["state"]["timestamp"])  # a retried run begins again
         if run["state_type"] == "CANCELLING":
             if now - since > MARGIN:
@@ -56,12 +60,7 @@ def cancel_hung(post: Post, now: datetime) -> list[str]:
                 _set_state(post, run, "CRASHED", "Crashed", message, force=True)
                 hung.append(message)
             continue
-        found = (
-            post("deployments/filter", {"deployments": {"id": {"any_": [run["deployment_id"]]}}})
-            if run["deployment_id"]
-            else []
-        )
-        if not found or (limit := limit_of(run, found[0])) is None or now - since <= limit + MARGIN:
+        if now - since <= limit + MARGIN:
             continue
         message = f"{run['name']} did not stop at its limit of {limit.total_seconds() / 3600:g} hours"
         _set_state(post, run, "CANCELLING", "Cancelling", f"{message}: its process hangs")

@@ -8,7 +8,6 @@ from tasks.contracts import PartitionRef, Record, Stage
 from tasks.errors import CorruptPartition, MissingPartition, PartitionChanged
 from tasks.resources import Resources
 from tasks.storage.earlier import PinnedLake, earlier_records
-from tasks.storage.files import digest_of, open_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +46,7 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
     import pyarrow as pa
 
     config, rule, lake = res.config, res.config.partition.late_rows, res.lake
-    records = _raw_records(ref, res)
+    records = _newest_first(Stage.RAW, ref, res)[::-1]
     counts = _counts(table, ref, records, res)
     scored = _scored_digest(ref, res) if rule != "rescore" else ""
     if not scored:
@@ -61,7 +60,7 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
         return Ingested(table, counts)
     if content is None or kept is None:  # it is damaged: the source may still give the same content
         return Ingested(table, counts, must_be=scored)
-    same_columns, current = content.inputs.get("config") == config_digest, lake.record(Stage.RAW, ref.key)
+    same_columns = content.inputs.get("config") == config_digest
     if rule == "ignore":
         late = _without(table, kept, config.key)
         counts |= {"left_out": late.num_rows} if late.num_rows else {}
@@ -72,26 +71,15 @@ def merge_late_rows(table: "pa.Table", ref: PartitionRef, res: Resources, config
         rows = rows.sort_by([(config.time, "ascending"), (config.key, "ascending")]).combine_chunks()
     else:
         rows = table
-    is_current = current is not None and current.status == "done" and current.digest == scored
-    is_current = is_current and lake.owns(Stage.RAW, ref.key) and _file_is_intact(current, res)
+    is_current = records[-1].digest == scored and lake.owns(Stage.RAW, ref.key) and lake.has_content(content)
     return Ingested(None if is_current and rows.equals(kept) else rows, counts)
-
-
-def _raw_records(ref: PartitionRef, res: Resources) -> list[Record]:
-    """The records of the raw contents that are there, oldest first: earlier ones that are kept, and the current one."""
-    current = res.lake.record(Stage.RAW, ref.key)
-    return [
-        *earlier_records(res.lake, Stage.RAW, ref.key),
-        *([current] if current and current.status == "done" else []),
-    ]
 
 
 def _scored_digest(ref: PartitionRef, res: Resources) -> str:
     """The digest of the raw content that the newest predictions were made from; empty if there are none."""
-    lake = res.lake
     for scored in _newest_first(Stage.PREDICTIONS, ref, res):
         valid = (v for v in _newest_first(Stage.VALID, ref, res) if v.digest == scored.inputs.get(Stage.VALID))
-        if (made_from := next(valid, None)) and lake.model == made_from.model:
+        if made_from := next(valid, None):
             return made_from.inputs.get(Stage.RAW, "")
     return ""
 
@@ -114,14 +102,6 @@ def _predicted(ref: PartitionRef, kept: "pa.Table", res: Resources) -> "pa.Table
         return _read(_newest_first(Stage.PREDICTIONS, ref, res)[0], res)
     except UNREADABLE:
         return kept
-
-
-def _file_is_intact(record: Record | None, res: Resources) -> bool:
-    """Whether the current file is that of its record: a process that was killed may have replaced it."""
-    if record is None:
-        return False
-    with open_file(res.lake.path(record.stage, record.partition)) as file:
-        return digest_of(file) == record.digest
 
 
 def _counts(table: "pa.Table", ref: PartitionRef, records: list[Record], res: Resources) -> dict[str, int]:

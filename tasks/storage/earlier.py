@@ -113,9 +113,8 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
 def _keep(lake: Lake, record: Record, copy: UPath) -> None:
     """Copy file and record of an output, unless the file is damaged. The record is written last."""
     path = lake.path(record.stage, record.partition)
-    with open_file(path) as file:
-        if digest_of(file) != record.digest:
-            return
+    if not lake.has_content(record):
+        return
     if not copy.with_suffix(".json").is_file():
         copy.unlink(missing_ok=True)
         if not _link(path, copy):
@@ -235,13 +234,7 @@ def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | 
 def _is_current(lake: Lake, record: Record) -> bool:
     """Whether a content is the current one, and its file is as its record says: after a kill it can be another one."""
     current = lake.record(record.stage, record.partition)
-    if current is None or current.digest != record.digest:
-        return False
-    path = lake.path(record.stage, record.partition)
-    if not path.is_file():
-        return False
-    with open_file(path) as file:
-        return digest_of(file) == record.digest
+    return current is not None and current.digest == record.digest and lake.has_content(record)
 
 
 def _made_current(lake: Lake, record: Record) -> bool:

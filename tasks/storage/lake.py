@@ -276,6 +276,11 @@ class Lake:
             return Freshness("missing", "the file is gone")
         return Freshness("fresh")
 
+    def has_content(self, record: Record) -> bool:
+        """Whether the file of a stage here is that of a record. After a kill it can be a newer one. A file that is gone has no bytes."""
+        with open_file(self.path(record.stage, record.partition)) as file:
+            return digest_of(file) == record.digest
+
     def _has_file(self, record: Record) -> bool:
         return self.file(record.stage, record.partition).is_file()
 

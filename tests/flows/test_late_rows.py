@@ -36,15 +36,19 @@ def use_rule(folder: Path, rule: str) -> LiveResources:
 
 def process_twice(folder: Path, rule: str) -> tuple[LiveResources, pd.DataFrame]:
     """Process the day without its last rows, and again with them and another weight of its first row. Returns the first predictions."""
-    use_rule(folder, rule)
-    path = day_file(folder, DAY)
-    rows = pd.read_parquet(path)
-    rows.head(ROWS - LATE).to_parquet(path, index=False)
-    process(model="tiny", partition=day(DAY))
-    before = load("tiny", "predictions", day(DAY), day(DAY))
+    _, path, rows, before = process_partly(folder, rule)
     rows.assign(weight=rows["weight"].where(rows["parcel"] != CORRECTED, 40.0)).to_parquet(path, index=False)
     process(model="tiny", partition=day(DAY))
     return open_resources("tiny"), before
+
+
+def process_partly(folder: Path, rule: str) -> tuple[LiveResources, Path, pd.DataFrame, pd.DataFrame]:
+    """Process the day without its last rows. Returns its file, all of its rows, and the predictions."""
+    res, path = use_rule(folder, rule), day_file(folder, DAY)
+    rows = pd.read_parquet(path)
+    rows.head(ROWS - LATE).to_parquet(path, index=False)
+    process(model="tiny", partition=day(DAY))
+    return res, path, rows, load("tiny", "predictions", day(DAY), day(DAY))
 
 
 def weight_of_corrected(res: LiveResources) -> float:
@@ -149,12 +153,7 @@ def test_a_row_that_was_quarantined_is_appended_when_it_is_corrected(champion):
 @pytest.mark.parametrize("rule", ["append", "ignore"])
 def test_what_was_scored_survives_a_delivery_that_cannot_be_read(champion, rule):
     """The delivery without a column blocks the day. The next one has late rows and a correction."""
-    res = use_rule(champion, rule)
-    path = day_file(champion, DAY)
-    rows = pd.read_parquet(path)
-    rows.head(ROWS - LATE).to_parquet(path, index=False)
-    process(model="tiny", partition=day(DAY))
-    before = load("tiny", "predictions", day(DAY), day(DAY))
+    res, path, rows, before = process_partly(champion, rule)
     rows.drop(columns="weight").to_parquet(path, index=False)
     assert process(model="tiny", partition=day(DAY), return_state=True).is_failed()
     rows.assign(weight=rows["weight"].where(rows["parcel"] != CORRECTED, 40.0)).to_parquet(path, index=False)
@@ -229,12 +228,7 @@ def test_counts_follow_the_first_delivery_whatever_came_between_and_whatever_the
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["append", "ignore"])
 def test_a_kill_between_the_raw_file_and_its_record_changes_no_prediction(champion, rule):
-    res = use_rule(champion, rule)
-    path = day_file(champion, DAY)
-    rows = pd.read_parquet(path)
-    rows.head(ROWS - LATE).to_parquet(path, index=False)
-    process(model="tiny", partition=day(DAY))
-    before = load("tiny", "predictions", day(DAY), day(DAY))
+    res, path, rows, before = process_partly(champion, rule)
     rows.assign(weight=rows["weight"] + 1).to_parquet(path, index=False)
     with suppress(KeyboardInterrupt), keeping_earlier(res.lake, Stage.RAW, day(DAY)):
         res.lake.write_table(Stage.RAW, day(DAY), res.lake.read_table(Stage.RAW, day(DAY)).slice(5))  # any other rows
