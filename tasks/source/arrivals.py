@@ -45,14 +45,16 @@ def arrivals(model: Model, now: datetime) -> Arrivals:
     if not served and not all(listed.values()):
         return Arrivals("", "")
     newest = max([_newest_end(model, listed), *(partition(config, key).end for key in served[-1:])])
-    files = [
-        (name, str(path), path.stat().st_size, path.stat().st_mtime_ns)
-        for name, found in listed.items()
-        for _, path in found
-    ]
+    files = [(name, *_state(path)) for name, found in listed.items() for _, path in found]
     answers = [path.name for key in served for path in segments(served_folder(config.name) / key)]
     state = [files, served, answers, min(complete, newest)]
     return Arrivals(digest_json(state), digest_json([state, min(matured, newest)]))
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of the last change of a file."""
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def _newest_end(model: Model, listed: Mapping[str, Sequence[tuple[datetime | None, Path]]]) -> datetime:

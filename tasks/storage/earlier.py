@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,8 +27,6 @@ from tasks.storage.lake import Lake, dump_record, parse_record
 FOLDER, PINNED = "earlier", "pinned"
 KEPT_STAGES = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)
 SCORED = (Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER)
-IN_FLIGHT = timedelta(days=1)
-"""Age of notes and copies below which nothing is deleted: the training or the step may still be running."""
 
 FIRST = "first_written"
 """Key of a kept record with the moment at which its content was there for the first time."""
@@ -54,10 +52,10 @@ class Kept:
     moments: tuple[datetime, ...]
 
 
-def _read_note(note: UPath) -> Kept | None:
+def read_note(note: UPath) -> Kept | None:
     """Read the note of a copy; None if it was deleted meanwhile."""
     try:
-        text, written = note.read_bytes(), _modified(note)
+        text, written = note.read_bytes(), modified_at(note)
     except FileNotFoundError:
         return None
     content, record = json.loads(text), parse_record(text)
@@ -68,7 +66,7 @@ def _read_note(note: UPath) -> Kept | None:
 
 def _kept(lake: Lake, stage: Stage, key: str) -> list[Kept]:
     """The contents of a stage's partition that are kept, in the order in which they were there first."""
-    notes = (_read_note(path) for path in _folder(lake, stage, key).glob("*.json"))
+    notes = (read_note(path) for path in _folder(lake, stage, key).glob("*.json"))
     return sorted((kept for kept in notes if kept), key=lambda kept: kept.first)
 
 
@@ -104,8 +102,8 @@ def keeping_earlier(lake: Lake, stage: Stage, key: str) -> Iterator[None]:
     yield
     current = lake.record(stage, key)
     same = current and current.status == "done" and current.digest == record.digest
-    if same or not _is_needed(lake, record):  # a training may have pinned it meanwhile
-        _delete(copy)
+    if same or not is_needed(lake, record):  # a training may have pinned it meanwhile
+        delete_copy(copy)
     elif copy.is_file():
         _write_note(record, copy, datetime.now(UTC))
 
@@ -145,7 +143,7 @@ def _link(path: UPath, copy: UPath) -> bool:
     return True
 
 
-def _is_needed(lake: Lake, record: Record, versions: Collection[str] | None = None) -> bool:
+def is_needed(lake: Lake, record: Record, versions: Collection[str] | None = None) -> bool:
     """Whether a training has read the content of a record, or a prediction was made from it.
 
     Args:
@@ -159,16 +157,16 @@ def _is_needed(lake: Lake, record: Record, versions: Collection[str] | None = No
     if (stage, key, digest) in _all_pinned(lake):
         return True
     if stage is Stage.VALID:
-        return any(made.inputs.get(stage) == digest for made in _records(lake, key, SCORED))
+        return any(made.inputs.get(stage) == digest for made in records_of(lake, key, SCORED))
     if stage is Stage.RAW:
         made_from = (
-            made for made in _records(lake, key, (Stage.VALID, Stage.LABELS)) if made.inputs.get(stage) == digest
+            made for made in records_of(lake, key, (Stage.VALID, Stage.LABELS)) if made.inputs.get(stage) == digest
         )
-        return any(_is_needed(lake, made) for made in made_from)
+        return any(is_needed(lake, made) for made in made_from)
     return False
 
 
-def _records(lake: Lake, key: str, stages: Collection[Stage]) -> Iterator[Record]:
+def records_of(lake: Lake, key: str, stages: Collection[Stage]) -> Iterator[Record]:
     """The current records of some stages of a partition, and those of their earlier contents."""
     for stage in stages:
         if current := lake.record(stage, key):
@@ -200,51 +198,6 @@ def _read_pinned(path: UPath) -> frozenset[tuple[Stage, str, str]]:
     """The contents of a note. It never changes: its name is a digest of them."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return frozenset((Stage(s), key, digest) for s, digests in content.items() for key, digest in digests.items())
-
-
-def remove_unneeded(lake: Lake, versions: Mapping[str, str], after: timedelta | None) -> int:
-    """Delete the earlier contents that are not needed any more. Returns their number.
-
-    Args:
-        lake: The model's lake.
-        versions: The versions that exist, each with the name of the contents of its training.
-        after: Delete the contents that were replaced longer ago, needed or not. None: those that no version learned from or scored.
-    """
-    now, removed, names = datetime.now(UTC), 0, set(versions.values())
-    for path in (lake.root / PINNED).glob("*.json"):
-        if path.stem not in names and now - _modified(path) > IN_FLIGHT:
-            path.unlink(missing_ok=True)
-    # What depends on others comes first: raw rows are needed for as long as valid rows that were made from them.
-    for stage in (Stage.PREDICTIONS, Stage.VALID, Stage.LABELS, Stage.RAW):
-        for path in (lake.root / FOLDER / stage).glob("*/*.json"):
-            if (kept := _read_note(path)) is None:
-                continue
-            record, age = kept.record, now - max(kept.moments)
-            expired = after is not None and age > after and not _made_current(lake, record)
-            unneeded = after is None and not _is_needed(lake, record, versions)
-            if age > IN_FLIGHT and (_is_current(lake, record) or expired or unneeded):
-                _delete(path.with_suffix(".parquet"))
-                removed += 1
-    for path in (lake.root / FOLDER).glob("*/*/*.parquet"):  # of a process that was killed
-        if not path.with_suffix(".json").is_file() and now - _modified(path, linked=True) > IN_FLIGHT:
-            path.unlink(missing_ok=True)
-    return removed
-
-
-def _is_current(lake: Lake, record: Record) -> bool:
-    """Whether a content is the current one, and its file is as its record says: after a kill it can be another one."""
-    current = lake.record(record.stage, record.partition)
-    return current is not None and current.digest == record.digest and lake.has_content(record)
-
-
-def _made_current(lake: Lake, record: Record) -> bool:
-    """Whether the current predictions of a partition were made from a content of raw or valid rows."""
-    scored = lake.record(Stage.PREDICTIONS, record.partition)
-    valid = scored.inputs.get(Stage.VALID) if scored else None
-    if record.stage is Stage.VALID:
-        return record.digest == valid
-    made = (made for made in _records(lake, record.partition, (Stage.VALID,)) if made.digest == valid)
-    return record.stage is Stage.RAW and any(made_from.inputs.get(Stage.RAW) == record.digest for made_from in made)
 
 
 def damaged_contents(lake: Lake) -> list[str]:
@@ -305,13 +258,13 @@ def _path(lake: Lake, record: Record) -> UPath:
     return _folder(lake, record.stage, record.partition) / f"{record.digest[:32]}.parquet"
 
 
-def _delete(copy: UPath) -> None:
+def delete_copy(copy: UPath) -> None:
     """Delete a copy, the record first, so that no record is without its rows."""
     copy.with_suffix(".json").unlink(missing_ok=True)
     copy.unlink(missing_ok=True)
 
 
-def _modified(path: UPath, linked: bool = False) -> datetime:
+def modified_at(path: UPath, linked: bool = False) -> datetime:
     """When a file was written or, with `linked`, when a link to it was made, if that was later."""
     if isinstance(path, Path):
         stat = path.stat()

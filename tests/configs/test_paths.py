@@ -69,3 +69,11 @@ def test_names_that_no_period_has_are_no_dates():
 )
 def test_a_path_under_which_no_file_can_be_found_is_refused(path, every, part):
     assert part in path_problem(path, every)
+
+
+def test_redundant_directives_must_agree_and_wildcards_may_match_in_several_ways():
+    assert parse_date("d/*%Y-%m-%d_%d*.csv", "d/x2024-03-05_05.csv", "D") == parse_key("2024-03-05", "D")
+    assert parse_date("d/*%Y-%m-%d*.csv", "d/12024-03-051.csv", "D") == parse_key("2024-03-05", "D")
+    assert parse_date("d/%Y-%m-%d_%b.csv", "d/2024-03-05_Mar.csv", "D") == parse_key("2024-03-05", "D")
+    assert parse_date("d/%Y-%m-%d_%b.csv", "d/2024-03-05_Apr.csv", "D") is None
+    assert parse_date("d/%Y-%m-%d_%-d*.csv", "d/2024-03-05_6.csv", "D") is None

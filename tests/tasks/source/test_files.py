@@ -1,5 +1,6 @@
 """Files in folders by date (hive layouts), by week and by pattern: they are listed and read, or their absence is explained."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from configs.errors import ConfigError
 from configs.load import Model, load_model
 from tasks.errors import MissingSource
+from tasks.source import files
 from tasks.source.extent import available_partitions, fingerprint, why_no_partition
 from tasks.source.rows import read_source
 from tasks.storage.partitions import partition
@@ -160,3 +162,21 @@ def test_brackets_in_the_name_of_a_file_are_no_pattern_beside_another_file(tiny,
 def test_the_last_suffix_decides_how_a_file_is_read(tiny, name):
     write(parcels(0), tiny / "more" / name)
     assert len(read(flat_model(tiny, f"{tiny}/more/{name}", every=None), "2024-03-01")) == 150
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "a?.csv", "[ab]*.csv", "A*", "none*", "*"])
+def test_a_pattern_in_the_last_part_is_matched_as_by_pathlib_and_the_folder_is_read_once(
+    tmp_path, monkeypatch, pattern
+):
+    for name in ("b.csv", "a1.csv", "a2.csv", "A3.csv", ".hidden.csv", "c.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "a4.csv").mkdir()
+    (tmp_path / "a5.csv").symlink_to(tmp_path / "b.csv")
+    (tmp_path / "a6.csv").symlink_to(tmp_path / "gone")
+    expected = sorted(file for file in tmp_path.glob(pattern) if file.is_file())
+    folders, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: folders.append(folder) or scandir(folder))
+    assert files.matches(str(tmp_path / pattern)) == expected
+    assert folders == [tmp_path]
+    assert files.matches(str(tmp_path / "b.csv" / pattern)) == []
+    assert files.matches(str(tmp_path / "gone" / pattern)) == []

@@ -85,7 +85,7 @@ def test_a_key_that_occurs_twice_is_hashed_in_the_error(res):
 def test_a_leak_is_reported_with_hashes(res, tiny):
     """The feature distance is the outcome of a parcel, which is known a day later."""
     path = tiny / "configs" / "tiny" / "source.sql"
-    path.write_text(path.read_text().replace("distance", "late * 70731.5 AS distance"))
+    path.write_text(path.read_text().replace("distance", "late * 7073182.5 AS distance"))
     with pytest.raises(LeakFound) as caught:
         advance(INGEST, open_resources("tiny").ref(DAY), open_resources("tiny"))
     require_hidden(str(caught.value))
@@ -113,7 +113,7 @@ def why_not(res: LiveResources) -> str:
         return str(error)
 
 
-NAMES = ["O'Zyxmarker", "Zyxmarker's", '"Zyxmarker"', "\\'Zyxmarker", "`Zyxmarker\x1f70731"]
+NAMES = ["O'Zyxmarker", "Zyxmarker's", '"Zyxmarker"', "\\'Zyxmarker", "`Zyxmarker\x1f7073182"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,7 +144,7 @@ def test_a_bad_line_of_a_csv_file_is_told_without_its_values(tiny, name, fault, 
 
 def test_an_error_of_a_library_in_a_step_loses_its_values_and_its_traceback(res):
     def fail(*_: object) -> StepOutput:
-        return StepOutput(rows=int(float(f"{TEXT} of 70731.5")))
+        return StepOutput(rows=int(float(f"{TEXT} of 7073182.5")))
 
     step = Step("sketch", Stage.SKETCHES, 1, lambda *_: {"x": "1"}, fail)
     with pytest.raises(StepFailed) as caught:

@@ -1,9 +1,7 @@
 """A content from which something was made is kept when another one replaces it, and can be read as it was."""
 
-import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -15,12 +13,10 @@ from tasks.errors import CorruptPartition, PartitionChanged
 from tasks.storage import earlier
 from tasks.storage.earlier import (
     PinnedLake,
-    contents_name,
     damaged_contents,
     earlier_records,
     keeping_earlier,
     pin,
-    remove_unneeded,
     superseded,
 )
 from tasks.storage.lake import Lake
@@ -28,11 +24,6 @@ from tests.tasks.storage.test_lake import FRAME, REF
 
 OTHER = FRAME.assign(x=[5.0, 6.0])
 RAW, VALID, LABELS, PREDICTIONS = Stage.RAW, Stage.VALID, Stage.LABELS, Stage.PREDICTIONS
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def lake(tmp_path, request) -> Lake:
-    return Lake(UPath(tmp_path) if request.param == "folder" else UPath(f"memory://{tmp_path}"), "m")
 
 
 def write(lake: Lake, stage: Stage, frame: pd.DataFrame, made_from: Iterable[Record] = (), **data: str) -> Record:
@@ -129,46 +120,6 @@ def test_a_blocked_partition_and_a_failed_write_lose_nothing(lake):
     assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]]
 
 
-@pytest.fixture
-def old(monkeypatch) -> None:
-    """All notes and copies count as old enough to be deleted."""
-    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
-
-
-def test_contents_are_deleted_when_no_version_needs_them(lake, old):
-    pipeline(lake, FRAME)
-    pipeline(lake, OTHER, version="4")
-    assert remove_unneeded(lake, {"3": "", "4": ""}, None) == 0
-    assert remove_unneeded(lake, {"4": ""}, None) == 3
-    assert kept(lake) == []
-
-
-def test_contents_of_a_training_are_deleted_when_its_versions_are_gone(lake, monkeypatch):
-    before = pipeline(lake, FRAME)
-    contents = {LABELS: {REF.key: before[LABELS].digest}}
-    pin(lake, contents)
-    pipeline(lake, OTHER)
-    assert kept(lake) == [RAW, VALID, LABELS, PREDICTIONS]
-    assert remove_unneeded(lake, {"3": ""}, None) == 0, "the training may still be running"
-    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
-    assert remove_unneeded(lake, {"3": "", "4": contents_name(contents)}, None) == 0
-    assert remove_unneeded(lake, {"3": ""}, None) == 1
-    assert kept(lake) == [RAW, VALID, PREDICTIONS]
-
-
-def test_a_declared_time_deletes_contents_that_are_needed_too(tmp_path, old):
-    lake = Lake(UPath(tmp_path), "m")
-    pipeline(lake, FRAME)
-    pipeline(lake, OTHER)
-    assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 0
-    for path in (lake.root / earlier.FOLDER).glob("**/*.json"):
-        content = json.loads(path.read_text())
-        before = datetime.fromisoformat(content["superseded_at"][-1]) - timedelta(days=3)
-        path.write_text(json.dumps({**content, "superseded_at": [before.isoformat()]}))
-    assert remove_unneeded(lake, {"3": ""}, timedelta(days=2)) == 3
-    assert not list((lake.root / earlier.FOLDER).glob("**/*.parquet"))
-
-
 def test_a_content_that_is_pinned_while_a_step_replaces_it_is_kept(lake):
     """Nothing needed it when the step began."""
     before = write(lake, LABELS, FRAME)
@@ -187,27 +138,6 @@ def test_a_training_does_not_read_other_rows_than_it_has_pinned(lake):
     with pytest.raises(PartitionChanged, match="2013-05: its labels rows were replaced while they were read"):
         PinnedLake(lake, contents, strict=True).read(LABELS, REF.key)
     assert list(PinnedLake(lake, contents).read(LABELS, REF.key)["x"]) == [5.0, 6.0]
-
-
-def test_a_copy_that_a_running_step_has_just_made_is_not_deleted(lake):
-    before = pipeline(lake, FRAME)
-    with keeping_earlier(lake, PREDICTIONS, REF.key):
-        assert remove_unneeded(lake, {"3": ""}, None) == 0, "it is a copy of the current content"
-        digest = lake.write_frame(PREDICTIONS, REF.key, OTHER)
-        lake.write_record(REF, PREDICTIONS, version=1, inputs={}, rows=2, digest=digest, data={"version": "4"})
-    assert earlier_records(lake, PREDICTIONS, REF.key) == [before[PREDICTIONS]]
-
-
-def test_a_kill_between_the_files_of_a_copy_loses_nothing_and_leaves_nothing(lake, old):
-    before = pipeline(lake, FRAME)
-    copy = lake.root / earlier.FOLDER / VALID / REF.key / f"{before[VALID].digest[:32]}.parquet"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(lake.path(VALID, REF.key).read_bytes())  # killed before it wrote the record
-    pipeline(lake, OTHER, version="4")
-    assert earlier_records(lake, VALID, REF.key) == [before[VALID]]
-    copy.with_suffix(".json").unlink()  # killed between the two deletions
-    remove_unneeded(lake, {"4": ""}, None)
-    assert not copy.is_file()
 
 
 def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
@@ -271,22 +201,3 @@ def test_a_content_that_came_back_was_there_first_and_has_two_moments(lake):
 
 def rows_of(lake: Lake, record: Record) -> pd.DataFrame:
     return PinnedLake(lake, {record.stage: {REF.key: record.digest}}, strict=True).read(record.stage, REF.key)
-
-
-def test_after_a_kill_between_file_and_record_the_copy_is_what_the_record_says_and_stays(lake, old):
-    """The file is the new one, and its record that of before."""
-    before = pipeline(lake, FRAME)
-    with suppress(KeyboardInterrupt), keeping_earlier(lake, RAW, REF.key):
-        lake.write_frame(RAW, REF.key, OTHER)
-        raise KeyboardInterrupt
-    assert lake.record(RAW, REF.key) == before[RAW]
-    assert remove_unneeded(lake, {"3": ""}, None) == 0
-    assert rows_of(lake, before[RAW])["x"][0] == 1.0
-
-
-def test_what_current_predictions_were_made_from_does_not_expire(lake, monkeypatch):
-    monkeypatch.setattr(earlier, "IN_FLIGHT", timedelta(seconds=-1))
-    pipeline(lake, FRAME)
-    write(lake, RAW, OTHER)  # and its rows are blocked, so that nothing else is made from it
-    assert remove_unneeded(lake, {"3": ""}, timedelta(0)) == 0
-    assert kept(lake) == [RAW]
