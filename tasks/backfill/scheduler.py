@@ -139,7 +139,7 @@ class Schedule:
         rest: Sequence[Work] = [*self.first, *self._occupied, *(w for w in self.second if w not in kept)]
         self.first.clear()
         self._occupied, self.second = [], deque(kept)
-        self._unfinished &= self._started
+        self._unfinished -= {key for key, todos in rest if self.is_first(todos)}  # those that run now still count
         yield from (Outcome(key, untouched=True) for key in dict.fromkeys(key for key, _ in rest))
 
     @staticmethod
