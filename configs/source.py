@@ -78,7 +78,8 @@ class Source(Strict):
     def _file_or_tables(self) -> Self:
         if (self.file is None) == (not self.tables):
             raise ValueError("give either `file` or `tables`")
-        if self.file and self.model_fields_set & {"sql", "labels", "lookback"}:
+        given = (n for n in ("sql", "labels", "lookback") if getattr(self, n) != type(self).model_fields[n].default)
+        if self.file and any(given):  # not `model_fields_set`: the recorded config of a version has all keys
             raise ValueError("`sql`, `labels` and `lookback` can only be used with `tables`, not with `file`")
         return self
 

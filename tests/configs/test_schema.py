@@ -1,13 +1,16 @@
-"""The reserved column names are exactly those that the code adds to rows."""
+"""The reserved column names are exactly those that the code adds to rows, and a recorded config can be read again."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
-from configs.schema import RESERVED_COLUMNS
+from configs.load import load_model
+from configs.schema import RESERVED_COLUMNS, ModelConfig
 from tasks.contracts import Promotion, Recipe, Stage
 from tasks.resources import Variant, open_resources
 from tasks.steps.collect import COLLECT
@@ -45,3 +48,11 @@ def test_every_column_that_is_written_beside_those_of_the_model_is_reserved(tiny
     added = {name: {column for column in columns if column not in own} for name, columns in written.items()}
     added["served rows"] -= added["predictions"]
     assert added == {name: {*columns} for name, columns in RESERVED_COLUMNS.items()}
+
+
+@pytest.mark.parametrize("model", ["flights", "electricity", "electricity_settled"])
+def test_the_config_that_is_recorded_with_a_version_can_be_read_again(model):
+    """`config.json` of a version has every key, those with their default too. `reproduce` and the gate read it."""
+    config = load_model(model).config
+    recorded = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert ModelConfig.model_validate(recorded) == config
