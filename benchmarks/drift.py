@@ -2,9 +2,11 @@
 
     python -m benchmarks drift
 
-Reads the twelve validated months that `make demo` leaves in the lake: every feature of model.yaml, not the prediction,
+First come the tables of `benchmarks/dependence.py`, which simulate days that resemble their neighbours. What follows
+reads the twelve validated months that `make demo` leaves in the lake: every feature of model.yaml, not the prediction,
 and no column by its season. A run draws 90 days as the reference and other days as the partition, of which it takes as
-many rows as the heading of the table names. The check receives only the days and rows of its run.
+many rows as the heading of the table names. The check receives only the days and rows of its run. Days are drawn at
+random, so they do not resemble their neighbours.
 
 iid rows    rows of the whole year are assigned to days at random before: a day has no information
 whole days  days stay as they were, and are drawn from the whole year at random: rows of a day stay together
@@ -32,6 +34,7 @@ from rich.table import Table
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, wasserstein_distance
 
+from benchmarks import dependence
 from benchmarks.gate import with_interval
 from benchmarks.preset import preset
 from configs.monitoring import Method
@@ -377,6 +380,7 @@ def month_lines(year: Year, rules: Rules) -> list[str]:
 
 def report(console: Console) -> None:
     """Print the tables."""
+    dependence.report(console)
     res = open_resources(MODEL)
     keys = done_months(res)
     if len(keys) < MONTHS:

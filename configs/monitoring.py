@@ -50,7 +50,8 @@ class Decay(Strict):
 class Monitoring(Strict):
     """How a partition is compared with the reference of its champion.
 
-    A column has drifted if its score is significant (permutation test over blocks of time) and at least the threshold here.
+    A column has drifted if its score is at least the threshold here, and significant: by a permutation test over blocks of time, with
+    their measured autocorrelation.
     """
 
     numeric: Method = Method(method="wasserstein", threshold=0.1)

@@ -4,8 +4,9 @@ The null distribution. Rows of one day depend on each other, days much less so. 
 default): the blocks of both sides are pooled, as many as the partition has are assigned to it, the others to the reference, and every
 signal of every column is scored again. 2,000 permutations are drawn, the same for all columns, or all are enumerated if there are not more.
 The test is exact if blocks are exchangeable, whatever their size and whatever the dependence within them (Lehmann and Romano 2005, section
-15.2; with drawn permutations, Phipson and Smyth 2010). If one side has larger blocks, they are subsampled, so that fewer rows do not count
-as drift. The test is then approximate, because each column is subsampled on its own.
+15.2; with drawn permutations, Phipson and Smyth 2010). Blocks that resemble their neighbours are not exchangeable, so null scores are
+adjusted to the measured autocorrelation (`tasks/drift/block_series.py`). If one side has larger blocks, they are subsampled, so that fewer
+rows do not count as drift. The test is then approximate, because each column is subsampled on its own.
 
 Multiple testing. A check tests many signals. Each one's null scores are put on one scale by a tail model of its own (Pearson III with the
 mean, deviation and skewness of its null scores). The smallest tail probability of each permutation, among the signals that reach their
@@ -21,37 +22,19 @@ and raises no alarm.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from configs.monitoring import Method
-from tasks.drift.permutations import (
-    assignment_matrix,
-    group_starts,
-    merge_groups,
-    permute_blocks,
-    permuted_counts,
-    subsample_larger_side,
-    sum_over_blocks,
-)
-from tasks.drift.scores import MAX_DISTINCT_VALUES, score
-from tasks.drift.sketches import Column, Sketch, union
+from tasks.drift.permutations import assignment_matrix, permute_blocks, subsample_larger_side
+from tasks.drift.signals import MISSING, NEW, OUTSIDE, Sides, Signal, dependent_signals, signals_of
+from tasks.drift.sketches import Sketch, union
 from tasks.drift.tails import Tail, leave_one_out_sf
 
-MISSING, NEW, OUTSIDE = "missing", "new categories", "outside range"
+__all__ = ["MISSING", "NEW", "OUTSIDE", "Alarm", "Check", "check", "uncalibrated_reason"]
+
 MIN_TAIL_PERMUTATIONS = 2
 """Possible permutations times alpha that a calibrated check needs."""
-
-
-class Signal(NamedTuple):
-    """One signal of one column: its score, its effect size, and its scores under the null, float64 `(permutations,)`."""
-
-    column: str
-    kind: str
-    score: float
-    effect: float
-    null_scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -124,12 +107,8 @@ def check(
     )
     observed = np.flatnonzero(is_current)[None, :]
     positions = np.concatenate([observed, permutations]) if n_current else np.empty((1, 0), "int64")
-    assignments = assignment_matrix(positions, len(pooled.blocks))
-    signals = [
-        signal
-        for name, method in methods.items()
-        for signal in _signals(name, pooled, matched, is_current, assignments, method, effects)
-    ]
+    sides = Sides(pooled, matched, is_current, assignment_matrix(positions, len(pooled.blocks)))
+    signals = signals_of(sides, methods, effects) if note else dependent_signals(sides, methods, effects, seed)
     alarms = tuple(_uncalibrated(s) for s in signals) if note else tuple(_tested(signals, alpha))
     return Check(alarms, len(reference.blocks), n_current, note)
 
@@ -145,103 +124,6 @@ def uncalibrated_reason(reference: int, current: int, alpha: float) -> str:
         f"not calibrated: {current} current and {reference} reference blocks allow {possible:,} permutations, alpha "
         f"{alpha:g} needs {needed:,.0f}; use a longer reference, or a shorter monitoring.block"
     )
-
-
-def _signals(
-    name: str,
-    pooled: Sketch,
-    matched: tuple[Sketch, Sketch],
-    is_current: np.ndarray,
-    assignments: Any,
-    method: Method,
-    effects: Mapping[str, float],
-) -> list[Signal]:
-    """Return a column's signals: its score, and the shares that the score ignores.
-
-    Args:
-        name: The column.
-        pooled: Both sides, as observed.
-        matched: `pooled` with the block sizes to use for the current side and for the reference.
-        is_current: bool `(blocks,)`.
-        assignments: Matrix `(1 + permutations, blocks)`. Its first row is `is_current`.
-        method: The column's statistic.
-        effects: Effect sizes of the shares.
-    """
-    as_current, as_reference = (side.columns[name] for side in matched)
-    starts = group_starts(pooled.columns[name])
-    counts = permuted_counts(as_current, as_reference, starts, assignments)
-    observed, null_scores = _scores(
-        pooled.columns[name], as_current, as_reference, starts, counts, is_current, assignments, method
-    )
-    return [
-        Signal(name, method.method, observed, method.threshold, null_scores),
-        *_share_signals(name, pooled, matched, counts, assignments, effects),
-    ]
-
-
-def _scores(
-    column: Column,
-    as_current: Column,
-    as_reference: Column,
-    starts: np.ndarray,
-    counts: tuple[np.ndarray, np.ndarray],
-    is_current: np.ndarray,
-    assignments: Any,
-    method: Method,
-) -> tuple[float, np.ndarray]:
-    """Return the exact score of the observed sides, and the scores of the permutations, float64 `(permutations,)`."""
-    reference, current = (column.counts[side].sum(axis=0).astype("float64") for side in (~is_current, is_current))
-    if not reference.sum() or not current.sum():
-        return float("nan"), np.zeros(assignments.shape[0] - 1)
-    observed = float(score(method.method, column.values, reference, current))
-    if assignments.shape[0] == 1:
-        return observed, np.empty(0)
-    by_value = bool(not column.numeric or (reference > 0).sum() <= MAX_DISTINCT_VALUES)
-    if method.method in ("jensenshannon", "psi") and len(starts) < len(column.values):
-        starts = np.arange(len(column.values))  # bins of equal width need single values
-        counts = permuted_counts(as_current, as_reference, starts, assignments)
-    permuted_current, permuted_reference = (side[1:] for side in counts)
-    merged = merge_groups(column, starts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        null_scores = score(method.method, merged.values, permuted_reference, permuted_current, by_value, merged.total)
-    return observed, np.nan_to_num(null_scores)  # a side without values scores 0
-
-
-def _share_signals(
-    name: str,
-    pooled: Sketch,
-    matched: tuple[Sketch, Sketch],
-    counts: tuple[np.ndarray, np.ndarray],
-    assignments: Any,
-    effects: Mapping[str, float],
-) -> list[Signal]:
-    """Return the change in the share of unusable values, and the share of values that the reference does not have.
-
-    A signal that is the same in all permutations and below its effect size is left out.
-    """
-    as_current, as_reference = (side.columns[name] for side in matched)
-    numeric = pooled.columns[name].numeric
-    reference_unusable, reference_rows = (
-        x.sum() - sum_over_blocks(assignments, x) for x in (as_reference.other.sum(axis=1), matched[1].rows)
-    )
-    current_unusable, current_rows = (
-        sum_over_blocks(assignments, x) for x in (as_current.other.sum(axis=1), matched[0].rows)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        missing = np.nan_to_num(np.abs(current_unusable / current_rows - reference_unusable / reference_rows))
-    current, reference = counts
-    in_reference = reference > 0
-    if numeric:  # everything between the smallest and the largest value is in range
-        in_reference = (
-            np.maximum.accumulate(in_reference, axis=1) & np.maximum.accumulate(in_reference[:, ::-1], axis=1)[:, ::-1]
-        )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unknown = np.nan_to_num(np.where(in_reference, 0, current).sum(axis=1) / current_rows)
-    return [
-        Signal(name, kind, float(x[0]), effects[kind], x[1:])
-        for kind, x in ((MISSING, missing), (OUTSIDE if numeric else NEW, unknown))
-        if assignments.shape[0] == 1 or x.min() < x.max() or x[0] >= effects[kind]
-    ]
 
 
 def _tested(signals: Sequence[Signal], alpha: float) -> list[Alarm]:

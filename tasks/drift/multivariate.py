@@ -3,7 +3,8 @@
 The score is the out-of-fold ROC AUC of a domain classifier (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests").
 Folds consist of whole blocks of time. With folds of single rows, the weather of an hour identifies its day, and odd against even days of
 one month already score 1.00. For the null distribution blocks are assigned to the sides at random, with the same folds, and the classifier
-is fitted again each time. This is a permutation test, exact if blocks are exchangeable.
+is fitted again each time. This is a permutation test, exact if blocks are exchangeable. It does not
+take into account that blocks resemble their neighbours.
 """
 
 from collections.abc import Iterator, Sequence

@@ -43,6 +43,24 @@ def permute_blocks(n_blocks: int, n_current: int, n_permutations: int, seed: int
     return np.sort(order[:, :n_current], axis=1)
 
 
+def permute_runs(n_blocks: int, n_current: int, n_permutations: int, length: int, seed: int) -> np.ndarray:
+    """Draw assignments of runs of consecutive blocks to the current partition, as `permute_blocks` does for single blocks.
+
+    The blocks form a circle, so that each is in a run equally often (Politis and Romano 1992). It is cut into runs at a random place.
+    Runs are drawn without replacement, and the last one that is needed is shortened.
+
+    Returns:
+        int64 of shape (permutations, n_current), ascending within a row.
+    """
+    rng, n_runs = np.random.default_rng(seed), -(-n_blocks // length)
+    order = rng.random((n_permutations, n_runs)).argsort(axis=1, kind="stable")
+    blocks = (order[:, :, None] * length + np.arange(length)).reshape(n_permutations, -1)
+    inside = blocks < n_blocks  # the last run of the circle may be shorter
+    first = inside & (np.cumsum(inside, axis=1) <= n_current)
+    chosen = blocks[first].reshape(n_permutations, n_current)
+    return np.sort((chosen + rng.integers(0, n_blocks, (n_permutations, 1))) % n_blocks, axis=1)
+
+
 def subsample_larger_side(pooled: Sketch, is_current: np.ndarray, seed: int) -> tuple[Sketch, Sketch]:
     """Match block sizes, so that a difference in the number of rows is not mistaken for drift.
 

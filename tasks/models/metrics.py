@@ -4,21 +4,17 @@ Shapes of outcomes and predictions are defined in `tasks/models/targets.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from configs.kinds import METRICS
 from configs.schema import Target
 from tasks.contracts import Interval
-from tasks.models.bootstrap import block_sums, draw_blocks, mean_bounds
+from tasks.models.bootstrap import block_sums, draw_blocks, mean_bounds, measured_error_factor
 
 BINS = 10
 LEVEL = 0.975
 """One-sided confidence level of each bound; the interval has 95 %."""
-
-UPPER_BOUNDS = {"brier": 1.0, "accuracy": 1.0}
-"""Largest possible value of the metrics that have one. All metrics with intervals are at least 0."""
 
 
 def row_loss(outcome: np.ndarray, prediction: np.ndarray, target: Target) -> np.ndarray:
@@ -120,7 +116,7 @@ def intervals(
 ) -> dict[str, Interval]:
     """Compute 95 % confidence intervals by a bootstrap of whole blocks.
 
-    Means over rows have studentised bounds (`mean_bounds`), clipped to the metric's possible values. ROC AUC of two classes has
+    Means over rows have studentised bounds (`mean_bounds`) between 0 and the largest value of a row. ROC AUC of two classes has
     percentile bounds. Other metrics have no interval.
 
     Args:
@@ -136,9 +132,7 @@ def intervals(
     else:
         values |= {"squared_error": (outcome - prediction) ** 2, "absolute_error": np.abs(outcome - prediction)}
     bounds = {
-        name: _clip_interval(
-            mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed), UPPER_BOUNDS.get(name, np.inf)
-        )
+        name: mean_bounds(*block_sums(v, blocks), LEVEL, resamples, seed, 0.0, float(v.max()))
         for name, v in values.items()
     }
     if target.kind == "binary" and 0 < outcome.sum() < len(outcome):
@@ -146,16 +140,13 @@ def intervals(
     return bounds
 
 
-def _clip_interval(interval: Interval, maximum: float) -> Interval:
-    """Clip the bounds to [0, maximum]: with few blocks, studentised bounds may lie outside of it."""
-    lower, upper = (float(np.clip(bound, 0, maximum)) for bound in (interval.lower, interval.upper))  # NaN stays NaN
-    return replace(interval, lower=lower, upper=upper)
-
-
 def _auc_interval(
     outcome: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, resamples: int, seed: int
 ) -> Interval:
-    """Compute ROC AUC with percentile bounds over resampled blocks; ties count half (Mann and Whitney 1947)."""
+    """Compute ROC AUC with percentile bounds over resampled blocks; ties count half (Mann and Whitney 1947).
+
+    The distances of the bounds from the AUC have the factor of the standard error that the measured autocorrelation gives.
+    """
     order = np.argsort(prediction, kind="stable")
     _, index = np.unique(blocks, return_inverse=True)
     firsts = np.flatnonzero(np.r_[True, np.diff(prediction[order]) > 0])
@@ -172,8 +163,28 @@ def _auc_interval(
     if count < 2:
         return Interval(auc(np.ones(count)), float("nan"), float("nan"))
     drawn = np.array([auc(weight) for weight in draw_blocks(count, resamples, seed)])
-    lower, upper = np.nanquantile(drawn, [1 - LEVEL, LEVEL])
-    return Interval(auc(np.ones(count)), float(lower), float(upper))
+    value, factor = auc(np.ones(count)), _auc_error_factor(outcome, prediction, index)
+    lower, upper = np.clip(value + factor * (np.nanquantile(drawn, [1 - LEVEL, LEVEL]) - value), 0.0, 1.0)
+    return Interval(value, float(lower), float(upper))
+
+
+def _auc_error_factor(outcome: np.ndarray, prediction: np.ndarray, index: np.ndarray) -> float:
+    """Return the root mean square of the factor of AUC's standard error.
+
+    The autocorrelation is that of the blocks' sums of structural components (DeLong, DeLong and Clarke-Pearson 1988): a positive row has
+    the share of negative rows below it, a negative row the share of positive rows above it.
+
+    Args:
+        index: Position of each row's block.
+    """
+    positive = outcome == 1
+    shares = np.empty(len(outcome))
+    for side, sign in ((positive, 1.0), (~positive, -1.0)):
+        others = np.sort(prediction[~side])
+        below = np.searchsorted(others, prediction[side]) + np.searchsorted(others, prediction[side], side="right")
+        share = sign * below / (2 * len(others))
+        shares[side] = (share - share.mean()) / side.sum()
+    return measured_error_factor(np.bincount(index, weights=shares), np.bincount(index).astype("float64"))
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

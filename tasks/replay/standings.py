@@ -136,7 +136,7 @@ def interval_of(run: PolicyRun, config: ModelConfig) -> Interval | None:
     if not blocks:
         return None
     rows, sums = np.array([blocks[b] for b in sorted(blocks)]).T
-    return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
+    return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed, 0.0)
 
 
 def evaluate_policies(

@@ -21,7 +21,7 @@ from tasks.storage.files import digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 5
+VERSION = 6
 
 
 def assess(ref: PartitionRef, res: Resources) -> StepOutput:

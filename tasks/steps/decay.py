@@ -34,7 +34,7 @@ def decay_at(ref: PartitionRef, stage: Stage, res: Resources) -> dict[str, Any]:
             "note": "no labels have matured" if stage is Stage.PERFORMANCE else "there is no estimate",
         }
     rows, sums = pool_blocks(records)
-    loss = mean_bounds(sums, rows, LEVEL, res.config.gate.gain.resamples, res.config.training.seed)
+    loss = mean_bounds(sums, rows, LEVEL, res.config.gate.gain.resamples, res.config.training.seed, 0.0)
     rise = judge_rise(loss, loss_at_promotion(ref, res), int(rows.sum()), rules)
     return {"value": loss.value, "partitions": [record.partition for record in records], **rise}
 

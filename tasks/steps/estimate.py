@@ -32,7 +32,7 @@ from tasks.storage.files import digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 MIN_ROWS = 100
 """Minimum number of labelled rows in the holdout."""
 
@@ -72,7 +72,9 @@ def _estimate_metrics(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: Mo
         losses = expected_loss(predicted, probability, target)
         metrics = {"log_loss": float(losses.mean())} | _expected_scores(predicted, probability, target)
     blocks = labelled_blocks(rows, config)
-    bounds = mean_bounds(*block_sums(losses, blocks), LEVEL, config.gate.gain.resamples, config.training.seed)
+    bounds = mean_bounds(
+        *block_sums(losses, blocks), LEVEL, config.gate.gain.resamples, config.training.seed, 0.0, losses.max()
+    )
     interval = [*finite({"lower": bounds.lower, "upper": bounds.upper}).values()]
     return {
         "metrics": finite(metrics),

@@ -27,7 +27,7 @@ from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
 from tasks.storage.personal import hash_inputs
 
-VERSION = 4
+VERSION = 5
 
 
 def watch(ref: PartitionRef, res: Resources) -> StepOutput:

@@ -20,6 +20,8 @@ from tasks.models.fingerprint import model_digest
 from tasks.orchestration.ledger_rows import append_row
 from tasks.reports.summary import grid
 from tasks.resources import open_resources
+from tasks.steps.step import freshness
+from tasks.steps.watch import WATCH
 from tests.conftest import parcels, use_folder
 
 STATES = Path(__file__).parent
@@ -49,6 +51,11 @@ def v01(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def now(verb: str, state: str) -> str:
+    """Return the state of a step that v0.1 left fresh. These steps compute other bounds since days are taken as alike."""
+    return "stale" if state == "fresh" and verb in ("estimate", "watch", "assess") else state
+
+
 def test_ledger_lake_and_catalogue_are_read_as_v01_read_them(v01: Path) -> None:
     res = open_resources("tiny")
     assert [[p.sequence, p.version, p.action, p.to_stage, p.hash] for p in res.ledger.promotions()] == EXPECTED[
@@ -60,7 +67,9 @@ def test_ledger_lake_and_catalogue_are_read_as_v01_read_them(v01: Path) -> None:
     assert champion
     assert champion.version == EXPECTED["champion"]
     days = grid(res, [res.ref(key) for key in res.lake.keys(Stage.RAW)])
-    assert {day.pop("partition"): day for day in days} == EXPECTED["grid"], "no step is stale, no step has to run again"
+    expected = {key: {verb: now(verb, state) for verb, state in day.items()} for key, day in EXPECTED["grid"].items()}
+    assert {day.pop("partition"): day for day in days} == expected
+    assert "the stage's code" in freshness(WATCH, res.ref("2024-03-17"), res).why
     records = {key: res.lake.record(Stage.PREDICTIONS, key) for key in EXPECTED["digests"]}
     assert {key: record.digest for key, record in records.items() if record} == EXPECTED["digests"]
     frame = load("tiny", stage="predictions")
