@@ -25,14 +25,23 @@ class Rule(Strict):
 
 
 class Gain(Rule):
-    """The candidate version's gain in loss over the champion, by a paired block bootstrap over time."""
+    """The gain in loss of a *change* over the champion, by a paired block bootstrap over time.
+
+    A change is a version whose recipe differs from the champion's: SQL, features, target, estimator, parameters, search space, window,
+    a calibration, or expectations that let other rows pass. Everything else is a refresh, see `gate.refresh`.
+    """
 
     test: Literal["superiority", "non_inferiority"] = Field(
         "superiority",
         description="superiority: the gain's lower bound must be above margin; non_inferiority: above minus margin",
     )
     margin: float = Field(0.0, ge=0, description="in the unit of the loss")
-    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the bound")
+    confidence: float = Field(
+        0.9,
+        gt=0.5,
+        lt=1,
+        description="one-sided confidence over all tests of the same change: an equal one passes with at most 1 minus this",
+    )
     block: Every = Field("D", description="length of a bootstrap block: rows of one block count as dependent")
     min_blocks: int = Field(10, ge=2, description="with fewer blocks the gain cannot be judged")
     resamples: int = Field(1000, ge=100, description="number of bootstrap resamples")
@@ -47,6 +56,15 @@ class Gain(Rule):
     def min_gain(self) -> float:
         """Value that the gain's lower bound must exceed."""
         return self.margin if self.test == "superiority" else -self.margin
+
+
+class Refresh(Rule):
+    """A *refresh*: the champion's recipe, fitted on newer rows. It is refused only if it is surely worse."""
+
+    margin: float = Field(
+        0.0, ge=0, description="refused when the gain's upper bound is below minus this, in the unit of the loss"
+    )
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="one-sided confidence of the bound, in each test")
 
 
 class Segments(Rule):
@@ -91,16 +109,22 @@ class Refit(Rule):
     max_move: float = Field(
         0.1,
         gt=0,
-        description="mean absolute difference on the holdout; for regression in standard deviations of the outcome",
+        description="mean absolute difference on the holdout; for regression in standard deviations of the outcome. "
+        "Twice what the champion's own refit moved is always allowed",
     )
 
 
 class Gate(Strict):
-    """Rules that a candidate version must pass on the holdout. Two more always apply: better than the prior, and it loads and predicts."""
+    """Rules that a candidate version must pass on the holdout. Two more always apply: better than the prior, and it loads and predicts.
+
+    Where the champion breaks a limit on the same rows (floor, prior, calibration, fairness), a version is refused only if it is worse
+    than the champion beyond chance.
+    """
 
     floor: Mapping[str, float] = Field(min_length=1, description="by metric: highest loss or lowest score that passes")
     min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout no rule can be judged")
     gain: Gain = Gain()
+    refresh: Refresh = Refresh()
     segments: Segments | None = None
     fairness: tuple[Fairness, ...] = ()
     calibration: Calibration | None = None

@@ -111,7 +111,8 @@ class TrainingConfig(Strict):
     )
     baseline: Literal["prior", "linear"] = Field(
         "linear",
-        description="baseline to beat on the splits; linear: the prior, and a linear model unless the candidate is linear itself",
+        description="prior: a candidate must beat the best constant prediction on the splits; linear: a linear model also competes, "
+        "and is fitted where it is the best candidate",
     )
     calibration: Literal["none", "sigmoid", "isotonic"] = Field(
         "sigmoid",

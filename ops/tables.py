@@ -51,10 +51,13 @@ def year_table(rows: Sequence[PartitionSummary], period: str = "month", loss: st
 
 
 def gate_table(rows: Sequence[Promotion]) -> Table:
-    """Return the gate's verdict on each version: the rules that it failed, or its present stage. `rows` are the whole ledger."""
+    """Return the gate's verdict on each version: the rules that it failed, or its present stage. `rows` are the whole ledger.
+
+    The bound of the gain is the one that decides: the upper one of a refresh, the lower one of a change.
+    """
     table = _table(
         "Gate results",
-        ("as of", True), ("version", True), ("champion", True), ("gain", True), ("lower bound", True), ("verdict, failed rules", False),
+        ("as of", True), ("version", True), ("judged as", False), ("gain", True), ("bound", True), ("verdict, failed rules", False),
     )  # fmt: skip
     for row in rows:
         if row.action not in ("stage", "refuse") or not row.evidence.get("verdicts"):
@@ -64,11 +67,12 @@ def gate_table(rows: Sequence[Promotion]) -> Table:
         now = stage_of(row.version, rows)
         stage = "earlier champion" if was_champion and now != "champion" else now
         verdict = f"[red]refused[/]: {for_terminal('; '.join(refused))}" if refused else f"[green]passed[/], {stage}"
-        gain = row.evidence["gain"] or {"mean": None, "lower": None}
-        champion = f"v{row.previous}" if row.previous else "-"
-        table.add_row(
-            f"{row.as_of:%Y-%m-%d}", f"v{row.version}", champion, _signed(gain["mean"]), _signed(gain["lower"]), verdict
-        )
+        gain = row.evidence["gain"] or {"mean": None, "lower": None, "upper": None}
+        burden = row.evidence.get("burden", "change")
+        judged_as = f"{burden} of v{row.previous}" if row.previous else "first"
+        bound = f"≤{_signed(gain['upper'])}" if burden == "refresh" else f"≥{_signed(gain['lower'])}"
+        bound = bound if gain["mean"] is not None else ""
+        table.add_row(f"{row.as_of:%Y-%m-%d}", f"v{row.version}", judged_as, _signed(gain["mean"]), bound, verdict)
     return table
 
 

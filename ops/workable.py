@@ -60,26 +60,9 @@ def warnings(res: Resources) -> Iterator[str]:
 
 
 def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
-    """Yield key, value and problem of the durations and counts that exclude each other.
-
-    A challenger learns up to the start of its holdout, and the champion, which was fitted again, up to its own training. So within one
-    holdout after that, a challenger has learned nothing that the champion has not.
-    """
-    window, gain, cool_down, holdout = (
-        config.training.window,
-        config.gate.gain,
-        config.retraining.cool_down,
-        config.training.window.holdout,
-    )
+    """Yield key, value and problem of the durations and counts that exclude each other."""
+    window, gain, holdout = config.training.window, config.gate.gain, config.training.window.holdout
     block, length = (timedelta(hours=HOURS[every]) for every in (gain.block, config.partition.every))
-    if cool_down <= holdout and config.retraining.enabled:
-        yield (
-            "retraining.cool_down",
-            span_text(cool_down),
-            f"not longer than training.window.holdout ({span_text(holdout)}). A challenger learns up to the start of its holdout, and the "
-            f"champion has learned up to its own training, so the gate would compare a challenger that has learned no newer rows. Set "
-            f"cool_down to more than {span_text(holdout)}, or shorten the holdout",
-        )
     if gain.unjudged == "fail" and (blocks := ceil(holdout / block)) < gain.min_blocks:
         yield (
             "gate.gain.min_blocks",
@@ -164,6 +147,8 @@ def _sizes(values: "pd.Series") -> "pd.Series":
 
 KEY_OF_RULE = {
     "calibration error": "gate.calibration.at_most",
+    "gain over the champion (refresh)": "gate.refresh",
+    "gain over version": "gate.refresh",
     "gain": "gate.gain",
     "fairness: ": "gate.fairness",
     "latency of one row": "gate.budgets.one_row_ms",

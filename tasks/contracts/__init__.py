@@ -30,8 +30,18 @@ from tasks.contracts.decisions import (
     Promotion,
     Training,
 )
-from tasks.contracts.judging import Comparison, Fairness, GateDecision, Interval, Query, Scorecard, Segment, Verdict
-from tasks.contracts.learning import BASELINE, Learned, Recipe, Registration, Selection, Trial, Version, Window
+from tasks.contracts.judging import (
+    Burden,
+    Comparison,
+    Fairness,
+    GateDecision,
+    Interval,
+    Query,
+    Scorecard,
+    Segment,
+    Verdict,
+)
+from tasks.contracts.learning import BASELINE, PRIOR, Learned, Recipe, Registration, Selection, Trial, Version, Window
 from tasks.contracts.partitions import Freshness, PartitionRef, PartitionRun, Record, RunInfo, Stage
 from tasks.contracts.replays import PartitionResult, PolicyRun
 
@@ -39,9 +49,11 @@ __all__ = [
     "AUTOMATION",
     "BASELINE",
     "FOR_PEOPLE",
+    "PRIOR",
     "SERVING",
     "STAGE_AFTER",
     "Action",
+    "Burden",
     "Cell",
     "ChampionChoice",
     "ColumnDrift",

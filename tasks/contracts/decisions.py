@@ -192,11 +192,12 @@ class PolicyInputs:
 class Training:
     """The result of a training.
 
-    If no candidate beats the baseline, nothing is fitted: `challenger` and `comparison` are None and the decision is a refusal.
+    If nothing beats the prior, nothing is fitted: `challenger` and `comparison` are None and the decision is a refusal.
 
     Attributes:
         final: The version that was staged: the refit on the whole window, or the challenger itself without a refit.
         row: The last ledger row about it.
+        refused: The gate's decision on a change that was refused, if the champion's recipe was judged in its place.
     """
 
     window: Window
@@ -206,6 +207,7 @@ class Training:
     comparison: Comparison | None = None
     final: Version | None = None
     row: Promotion | None = None
+    refused: GateDecision | None = None
 
     @property
     def version(self) -> str:

@@ -82,17 +82,33 @@ class Scorecard:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
+Burden = Literal["refresh", "change"]
+"""What a challenger must show. A refresh has the champion's recipe and is refused only if it is surely worse. A change has another one
+and must be surely better, or not worse by a margin."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Challenger and champion on the same rows, with times in `[start, end)`.
 
     Attributes:
+        champion: Scorecard of the version that stands for the champion, see `reference`. None without a champion.
         prior: Scorecard of the constant prediction, see `Version.prior`.
         gain: Champion's minus challenger's mean loss, with the bounds of a paired bootstrap over blocks of time. None if there
             is no champion or if the gain cannot be computed.
         blocks: Number of blocks of time.
         impossible: Why `gain` is None, otherwise empty.
         note: A restriction of the rows, for example that the champion was trained on the older ones.
+        burden: What the challenger must show.
+        differences: What differs between the recipes of challenger and champion, such as `features`.
+        reference: Which version stands for the champion, in words.
+        change: Identifies a change among the tests of other changes. Empty for a refresh.
+        gains: Block of time, rows and summed gain of each block.
+        tests: Number of tests of the same change since the last one was promoted, this one included.
+        excess: By rule that challenger and champion both break: how much more the challenger breaks it, with one-sided bounds.
+        anchor: Another version that the challenger must not be surely worse than. For a refresh the last champion that was judged as
+            a change, if that is another one. For a change of both recipe and rows the champion as it was judged. Else empty.
+        anchor_gain: The challenger's gain over the anchor, None if it cannot be measured.
     """
 
     challenger: Scorecard
@@ -107,6 +123,15 @@ class Comparison:
     segments: tuple[Segment, ...] = ()
     fairness: tuple[Fairness, ...] = ()
     query: Query | None = None
+    burden: Burden = "change"
+    differences: tuple[str, ...] = ()
+    reference: str = ""
+    change: str = ""
+    gains: tuple[tuple[int, float, float], ...] = ()
+    tests: int = 1
+    excess: Mapping[str, Interval] = field(default_factory=dict)
+    anchor: str = ""
+    anchor_gain: Interval | None = None
 
 
 @dataclass(frozen=True)

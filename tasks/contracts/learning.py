@@ -49,7 +49,8 @@ class Recipe:
 
 
 BASELINE = "baseline: "
-"""Prefix of the names of the baselines among the trials."""
+"""Prefix of the names of the trials that model.yaml does not name."""
+PRIOR = f"{BASELINE}prior"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Selection:
-    """The trials on the validation splits, the best recipe (None if none beats the baseline), and the MLflow run."""
+    """The trials on the validation splits, the best recipe (None if nothing beats the prior), and the MLflow run."""
 
     run_id: str
     trials: tuple[Trial, ...]
@@ -115,7 +116,7 @@ class Registration:
     Attributes:
         version: Everything but the number and the run, which the registry assigns.
         run_id: Run of the training.
-        role: "challenger" or "refit".
+        role: "challenger", "reference" or "refit".
         params: Logged as parameters of the run.
         metrics: Logged as metrics of the run, if finite.
         documents: JSON documents by file name.

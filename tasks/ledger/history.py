@@ -3,22 +3,45 @@
 The parameter `rows` has all rows of a model, oldest first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from tasks.contracts import AUTOMATION, Promotion
 from tasks.errors import StaleDecision
 
 
-def count_tests(champion: Promotion | None, rows: Sequence[Promotion]) -> int:
-    """Return the number of tests against this champion, the next one included (for the note on multiple testing).
+def last_change(rows: Sequence[Promotion]) -> Promotion | None:
+    """Return the row of the last champion that was not promoted as a refresh: the first one, a change, or one of a rollback."""
+    return next((row for row in reversed(champion_periods(rows)) if row.evidence.get("burden") != "refresh"), None)
 
-    A version that is judged again counts as another test.
+
+def last_move(rows: Sequence[Promotion], rule: str) -> float:
+    """Return the value of a rule of the gate when the champion was judged; 0 if it is not on record."""
+    periods = champion_periods(rows)
+    own = (row for row in reversed(rows) if periods and row.version == periods[-1].version)
+    verdicts = (v for row in own for v in row.evidence.get("verdicts", ()))
+    return next((float(v["value"] or 0) for v in verdicts if v["rule"] == rule), 0.0)
+
+
+def staged_as(version: str, champion: Promotion, rows: Sequence[Promotion]) -> Mapping[str, Any]:
+    """Return the evidence with which a version was staged against this champion; empty if it was not."""
+    staged = [r for r in rows if r.version == version and r.action == "stage" and r.against == champion.sequence]
+    return staged[-1].evidence if staged else {}
+
+
+def earlier_gains(key: str, rows: Sequence[Promotion], as_of: datetime) -> list[list[list[float]]]:
+    """Return the gains of each block, as recorded by the earlier tests of a change since the last change was promoted, oldest first.
+
+    Args:
+        key: The change, see `Reference.key` in `tasks/training/reference.py`.
+        rows: The model's promotions, oldest first.
+        as_of: Leave out tests as of later moments.
     """
-    if champion is None:
-        return 1
-    judged = [r for r in rows if r.against == champion.sequence and r.evidence.get("verdicts")]
-    return 1 + len({str(r.evidence["verdicts"]) for r in judged})
+    since = last_change(rows)
+    later = (row for row in rows if not since or row.sequence > since.sequence)
+    judged = [row.evidence for row in later if row.evidence.get("change") == key and row.as_of <= as_of]
+    return list({str(evidence["gains"]): evidence["gains"] for evidence in judged}.values())
 
 
 def was_requested(version: str, champion: Promotion | None, rows: Sequence[Promotion]) -> bool:

@@ -4,14 +4,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.contracts import Comparison, GateDecision, Promotion, Query, Training, Verdict, Version, Window
-from tasks.ledger.history import count_tests
-from tasks.lifecycle.gate import judge, judge_refit, waived
+from tasks.contracts import Comparison, GateDecision, Query, Training, Verdict, Version, Window
+from tasks.ledger.history import last_move
+from tasks.lifecycle.gate import MOVE, judge, judge_refit, waived
+from tasks.lifecycle.repeated_tests import pool_tests
 from tasks.models.features import predict
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.training.evaluation import evaluation_rows, mean_prediction_change, query
 from tasks.training.fit import refit_on_window
+from tasks.training.reference import Reference
 from tasks.training.window import training_inputs
 
 
@@ -22,11 +24,15 @@ def log_verdicts(verdicts: Iterable[Verdict]) -> None:
 
 
 @as_task("judge v{comparison.challenger.version}")
-def judge_challenger(comparison: Comparison, champion: Promotion | None, res: Resources) -> GateDecision:
-    """Return the gate's decision on a challenger, and log the verdicts."""
-    decision = judge(comparison, res.config, count_tests(champion, res.ledger.promotions()))
+def judge_challenger(
+    comparison: Comparison, reference: Reference | None, as_of: datetime, res: Resources
+) -> tuple[GateDecision, Comparison]:
+    """Return the gate's decision on a challenger, and the comparison with the evidence of earlier tests. Log the verdicts."""
+    if comparison.change:
+        comparison = pool_tests(comparison, res.ledger.promotions(), res.config, as_of)
+    decision = judge(comparison, res.config, reference.champion.version if reference else None)
     log_verdicts(decision.verdicts)
-    return decision if res.gated or champion is None else waived(decision)
+    return decision if res.gated or reference is None else waived(decision), comparison
 
 
 def refit_and_check(training: Training, res: Resources) -> Training:
@@ -53,7 +59,8 @@ def check_refit(training: Training, res: Resources) -> GateDecision:
         lambda: ["refit", judged.version, final.version, str(comparison.start), *training_inputs(training.window, res)],
         lambda: _query_refit(judged, final, training.window, comparison.start, res),
     )
-    decision = judge_refit(result, moved, training.decision, final.version, res.config)
+    last = last_move(res.ledger.promotions(), MOVE)
+    decision = judge_refit(result, moved, training.decision, final.version, res.config, last)
     log_verdicts(decision.verdicts[len(training.decision.verdicts) :])
     return decision if res.gated or training.decision.against is None else waived(decision)
 

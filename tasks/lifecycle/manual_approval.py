@@ -5,14 +5,13 @@ from datetime import datetime
 
 from tasks.contracts import Comparison, GateDecision, Promotion, Version
 from tasks.errors import UnknownVersion
-from tasks.ledger.history import count_tests
-from tasks.lifecycle.gate import judge
-from tasks.lifecycle.gate_tasks import log_verdicts
+from tasks.lifecycle.gate_tasks import judge_challenger
 from tasks.lifecycle.shadow import judge_in_shadow, matured_shadow
 from tasks.orchestration.prefect_tasks import as_task
 from tasks.resources import LiveResources, Resources
 from tasks.steps.run_tasks import collect_window
 from tasks.training.evaluation import compare_versions
+from tasks.training.reference import compare_directly
 from tasks.training.window import locate_window
 
 
@@ -53,9 +52,10 @@ def judge_again(version: Version, champion: Promotion | None, as_of: datetime | 
     else:
         window = collect_window(locate_window(res, as_of), res)
         judged = res.registry.version(version.judged_as) if version.judged_as else version
-        comparison = compare_versions(judged, champion, window, res)
-        decision = judge(comparison, res.config, count_tests(champion, res.ledger.promotions()))
-        log_verdicts(decision.verdicts)
+        reference = compare_directly(version, champion, window, res)
+        decision, comparison = judge_challenger(
+            compare_versions(judged, reference, window, res), reference, window.as_of, res
+        )
         judgement = Judgement(decision, comparison, window.as_of)
     if champion and judgement.as_of < champion.as_of:
         judgement = replace(judgement, as_of=champion.as_of)

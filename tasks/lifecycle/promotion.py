@@ -25,8 +25,14 @@ from tasks.training.evaluation import query
 
 
 @as_task("stage or refuse v{training.version}")
-def apply_gate_decision(training: Training, champion: Promotion | None, reason: str, res: Resources) -> Promotion:
-    """Record the gate's decision on a training: the version becomes challenger or is refused. An earlier challenger is retired."""
+def apply_gate_decision(
+    training: Training, champion: Promotion | None, reason: str, res: Resources, refresh_follows: bool = False
+) -> Promotion:
+    """Record the gate's decision on a training: the version becomes challenger or is refused. An earlier challenger is retired.
+
+    Args:
+        refresh_follows: Whether a refresh is judged next if the version is refused. Then the refusal is not the training's outcome.
+    """
     challenger, comparison = training.challenger, training.comparison
     assert challenger
     assert comparison
@@ -35,6 +41,7 @@ def apply_gate_decision(training: Training, champion: Promotion | None, reason: 
     if version.version != challenger.version:
         append_row("retire", challenger, champion, moment, f"refitted as version {version.version}", {}, res)
     if not training.decision.passed:
+        evidence |= {"refresh_follows": True} if refresh_follows else {}
         return refuse(version, champion, moment, "; ".join(training.decision.reasons), evidence, res)
     return stage(version, champion, moment, reason, evidence, res)
 

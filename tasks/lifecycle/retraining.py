@@ -225,18 +225,17 @@ def close_dead_retraining(ledger: Ledger) -> None:
     decision = ledger.in_flight()
     if decision and decision.flow_run and (seconds := final_run_seconds(decision.flow_run)) is not None:
         error = f"flow run {decision.flow_run} ended without a result"
-        outcome, detail, version = _ledger_outcome(decision, ledger) or ("failed", "", "")
+        outcome, detail, version = ledger_outcome(decision, ledger) or ("failed", "", "")
         detail = "; ".join(part for part in (detail, error) if part)
         ledger.close_decision(decision.fact_id, outcome, detail, version, seconds)
 
 
-def _ledger_outcome(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:
+def ledger_outcome(decision: Decision, ledger: Ledger) -> tuple[Outcome, str, str] | None:
     """Return outcome, detail and version of a retraining from its newest ledger row, None if it has none."""
     since = decision.recorded_at
     own = [r for r in ledger.promotions() if since and r.recorded_at and r.recorded_at >= since]
-    outcomes = [
-        (OUTCOME[r.action], r.reason, r.version) for r in own if r.as_of == decision.as_of and r.action in OUTCOME
-    ]
+    final = [r for r in own if r.as_of == decision.as_of and not r.evidence.get("refresh_follows")]
+    outcomes = [(OUTCOME[r.action], r.reason, r.version) for r in final if r.action in OUTCOME]
     return outcomes[-1] if outcomes else None
 
 
@@ -271,7 +270,7 @@ def record_failure(decision: Decision, ledger: Ledger, timer: Timer | None = Non
     try:
         yield timer
     except BaseException as error:
-        outcome, detail, version = _ledger_outcome(decision, ledger) or ("failed", "", "")
+        outcome, detail, version = ledger_outcome(decision, ledger) or ("failed", "", "")
         detail = "; ".join(part for part in (detail, storable(f"{type(error).__name__}: {error}")) if part)
         ledger.close_decision(decision.fact_id, outcome, detail, version, timer.seconds)
         raise
@@ -282,7 +281,7 @@ def record_outcome(decision: Decision, training: Training, seconds: float, ledge
     version = training.version
     rows = [r for r in ledger.promotions() if r.version == version and r.action in OUTCOME]
     verdicts = tuple(str(v) for v in training.decision.verdicts)
-    if not rows:  # no candidate beat the baseline
+    if not rows:  # nothing beat the prior
         ledger.close_decision(
             decision.fact_id, "refused", "; ".join(training.decision.reasons), seconds=seconds, gate=verdicts
         )

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from tasks.contracts import Comparison, GateDecision, PartitionRef, Promotion, Stage, Version
-from tasks.ledger.history import count_tests, was_requested
+from tasks.contracts import Burden, Comparison, GateDecision, PartitionRef, Promotion, Stage, Version
+from tasks.ledger.history import staged_as, was_requested
 from tasks.lifecycle.gate import judge_shadow
 from tasks.lifecycle.gate_tasks import log_verdicts
 from tasks.resources import Resources
@@ -12,6 +12,7 @@ from tasks.steps.serving_skew import count_differing
 from tasks.steps.step import done_record, scoring_moment
 from tasks.storage.frames import concatenate
 from tasks.training.evaluation import compare
+from tasks.training.reference import Reference
 
 
 def what_it_waits_for(staged: Promotion, res: Resources) -> str:
@@ -71,6 +72,18 @@ def is_matured(ref: PartitionRef, champion: str, stage: Stage, version: str | No
     )
 
 
+def _as_staged(challenger: Version, champion: Promotion, res: Resources) -> Reference:
+    """Return the champion itself as the reference, with the burden that the challenger had when it was staged against it.
+
+    Against another champion, after a rollback, it is a change.
+    """
+    evidence = staged_as(challenger.version, champion, res.ledger.promotions())
+    burden: Burden = "refresh" if evidence.get("burden") == "refresh" else "change"
+    different = tuple(evidence.get("differences", ()))
+    version = res.registry.cached_version(champion.version)
+    return Reference(champion, version, f"champion {champion.version}", burden, different)
+
+
 def judge_in_shadow(
     challenger: Version, champion: Promotion, refs: list[PartitionRef], res: Resources
 ) -> tuple[GateDecision, Comparison]:
@@ -86,9 +99,8 @@ def judge_in_shadow(
     start = max(refs[0].start, challenger.window_end, champion.window_end)
     rows = rows[rows[res.config.time] >= start].reset_index(drop=True)
     note = f"in shadow mode, {refs[0].key} to {refs[-1].key}"
-    comparison = compare(challenger, champion, rows, (start, refs[-1].end), res, note)
+    comparison = compare(challenger, _as_staged(challenger, champion, res), rows, (start, refs[-1].end), res, note)
     differing = count_differing([res.lake.record(Stage.SHADOW, ref.key) for ref in refs])
-    n_tests = count_tests(champion, res.ledger.promotions())
-    decision = judge_shadow(comparison, len(refs), res.config, n_tests, differing)
+    decision = judge_shadow(comparison, len(refs), res.config, differing)
     log_verdicts(decision.verdicts)
     return decision, comparison

@@ -1,6 +1,7 @@
 """The registry of a replay: versions as files beside its lake instead of in MLflow, with the measurements of live trainings."""
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -47,14 +48,16 @@ class ReplayRegistry:
     def log_trial(self, parent: str, trial: Trial) -> None: ...
 
     def register(self, model: Any, config: ModelConfig, registration: Registration) -> Version:
-        """Store a model and its version; parameters, metrics and documents are not stored."""
+        """Store a model, its version and its documents; parameters and metrics are not stored. The run has the version's number."""
         from skops.io import dump
 
         role, version = registration.role, registration.version
         identity = digest_json([role, *vars(replace(version, run_id="", training_run="")).values()])
-        version = replace(
-            version, version=f"{version.as_of:%Y-%m-%d}-{identity[:5]}"
-        )  # the ledger stores 16 characters
+        number = f"{version.as_of:%Y-%m-%d}-{identity[:5]}"  # the ledger stores 16 characters
+        version = replace(version, version=number, run_id=number)
+        for name, content in registration.documents.items():
+            with replacing(self._file(number, name)) as draft:
+                draft.write_text(json.dumps(content, default=str), encoding="utf-8")
         with replacing(self._file(version.version, "skops")) as draft:
             dump(model, draft)
         with replacing(self._file(version.version, "json")) as draft:
@@ -73,6 +76,17 @@ class ReplayRegistry:
             raise UnknownVersion(f"the replay of {self.model} has no version {number}; run the replay again") from None
 
     cached_version = version
+
+    def document(self, run_id: str, name: str) -> Any:
+        """Read a JSON document of a version, whose number is `run_id`.
+
+        Raises:
+            UnknownVersion: The replay has no such document.
+        """
+        try:
+            return json.loads(self._file(run_id, name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UnknownVersion(f"the replay of {self.model} has no {name} of version {run_id}") from None
 
     def has(self, number: str) -> bool:
         """Return whether a version's files exist."""

@@ -13,12 +13,12 @@ from tasks.resources import Resources
 from tasks.storage.files import replacing
 
 FILE = "refused_training.json"
-"""In the model's folder of the lake: the newest training in which no candidate beat the baseline. The ledger has no row of it."""
+"""In the model's folder of the lake: the newest training in which nothing beat the prior. The ledger has no row of it."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A training that was refused. `version` is empty if no candidate beat the baseline."""
+    """A training that was refused. `version` is empty if nothing beat the prior."""
 
     as_of: datetime
     version: str
@@ -28,16 +28,12 @@ class Refusal:
     def headline(self) -> str:
         """The refusal in one line."""
         rules = "1 rule" if len(self.rules) == 1 else f"{len(self.rules)} rules"
-        what = (
-            f"version {self.version} did not pass {rules} of the gate"
-            if self.version
-            else "no candidate beat the baseline"
-        )
+        what = f"version {self.version} did not pass {rules} of the gate" if self.version else "nothing beat the prior"
         return f"the last training, as of {self.as_of:%Y-%m-%d}, was refused: {what}"
 
 
 def record_refusal(training: Training, res: Resources) -> None:
-    """Write down a training in which no candidate beat the baseline. It has no version, so the ledger has no row of it."""
+    """Write down a training in which nothing beat the prior. It has no version, so the ledger has no row of it."""
     if training.version:
         return
     verdicts = [asdict(v) | finite({"value": v.value, "threshold": v.threshold}) for v in training.decision.verdicts]
@@ -82,4 +78,4 @@ def limit_word(rule: str) -> str:
         return "above"
     if "upper bound of its gain" in rule or ("floor: " in rule and name in HIGHER_IS_BETTER):
         return "at least"
-    return "below" if "better than the prior" in rule or "beats the baseline" in rule else "at most"
+    return "below" if "better than the prior" in rule or "beats the prior" in rule else "at most"

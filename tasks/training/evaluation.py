@@ -1,16 +1,17 @@
-"""Compare challenger and champion on the same rows: metrics, gain with confidence bounds, segments, fairness, and the smoke test."""
+"""Compare challenger and champion on the same rows: metrics, gain with confidence bounds, segments, fairness, and the smoke test.
 
-from collections.abc import Mapping
+The version that stands for the champion is chosen in `tasks/training/reference.py`.
+"""
+
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.gate import Fairness as FairnessRule
 from configs.schema import ModelConfig
-from tasks.contracts import Comparison, Fairness, Promotion, Query, Scorecard, Segment, Version, Window
-from tasks.models.bootstrap import paired_gain
+from tasks.contracts import Comparison, Interval, Promotion, Query, Scorecard, Segment, Version, Window
+from tasks.models.bootstrap import block_sums, paired_gain
 from tasks.models.features import predict
 from tasks.models.metrics import intervals, measure, row_loss
 from tasks.models.targets import outcomes, predict_prior
@@ -18,6 +19,9 @@ from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.personal import hide_categories
+from tasks.training.excess import measure_excess
+from tasks.training.fairness import measure_gap
+from tasks.training.reference import Reference
 from tasks.training.window import read_rows, training_inputs
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 NO_CHAMPION = "there is no champion yet"
 
 
-def evaluation_start(challenger: Version, champion: Promotion | None, window: Window) -> tuple[datetime, str]:
+def evaluation_start(challenger: Version, champion: Version | None, window: Window) -> tuple[datetime, str]:
     """Find the start of the holdout rows on which neither version was trained.
 
     Returns:
@@ -55,7 +59,7 @@ def evaluation_rows(window: Window, start: datetime, res: Resources) -> "tuple[p
 
 def compare(
     challenger: Version,
-    champion: Promotion | None,
+    reference: Reference | None,
     rows: "pd.DataFrame",
     span: tuple[datetime, datetime],
     res: Resources,
@@ -64,6 +68,7 @@ def compare(
     """Measure challenger, champion and prior on labelled rows on which neither version was trained.
 
     Args:
+        reference: What stands for the champion, and what the challenger must show. None without a champion.
         rows: The labelled rows of `span`.
         span: Start (inclusive) and end (exclusive).
         note: A restriction of the rows, for the reader of the comparison.
@@ -77,37 +82,79 @@ def compare(
     challenger_prediction = predict(res.load(challenger.version), rows, config)
     prior_prediction = predict_prior(challenger.prior, len(rows), config.target)
     challenger_loss = row_loss(outcome, challenger_prediction, config.target)
-    champion_card, champion_loss = None, None
-    if champion:
-        champion_prediction = predict(res.load(champion.version), rows, config)
-        champion_card = _scorecard(champion.version, outcome, champion_prediction, blocks, config)
-        champion_loss = row_loss(outcome, champion_prediction, config.target)
-    gain, impossible = None, ""
-    if champion_loss is None:
-        impossible = NO_CHAMPION
-    elif len(rows) < gate.min_rows:
-        impossible = f"{len(rows)} labelled rows, gate.min_rows is {gate.min_rows}"
-    elif count < gate.gain.min_blocks:
-        impossible = f"{count} blocks of labelled rows, gate.gain.min_blocks is {gate.gain.min_blocks}"
-    if note and impossible and champion_loss is not None:
-        impossible = f"{impossible}; {note}"
-    if not impossible and champion_loss is not None:
-        settings = gate.gain.confidence, gate.gain.resamples, config.training.seed
-        gain = paired_gain(champion_loss, challenger_loss, blocks, *settings)
-    return Comparison(
+    comparison = Comparison(
         challenger=_scorecard(challenger.version, outcome, challenger_prediction, blocks, config),
-        champion=champion_card,
+        champion=None,
         prior=_scorecard("prior", outcome, prior_prediction, blocks, config),
-        gain=gain,
+        gain=None,
         blocks=count,
         start=span[0],
         end=span[1],
-        impossible=impossible,
+        impossible=NO_CHAMPION,
         note=note,
-        segments=tuple(measure_segments(rows, challenger_loss, champion_loss, blocks, config)),
+        segments=tuple(measure_segments(rows, challenger_loss, None, blocks, gate.gain.confidence, config)),
         fairness=tuple(measure_gap(rule, rows, outcome, challenger_prediction, config) for rule in gate.fairness),
         query=query(challenger, rows, challenger_prediction, res),
     )
+    if reference is None:
+        return comparison
+    predictions = predict(res.load(reference.version.version), rows, config), challenger_prediction
+    return _with_reference(comparison, reference, predictions, rows, res)
+
+
+def _with_reference(
+    comparison: Comparison,
+    reference: Reference,
+    predictions: tuple[np.ndarray, np.ndarray],
+    rows: "pd.DataFrame",
+    res: Resources,
+) -> Comparison:
+    """Add the measurements against the version that stands for the champion. `predictions` are its own and the challenger's."""
+    config, gate = res.config, res.config.gate
+    outcome, blocks = outcomes(rows, config.target), labelled_blocks(rows, config)
+    theirs, mine = (row_loss(outcome, prediction, config.target) for prediction in predictions)
+    impossible = ""
+    if len(rows) < gate.min_rows:
+        impossible = f"{len(rows)} labelled rows, gate.min_rows is {gate.min_rows}"
+    elif comparison.blocks < gate.gain.min_blocks:
+        impossible = f"{comparison.blocks} blocks of labelled rows, gate.gain.min_blocks is {gate.gain.min_blocks}"
+    if impossible and comparison.note:
+        impossible = f"{impossible}; {comparison.note}"
+    confidence = gate.refresh.confidence if reference.burden == "refresh" else gate.gain.confidence
+    settings = confidence, gate.gain.resamples, config.training.seed
+    sums, counts = block_sums(theirs - mine, blocks)
+    per_block = zip(np.unique(blocks).tolist(), counts.tolist(), sums.tolist(), strict=True)
+    comparison = replace(
+        comparison,
+        champion=_scorecard(reference.version.version, outcome, predictions[0], blocks, config),
+        gain=None if impossible else paired_gain(theirs, mine, blocks, *settings),
+        impossible=impossible,
+        segments=tuple(measure_segments(rows, mine, theirs, blocks, confidence, config)),
+        burden=reference.burden,
+        differences=reference.differences,
+        reference=reference.text,
+        change=reference.key,
+        gains=tuple((int(block), count, gain) for block, count, gain in per_block),
+    )
+    comparison = replace(comparison, excess=measure_excess(comparison, predictions, rows, config))
+    if not reference.anchor:
+        return comparison
+    gain = _anchor_gain(reference.anchor, mine, rows, res)
+    return replace(comparison, anchor=reference.anchor.version, anchor_gain=gain)
+
+
+def _anchor_gain(
+    anchor: Promotion | Version, mine: np.ndarray, rows: "pd.DataFrame", res: Resources
+) -> Interval | None:
+    """Measure the gain over another version on the rows that it has not learned. None if they are few."""
+    config, gate = res.config, res.config.gate
+    new = (rows[config.time] >= anchor.window_end).to_numpy()
+    rows = rows[new].reset_index(drop=True)
+    blocks = labelled_blocks(rows, config)
+    if len(rows) < gate.min_rows or len(np.unique(blocks)) < gate.gain.min_blocks:
+        return None
+    theirs = row_loss(outcomes(rows, config.target), predict(res.load(anchor.version), rows, config), config.target)
+    return paired_gain(theirs, mine[new], blocks, gate.refresh.confidence, gate.gain.resamples, config.training.seed)
 
 
 def _scorecard(
@@ -122,6 +169,7 @@ def measure_segments(
     challenger_loss: np.ndarray,
     champion_loss: np.ndarray | None,
     blocks: np.ndarray,
+    confidence: float,
     config: ModelConfig,
 ) -> list[Segment]:
     """Measure the mean losses of both versions on each value of the columns in `gate.segments`.
@@ -136,46 +184,11 @@ def measure_segments(
             at = (values == value).to_numpy()
             loss, gain = None, None
             if champion_loss is not None:
-                settings = config.gate.gain.confidence, config.gate.gain.resamples, config.training.seed
+                settings = confidence, config.gate.gain.resamples, config.training.seed
                 gain = paired_gain(champion_loss[at], challenger_loss[at], blocks[at], *settings)
                 loss = float(champion_loss[at].mean())
             segments.append(Segment(column, str(value), int(at.sum()), float(challenger_loss[at].mean()), loss, gain))
     return segments
-
-
-def measure_gap(
-    rule: FairnessRule, rows: "pd.DataFrame", outcome: np.ndarray, prediction: np.ndarray, config: ModelConfig
-) -> Fairness:
-    """Measure the gap between the groups of a column with fairlearn.
-
-    The gap is the difference between the largest and the smallest value of any group (fairlearn's `method="between_groups"`).
-    It is NaN for fewer than two groups or if a group has fewer rows than `rule.min_rows`.
-    """
-    rows = hide_categories(config, rows[[rule.column]])
-    groups = rows[rule.column].astype(object).where(rows[rule.column].notna(), "(null)")
-    sizes: Mapping[str, int] = {str(k): int(v) for k, v in groups.value_counts().sort_index().items()}
-    if len(sizes) < 2 or min(sizes.values()) < rule.min_rows:
-        return Fairness(rule.column, rule.metric, float("nan"), sizes)
-    return Fairness(rule.column, rule.metric, _gap(rule, groups, outcome, prediction, config), sizes)
-
-
-def _gap(
-    rule: FairnessRule, groups: "pd.Series", outcome: np.ndarray, prediction: np.ndarray, config: ModelConfig
-) -> float:
-    from fairlearn import metrics
-    from sklearn.metrics import accuracy_score, mean_absolute_error
-
-    if rule.metric == "mean_error_difference":
-        frame = metrics.MetricFrame(
-            metrics=mean_absolute_error, y_true=outcome, y_pred=prediction, sensitive_features=groups
-        )
-        return float(frame.difference())
-    binary = config.target.kind == "binary"
-    predicted = (prediction >= rule.threshold).astype(int) if binary else prediction.argmax(axis=1)
-    if rule.metric == "accuracy_difference":
-        frame = metrics.MetricFrame(metrics=accuracy_score, y_true=outcome, y_pred=predicted, sensitive_features=groups)
-        return float(frame.difference())
-    return float(getattr(metrics, rule.metric)(outcome, predicted, sensitive_features=groups))
 
 
 def query(version: Version, rows: "pd.DataFrame", expected: np.ndarray, res: Resources) -> Query:
@@ -203,10 +216,10 @@ def mean_prediction_change(judged: Version, final: Version, rows: "pd.DataFrame"
     return change / deviation if deviation > 0 else float("nan")
 
 
-def _compare_on_holdout(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
-    start, note = evaluation_start(challenger, champion, window)
+def _compare_on_holdout(challenger: Version, reference: Reference | None, window: Window, res: Resources) -> Comparison:
+    start, note = evaluation_start(challenger, reference.version if reference else None, window)
     holdout, rows = evaluation_rows(window, start, res)
-    comparison = compare(challenger, champion, rows, (start, window.end), res, note)
+    comparison = compare(challenger, reference, rows, (start, window.end), res, note)
     if rows.empty:  # there is nothing to compare on, but the smoke test can use the whole holdout
         prediction = predict(res.load(challenger.version), holdout, res.config)
         comparison = replace(comparison, query=query(challenger, holdout, prediction, res))
@@ -214,15 +227,18 @@ def _compare_on_holdout(challenger: Version, champion: Promotion | None, window:
 
 
 @as_task("compare v{challenger.version} with the champion")
-def compare_versions(challenger: Version, champion: Promotion | None, window: Window, res: Resources) -> Comparison:
+def compare_versions(challenger: Version, reference: Reference | None, window: Window, res: Resources) -> Comparison:
     """Compare challenger and champion on the holdout, and log the metrics."""
 
     def inputs() -> list[Any]:
-        other = [champion.version, champion.window_end.isoformat()] if champion else []
+        anchor = reference.anchor.version if reference and reference.anchor else ""
+        other: list[Any] = []
+        if reference:
+            other = [reference.version.version, reference.text, reference.differences, reference.key, anchor]
         return ["compare", challenger.version, challenger.digest, other, *training_inputs(window, res)]
 
     comparison: Comparison = res.cache.result(
-        Comparison, inputs, lambda: _compare_on_holdout(challenger, champion, window, res)
+        Comparison, inputs, lambda: _compare_on_holdout(challenger, reference, window, res)
     )
     log = run_log()
     for card in (comparison.challenger, comparison.champion, comparison.prior):

@@ -4,10 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from configs.load import Model
 from configs.settings import ROOT
 from tasks.contracts import Learned, Promotion, Recipe, Registration, Selection, Stage, Version, Window
 from tasks.models.calibration import calibrate
@@ -17,6 +15,7 @@ from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources, uncommitted_files
 from tasks.storage.earlier import Contents, contents_name
+from tasks.training.definition import DOCUMENT, Definition, current_definition, recorded_definition, sql_of
 from tasks.training.pinned import contents_of
 from tasks.training.splits import fit, predict_out_of_fold, time_splits
 from tasks.training.window import count_rows, require_enough_rows, rows_to_fit, training_inputs
@@ -61,7 +60,7 @@ def training_ends(role: str, window: Window, res: Resources) -> tuple[datetime, 
     For a challenger, a gap of the label delay lies before the holdout, so all its outcomes were known when the holdout began.
 
     Args:
-        role: "challenger" or "refit".
+        role: "challenger", "reference" or "refit".
     """
     if role == "refit":
         return window.end, window.end
@@ -72,48 +71,65 @@ def training_ends(role: str, window: Window, res: Resources) -> tuple[datetime, 
 def fit_challenger(selection: Selection, window: Window, res: Resources) -> Version:
     """Fit the selected recipe on the window without its holdout, and register it as a candidate."""
     assert selection.recipe
-    return _fit_and_record("challenger", selection.recipe, selection.run_id, window, res)
+    version = fit_version("challenger", selection.recipe, selection.run_id, window, res)
+    record_candidate(version, res)
+    return version
 
 
 @as_task("refit v{challenger.version} on the whole window")
 def refit_on_window(challenger: Version, window: Window, res: Resources) -> Version:
     """Fit the evaluated recipe on the window with its holdout, so that the version also learns from the most recent rows."""
-    return _fit_and_record(
-        "refit", challenger.recipe, challenger.training_run, window, res, judged_as=challenger.version
-    )
-
-
-def _fit_and_record(
-    role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = ""
-) -> Version:
-    """Fit a version, register it in MLflow, and add it to the ledger as a candidate."""
-    version = fit_version(role, recipe, run_id, window, res, judged_as)
+    recipe, run, definition = challenger.recipe, challenger.training_run, recorded_definition(challenger, res)
+    version = fit_version("refit", recipe, run, window, res, challenger.version, definition)
     record_candidate(version, res)
     return version
 
 
-def fit_version(role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = "") -> Version:
+def fit_reference(champion: Version, challenger: Version, window: Window, res: Resources) -> Version:
+    """Fit the champion's recipe on the rows that a challenger was fitted on, so that only the recipes differ."""
+    recipe, definition = champion.recipe, recorded_definition(champion, res)
+    version = fit_version("reference", recipe, challenger.training_run, window, res, definition=definition)
+    record_candidate(version, res)
+    return version
+
+
+def fit_version(
+    role: str,
+    recipe: Recipe,
+    run_id: str,
+    window: Window,
+    res: Resources,
+    judged_as: str = "",
+    definition: Definition | None = None,
+) -> Version:
     """Fit and register a version as `make_version` does. A replay fits each version once."""
-    inputs = partial(_fit_inputs, role, recipe, judged_as, window, res)
+    definition = definition or current_definition(recipe, res)
+
+    def inputs() -> list[Any]:
+        return [role, asdict(recipe), judged_as, definition, *training_inputs(window, res)]
+
     version: Version = res.cache.result(
-        Version, inputs, lambda: make_version(role, recipe, run_id, window, res, judged_as)
+        Version, inputs, lambda: make_version(role, recipe, run_id, window, res, judged_as, definition)
     )
     return version
 
 
-def _fit_inputs(role: str, recipe: Recipe, judged_as: str, window: Window, res: Resources) -> list[Any]:
-    return [role, asdict(recipe), judged_as, *training_inputs(window, res)]
-
-
 def make_version(
-    role: str, recipe: Recipe, run_id: str, window: Window, res: Resources, judged_as: str = ""
+    role: str,
+    recipe: Recipe,
+    run_id: str,
+    window: Window,
+    res: Resources,
+    judged_as: str = "",
+    definition: Definition | None = None,
 ) -> Version:
     """Fit a recipe on a window, and register the version in MLflow.
 
     Args:
-        role: "challenger" or "refit".
+        role: "challenger", "reference" or "refit".
         run_id: MLflow run of the training.
         judged_as: For a refit, the version that was evaluated in its place.
+        definition: What the version is made from, apart from its rows. Default: that of model.yaml.
 
     Raises:
         NotEnoughData: The window has too few labelled rows, or not every class.
@@ -156,6 +172,7 @@ def make_version(
         metrics={"fit_rows": len(rows), "fit_seconds": seconds},
         documents={
             "config.json": config.model_dump(mode="json"),
+            DOCUMENT: definition or current_definition(recipe, res),
             "lineage.json": lineage(role, window, learned, labelled, contents, res),
         },
         learned=learned,
@@ -198,11 +215,6 @@ def lineage(
         "packages": res.registry.packages(),
         "flow_run": res.flow_run,
     }
-
-
-def sql_of(model: Model) -> dict[str, str]:
-    """Return the queries of source and labels by name; empty for a flat file."""
-    return {name: text for name, text in (("source", model.source_sql), ("labels", model.labels_sql)) if text}
 
 
 def record_candidate(version: Version, res: Resources) -> Promotion:

@@ -11,7 +11,8 @@ from tasks.models.features import predict
 from tasks.models.fingerprint import model_digest
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import LiveResources, live_resources
-from tasks.training.fit import fit_recipe, sql_of, training_ends, training_partitions
+from tasks.training.definition import sql_of
+from tasks.training.fit import fit_recipe, training_ends, training_partitions
 from tasks.training.pinned import with_contents
 from tasks.training.window import rows_to_fit, window_from_lineage
 

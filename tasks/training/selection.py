@@ -11,7 +11,7 @@ import numpy as np
 from configs.kinds import LINEAR
 from configs.schema import ModelConfig
 from configs.training import Candidate, Range
-from tasks.contracts import BASELINE, Recipe, Selection, Trial, Window
+from tasks.contracts import BASELINE, PRIOR, Recipe, Selection, Trial, Window
 from tasks.errors import SearchTooSlow
 from tasks.models.bootstrap import paired_gain
 from tasks.models.calibration import calibrate
@@ -26,7 +26,9 @@ from tasks.training.window import require_enough_rows, rows_to_fit, training_inp
 if TYPE_CHECKING:
     import pandas as pd
 
-PRIOR, LINEAR_BASELINE = f"{BASELINE}prior", f"{BASELINE}linear"
+LINEAR_BASELINE = f"{BASELINE}linear"
+SURE = 0.95
+"""One-sided confidence with which a calibration must lower the loss: it is adopted for good, and seldom matters."""
 
 
 def _prior_trial(splits: Sequence[Split], config: ModelConfig) -> Trial:
@@ -98,21 +100,20 @@ def _suggest(trial: Any, name: str, space: Range | tuple[Any, ...]) -> Any:
     return trial.suggest_float(name, float(space.low), float(space.high), log=space.log)
 
 
-def compare_with_baselines(trial: Trial, baselines: Sequence[Trial]) -> Trial:
-    """Mark a candidate that does not have a lower loss than every baseline. A linear candidate is compared with the prior only."""
-    others = [b for b in baselines if b.recipe.estimator != trial.recipe.estimator]
-    unbeaten = [b for b in others if not trial.loss < b.loss]
-    if not unbeaten:
+def compare_with_prior(trial: Trial, prior: Trial) -> Trial:
+    """Mark a candidate that does not have a lower loss than the prior."""
+    if trial.loss < prior.loss:
         return trial
-    names = ", ".join(f"{b.name} ({b.loss:.5g})" for b in unbeaten)
-    return replace(trial, beats_baseline=False, note=f"its loss {trial.loss:.5g} does not beat {names}")
+    note = f"its loss {trial.loss:.5g} does not beat {prior.name} ({prior.loss:.5g})"
+    return replace(trial, beats_baseline=False, note=note)
 
 
 def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Trial:
-    """Add calibration to the trial's recipe if it lowers the loss significantly.
+    """Add calibration to the trial's recipe if it surely lowers the loss on blocks that neither model nor calibrator has seen.
 
     A calibrator is fitted on the older half of the validation rows. The mean decrease of the loss on the newer half must have a
-    lower bound above zero (block bootstrap).
+    lower bound above zero, with at least `SURE` confidence and `gate.gain.min_blocks` blocks. At the gate, a calibration that the
+    champion does not have is a change, so it must also be better there.
     """
     config = res.config
     method = config.training.calibration
@@ -127,9 +128,10 @@ def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Tri
     before, after = (row_loss(outcome[newer], p, config.target) for p in (validation.prediction[newer], adjusted))
     rules = config.gate.gain
     blocks = labelled_blocks(validation.rows[newer], config)
-    gain = paired_gain(before, after, blocks, rules.confidence, rules.resamples, config.training.seed)
+    confidence = max(SURE, rules.confidence)
+    gain = paired_gain(before, after, blocks, confidence, rules.resamples, config.training.seed)
     change = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
-    if gain.lower > 0:
+    if gain.lower > 0 and len(np.unique(blocks)) >= rules.min_blocks:
         return replace(trial, recipe=replace(trial.recipe, calibration=method), note=f"calibrated: {change}")
     return replace(trial, note=f"not calibrated: {change}, which is not a significant improvement")
 
@@ -154,14 +156,16 @@ def _apply(model: Any, responses: np.ndarray) -> np.ndarray:
 def select(
     rows: "pd.DataFrame", end: datetime, res: Resources, on_trial: Callable[[Trial], None]
 ) -> tuple[tuple[Trial, ...], Recipe | None]:
-    """Evaluate all baselines and candidates, and select the candidate with the lowest loss that beats the baselines.
+    """Evaluate the prior and all candidates, and select the one with the lowest loss, if it beats the prior.
+
+    The linear baseline is a candidate like those of model.yaml: where it is best, it is fitted.
 
     Args:
         end: End of the last validation split (exclusive).
         on_trial: Called after each evaluation.
 
     Returns:
-        All trials, and the selected recipe, or None if no candidate beats the baselines.
+        All trials, the prior first, and the selected recipe, or None if nothing beats the prior.
 
     Raises:
         NotEnoughData: There is no validation split.
@@ -169,24 +173,22 @@ def select(
     """
     config = res.config
     splits = time_splits(rows, end, config)
-    baselines = [_prior_trial(splits, config)]
+    prior, tried = _prior_trial(splits, config), dict(config.training.candidates)
+    on_trial(prior)
     if config.training.baseline == "linear":
-        linear = LINEAR[config.target.kind]
-        baselines.append(try_recipe(LINEAR_BASELINE, Recipe(LINEAR_BASELINE, linear, {}), splits, res)[0])
-    for trial in baselines:
-        on_trial(trial)
-    candidates: dict[str, Trial] = {}
+        tried[LINEAR_BASELINE] = Candidate(estimator=LINEAR[config.target.kind])
+    trials: dict[str, Trial] = {}
     validations: dict[str, OutOfFold] = {}
-    for name, candidate in config.training.candidates.items():
+    for name, candidate in tried.items():
         trial, validations[name] = search(name, candidate, splits, res)
-        candidates[name] = compare_with_baselines(trial, baselines)
-        on_trial(candidates[name])
-    eligible = [trial for trial in candidates.values() if trial.beats_baseline and np.isfinite(trial.loss)]
+        trials[name] = compare_with_prior(trial, prior)
+        on_trial(trials[name])
+    eligible = [trial for trial in trials.values() if trial.beats_baseline and np.isfinite(trial.loss)]
     if not eligible:
-        return (*baselines, *candidates.values()), None
+        return (prior, *trials.values()), None
     best = min(eligible, key=lambda trial: trial.loss)
-    candidates[best.name] = selected = with_calibration(best, validations[best.name], res)
-    return (*baselines, *candidates.values()), selected.recipe
+    trials[best.name] = selected = with_calibration(best, validations[best.name], res)
+    return (prior, *trials.values()), selected.recipe
 
 
 @as_task("select a candidate on {window.span}")
@@ -233,7 +235,7 @@ def _select(window: Window, res: Resources) -> Selection:
         res.registry.close_training(run_id, failed=True)
         raise
     if recipe is None:
-        log.warning("no candidate beats the baselines; no version is fitted")
+        log.warning("nothing beats the prior; no version is fitted")
         return Selection(run_id, trials, None)
     log.info("selected: %s, calibration %s, %s", recipe.candidate, recipe.calibration, dict(recipe.params))
     return Selection(run_id, trials, recipe)

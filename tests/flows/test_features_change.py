@@ -46,7 +46,14 @@ def test_a_champion_scores_with_the_features_it_was_fitted_with_and_its_successo
         train(model="tiny")
     backfill(model="tiny", start="2024-03-01", end="2024-03-11", mode="stale")
     training = train(model="tiny", reason="with the doubled weight")
-    assert training.comparison.champion.version == first
+    comparison, row = training.comparison, training.row
+    assert (row.previous, comparison.burden) == (first, "change")
+    assert {"SQL", "features"} <= set(comparison.differences)
+    same_rows = fitted_features(res.registry.load(comparison.champion.version))
+    assert set(same_rows.numeric) == {"weight", "distance"}, (
+        "the champion's recipe, with its features, on the same rows"
+    )
+    assert comparison.anchor == res.registry.version(first).judged_as, "other rows were learned too"
     model = res.registry.load(training.challenger.version)
     assert (fitted_features(model).numeric, fitted_features(model).categorical) == (("heavy", "weight"), ("city",))
 

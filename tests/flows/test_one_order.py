@@ -14,7 +14,8 @@ SHARED = {
 }
 SIMULATION = "tasks/replay/simulate.py"
 INSIDE = {
-    "select_candidate", "fit_challenger", "compare_versions", "judge_challenger", "refit_and_check", "apply_gate_decision",
+    "select_candidate", "fit_challenger", "choose_reference", "judge_fitted", "refresh_instead", "compare_versions",
+    "judge_challenger", "refit_and_check", "apply_gate_decision",
     "advance_challenger", "run_partition", "run_steps", "advance", "judge_promotions", "emit_due_fact",
 }  # fmt: skip
 """The functions whose order the shared functions define."""

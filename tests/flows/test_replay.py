@@ -1,6 +1,7 @@
 """A replay: the live policy decides as in production, other policies run, nothing is computed twice, and no later data are read."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,8 +90,9 @@ MEASURED = ("latency", "size", "load and query")
 
 
 def statistics(gate: tuple[str, ...]) -> list[str]:
-    """Return the gate's lines without those that depend on a measurement of time or size."""
-    return [line for line in gate if not any(word in line for word in MEASURED)]
+    """Return the gate's lines without numbers of versions, and without those that depend on a measurement of time or size."""
+    lines = (line for line in gate if not any(word in line for word in MEASURED))
+    return [re.sub(r"(version|champion) [\w-]*\d[\w-]*", r"\1", line) for line in lines]
 
 
 def assert_same_as_production(live: Resources, replayed: PolicyRun) -> None:
@@ -182,10 +184,12 @@ def test_the_policy_never_keeps_the_first_champion(copied):
 
 @pytest.mark.slow
 def test_without_the_gate_every_new_version_is_promoted(copied):
+    path = copied / "configs" / "tiny" / "model.yaml"
+    path.write_text(path.read_text().replace("  gain: {", "  refresh: {confidence: 0.501}\n  gain: {"))
     _, gated = simulate(EVERY)
     _, run = simulate("always")
     refused = [d for d in run.retrainings if d.outcome != "promoted"]
-    assert all("beats the baseline" in " ".join(d.gate) for d in refused), "then there is no new version"
+    assert all("beats the prior" in " ".join(d.gate) for d in refused), "then there is no new version"
     assert "refused" in {d.outcome for d in gated.retrainings}
     assert run.steps[0] == gated.steps[0], "they have the same first champion"
     promoted = [row for row in run.promotions if row.action == "promote"]

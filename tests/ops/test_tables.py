@@ -97,8 +97,12 @@ def test_the_gate_table_shows_the_verdict_and_last_stage_of_each_version():
     moment = datetime(2013, 6, 2, tzinfo=UTC)
 
     def of(action: Action, version: str, to: ModelStage, passed: bool, gain: float | None) -> Promotion:
-        numbers = {"mean": gain, "lower": gain - 0.01} if gain else None
-        evidence = {"verdicts": [{"rule": "gain over the champion, lower bound", "passed": passed}], "gain": numbers}
+        numbers = {"mean": gain, "lower": gain - 0.01, "upper": gain + 0.01} if gain else None
+        evidence = {
+            "verdicts": [{"rule": "gain over the champion, lower bound", "passed": passed}],
+            "gain": numbers,
+            "burden": "refresh",
+        }
         previous = "2" if gain else None
         return Promotion("m", 1, action, version, previous, moment, moment, "evergreen", "r", evidence, to_stage=to)
 
@@ -108,12 +112,24 @@ def test_the_gate_table_shows_the_verdict_and_last_stage_of_each_version():
         of("refuse", "3", "refused", False, 0.0076),
     ]
     lines = text(gate_table(rows))
-    assert ["2013-06-02", "v2", "-", "passed,", "champion"] in lines
-    assert ["2013-06-02", "v3", "v2", "+0.0076", "-0.0024", "refused:", "gain", "over", "the"] in lines
+    assert ["2013-06-02", "v2", "first", "passed,", "champion"] in lines
+    assert [
+        "2013-06-02",
+        "v3",
+        "refresh",
+        "of",
+        "v2",
+        "+0.0076",
+        "≤+0.0176",
+        "refused:",
+        "gain",
+        "over",
+        "the",
+    ] in lines
     later = [replace(row, version="4", previous="2", sequence=9) for row in rows[:2]]
     lines = text(gate_table([*rows, *later]))
-    assert ["2013-06-02", "v2", "-", "passed,", "earlier", "champion"] in lines
-    assert ["2013-06-02", "v4", "v2", "passed,", "champion"] in lines
+    assert ["2013-06-02", "v2", "first", "passed,", "earlier"] in lines
+    assert ["2013-06-02", "v4", "refresh", "of", "v2", "passed,", "champion"] in lines
 
 
 def test_each_signal_is_shown_with_its_decision_and_reason():

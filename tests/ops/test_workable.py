@@ -13,7 +13,6 @@ from tasks.resources import Resources, open_resources
 from tasks.steps.ingest import INGEST
 from tasks.steps.step import advance
 from tasks.steps.validate import VALIDATE
-from tasks.training.evaluation import evaluation_start
 from tests.conftest import day_file, parcels
 from tests.tasks.reports.test_refusals import evidence
 
@@ -33,12 +32,6 @@ def change(folder: Path, **texts: str) -> Resources:
 
 
 CASES = {
-    "a cool-down not longer than the holdout": (
-        "cool_down: 3D -> cool_down: 1D",
-        "retraining.cool_down: 1D: not longer than training.window.holdout (2D)",
-        "Set cool_down to more than 2D, or shorten the holdout",
-    ),
-    "no cool-down": ("{cool_down: 3D} -> {attempts: 1}", "retraining.cool_down: 0D: not longer", "more than 2D"),
     "fewer blocks in the holdout than the gain needs": (
         "gain: {block: H, min_blocks: 6 -> gain: {block: D, min_blocks: 6",
         "gate.gain.min_blocks: 6: training.window.holdout (2D) has at most 2 blocks",
@@ -95,26 +88,12 @@ def test_rules_that_are_just_enough_are_no_warning(tiny: Path) -> None:
     """A holdout has 300 rows and 48 hours; a partition has 150 rows; 7 partitions are a day more than two holdouts and two delays."""
     res = change(
         tiny,
-        cool_down="cool_down: 3D -> cool_down: 49h",
         blocks="min_blocks: 6 -> min_blocks: 48",
         decay="sample_rows: 1000} -> sample_rows: 1000, decay: {min_rows: 300, partitions: 2}}",
         gate="floor: {log_loss: 0.69} -> min_rows: 300\n  floor: {log_loss: 0.69}",
         window="window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 7, min_partitions: 4, min_rows: 450",
     )
     assert list(warnings(res)) == []
-
-
-def test_after_a_cool_down_as_long_as_the_holdout_a_challenger_learns_up_to_where_the_champion_did(tiny: Path) -> None:
-    """Its holdout begins where the champion's window ends, so it has learned no newer rows, which is why lint warns."""
-    from tasks.contracts import Version, Window
-
-    end, holdout = datetime(2024, 3, 11, tzinfo=UTC), timedelta(days=2)
-    row = Promotion("tiny", 1, "promote", "1", None, end, end, "ann", "a test", {}, "", "", 0)
-    later = Window("tiny", ("2024-03-12",), (), end, end, end + holdout, end + holdout)
-    challenger = Version.__new__(Version)
-    object.__setattr__(challenger, "version", "2")
-    object.__setattr__(challenger, "window_end", end)
-    assert evaluation_start(challenger, row, later) == (later.holdout_start, "")
 
 
 def test_rows_of_the_lake_come_before_those_of_the_source(tiny: Path) -> None:
@@ -149,13 +128,12 @@ def test_a_limit_that_the_first_training_did_not_keep_is_a_warning_until_there_i
 
 
 @pytest.mark.long
-def test_the_cool_down_of_electricity_is_the_only_warning_of_the_bundled_models_and_does_not_fail(
+def test_the_bundled_models_have_no_warning(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EVERGREEN_CONFIGS", str(ROOT / "configs"))
     assert main() == 0
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert "electricity/model.yaml: retraining.cool_down: 14D: not longer than training.window.holdout" in warning
+    assert capsys.readouterr().err == ""
 
 
 def test_values_and_durations_are_as_in_the_file(tiny: Path) -> None:

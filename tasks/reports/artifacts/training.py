@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.contracts import GateDecision, Training, Trial
+from tasks.contracts import PRIOR, GateDecision, Training, Trial
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import change_text
 from tasks.reports.artifacts.model import publish_model
@@ -24,6 +24,7 @@ def publish_training(res: Resources, training: Training) -> Training:
         *trial_table(training.selection.trials),
         "",
         *(f"- {row.action}: {for_markdown(row.reason)}" for row in rows),
+        *(refused_change(training.refused) if training.refused else ()),
         *_version_links(res, training),
     ]
     publish_table(res, "gate", gate_rows(decision), f"{name}: {gate_headline(decision)}")
@@ -33,11 +34,19 @@ def publish_training(res: Resources, training: Training) -> Training:
     return training
 
 
+def refused_change(decision: GateDecision) -> list[str]:
+    """Describe a change that was refused before the champion's recipe was judged in its place."""
+    reasons = "; ".join(decision.reasons)
+    return [
+        f"- change: version {decision.version} was refused, so the champion's recipe was judged: {for_markdown(reasons)}"
+    ]
+
+
 def training_headline(name: str, training: Training) -> str:
     """Summarise the result of a training in one line."""
     row, version, reasons = training.row, training.version, "; ".join(training.decision.reasons)
     if not version:
-        return f"{name}: no candidate beats the baseline, so none was fitted and the champion stayed. {reasons}"
+        return f"{name}: nothing beats the prior, so none was fitted and the champion stayed. {reasons}"
     if row is None or row.to_stage == "refused":
         reasons = reasons or (row.reason if row else "")
         return f"{name}: version {version} was refused by the gate; the champion stayed. {reasons}"
@@ -50,16 +59,16 @@ def training_headline(name: str, training: Training) -> str:
 def trial_table(trials: Sequence[Trial]) -> list[str]:
     """List the candidates with their loss on the validation splits, as a markdown table."""
     cells = [
-        (t.name, f"{t.loss:.5f}", "" if t.name.startswith("baseline") else "yes" if t.beats_baseline else "no", t.note)
+        (t.name, f"{t.loss:.5f}", "" if t.name == PRIOR else "yes" if t.beats_baseline else "no", t.note)
         for t in trials
     ]
-    return table_lines(("candidate", "loss on the validation splits", "beats the baseline", ""), cells)
+    return table_lines(("candidate", "loss on the validation splits", "beats the prior", ""), cells)
 
 
 def gate_headline(decision: GateDecision) -> str:
     """Summarise the gate's verdicts in one line."""
     if not decision.version:
-        return f"no candidate beats the baseline, so the gate judged none. {'; '.join(decision.reasons)}"
+        return f"nothing beats the prior, so the gate judged none. {'; '.join(decision.reasons)}"
     failed = [v.rule for v in decision.verdicts if not v.passed]
     if failed:
         return f"the gate refused version {decision.version}. It did not pass: {'; '.join(failed)}"

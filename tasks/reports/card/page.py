@@ -82,7 +82,7 @@ def draw_plots(
     predictions = {f"version {judged.version}": prediction}
     if comparison.champion:
         champion = comparison.champion.version
-        predictions[f"champion, version {champion}"] = predict(res.load(champion), rows, config)
+        predictions[f"version {champion}, for the champion"] = predict(res.load(champion), rows, config)
     if target.kind == "binary":
         images = plots.binary_plots(outcome, predictions) if 0 < outcome.sum() < len(outcome) else {}
     elif target.kind == "multiclass":
@@ -149,10 +149,24 @@ def _identity(
         "params": ", ".join(f"{k}={v}" for k, v in sorted(version.recipe.params.items())) or "the library's defaults",
         "learned": f"{version.rows:,} labelled rows from {version.window_start:%Y-%m-%d} to {version.window_end:%Y-%m-%d}",
         "judged_on": f"{of}{comparison.challenger.rows:,} rows from {span} in {comparison.blocks} blocks of time. {comparison.note}",
+        "judged_as": _judged_as(comparison),
         "final": f"version {refit.version}, the same recipe fitted on {refit.rows:,} rows up to {refit.window_end:%Y-%m-%d}"
         if refit
         else "",
     }
+
+
+def _judged_as(comparison: Comparison) -> str:
+    """Return what the version had to show, compared with which version; empty without a champion."""
+    if not comparison.champion:
+        return ""
+    what = (
+        "a refresh: it must not be surely worse"
+        if comparison.burden == "refresh"
+        else "a change: it must be surely better"
+    )
+    differs = f", other {', '.join(comparison.differences)}" if comparison.differences else ""
+    return f"{what}{differs}. Compared with {comparison.reference}"
 
 
 def _headline(training: Training, last: Promotion | None) -> str:

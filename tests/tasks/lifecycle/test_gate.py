@@ -3,14 +3,15 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
-from configs.gate import Budgets, Calibration, Fairness, Gain, Gate, Segments
+from configs.gate import Budgets, Calibration, Fairness, Gain, Gate, Refresh, Segments
 from configs.load import load_model
 from configs.schema import ModelConfig
 from tasks import contracts
 from tasks.contracts import Comparison, Interval, Query, Scorecard, Segment
-from tasks.lifecycle.gate import decision_evidence, judge, judge_refit, judge_shadow
+from tasks.lifecycle.gate import decision_evidence, judge, judge_refit, judge_shadow, smallest_visible
 from tasks.training.evaluation import NO_CHAMPION
 
 START, END = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 15, tzinfo=UTC)
@@ -152,11 +153,94 @@ def test_non_inferiority_passes_a_challenger_that_is_worse_by_less_than_the_marg
     assert not judge(comparison(gain=Interval(0.0, -0.01, 0.01)), lenient).passed
 
 
-def test_the_note_has_the_number_of_tests_and_the_false_positive_probability(config):
-    """At one-sided 90 %, an equally good challenger passes at least one of three tests with probability 1 - 0.9^3 = 27 %."""
-    note = next(v.note for v in judge(comparison(), config, n_tests=3).verdicts if v.rule.startswith("gain"))
-    assert "test 3" in note
-    assert "27%" in note
+def test_the_note_names_the_reference_the_differences_and_the_number_of_tests(config):
+    change = comparison(
+        tests=3, differences=("estimator", "features"), reference="version 7, as which champion 1 was judged"
+    )
+    note = next(v.note for v in judge(change, config).verdicts if v.rule.startswith("gain"))
+    assert "test 3 of this change" in note
+    assert "a change of estimator, features" in note
+    assert "compared with version 7, as which champion 1 was judged" in note
+
+
+def test_a_refresh_passes_unless_it_is_surely_worse(config):
+    def verdicts(lower: float, upper: float) -> dict[str, str]:
+        return not_passed(judge(comparison(burden="refresh", gain=Interval((lower + upper) / 2, lower, upper)), config))
+
+    name = "gain over the champion (refresh)"
+    assert verdicts(-0.05, 0.0) == {}
+    assert verdicts(-0.05, 0.001) == {}, "its mean is worse, but that may be chance"
+    assert verdicts(-0.05, -0.001) == {name: "failed"}
+    assert verdicts(-0.05, NAN) == {name: "could not be judged"}
+    unknown = comparison(burden="refresh", gain=None, impossible="6 blocks of labelled rows")
+    assert not_passed(judge(unknown, config)) == {name: "could not be judged"}
+
+
+def test_the_note_has_the_smallest_harm_that_these_blocks_can_show(config):
+    """For normal gains with a known standard error, a true harm of that size is refused in 80 % of holdouts."""
+    error, z = 0.004, 1.2815515655446004  # z of 90 %
+    refresh = comparison(burden="refresh", gain=Interval(0.001, 0.001 - z * error, 0.001 + z * error))
+    harm = smallest_visible(refresh, config)
+    means = np.random.default_rng(0).normal(-harm, error, 20_000)
+    assert np.mean(means + z * error < 0) == pytest.approx(0.8, abs=0.01)
+    note = next(v.note for v in judge(refresh, config).verdicts if v.rule.startswith("gain"))
+    assert f"a harm of {harm:.4g} is refused in 4 of 5 cases with these blocks" in note
+
+
+def test_a_change_of_recipe_and_rows_must_also_not_be_surely_worse_than_the_champion_as_it_was_judged(config):
+    mixed = comparison(anchor="1", anchor_gain=Interval(-0.01, -0.03, 0.001))
+    assert judge(mixed, config).passed
+    worse = replace(mixed, anchor_gain=Interval(-0.02, -0.03, -0.001))
+    assert not_passed(judge(worse, config)) == {"gain over version 1": "failed"}
+
+
+def test_a_refresh_that_cannot_be_judged_passes_only_if_model_yaml_says_so(config):
+    unknown = comparison(burden="refresh", gain=None, impossible="6 blocks of labelled rows")
+    lenient = config.model_copy(update={"gate": GATE.model_copy(update={"refresh": Refresh(unjudged="pass")})})
+    assert not judge(unknown, config).passed
+    assert judge(unknown, lenient).passed
+
+
+def test_a_margin_allows_a_refresh_to_be_surely_worse_by_less(config):
+    lenient = config.model_copy(update={"gate": GATE.model_copy(update={"refresh": Refresh(margin=0.01)})})
+    worse = comparison(burden="refresh", gain=Interval(-0.01, -0.02, -0.005))
+    assert judge(worse, lenient).passed
+    assert not judge(worse, config).passed
+
+
+def test_small_losses_of_refreshes_do_not_add_up(config):
+    """A refresh that cannot be told from the champion is refused where it is surely worse than the last change."""
+    refresh = comparison(burden="refresh", gain=Interval(-0.001, -0.01, 0.008), anchor="1")
+    assert judge(refresh, config).passed, "the anchor has learned the rows, so there is no gain over it"
+    assert judge(replace(refresh, anchor_gain=Interval(-0.01, -0.02, 0.001)), config).passed
+    assert not_passed(judge(replace(refresh, anchor_gain=Interval(-0.02, -0.03, -0.001)), config)) == {
+        "gain over version 1": "failed"
+    }
+    better = replace(refresh, gain=Interval(0.01, 0.001, 0.02), anchor_gain=Interval(-0.02, -0.03, -0.001))
+    assert judge(better, config).passed, "a champion that is surely worse than the refresh must not stay"
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("floor: log_loss", {"challenger": scorecard("2", 0.61), "prior": scorecard("prior", 0.7)}),
+        ("better than the prior: log_loss", {"prior": scorecard("prior", 0.5)}),
+        ("calibration error", {"challenger": scorecard("2", calibration_error=0.06)}),
+        ("fairness: equalized_odds_difference by origin", {"fairness": (gap(0.11),)}),
+    ],
+)
+def test_a_limit_that_the_champion_breaks_too_refuses_only_what_is_worse_beyond_chance(config, rule, change):
+    broken = comparison(**change)
+    assert not_passed(judge(broken, config)) == {rule: "failed"}
+    chance = replace(broken, excess={rule: Interval(0.01, -0.005, 0.02)})
+    assert judge(chance, config).passed
+    assert "the champion breaks this limit too" in next(
+        v.note for v in judge(chance, config).verdicts if v.rule == rule
+    )
+    beyond = replace(broken, excess={rule: Interval(0.01, 0.002, 0.02)})
+    assert not_passed(judge(beyond, config)) == {rule: "failed"}
+    unknown = replace(broken, excess={rule: Interval(0.01, NAN, NAN)})
+    assert not_passed(judge(unknown, config)) == {rule: "failed"}
 
 
 def test_the_refit_must_pass_the_smoke_test_and_predict_like_the_judged_version(config):
@@ -169,6 +253,8 @@ def test_the_refit_must_pass_the_smoke_test_and_predict_like_the_judged_version(
     assert not_passed(judge_refit(VALID_QUERY, NAN, passed, "3", config)) == {
         "refit: mean move of predictions": "could not be judged"
     }
+    assert judge_refit(VALID_QUERY, 0.11, passed, "3", config, last_move=0.06).passed, "the champion's refit moved .06"
+    assert not judge_refit(VALID_QUERY, 0.13, passed, "3", config, last_move=0.06).passed
     broken = judge_refit(replace(VALID_QUERY, problem="it failed"), 0.01, passed, "3", config)
     assert not_passed(broken) == {"refit: load and query in a fresh process": "failed"}
 
@@ -187,6 +273,23 @@ def test_the_shadow_test_applies_the_margin_and_the_floors(config):
     assert not judge_shadow(comparison(gain=None, impossible="no rows"), 2, lenient).passed
     not_loadable = comparison(query=replace(VALID_QUERY, problem="it does not load any more"))
     assert "it does not load any more" in "; ".join(judge_shadow(not_loadable, 2, lenient).reasons)
+
+
+def test_a_refresh_passes_the_shadow_test_unless_it_is_surely_worse(config):
+    refresh = comparison(burden="refresh", gain=Interval(-0.001, -0.009, 0.01))
+    assert judge_shadow(refresh, 2, config).passed
+    assert not judge_shadow(replace(refresh, gain=Interval(-0.005, -0.009, -0.001)), 2, config).passed
+    assert not judge_shadow(replace(refresh, gain=Interval(NAN, NAN, NAN)), 2, config).passed
+
+
+def test_evidence_of_a_change_keeps_the_gains_for_its_next_test(config):
+    change = comparison(differences=("features",), gains=((15, 10.0, 0.5),), change="abc")
+    evidence = decision_evidence(judge(change, config), change)
+    assert (evidence["burden"], evidence["change"], evidence["gains"]) == ("change", "abc", [[15, 10.0, 0.5]])
+    unknown = replace(change, gains=((15, 10.0, NAN),))
+    assert decision_evidence(judge(unknown, config), unknown)["gains"] == [], "the ledger stores no NaN"
+    refresh = replace(change, burden="refresh", differences=(), change="")
+    assert "gains" not in decision_evidence(judge(refresh, config), refresh)
 
 
 def test_evidence_has_null_for_nan(config):

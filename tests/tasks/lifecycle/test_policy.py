@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -175,3 +175,23 @@ def test_the_first_rule_that_refuses_decides_and_refusals_lists_all():
 def test_drift_rules_that_can_never_be_met_are_a_config_error():
     with pytest.raises(ValueError, match="3 of the last 2 partitions can never have drifted"):
         DriftSignal(times=3, of=2)
+
+
+def test_the_refusal_of_a_change_is_no_outcome_if_a_refresh_was_to_follow(tiny):
+    """A run that dies in between is repeated. Without this, the champion would stay old, and the refusal would begin the cool-down."""
+    from tasks.lifecycle.retraining import ledger_outcome
+    from tasks.resources import open_resources
+
+    ledger, moment = open_resources("tiny").ledger, datetime(2024, 3, 12, tzinfo=UTC)
+    decision = Decision(
+        "f", "tiny", moment, "retrain", "due", "why", recorded_at=datetime.now(UTC) - timedelta(minutes=1)
+    )
+
+    def refuse(number: str, **evidence: Any) -> None:
+        row = Promotion("tiny", 0, "refuse", number, None, moment, moment, "evergreen", "worse", evidence, "", "", 0)
+        ledger.append(row)
+
+    refuse("5", refresh_follows=True)
+    assert ledger_outcome(decision, ledger) is None
+    refuse("6")
+    assert ledger_outcome(decision, ledger) == ("refused", "worse", "6")

@@ -36,7 +36,7 @@ def evidence(verdict: Verdict) -> dict[str, Any]:
         ),
         (Verdict("better than the prior: log_loss", "failed", False, 0.7, 0.69), "and must be below 0.69"),
         (
-            Verdict("trees beats the baseline on the validation splits", "failed", False, 0.7, 0.69),
+            Verdict("trees beats the prior on the validation splits", "failed", False, 0.7, 0.69),
             "the value is 0.7, and must be below 0.69",
         ),
         (Verdict("refit: size, MB", "failed", False, 120, 100), "the value is 120, and must be at most 100"),
@@ -79,11 +79,11 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
     assert "floor: log_loss: the value is 0.8, and must be at most 0.69" in html
 
     window = Window("tiny", ("2024-03-01",), (), MOMENT, MOMENT, MOMENT, MOMENT)
-    beaten = Verdict("trees beats the baseline on the validation splits", "failed", False, 0.7, 0.69)
+    beaten = Verdict("trees beats the prior on the validation splits", "failed", False, 0.7, 0.69)
     record_refusal(Training(window, Selection("", (), None), GateDecision("", None, (beaten,))), res)
     later = last_refusal(res)
     assert later is not None
-    assert later.headline.endswith("was refused: no candidate beat the baseline")
+    assert later.headline.endswith("was refused: nothing beat the prior")
     append("stage", "2", passed, res)
     assert last_refusal(res) is None
     append("refuse", "2", None, res)

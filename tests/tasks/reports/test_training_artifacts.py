@@ -8,7 +8,7 @@ import pytest
 from tasks.contracts import GateDecision, Promotion, Selection, Training, Verdict, Version, Window
 from tasks.contracts.learning import Recipe, Trial
 from tasks.lifecycle.gate import refuse_all_candidates
-from tasks.reports.artifacts.training import gate_headline, training_headline
+from tasks.reports.artifacts.training import gate_headline, refused_change, training_headline
 
 AT = datetime(2013, 7, 2, tzinfo=UTC)
 RECIPE = Recipe("xgboost", "xgboost", {})
@@ -20,7 +20,7 @@ VERSION = Version("flights", "5", "run", "d", AT, AT, AT, RECIPE, (0.2,), 100)
 
 
 def lost() -> Selection:
-    """A training whose only candidate has a higher loss than the baseline."""
+    """A training whose only candidate has a higher loss than the prior."""
     baseline = Trial("baseline: prior", RECIPE, 0.60, (0.60,))
     return Selection("run", (baseline, Trial("xgboost", RECIPE, 0.69, (0.69,), beats_baseline=False)), None)
 
@@ -32,7 +32,7 @@ def training(decision: GateDecision, row: Promotion | None = None) -> Training:
 def test_a_training_whose_candidate_lost_does_not_claim_that_it_won() -> None:
     decision = refuse_all_candidates(lost(), "2")
     for headline in (gate_headline(decision), training_headline("flights", training(decision))):
-        assert "no candidate beats the baseline" in headline
+        assert "nothing beats the prior" in headline
         assert "REFUSED (0.69 against 0.6)" in headline
         assert "refused no candidate" not in headline
 
@@ -63,3 +63,13 @@ def test_a_refused_version_is_not_described_as_passed() -> None:
     assert training_headline("flights", refused).startswith(
         "flights: version 5 was refused by the gate; the champion stayed."
     )
+
+
+def test_a_refused_change_is_named_with_its_reasons():
+    refused = GateDecision(
+        "5", "3", (Verdict("gain over the champion", "failed", False, -0.1, 0.0, "a change of features"),)
+    )
+    (line,) = refused_change(refused)
+    assert line.startswith("- change: version 5 was refused")
+    assert "gain over the champion: REFUSED" in line
+    assert "a change of features" in line
