@@ -7,16 +7,14 @@ model.yaml has `unjudged: pass` for it.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
-from math import isfinite
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 from configs.gate import Budgets, Rule
 from configs.kinds import HIGHER_IS_BETTER
 from configs.schema import ModelConfig
 from tasks.contracts import Comparison, GateDecision, Query, Selection, Verdict
 from tasks.lifecycle.repeated_tests import confidence_of_test
-from tasks.models.metrics import finite
 from tasks.training.evaluation import NO_CHAMPION
 
 NAN = float("nan")
@@ -294,40 +292,3 @@ def judge_shadow(
         own.append(verdict("answers to requests that batch does not give", differing == 0, differing, 0))
     against = comparison.champion.version if comparison.champion else None
     return GateDecision(comparison.challenger.version, against, _prefix_rules("shadow", judged, *own))
-
-
-def decision_evidence(decision: GateDecision, comparison: Comparison) -> dict[str, Any]:
-    """Return the evidence of a decision for the ledger: JSON values, with null for NaN."""
-    cards = [c for c in (comparison.challenger, comparison.champion, comparison.prior) if c]
-    verdicts = [asdict(v) | finite({"value": v.value, "threshold": v.threshold}) for v in decision.verdicts]
-    gain = comparison.gain
-    return {
-        "judged": comparison.challenger.version,
-        "against": decision.against,
-        "passed": decision.passed,
-        "verdicts": verdicts,
-        "rows": [comparison.start.isoformat(), comparison.end.isoformat()],
-        "blocks": comparison.blocks,
-        "gain": finite({"mean": gain.value, "lower": gain.lower, "upper": gain.upper}) if gain else None,
-        "scorecards": {
-            c.version: {"rows": c.rows, "metrics": finite(c.metrics)}
-            | {"intervals": {k: list(finite({"l": i.lower, "u": i.upper}).values()) for k, i in c.intervals.items()}}
-            for c in cards
-        },
-        "note": comparison.note or comparison.impossible,
-    } | _burden_evidence(comparison)
-
-
-def _burden_evidence(comparison: Comparison) -> dict[str, Any]:
-    """Return what was to be shown, compared with what. A change keeps the gains of its blocks for its next test, if they are finite."""
-    if comparison.champion is None:
-        return {}
-    evidence = {
-        "burden": comparison.burden,
-        "compared": comparison.champion.version,
-        "reference": comparison.reference,
-        "differences": list(comparison.differences),
-    }
-    gains = [list(gain) for gain in comparison.gains]
-    known = all(isfinite(value) for gain in gains for value in gain)
-    return evidence | ({"change": comparison.change, "gains": gains if known else []} if comparison.change else {})

@@ -12,7 +12,7 @@ from tasks.contracts import AUTOMATION, Comparison, GateDecision, Promotion, Sta
 from tasks.errors import GateRefused, UnknownVersion
 from tasks.ledger.history import predecessor, promotion_exclusion, was_proposed, was_requested
 from tasks.ledger.promotions import stage_of
-from tasks.lifecycle.gate import decision_evidence
+from tasks.lifecycle.evidence import decision_evidence
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.shadow import judge_in_shadow, matured_shadow
 from tasks.models.features import predict

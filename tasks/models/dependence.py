@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_AUTOCORRELATION = 0.97
-"""Larger autocorrelations cannot be told from a trend with some tens of blocks."""
+"""Larger autocorrelations cannot be distinguished from a trend with some tens of blocks."""
 
 MIN_SIGNAL = 0.5
 """Sampling noise is taken out of the autocorrelation up to this share. With more noise the rest cannot be estimated."""

@@ -13,7 +13,7 @@ from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict,
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import change_text
 from tasks.drift.workspace import project_id
-from tasks.lifecycle.gate import decision_evidence
+from tasks.lifecycle.evidence import decision_evidence
 from tasks.models.features import predict
 from tasks.models.importance import importances
 from tasks.models.targets import outcomes

@@ -11,7 +11,8 @@ from configs.load import load_model
 from configs.schema import ModelConfig
 from tasks import contracts
 from tasks.contracts import Comparison, Interval, Query, Scorecard, Segment
-from tasks.lifecycle.gate import decision_evidence, judge, judge_refit, judge_shadow, smallest_visible
+from tasks.lifecycle.evidence import decision_evidence
+from tasks.lifecycle.gate import judge, judge_refit, judge_shadow, smallest_visible
 from tasks.training.evaluation import NO_CHAMPION
 
 START, END = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 15, tzinfo=UTC)
@@ -209,7 +210,7 @@ def test_a_margin_allows_a_refresh_to_be_surely_worse_by_less(config):
 
 
 def test_small_losses_of_refreshes_do_not_add_up(config):
-    """A refresh that cannot be told from the champion is refused where it is surely worse than the last change."""
+    """A refresh that does not differ clearly from the champion is refused where it is surely worse than the last change."""
     refresh = comparison(burden="refresh", gain=Interval(-0.001, -0.01, 0.008), anchor="1")
     assert judge(refresh, config).passed, "the anchor has learned the rows, so there is no gain over it"
     assert judge(replace(refresh, anchor_gain=Interval(-0.01, -0.02, 0.001)), config).passed
