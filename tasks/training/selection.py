@@ -119,7 +119,8 @@ def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Tri
     method = config.training.calibration
     if config.target.kind == "regression" or method == "none":
         return trial
-    newer = (validation.rows[config.time] >= validation.rows[config.time].median()).to_numpy()
+    blocks = labelled_blocks(validation.rows, config)
+    newer = blocks >= np.median(blocks)  # cut between blocks, so that none is on both sides
     outcome = outcomes(validation.rows, config.target)
     if len(np.unique(outcome[~newer])) < max(2, len(config.target.classes)):
         return replace(trial, note="not calibrated: the older validation rows lack a class")
@@ -127,11 +128,10 @@ def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Tri
     adjusted = _apply(model, validation.responses[newer])
     before, after = (row_loss(outcome[newer], p, config.target) for p in (validation.prediction[newer], adjusted))
     rules = config.gate.gain
-    blocks = labelled_blocks(validation.rows[newer], config)
     confidence = max(SURE, rules.confidence)
-    gain = paired_gain(before, after, blocks, confidence, rules.resamples, config.training.seed)
+    gain = paired_gain(before, after, blocks[newer], confidence, rules.resamples, config.training.seed)
     change = f"{method} calibration changes the loss of the newer validation rows by {-gain.value:+.5f}"
-    if gain.lower > 0 and len(np.unique(blocks)) >= rules.min_blocks:
+    if gain.lower > 0 and len(np.unique(blocks[newer])) >= rules.min_blocks:
         return replace(trial, recipe=replace(trial.recipe, calibration=method), note=f"calibrated: {change}")
     return replace(trial, note=f"not calibrated: {change}, which is not a significant improvement")
 
