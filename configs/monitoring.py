@@ -33,9 +33,9 @@ class Multivariate(Strict):
 
 
 class Decay(Strict):
-    """Decay: the loss of the newest partitions' matured rows is higher than the champion's holdout loss at promotion.
+    """Decay: the newest partitions' matured rows have less skill than the champion's validation splits and its holdout had.
 
-    It is recorded as a fact if the increase is significant (one-sided 97.5 %) and at least `least`.
+    It is recorded as a fact if the fall is significant (one-sided 97.5 %) and at least `least`.
     """
 
     partitions: int = Field(
@@ -43,7 +43,11 @@ class Decay(Strict):
         ge=1,
         description="newest matured partitions that are evaluated together; use several if a partition has one block, such as a day",
     )
-    least: float = Field(0.05, gt=0, description="smallest increase that counts, as a share of the holdout loss")
+    least: float = Field(
+        0.05,
+        gt=0,
+        description="smallest fall of skill that counts, as a share of the expected loss by which the loss rises at the same base rate",
+    )
     min_rows: int = Field(100, ge=2, description="with fewer matured rows decay is not evaluated")
 
 
@@ -82,6 +86,10 @@ class Monitoring(Strict):
     seasonal: tuple[str, ...] = Field(
         (),
         description="columns that are compared with the same season a year earlier; without such data they are shown but not tested",
+    )
+    ignore: tuple[str, ...] = Field(
+        (),
+        description="columns that are compared and shown, and never count as drifted; `prediction` is possible too",
     )
     sample_rows: int = Field(
         10_000,

@@ -59,6 +59,9 @@ class ColumnDrift:
         p_value: Corrected for multiple testing over all signals of the check.
         importance: The feature's share of the champion's feature importances, 0 to 1.
         reference: Description of the reference rows.
+        loss_change: How much this column's shift alone changes the loss on the champion's holdout. Only if it drifted, and is known.
+        loss_error: Its standard error.
+        loss_note: Why it is unknown.
     """
 
     column: str
@@ -71,6 +74,9 @@ class ColumnDrift:
     importance: float | None = None
     reference: str = ""
     note: str = ""
+    loss_change: float | None = None
+    loss_error: float | None = None
+    loss_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Drift:
     """The drift verdict for a partition.
 
     Attributes:
-        columns: All signals, the most important first.
+        columns: All signals. Drifted ones come first, those first that change the loss most.
         share: Share of the columns that drifted, 0 to 1.
         threshold: The share from which on drift is detected.
         detected: True if at least one column drifted and `share` reaches `threshold`.
@@ -91,6 +97,7 @@ class Drift:
         report: Path of the HTML page, absolute or relative to the repository's root.
         snapshot: Id of the run in the Evidently workspace.
         project: Id of the Evidently project.
+        holdout_loss: Mean loss on the champion's labelled holdout, to which `loss_change` refers. None if nothing drifted or it is unknown.
     """
 
     columns: tuple[ColumnDrift, ...]
@@ -106,3 +113,4 @@ class Drift:
     report: str = ""
     snapshot: str = ""
     project: str = ""
+    holdout_loss: float | None = None

@@ -7,7 +7,7 @@ is fitted again each time. This is a permutation test, exact if blocks are excha
 take into account that blocks resemble their neighbours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,12 @@ MIN_BLOCKS = 4
 
 
 def multivariate_drift(
-    reference: "pd.DataFrame", current: "pd.DataFrame", version: str, rules: Multivariate, config: ModelConfig
+    reference: "pd.DataFrame",
+    current: "pd.DataFrame",
+    version: str,
+    rules: Multivariate,
+    config: ModelConfig,
+    left_out: Collection[str] = (),
 ) -> ColumnDrift:
     """Test one partition. Columns that are declared seasonal are left out, because they identify the time of the year.
 
@@ -39,12 +44,13 @@ def multivariate_drift(
         version: The champion, for the text of the result.
         rules: `monitoring.multivariate` of model.yaml.
         config: The model's config.
+        left_out: Other columns that do not count.
     """
     frames = [reference, current]
     blocks = [block_names(f[config.time], config.monitoring.block, config.partition.timezone) for f in frames]
     other = ~np.isin(blocks[0], blocks[1])
     shared = [c for c in config.features.all if all(c in frame for frame in frames)]
-    names = [c for c in shared if c not in config.monitoring.seasonal]
+    names = [c for c in shared if c not in config.monitoring.seasonal and c not in left_out]
     x = encode_features([reference[other], current], names, config)
     is_current = np.r_[np.zeros(int(other.sum()), bool), np.ones(len(current), bool)]
     description = f"{int(other.sum()):,} rows of version {version}'s window"

@@ -99,7 +99,9 @@ def build_page(snapshot: Any, drift: Drift, title: str, notes: Sequence[str]) ->
                 [*([differs] if drift.differs else []), *([for_markdown(drift.note)] if drift.note else []), *notes]
             )
         ),
-        table_data(title="Columns, most important first", column_names=[*table[0]], data=[[*r.values()] for r in table])
+        table_data(
+            title="Columns, those that drifted first", column_names=[*table[0]], data=[[*r.values()] for r in table]
+        )
         if table
         else text_widget(text="No column could be compared."),
     ]
@@ -131,7 +133,7 @@ def drift_verdict(drift: Drift) -> str:
 
 
 def drift_table(drift: Drift) -> list[dict[str, Any]]:
-    """The columns as a table, most important first."""
+    """The columns as a table, in the order of the verdict."""
     return [
         {
             "column": c.column,

@@ -26,6 +26,7 @@ from tasks.models.importance import importances
 from tasks.resources import Resources
 from tasks.steps.holdout import empty_holdout, holdout_rows, judged_version, labelled_holdout, validated_keys
 from tasks.steps.score import champion_of
+from tasks.steps.set_aside import split_by_counting
 from tasks.steps.sketch import empty_sketch, read_sketches
 from tasks.steps.step import NotDue
 from tasks.storage.blocks import block_categories
@@ -71,7 +72,8 @@ def references(ref: PartitionRef, current: Sketch, champion: Promotion, res: Res
         chosen.append(yearly)
     chosen.append(_predictions(ref, version, champion, res))
     split = [part for reference in chosen for part in _split_by_available(reference, res.config)]
-    return [replace(r, sketch=exclude_blocks(r.sketch.select_columns(r.columns), current)) for r in split]
+    others = [replace(r, sketch=exclude_blocks(r.sketch.select_columns(r.columns), current)) for r in split]
+    return [part for reference in others for part in split_by_counting(reference, current, res.config)]
 
 
 def _split_by_available(reference: Reference, config: ModelConfig) -> list[Reference]:

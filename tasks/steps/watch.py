@@ -20,14 +20,16 @@ from tasks.steps.drift_reference import (
     season_range,
     trailing_keys,
 )
+from tasks.steps.explain import add_loss_changes
 from tasks.steps.score import champion_of, model_input
+from tasks.steps.set_aside import columns_set_aside
 from tasks.steps.sketch import read_sketches
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.blocks import block_categories
 from tasks.storage.files import digest_json
 from tasks.storage.personal import hash_inputs
 
-VERSION = 5
+VERSION = 6
 
 
 def watch(ref: PartitionRef, res: Resources) -> StepOutput:
@@ -45,7 +47,9 @@ def watch(ref: PartitionRef, res: Resources) -> StepOutput:
     drift = detect_drift(current, against, feature_importances(champion, res), res)
     if rules := res.config.monitoring.multivariate:
         rows = reference_sample(champion, rules.rows, res), partition_sample(ref, rules.rows, res)
-        drift = add_multivariate(drift, multivariate_drift(*rows, champion.version, rules, res.config))
+        left_out = columns_set_aside(against)
+        drift = add_multivariate(drift, multivariate_drift(*rows, champion.version, rules, res.config, left_out))
+    drift = add_loss_changes(drift, current, champion, res)
     if res.pages:
         drift = write_drift_report(ref, drift, against, champion, res)
     files = (drift.report,) if drift.report else ()
