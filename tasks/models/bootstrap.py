@@ -5,10 +5,12 @@ takes into account (`tasks/models/dependence.py`). All rows have the same weight
 A block with more rows has a larger weight.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tasks.contracts import Interval
-from tasks.models.dependence import error_factor, lag_one
+from tasks.models.dependence import Autocorrelation, error_factor, lag_one
 
 ERROR_RESERVE = 0.3
 """Share of the nominal error rate that is not used: with few blocks, the tails of their distribution are underestimated."""
@@ -111,6 +113,27 @@ def measured_error_factor(sums: np.ndarray, rows: np.ndarray) -> float:
     dependence = lag_one([sums / rows - sums.sum() / rows.sum()], [rows])
     factors = error_factor([rows], dependence.quantiles(MIXTURE), dependence.r)
     return float(np.sqrt((factors**2).mean()))
+
+
+def common_dependence(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Autocorrelation:
+    """Estimate the autocorrelation of block means over several samples, each `sums` and `rows` of its blocks, oldest first."""
+    deviations = [sums / rows - sums.sum() / rows.sum() for sums, rows in samples]
+    return lag_one(deviations, [rows for _, rows in samples])
+
+
+def mean_variance(sums: np.ndarray, rows: np.ndarray, dependence: Autocorrelation) -> float:
+    """Return the sampling variance of the mean over all rows of dependent blocks; NaN for fewer than two blocks.
+
+    Args:
+        sums: Sum of the values of each block, oldest block first.
+        rows: Number of rows of each block.
+        dependence: The autocorrelation of block means. A few blocks cannot show it themselves.
+    """
+    if len(sums) < 2:
+        return float("nan")
+    squares = ((sums - sums.sum() / rows.sum() * rows) ** 2).sum()
+    factors = error_factor([rows], dependence.quantiles(MIXTURE), dependence.r)
+    return float(_standard_error(squares, len(sums), rows.sum()) ** 2 * (factors**2).mean())
 
 
 def _standard_error(squares: np.ndarray, count: int, weight: np.ndarray) -> np.ndarray:

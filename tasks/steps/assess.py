@@ -3,11 +3,15 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import ModelConfig
+import numpy as np
+
+from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Record, Stage
 from tasks.drift.performance_report import write_performance_report
+from tasks.models.bootstrap import block_sums
 from tasks.models.features import predict
 from tasks.models.metrics import finite, intervals, measure, row_loss
+from tasks.models.skill import prior_losses, summarise_outcomes
 from tasks.models.targets import outcomes, prediction_array, prediction_columns
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, newest_labels
@@ -21,14 +25,14 @@ from tasks.storage.files import digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 6
+VERSION = 7
 
 
 def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     """Compare a partition's predictions with its mature labels.
 
-    The record has the metrics with their intervals, the number of rows without a label, the loss by block of time, the errors of
-    the earlier estimate, and the drift of the outcomes.
+    The record has the metrics with their intervals, the number of rows without a label, losses and outcomes by block of time, the
+    skill, the errors of the earlier estimate, and the drift of the outcomes.
     """
     config, target = res.config, res.config.target
     predictions = res.lake.read(Stage.PREDICTIONS, ref.key)
@@ -39,12 +43,15 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     metrics = measure(outcome, predicted, target)
     blocks = labelled_blocks(joined, config)
     bounds = intervals(outcome, predicted, blocks, target, config.gate.gain.resamples, config.training.seed)
+    losses, summaries = row_loss(outcome, predicted, target), summarise_outcomes(outcome, blocks, target)
     data = {
         **res.lake.done(Stage.PREDICTIONS, ref.key).data,
         **_counts(predictions, labels, joined, config),
         "metrics": finite(metrics),
         "intervals": {name: [*finite({"l": i.lower, "u": i.upper}).values()] for name, i in bounds.items()},
-        "blocks": losses_by_block(row_loss(outcome, predicted, target), blocks),
+        "blocks": losses_by_block(losses, blocks),
+        "outcomes": summaries,
+        **_skill(losses, summaries, blocks, target),
         "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
         "target": target_drift(joined, scored_by(ref, res), res),
     }
@@ -52,6 +59,16 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
         data = write_performance_report(ref, data, res)
     collected = res.lake.done(Stage.LABELS, ref.key).as_of
     return StepOutput(rows=len(joined), data=data, as_of=moment or max(collected, ref.as_of))
+
+
+def _skill(
+    losses: np.ndarray, summaries: list[list[float]], blocks: np.ndarray, target: Target
+) -> dict[str, float | None]:
+    """The loss of the partition's own prior, and the skill: 1 minus the loss as a share of it."""
+    if not len(losses):
+        return {"prior_loss": None, "skill": None}
+    prior = float(prior_losses(block_sums(losses, blocks)[1], summaries, target).sum() / len(losses))
+    return finite({"prior_loss": prior, "skill": 1 - float(losses.mean()) / prior if prior > 0 else float("nan")})
 
 
 def cutoff(ref: PartitionRef, res: Resources) -> datetime | None:

@@ -18,8 +18,7 @@ import numpy as np
 from configs.schema import ModelConfig, Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import UnknownVersion
-from tasks.models.bootstrap import block_sums, mean_bounds
-from tasks.models.metrics import LEVEL, finite, row_loss
+from tasks.models.metrics import finite, row_loss
 from tasks.models.targets import outcomes, prediction_array
 from tasks.resources import Resources
 from tasks.steps.decay import losses_by_block
@@ -32,7 +31,7 @@ from tasks.storage.files import digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2
+VERSION = 3
 MIN_ROWS = 100
 """Minimum number of labelled rows in the holdout."""
 
@@ -52,14 +51,14 @@ def estimate(ref: PartitionRef, res: Resources) -> StepOutput:
         labelled, note = rows.iloc[:0], str(error)
     if rows.empty:
         note = note or "the partition has no rows"
-    data = {"version": champion.version, "note": note, "metrics": {}, "intervals": {}, "blocks": []}
+    data = {"version": champion.version, "note": note, "metrics": {}, "blocks": []}
     if not note:
         data |= _estimate_metrics(rows, labelled, config)
     return StepOutput(rows=len(rows), data=data)
 
 
 def _estimate_metrics(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig) -> dict[str, Any]:
-    """Metrics, and the interval of the loss. It is a bootstrap over blocks of time, so it does not cover a wrong assumption."""
+    """Metrics, and the loss by block of time. The interval depends on past errors, see `tasks/lifecycle/estimates.py`."""
     target = config.target
     if target.kind == "regression":
         losses = predict_loss(rows, labelled, config)
@@ -67,20 +66,23 @@ def _estimate_metrics(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: Mo
         if target.eval_loss == "squared_error":
             metrics["rmse"] = float(losses.mean()) ** 0.5
     else:
-        predicted = prediction_array(rows, target)
-        probability = calibrate(predicted, prediction_array(labelled, target), outcomes(labelled, target), target)
+        predicted, probability = _calibrated(rows, labelled, target)
         losses = expected_loss(predicted, probability, target)
         metrics = {"log_loss": float(losses.mean())} | _expected_scores(predicted, probability, target)
-    blocks = labelled_blocks(rows, config)
-    bounds = mean_bounds(
-        *block_sums(losses, blocks), LEVEL, config.gate.gain.resamples, config.training.seed, 0.0, losses.max()
-    )
-    interval = [*finite({"lower": bounds.lower, "upper": bounds.upper}).values()]
-    return {
-        "metrics": finite(metrics),
-        "intervals": {target.eval_loss: interval},
-        "blocks": losses_by_block(losses, blocks),
-    }
+    return {"metrics": finite(metrics), "blocks": losses_by_block(losses, labelled_blocks(rows, config))}
+
+
+def estimated_losses(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig) -> np.ndarray:
+    """Estimate the loss of each predicted row from labelled rows with predictions of the same version, float64 `(rows,)`."""
+    if config.target.kind == "regression":
+        return predict_loss(rows, labelled, config)
+    return expected_loss(*_calibrated(rows, labelled, config.target), config.target)
+
+
+def _calibrated(rows: "pd.DataFrame", labelled: "pd.DataFrame", target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predictions of rows, and the same as calibrated on labelled rows."""
+    predicted = prediction_array(rows, target)
+    return predicted, calibrate(predicted, prediction_array(labelled, target), outcomes(labelled, target), target)
 
 
 def calibrate(predicted: np.ndarray, labelled: np.ndarray, outcome: np.ndarray, target: Target) -> np.ndarray:
@@ -178,12 +180,7 @@ def _encode(rows: "pd.DataFrame", labelled: "pd.DataFrame", config: ModelConfig)
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     """Return the digests of predictions, champion, and of target, columns and rule of the gain in the config."""
     config = res.config
-    rules = [
-        config.target.model_dump(),
-        config.features.columns,
-        config.gate.gain.model_dump(),
-        config.training.seed,
-    ]
+    rules = [config.target.model_dump(), config.features.columns, config.gate.gain.model_dump(), config.training.seed]
     return {
         "predictions": upstream_record(ref, res, Stage.PREDICTIONS).digest,
         "model": model_input(champion_of(ref, res)),

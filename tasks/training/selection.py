@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -124,8 +124,7 @@ def with_calibration(trial: Trial, validation: OutOfFold, res: Resources) -> Tri
     outcome = outcomes(validation.rows, config.target)
     if len(np.unique(outcome[~newer])) < max(2, len(config.target.classes)):
         return replace(trial, note="not calibrated: the older validation rows lack a class")
-    model = calibrate(_FittedClasses(outcome), validation.responses[~newer], outcome[~newer], method)
-    adjusted = _apply(model, validation.responses[newer])
+    adjusted = calibrated(validation.responses[newer], validation.responses[~newer], outcome[~newer], method)
     before, after = (row_loss(outcome[newer], p, config.target) for p in (validation.prediction[newer], adjusted))
     rules = config.gate.gain
     confidence = max(SURE, rules.confidence)
@@ -143,8 +142,16 @@ class _FittedClasses:
         self.classes_ = np.unique(outcome)
 
 
-def _apply(model: Any, responses: np.ndarray) -> np.ndarray:
-    """Return calibrated probabilities, with the shape that `tasks/models/targets.py` defines for predictions."""
+def calibrated(
+    responses: np.ndarray, fitted_on: np.ndarray, outcome: np.ndarray, method: Literal["sigmoid", "isotonic"]
+) -> np.ndarray:
+    """Return calibrated probabilities, with the shape that `tasks/models/targets.py` defines for predictions.
+
+    Args:
+        responses: To calibrate, as returned by `calibration.response`.
+        fitted_on: The responses that the calibrator is fitted on, with their outcomes in `outcome`.
+    """
+    model = calibrate(_FittedClasses(outcome), fitted_on, outcome, method)
     calibrators = model.calibrated_classifiers_[0].calibrators
     scores = np.column_stack([c.predict(responses[:, at]) for at, c in enumerate(calibrators)])
     if scores.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""A decay is a significant and relevant rise of the loss. If the rise cannot be judged, there is no decay."""
+"""A decay is a significant and relevant fall of skill. If it cannot be judged, there is no decay."""
 
 from datetime import UTC, datetime
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from configs.monitoring import Decay
-from tasks.contracts import Action, Interval, Promotion, Recipe, Record, Stage, Version
+from configs.schema import Target
+from tasks.contracts import Action, Interval, Period, Promotion, Recipe, Record, Stage, Version
 from tasks.models.bootstrap import block_sums, mean_bounds
 from tasks.models.metrics import LEVEL
-from tasks.steps.decay import judge_rise, losses_by_block, pool_blocks, scorecard_loss
+from tasks.steps.decay import judge_period, judge_rise, losses_by_block, scorecard_loss
+from tasks.steps.periods import block_totals, join_periods, period_of, staged_periods
 
 AS_OF = datetime(2013, 4, 2, tzinfo=UTC)
 EXPECTED = Interval(0.40, 0.38, 0.42)
@@ -78,13 +80,82 @@ def test_the_loss_at_promotion_is_on_the_newest_scorecard_of_the_version_or_of_t
     assert scorecard_loss(version("3", "2"), "rmse", rows) is None
 
 
+BINARY = Target(column="y", delay="1D")
+
+
+def days(rng: np.random.Generator, count: int, level: float = 0.8, share: float = 0.25, spread: float = 0.08) -> Period:
+    """Days of 500 rows with autocorrelated base rates and losses: on average `level` of that of the day's own prior."""
+    noise = np.zeros((2, count))
+    for day in range(count):
+        noise[:, day] = 0.6 * noise[:, day - 1] * (day > 0) + 0.8 * rng.normal(0, 1, 2)
+    p = share * np.exp(0.3 * noise[0])
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+    losses = 500 * entropy * level * (1 + spread * noise[1])
+    return Period(
+        tuple((day, 500, float(loss)) for day, loss in enumerate(losses)), tuple((float(500 * x),) for x in p)
+    )
+
+
+def test_a_base_rate_that_moves_is_no_decay_and_a_fall_of_skill_is_one():
+    """The days of 40 % have a loss that is a quarter higher than those of 25 %, and the same skill."""
+    rng = np.random.default_rng(5)
+    references = [days(rng, 14) for _ in range(4)]
+    moved = judge_period(days(rng, 14, share=0.42), references, BINARY, RULES)
+    assert moved["rise"] > 0.1 * moved["expected"]
+    assert (moved["detected"], moved["judged_by"], moved["note"]) == (False, "skill", "")
+    assert moved["skill"] == pytest.approx(moved["expected_skill"], abs=0.05)
+    fallen = judge_period(days(rng, 14, level=0.95), references, BINARY, RULES)
+    assert fallen["detected"]
+    assert fallen["expected_skill"] == pytest.approx(0.2, abs=0.05)
+    assert fallen["skill"] == pytest.approx(0.05, abs=0.05)
+    assert fallen["skill_lower"] < fallen["expected_skill"] - fallen["skill"]
+
+
+def test_periods_that_differ_among_themselves_raise_the_threshold():
+    """Fortnights at 0.6, 0.8 and 1.0 of their prior's loss: another one at 0.95 is nothing new, and it is after three at 0.8."""
+    rng = np.random.default_rng(6)
+    current = days(rng, 14, level=0.95)
+    alike, unlike = ([days(rng, 14, level) for level in levels] for levels in ((0.8, 0.8, 0.8), (0.6, 0.8, 1.0)))
+    assert judge_period(current, alike, BINARY, RULES)["detected"]
+    assert not judge_period(current, unlike, BINARY, RULES)["detected"]
+
+
+def test_the_false_alarm_rate_of_an_unchanging_world_is_near_the_stated_one():
+    """Days resemble their neighbours, the base rate moves, and any rise is relevant."""
+    rng, runs = np.random.default_rng(7), 400
+    alarms = sum(
+        judge_period(days(rng, 7), [days(rng, 14) for _ in range(4)], BINARY, Decay(least=1e-9))["detected"]
+        for _ in range(runs)
+    )
+    assert alarms / runs < 0.025 + 3 * (0.025 * 0.975 / runs) ** 0.5
+
+
+def test_a_period_without_outcomes_is_judged_by_its_loss_and_one_block_not_at_all():
+    rng = np.random.default_rng(8)
+    references = [days(rng, 14) for _ in range(4)]
+    old = judge_period(Period(days(rng, 14, level=1.2).blocks), references, BINARY, RULES)
+    assert (old["judged_by"], old["detected"]) == ("loss", True)
+    assert "skill" not in old
+    one = judge_period(days(rng, 1, level=1.2), references, BINARY, RULES)
+    assert (one["detected"], one["note"]) == (False, "the loss cannot be judged: too few blocks")
+
+
+def test_the_periods_of_a_version_are_read_from_the_row_that_staged_it():
+    periods = [{"blocks": [[1, 10, 5.0]], "outcomes": [[3.0]], "estimated": [4.0]}]
+    staged = Promotion("m", 1, "stage", "3", None, AS_OF, AS_OF, "evergreen", "", {"references": periods})
+    rows = [staged, row("3", "promote", {}), row("4", "stage", {})]
+    assert staged_periods("3", rows) == [Period(((1, 10, 5.0),), ((3.0,),), (4.0,))]
+    assert staged_periods("4", rows) == []
+
+
 def record(blocks: list) -> Record:
     return Record("m", Stage.PERFORMANCE, "p", AS_OF, 1, "done", 0, "", {}, {"blocks": blocks})
 
 
 def test_a_block_that_spans_partitions_counts_once():
     """For example, a week in seven daily partitions is one block."""
-    rows, sums = pool_blocks([record([[7, 10, 5.0], [8, 4, 1.0]]), record([[7, 20, 4.0]]), record([])])
+    records = [record([[7, 10, 5.0], [8, 4, 1.0]]), record([[7, 20, 4.0]]), record([])]
+    rows, sums = block_totals(join_periods([period_of(r) for r in records]))
     assert (rows.tolist(), sums.tolist()) == ([30, 4], [9.0, 1.0])
 
 
