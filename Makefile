@@ -1,6 +1,6 @@
 # Requires python3 (3.11 or newer) and make. The first target that needs anything else installs it into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play up down restart-worker serve status audit deploy model unit test test-all lint format bench ci clean lock
+.PHONY: help setup demo play up down restart-worker serve status audit compare deploy model unit test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,6 +57,10 @@ status: setup ## show servers, deployments, and each model's champion, partition
 audit: setup ## show the champion at a time, and why: make audit MODEL=flights [AT=2013-06-15]
 	@test -n "$(MODEL)" || { echo "error: which model? make audit MODEL=flights AT=2013-06-15" >&2; exit 1; }
 	@$(BIN)/python -m ops.audit "$(MODEL)" $(if $(AT),--at "$(AT)")
+
+compare: setup ## compare changed models with a git revision on history: make compare BASE=main [MODEL= START= END= POLICY=]
+	@test -n "$(BASE)" || { echo "error: compare with which revision? make compare BASE=main MODEL=flights" >&2; exit 1; }
+	@$(BIN)/python -m ops.compare "$(BASE)" --model "$(MODEL)" --start "$(START)" --end "$(END)" --policy "$(POLICY)"
 
 deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)

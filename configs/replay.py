@@ -12,11 +12,12 @@ class Replay(Strict):
     """Settings of replays. Every replay has the policies never, every, every_2nd, every_3rd, drift, drift_twice, decay, estimate, live."""
 
     policies: Mapping[Name, Retraining] = Field({}, description="more policies by name, with the keys of `retraining`")
-    cost: float = Field(
-        0.0,
+    cost: float | None = Field(
+        None,
         ge=0,
         allow_inf_nan=False,
-        description="cost of one retraining, in units of the metric over one partition",
+        description="cost of one retraining in a replay, in units of the metric over one partition; "
+        "null: `retraining.cost` if the metric is the model's loss, otherwise 0",
     )
     series: tuple[str, ...] | None = Field(
         None,

@@ -23,7 +23,7 @@ from tasks.orchestration.timeouts import seconds_of
 from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
 from tasks.replay.result import Replay
-from tasks.replay.setup import metric_of, open_replayed_model, prepare_replay
+from tasks.replay.setup import cost_of, metric_of, open_replayed_model, prepare_replay
 from tasks.replay.standings import evaluate_policies
 from tasks.replay.tasks import ReplayJob, run_policies
 from tasks.reports.artifacts.replays import publish_replay
@@ -57,10 +57,11 @@ def replay(
         start: First partition that is scored, such as 2013-04. The first champion is trained on the partitions before it.
         end: Last partition, included.
         policies: Names of policies. By default all: live (the policy in use), never, every, every_2nd, every_3rd, drift, drift_twice,
-            decay, estimate, and those of `replay.policies` in model.yaml. `live` is always included.
+            decay, estimate, those of `replay.policies` in model.yaml, and `expected_gain` with the cost below. `live` is always included.
         given: More policies by name, each with the keys of `retraining:` in model.yaml, such as {"calm": {"cool_down": "60D"}}.
         metric: Metric by which policies are compared. By default, the loss by which models are compared.
-        cost: Cost of one retraining, in units of the metric over one partition. By default, `replay.cost` of model.yaml.
+        cost: Cost of one retraining, in units of the metric over one partition. By default, `replay.cost` of model.yaml, then
+            `retraining.cost` if the metric is the model's loss, otherwise 0.
         override: Replaces values of model.yaml, such as {"partition": {"every": "W"}}. docs/backfills.md lists the allowed keys.
         oracle: Also find the best retraining times in hindsight, which runs every possible training once.
         concurrency: Policies that are simulated in parallel.
@@ -74,11 +75,13 @@ def replay(
         FutureRead: The code read data from after the simulated time.
     """
     live = open_replayed_model(model, override, runtime.flow_run.get_id() or "")
-    selected, compared_by = named_policies(live.config, policies, given), metric_of(live.config, metric)
+    compared_by = metric_of(live.config, metric)
+    retraining_cost = cost_of(live.config, compared_by, cost)
+    in_loss = compared_by == live.config.target.eval_loss  # the unit of `retraining.cost`
+    selected = named_policies(live.config, policies, given, retraining_cost if in_loss else None)
     setup = prepare_replay(start, end, live)
     job = ReplayJob(model, override, live.flow_run, setup)
     runs, trainings = run_policies(selected, job, Workers(runner, concurrency, dask), oracle)
-    retraining_cost = live.config.replay.cost if cost is None else cost
     findings = evaluate_policies(runs, trainings, compared_by, retraining_cost, live.config)
     baseline = persistence(setup.refs, live)
     return Completed(message=publish_replay(Replay(live, setup, runs, findings, baseline)))

@@ -159,11 +159,7 @@ def best_schedules(values: np.ndarray, rows: np.ndarray) -> list[Schedule]:
         rows: Weight of each partition.
     """
     trainings, partitions = values.shape
-    has_outcomes = np.isfinite(values).any(axis=0)
-    weights = np.where(has_outcomes, rows, 0.0)
-    loss = np.where(np.isfinite(values), values, np.inf)
-    loss = np.where(weights > 0, loss, 0.0) * np.where(weights > 0, weights, 1.0)
-    total = weights.sum()
+    loss, total = _weighted_losses(values, rows)
     schedules = []
     # best[n][m][k]: lowest sum over the first m partitions with n retrainings, if training k scored the last one.
     # back[n][m][k]: the training that scored the partition before.
@@ -191,3 +187,65 @@ def best_schedules(values: np.ndarray, rows: np.ndarray) -> list[Schedule]:
                 current, remaining = before, remaining - 1
         schedules.append(Schedule(tuple(reversed(reversed_trainings)), float(best[n][partitions][k] / total)))
     return schedules
+
+
+def calendar_schedules(values: np.ndarray, rows: np.ndarray) -> list[Schedule]:
+    """Return the schedule that retrains after every k-th partition, as the policy `every_k` without the gate, for each k from 1.
+
+    The last one never retrains. A training that failed counts, and the model before it keeps scoring.
+
+    Args:
+        values: A metric that is better when lower, of shape (trainings, partitions), NaN below the diagonal.
+        rows: Weight of each partition.
+    """
+    trainings, partitions = values.shape
+    every = [tuple(range(k, trainings, k)) for k in range(1, trainings + 1)]
+    scheduled = np.zeros((trainings, partitions), dtype=bool)
+    for schedule, positions in zip(scheduled, every, strict=True):
+        schedule[list(positions)] = True
+    means = _means(scheduled, values, rows)
+    return [Schedule(at, float(mean)) for at, mean in zip(every, means, strict=True) if np.isfinite(mean)]
+
+
+def random_schedules(values: np.ndarray, rows: np.ndarray, n: int, count: int, seed: int) -> np.ndarray:
+    """Return the mean losses of random schedules with `n` retrainings at different positions, all sets of positions equally probable.
+
+    Args:
+        values, rows: As in `calendar_schedules`, also for trainings that failed.
+        n: Retrainings of each schedule, at most trainings - 1.
+        count: Number of schedules.
+        seed: Seed of the random numbers.
+
+    Returns:
+        float64 `(count,)`.
+    """
+    trainings, partitions = values.shape
+    draws = np.random.default_rng(seed).random((count, trainings - 1)).argsort(axis=1)[:, :n]
+    scheduled = np.zeros((count, partitions), dtype=bool)
+    np.put_along_axis(scheduled, draws + 1, True, axis=1)
+    return _means(scheduled, values, rows)
+
+
+def _weighted_losses(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return each loss times its partition's weight, infinite where there is none, and the sum of weights.
+
+    Partitions without outcomes have weight 0.
+    """
+    finite_values = np.isfinite(values)
+    weights = np.where(finite_values.any(axis=0), rows, 0.0)
+    loss = np.where(finite_values, values, np.inf)
+    return np.where(weights > 0, loss, 0.0) * np.where(weights > 0, weights, 1.0), float(weights.sum())
+
+
+def _means(scheduled: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the mean loss of schedules, float64 `(schedules,)`; not finite if no model could score a partition with outcomes.
+
+    Args:
+        scheduled: Whether a schedule retrains before a partition, bool `(schedules, partitions)`.
+    """
+    loss, total = _weighted_losses(values, rows)
+    trainings, partitions = loss.shape
+    positions = np.arange(partitions)
+    fitted = np.array([np.isfinite(loss[min(m, trainings - 1), m:]).all() and m < trainings for m in positions])
+    current = np.maximum.accumulate(np.where(scheduled & fitted, positions, 0), axis=1)
+    return np.asarray(loss[current, positions].sum(axis=1) / total) if total else np.full(len(scheduled), np.nan)

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.errors import ConfigError
-from configs.retraining import DriftSignal, EstimateSignal, Hindsight, Retraining, Signals
+from configs.retraining import DriftSignal, EstimateSignal, ExpectedGain, Hindsight, Retraining, Signals
 from configs.schema import ModelConfig
 
-LIVE, NEVER, EVERY, ORACLE = "live", "never", "every", "oracle"
+LIVE, NEVER, EVERY, ORACLE, EXPECTED_GAIN = "live", "never", "every", "oracle", "expected_gain"
 """Names with a special meaning in reports. The oracle is not a policy, since it uses outcomes of the future."""
 
 
@@ -38,11 +38,12 @@ UNGATED = frozenset(name for name in BUILT_IN if name.startswith("always"))
 
 
 def policies(
-    config: ModelConfig, names: Sequence[str], given: Mapping[str, Mapping[str, Any]]
+    config: ModelConfig, names: Sequence[str], given: Mapping[str, Mapping[str, Any]], cost: float | None = None
 ) -> dict[str, Retraining]:
     """Return the selected policies by name, in the report's order.
 
     Args:
+        cost: Cost of one retraining in the replay, by default `retraining.cost`. With it, there is also the policy `expected_gain`.
         names: Policies to select, by default all. The live policy and those of `given` are always selected.
         given: More policies by name, each as `retraining:` in model.yaml.
 
@@ -53,9 +54,11 @@ def policies(
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
             raise ConfigError(f"policy {name!r}: a name has small letters, digits and _, and begins with a letter")
     parsed = {name: _parse(name, content) for name, content in given.items()}
-    available = {LIVE: config.retraining, **BUILT_IN, **config.replay.policies, **parsed}
+    priced = priced_policy(config, cost)
+    available = {LIVE: config.retraining, **BUILT_IN, **priced, **config.replay.policies, **parsed}
     if duplicates := sorted(
-        ({LIVE, ORACLE, *BUILT_IN} & {*config.replay.policies, *parsed}) | (parsed.keys() & config.replay.policies)
+        ({LIVE, ORACLE, EXPECTED_GAIN, *BUILT_IN} & {*config.replay.policies, *parsed})
+        | (parsed.keys() & config.replay.policies)
     ):
         raise ConfigError(
             f"{config.name}: there is already a policy with the name {', '.join(duplicates)}; choose another name"
@@ -67,6 +70,15 @@ def policies(
             raise ConfigError(f"{config.name}: no policy {name!r}; {hint}")
     selected = {LIVE, *(names or available), *parsed}
     return {name: policy for name, policy in available.items() if name in selected}
+
+
+def priced_policy(config: ModelConfig, cost: float | None = None) -> dict[str, Retraining]:
+    """Return the policy `expected_gain` at a cost, by default `retraining.cost`; nothing without one, or if it is the live policy."""
+    cost, live = cost or config.retraining.cost, config.retraining
+    if not cost or (live.signals.expected_gain and live.cost == cost):
+        return {}
+    rule = live.signals.expected_gain or ExpectedGain()
+    return {EXPECTED_GAIN: policy_on(expected_gain=rule).model_copy(update={"cost": cost})}
 
 
 def _parse(name: str, content: Mapping[str, Any]) -> Retraining:

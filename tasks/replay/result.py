@@ -1,13 +1,16 @@
 """The result of a replay as text: recommendation, explanations and the table of policies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from tasks.contracts import Interval, PolicyRun
 from tasks.contracts.escape import for_markdown
+from tasks.replay.cost_curve import BestRange, Line, best_at
 from tasks.replay.persistence_baseline import Persistence, kappa
+from tasks.replay.policies import LIVE
 from tasks.replay.setup import ReplaySetup
-from tasks.replay.standings import UNCLEAR, Findings, PolicyResult
+from tasks.replay.standings import MIN_PARTITIONS, UNCLEAR, Findings, PolicyResult, from_loss
 from tasks.resources import LiveResources
 
 COLUMNS = (
@@ -48,8 +51,10 @@ def advice_of(findings: Findings) -> str:
     if advice.policy == advice.against:
         return f"{text}. There is no other policy to compare it with."
     text += f", that of {advice.against} {advice.means[1]:.4f}"
-    unit = "loss, minus the cost of more retrainings" if findings.cost else "loss"
-    figures = f" (gain in the {unit}, {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})" if gain else ""
+    if gain is None:
+        return f"{text}. These partitions are too few for an interval of {metric}, so nothing is confirmed."
+    unit = f"{metric}, minus the cost of more retrainings" if findings.cost else metric
+    figures = f" (gain in {unit}: {gain.value:+.4f}, 95 % {gain.lower:+.4f} to {gain.upper:+.4f})"
     if advice.verdict == UNCLEAR:
         return f"{text}: {UNCLEAR}{figures}."
     if advice.verdict == "worse":
@@ -57,15 +62,64 @@ def advice_of(findings: Findings) -> str:
     return f"{text}: better{figures}."
 
 
+def cost_ranges(findings: Findings) -> str:
+    """Describe for which costs of a retraining each policy is best."""
+    texts = [f"{_names(r)} {_span(r)}" for r in findings.ranges]
+    text = (
+        f"The best policy by the cost of one retraining, in {findings.metric} over one partition: {', '.join(texts)}."
+    )
+    if not any(LIVE in r.line.names for r in findings.ranges):
+        text += " The live policy is best for no cost."
+    return text
+
+
+def _names(best: BestRange) -> str:
+    return " or ".join(best.line.names)
+
+
+def _span(best: BestRange) -> str:
+    if best.upper == inf:
+        return f"above {best.lower:.3g}" if best.lower else "for every cost"
+    return f"between {best.lower:.3g} and {best.upper:.3g}" if best.lower else f"below {best.upper:.3g}"
+
+
+def range_table(findings: Findings) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of costs for which each gated policy is best, with the oracle's retrainings there."""
+    head = ["best policy", "for costs from", "to", "retrained", findings.metric]
+    rows = [
+        [
+            _names(r),
+            f"{r.lower:.3g}",
+            "any" if r.upper == inf else f"{r.upper:.3g}",
+            str(r.line.retrainings),
+            f"{from_loss(findings.metric, r.line.mean):.4f}",
+            *([_retrainings(r, findings.oracle_ranges)] if findings.oracle_ranges else []),
+        ]
+        for r in findings.ranges
+    ]
+    return [*head, *(["the oracle retrains"] if findings.oracle_ranges else [])], rows
+
+
+def _retrainings(best: BestRange, ranges: Sequence[BestRange]) -> str:
+    """Return how often the best of other lines retrains within a range of costs, such as `2 to 5`."""
+    counts = [r.line.retrainings for r in ranges if r.lower < best.upper and r.upper > best.lower]
+    return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(counts[0])
+
+
 def notes(replay: Replay) -> list[str]:
     """Explain the figures of the table."""
     findings, persistence, runs = replay.findings, replay.persistence, replay.runs
     low, high = findings.costs
+    gain_source = "on the same rows, with bounds from a bootstrap of whole blocks of time"
+    if findings.metric != replay.res.config.target.eval_loss:
+        gain_source = (
+            f"by partition, with bounds from a bootstrap of partitions; empty with fewer than {MIN_PARTITIONS}"
+        )
     lines = [
         f"{findings.metric}: mean over {len(replay.setup.refs)} partitions, weighted by their labelled rows. "
         f"Cost: {findings.metric} as a loss, plus {findings.cost:g} × retrainings / partitions. "
         f"Area: the mean of this cost for costs of a retraining from {low:g} to {high:.4g}. "
-        f"Gain over live: difference of the losses on the same rows, with bounds from a bootstrap of whole blocks of time. "
+        f"Gain over live: difference in {findings.metric} {gain_source}. "
         f"Latency, size and the load-and-query check are those of the live training with the same as-of; if there is none, they count "
         f"as passed. Retrainings after the last partition are not counted."
     ]
@@ -73,6 +127,9 @@ def notes(replay: Replay) -> list[str]:
         lines.append(
             f"The oracle uses the outcomes of the whole range and retrains {len(findings.oracle.trainings)} times. It is an upper limit "
             f"over the models that a retraining at each partition would have given without the gate. No policy can reach it in advance."
+        )
+        lines.append(
+            "The best calendar is chosen in hindsight among every, every_2nd, every_3rd and so on, also without the gate."
         )
     if replay.res.config.promotion.approval:
         lines.append(
@@ -107,8 +164,38 @@ def accuracy_of(run: PolicyRun) -> float:
 def table(findings: Findings) -> list[str]:
     """Return the policies as lines of a Markdown table, lowest cost first."""
     head = [name.replace("metric", findings.metric) for name in COLUMNS]
+    return markdown_table(head, policy_rows(findings))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table whose first column is text and whose other columns are numbers."""
     lines = [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
-    return lines + [f"| {' | '.join(map(for_markdown, cells(s)))} |" for s in findings.standings]
+    return lines + [f"| {' | '.join(map(for_markdown, row))} |" for row in rows]
+
+
+def policy_rows(findings: Findings) -> list[list[str]]:
+    """Return the table cells of all policies, lowest cost first, then those of the best calendar and the oracle."""
+    bounds = [
+        (f"best calendar: {_names(best)}" if ranges is findings.calendar_ranges else _names(best), best.line)
+        for ranges in (findings.calendar_ranges, findings.oracle_ranges)
+        if (best := best_at(ranges, findings.cost))
+    ]
+    return [cells(s) for s in findings.standings] + [_hindsight_cells(*bound, findings) for bound in bounds]
+
+
+def _hindsight_cells(name: str, line: Line, findings: Findings) -> list[str]:
+    """Return the table cells of a schedule that was chosen in hindsight."""
+    cost = line.mean + findings.cost * line.retrainings / findings.partitions
+    return [
+        name,
+        f"{from_loss(findings.metric, line.mean):.4f}",
+        "",
+        str(line.retrainings),
+        "",
+        "",
+        f"{cost:.4f}",
+        *[""] * 5,
+    ]
 
 
 def cells(s: PolicyResult) -> list[str]:

@@ -60,6 +60,18 @@ def metric_of(config: ModelConfig, name: str) -> str:
     return name or config.target.eval_loss
 
 
+def cost_of(config: ModelConfig, metric: str, given: float | None = None) -> float:
+    """Return the cost of one retraining in units of the metric: as given, else of `replay.cost`, else of `retraining.cost`.
+
+    `retraining.cost` is in units of the loss, so for another metric it does not count.
+    """
+    if given is None:
+        given = config.replay.cost
+    if given is None and metric == config.target.eval_loss:
+        given = config.retraining.cost
+    return given or 0.0
+
+
 def prepare_replay(start: str, end: str, live: Resources) -> ReplaySetup:
     """Check the range of a replay. For a variant, ingest, validate and sketch the partitions that it does not have yet.
 

@@ -17,7 +17,8 @@ from tasks.contracts import Decision, PartitionRef, PartitionResult, PolicyRun, 
 from tasks.errors import EvergreenError, NoChampion
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes, process_partition
-from tasks.lifecycle.retraining import JUDGED, decide_retraining, follow_up, record_failure, record_outcome
+from tasks.lifecycle.policy_inputs import JUDGED
+from tasks.lifecycle.retraining import decide_retraining, follow_up, record_failure, record_outcome
 from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.events import emit_new
 from tasks.orchestration.prefect_tasks import run_log, simulation
@@ -37,6 +38,7 @@ def simulate_policy(
     refs: Sequence[PartitionRef],
     live: Resources,
     on_partition: Callable[[PartitionRef], None] = lambda _: None,
+    on_end: Callable[[ReplayResources], None] = lambda _: None,
 ) -> PolicyRun:
     """Simulate a policy on partitions.
 
@@ -46,6 +48,7 @@ def simulate_policy(
         refs: The partitions, oldest first.
         live: The model's production resources.
         on_partition: Called after each partition is processed.
+        on_end: Called with the replay's resources after the last moment.
 
     Raises:
         NotEnoughData, MissingPartition: The first champion's training window is too short or incomplete.
@@ -64,6 +67,7 @@ def simulate_policy(
             decide(res)
             for ref in completed:
                 on_partition(ref)
+        on_end(res)
         ledger = res.ledger
         return PolicyRun(
             policy=name,

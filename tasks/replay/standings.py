@@ -1,6 +1,6 @@
 """Evaluation of a replay: performance and cost of each policy with confidence intervals, and a recommendation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,10 +11,13 @@ from configs.schema import ModelConfig
 from tasks.contracts import Decision, Interval, PolicyRun
 from tasks.models.bootstrap import mean_bounds
 from tasks.models.metrics import LEVEL
-from tasks.replay.oracle import Schedule, TrainingTable, best_schedules
+from tasks.replay.cost_curve import BestRange, best_ranges, calendar_ranges, oracle_ranges
+from tasks.replay.oracle import Schedule, TrainingTable, best_schedules, calendar_schedules
 from tasks.replay.policies import LIVE, NEVER, UNGATED
 
 UNCLEAR = "no clear difference"
+MIN_PARTITIONS = 6
+"""Fewer partitions give no interval of a metric that is no mean over rows: it would be many times as wide as the differences."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class PolicyResult:
     """Mean of `cost` over the range of costs of a retraining, the area under that curve (Regol et al., When to retrain a machine
     learning model, ICML 2025, arXiv 2505.14903)."""
     gain: Interval | None
-    """Mean of the live policy's loss minus this policy's on the same rows, with a 95 % interval (paired block bootstrap)."""
+    """Gain in the metric over the live policy, see `compare`."""
     gain_each: float | None
     """Decrease of the metric's loss against never retraining, divided by the number of retrainings."""
     regret: float | None
@@ -58,7 +61,7 @@ class Advice:
     means: tuple[float, float]
     """Mean of the metric on the rest, of `policy` and of `against`."""
     gain: Interval | None
-    """Mean decrease of the loss on the rest against the other policy, minus the cost of more retrainings."""
+    """Gain in the metric over the other policy on the rest, minus the cost of more retrainings. None without an interval."""
     verdict: str
     """"better", "worse" or `UNCLEAR`."""
 
@@ -68,6 +71,7 @@ class Findings:
     """All results of a replay."""
 
     metric: str
+    partitions: int
     cost: float
     """Cost of a retraining, in the metric over one partition."""
     costs: tuple[float, float]
@@ -78,6 +82,12 @@ class Findings:
     """The oracle's best schedule for each number of retrainings."""
     oracle: Schedule | None
     """The schedule with the lowest combined cost."""
+    ranges: tuple[BestRange, ...]
+    """For which costs of a retraining each gated policy is best."""
+    oracle_ranges: tuple[BestRange, ...]
+    """The same of the oracle's schedules."""
+    calendar_ranges: tuple[BestRange, ...]
+    """The same of the calendars in hindsight, without the gate: `every`, `every_2nd` ... for any number."""
     advice: Advice
 
 
@@ -107,16 +117,40 @@ def from_loss(metric: str, loss: float) -> float:
 
 
 def compare(
-    one: PolicyRun, other: PolicyRun, config: ModelConfig, partitions: Sequence[str] | None = None
+    one: PolicyRun,
+    other: PolicyRun,
+    config: ModelConfig,
+    partitions: Sequence[str] | None = None,
+    metric: str = "",
 ) -> Interval | None:
-    """Return the mean of `other`'s loss minus `one`'s with its 95 % interval, on the blocks of time for which both have outcomes."""
-    a, b = (_blocks(run, partitions) for run in (one, other))
+    """Return the mean of `other`'s loss minus `one`'s with its 95 % interval, a paired bootstrap of blocks. None if there is none.
+
+    For the loss with which models are compared, these are the blocks of time for which both have outcomes. Other metrics are no sums
+    over blocks, so a partition is a block, and there must be `MIN_PARTITIONS`.
+
+    Args:
+        partitions: The partitions to compare on. By default all.
+        metric: The metric, converted to a loss. By default the loss with which models are compared.
+    """
+    if metric in ("", config.target.eval_loss):
+        a, b = (_blocks(run, partitions) for run in (one, other))
+    else:
+        a, b = (_partitions(run, metric, partitions) for run in (one, other))
     common = sorted(block for block in a.keys() & b.keys() if a[block][0] == b[block][0])
-    if not common:
+    if len(common) < (2 if metric in ("", config.target.eval_loss) else MIN_PARTITIONS):
         return None
     rows = np.array([a[block][0] for block in common])
     sums = np.array([b[block][1] - a[block][1] for block in common])
     return mean_bounds(sums, rows, LEVEL, config.gate.gain.resamples, config.training.seed)
+
+
+def _partitions(run: PolicyRun, metric: str, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
+    """Return labelled rows and the metric as a loss times these rows, by the partition's position."""
+    return {
+        float(at): (float(step.rows), as_loss(metric, step.metrics[metric]) * step.rows)
+        for at, step in enumerate(run.steps)
+        if (partitions is None or step.partition in partitions) and step.metrics.get(metric) is not None
+    }
 
 
 def _blocks(run: PolicyRun, partitions: Sequence[str] | None) -> dict[float, tuple[float, float]]:
@@ -151,6 +185,7 @@ def evaluate_policies(
     """
     by_name = {run.policy: run for run in runs}
     schedules = tuple(best_schedules(_losses(table, metric), table.rows())) if table else ()
+    calendars = calendar_schedules(_losses(table, metric), table.rows()) if table else []
     count = len(by_name[LIVE].steps)
     highest = 2 * cost or highest_gain_per_retraining(runs, metric) or gain_of_best_single_retraining(schedules, count)
     costs = (0.0, highest)
@@ -172,13 +207,31 @@ def evaluate_policies(
                 seconds=sum(d.seconds for d in retrainings),
                 cost=combined,
                 area=mean + (costs[0] + costs[1]) / 2 * n / count,
-                gain=compare(run, by_name[LIVE], config) if run.policy != LIVE else None,
+                gain=compare(run, by_name[LIVE], config, metric=metric) if run.policy != LIVE else None,
                 gain_each=gain / n if gain is not None else None,
                 regret=combined - oracle_cost if oracle_cost is not None else None,
             )
         )
     ranked = tuple(sorted(results, key=lambda s: (s.cost, s.retrainings, s.policy)))
-    return Findings(metric, cost, costs, ranked, schedules, oracle, advise(by_name, metric, cost, config))
+    gated = [(run.policy, mean_loss(run, metric), len(counted_retrainings(run))) for run in _gated(runs)]
+    return Findings(
+        metric,
+        count,
+        cost,
+        costs,
+        ranked,
+        schedules,
+        oracle,
+        best_ranges(gated, count),
+        oracle_ranges(schedules, count),
+        calendar_ranges(calendars, count),
+        advise(by_name, metric, cost, config),
+    )
+
+
+def _gated(runs: Iterable[PolicyRun]) -> list[PolicyRun]:
+    """Return the policies that can be chosen: not those without the gate."""
+    return [run for run in runs if run.policy not in UNGATED]
 
 
 def _losses(table: TrainingTable, metric: str) -> np.ndarray:
@@ -192,7 +245,7 @@ def highest_gain_per_retraining(runs: Sequence[PolicyRun], metric: str) -> float
     At a higher cost of a retraining, no policy is better than never retraining.
     """
     never = next((mean_loss(run, metric) for run in runs if run.policy == NEVER), float("nan"))
-    counts = [(run, len(counted_retrainings(run))) for run in runs if run.policy not in UNGATED]
+    counts = [(run, len(counted_retrainings(run))) for run in _gated(runs)]
     gains = [(never - mean_loss(run, metric)) * len(run.steps) / n for run, n in counts if n]
     return max([g for g in gains if g > 0], default=0.0)
 
@@ -221,20 +274,17 @@ def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: M
         n = count(run, first)
         return mean_loss(run, metric, first) + cost * n / len(first), n, run.policy
 
-    gated = [run for run in by_name.values() if run.policy not in UNGATED]  # nobody can run the others
-    measured = [run for run in gated if np.isfinite(mean_loss(run, metric, first))]
+    measured = [run for run in _gated(by_name.values()) if np.isfinite(mean_loss(run, metric, first))]
     selected = min(measured, key=combined_cost, default=by_name[LIVE])
     against = LIVE if selected.policy != LIVE else NEVER if NEVER in by_name else LIVE
-    gain = compare(selected, by_name[against], config, rest) if rest and against != selected.policy else None
+    gain = compare(selected, by_name[against], config, rest, metric) if rest and against != selected.policy else None
     losses = mean_loss(selected, metric, rest), mean_loss(by_name[against], metric, rest)
     if gain is not None:
         difference = cost * (count(selected, rest) - count(by_name[against], rest)) / len(rest)
         gain = Interval(gain.value - difference, gain.lower - difference, gain.upper - difference)
     verdict = UNCLEAR
-    if gain is not None and gain.lower > 0 and (metric == config.target.eval_loss or losses[0] < losses[1]):
-        verdict = "better"
-    elif gain is not None and gain.upper < 0 and (metric == config.target.eval_loss or losses[0] > losses[1]):
-        verdict = "worse"
+    if gain is not None and (gain.lower > 0 or gain.upper < 0):
+        verdict = "better" if gain.lower > 0 else "worse"
     means = (from_loss(metric, losses[0]), from_loss(metric, losses[1]))
     spans = ((first[0], first[-1]), (rest[0], rest[-1]) if rest else ("", ""))
     return Advice(selected.policy, against, *spans, means, gain, verdict)

@@ -10,7 +10,17 @@ from tasks.contracts import PolicyRun
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import decision_text
 from tasks.orchestration.run_names import page_key
-from tasks.replay.result import COLUMNS, Replay, advice_of, cells, notes, table
+from tasks.replay.result import (
+    COLUMNS,
+    Replay,
+    advice_of,
+    cost_ranges,
+    markdown_table,
+    notes,
+    policy_rows,
+    range_table,
+    table,
+)
 from tasks.reports.artifacts.page import publish_page
 from tasks.reports.pages.template import render_template
 from tasks.reports.replay.plots import replay_plots
@@ -24,8 +34,11 @@ def publish_replay(replay: Replay) -> str:
     path = write_page(replay, plots)
     url = res.registry.run_url(log_run(replay, plots, path))
     body = [
+        f"{for_markdown(cost_ranges(findings))}\n",
         *(f"{for_markdown(note)}\n" for note in notes(replay)),
         *table(findings),
+        "",
+        *markdown_table(*range_table(findings)),
         "",
         *(f"![{name}](data:image/png;base64,{base64.b64encode(image).decode()})" for name, image in plots.items()),
         "",
@@ -44,7 +57,9 @@ def write_page(replay: Replay, plots: Mapping[str, bytes]) -> Path:
         advice=advice_of(findings),
         notes=notes(replay),
         columns=[name.replace("metric", findings.metric) for name in COLUMNS],
-        rows=[cells(s) for s in findings.standings],
+        rows=policy_rows(findings),
+        cost_ranges=cost_ranges(findings),
+        ranges=range_table(findings),
         plots=[(name.removesuffix(".png"), base64.b64encode(image).decode()) for name, image in plots.items()],
         decisions=[(run.policy, _decisions(run)) for run in runs],
         policies=[run.policy for run in runs],

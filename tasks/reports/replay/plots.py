@@ -2,16 +2,19 @@
 
 from bisect import bisect
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
 from configs.kinds import LOWER_IS_BETTER
 from tasks.contracts import PolicyRun
 from tasks.contracts.escape import for_plot
-from tasks.replay.policies import LIVE, NEVER
+from tasks.replay.cost_curve import lowest_costs
+from tasks.replay.policies import LIVE, NEVER, UNGATED
 from tasks.replay.standings import Findings, from_loss
 from tasks.reports.figures import GREEN, GREY, ORANGE, as_png, new_figure
 
+WIDE = 6.4
 OTHERS = ("#4a7fb5", "#7d3c98", "#c0504d", "#5b8c85", "#8a6d3b", "#e08e0b", "#a55d8b", "#6b8e23")
 
 
@@ -103,26 +106,38 @@ def _partitions(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
 
 
 def _costs(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
-    """Draw the combined cost against the cost of a retraining. The oracle's best schedule depends on that cost."""
-    figure, axes = new_figure("Combined cost by the cost of a retraining")
-    costs, count = np.linspace(*findings.costs, 50), len(runs[0].steps)
-    colours = _colours(runs)
+    """Draw the combined cost against the cost of a retraining: each gated policy in grey, and in its colour where it is best."""
+    figure, axes = new_figure("Best policy by the cost of a retraining", width=WIDE)
+    count, colours = findings.partitions, _colours(runs)
+    borders = [r.upper for r in findings.ranges if r.upper < inf] or [findings.costs[1] or 1.0]
+    lowest, highest = borders[0] / 10, borders[-1] * 3
+    costs = np.geomspace(lowest, highest, 200)
     for s in findings.standings:
-        axes.plot(
-            costs,
-            s.cost + (costs - findings.cost) * s.retrainings / count,
-            color=colours[s.policy],
-            linewidth=1.2,
-            label=for_plot(s.policy),
-        )
-    if findings.schedules:
-        lines = [schedule.mean + costs * len(schedule.trainings) / count for schedule in findings.schedules]
-        axes.plot(costs, np.min(lines, axis=0), color="black", linewidth=1, linestyle="--", label="oracle")
-    axes.axvline(findings.cost, color=GREY, linewidth=1, linestyle=":")
+        if s.policy not in UNGATED:
+            axes.plot(costs, s.cost + (costs - findings.cost) * s.retrainings / count, color="#d5d7da", linewidth=0.8)
+    for best in findings.ranges:
+        at = np.geomspace(max(best.lower, lowest), min(best.upper, highest), 50)
+        y, names = best.line.mean + at * best.line.retrainings / count, best.line.names
+        axes.plot(at, y, color=colours[names[0]], linewidth=3, label=for_plot(" or ".join(names)))
+    for ranges, style, label in (
+        (findings.calendar_ranges, "--", "best calendar in hindsight"),
+        (findings.oracle_ranges, ":", "oracle"),
+    ):
+        if ranges:
+            y = lowest_costs(ranges, costs, count)
+            axes.plot(costs, y, color="black", linewidth=1, linestyle=style, label=label)
+    shown = [lowest_costs(r, costs[[0, -1]], count) for r in (findings.ranges, findings.oracle_ranges) if r]
+    low, high = np.min(shown), np.max(shown)
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.3 * (high - low))
+    if lowest < findings.cost < highest:
+        axes.axvline(findings.cost, color=GREY, linewidth=1, linestyle=":")
     axes.set(
-        xlabel=f"cost of a retraining, in {findings.metric} over one partition", ylabel="combined cost per partition"
+        xscale="log",
+        xlabel=f"cost of a retraining, in {findings.metric} over one partition",
+        ylabel="combined cost per partition",
     )
-    axes.legend(frameon=False, fontsize=6, ncols=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, fontsize=7)
     return as_png(figure)
 
 

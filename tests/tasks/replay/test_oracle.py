@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tasks.replay.oracle import best_schedules
+from tasks.replay.oracle import best_schedules, calendar_schedules, random_schedules
 
 
 def schedule_mean(values: np.ndarray, rows: np.ndarray, trainings: tuple[int, ...]) -> float:
@@ -39,3 +39,37 @@ def test_failed_trainings_are_not_used_and_partitions_without_outcomes_have_no_w
     assert schedules[1].trainings == (2,)
     assert schedules[1].mean == pytest.approx((0.5 + 0.9 + 0.1) / 3)
     assert all(1 not in s.trainings for s in schedules.values())
+
+
+def losses(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return random losses of each training on each later partition, and rows."""
+    rng = np.random.default_rng(seed)
+    values = np.where(np.arange(size)[:, None] <= np.arange(size), rng.random((size, size)), np.nan)
+    return values, rng.integers(1, 50, size).astype("float64")
+
+
+def test_a_calendar_retrains_after_every_kth_partition():
+    values, rows = losses(7)
+    schedules = calendar_schedules(values, rows)
+    assert [s.trainings for s in schedules] == [(1, 2, 3, 4, 5, 6), (2, 4, 6), (3, 6), (4,), (5,), (6,), ()]
+    for schedule in schedules:
+        assert schedule.mean == pytest.approx(schedule_mean(values, rows, schedule.trainings))
+
+
+def test_after_a_failed_training_the_model_before_it_keeps_scoring():
+    values, rows = losses(5)
+    values[2] = np.nan
+    every_2nd = calendar_schedules(values, rows)[1]
+    assert every_2nd.trainings == (2, 4), "the failed training took its time"
+    assert every_2nd.mean == pytest.approx(schedule_mean(values, rows, (4,)))
+
+
+def test_random_schedules_are_all_schedules_with_that_many_retrainings():
+    values, rows = losses(6)
+    means = random_schedules(values, rows, 2, 4000, seed=1)
+    expected = sorted(schedule_mean(values, rows, at) for at in combinations(range(1, 6), 2))
+    found, times = np.unique(means.round(12), return_counts=True)
+    assert found == pytest.approx(expected)
+    assert times.min() > 4000 / 10 * 0.8, "each of the ten sets is equally probable"
+    assert np.array_equal(means, random_schedules(values, rows, 2, 4000, seed=1))
+    assert random_schedules(values, rows, 0, 3, 0) == pytest.approx([schedule_mean(values, rows, ())] * 3)

@@ -11,6 +11,7 @@ from configs.load import load_model
 from tasks.contracts import Decision, PartitionResult, PolicyRun
 from tasks.replay.oracle import TrainingTable
 from tasks.replay.policies import LIVE, NEVER
+from tasks.replay.result import advice_of, cost_ranges, policy_rows, range_table
 from tasks.replay.standings import UNCLEAR, compare, evaluate_policies, highest_gain_per_retraining, mean_loss
 
 START, ROWS = datetime(2024, 3, 1, tzinfo=UTC), 100
@@ -121,14 +122,33 @@ def test_the_gain_of_the_advice_includes_the_cost_of_retrainings_on_the_rest(con
     )
 
 
-def test_there_is_no_clear_difference_if_metric_and_loss_disagree(config):
+def with_accuracy(run: PolicyRun, values: list[float]) -> PolicyRun:
+    """Return the run with these accuracies by partition and its losses unchanged."""
+    steps = tuple(replace(s, metrics={**s.metrics, "accuracy": v}) for s, v in zip(run.steps, values, strict=True))
+    return replace(run, steps=steps)
+
+
+def test_the_advice_and_the_gain_over_live_are_in_the_metric_that_was_asked_for(config):
+    """The other policy has the lower loss and the lower accuracy. By accuracy it is worse."""
+    live, other = policy_run(LIVE, [0.5] * 16, seed=1), policy_run("other", [0.4] * 16, seed=2)
+    noise = np.random.default_rng(0).normal(0, 0.01, 16)
+    first, rest = [0.9] * 8, list(0.7 + noise[8:])
+    findings = evaluate_policies([live, with_accuracy(other, first + rest)], None, "accuracy", 0.0, config)
+    advice, gain = findings.advice, next(s.gain for s in findings.standings if s.policy == "other")
+    assert (advice.policy, advice.verdict) == ("other", "worse")
+    assert advice.gain.value == pytest.approx(np.mean(rest) - 0.8)
+    low, _ = stats.t.interval(0.95, 7, np.mean(rest) - 0.8, stats.sem(rest))
+    assert advice.gain.lower <= low
+    assert gain.value == pytest.approx((0.1 * 8 + sum(rest) - 0.8 * 8) / 16)
+    assert "gain in accuracy: -0.1" in advice_of(findings)
+    assert "loss" not in advice_of(findings)
+
+
+def test_a_metric_without_sums_over_blocks_has_no_interval_on_few_partitions(config):
     live, other = policy_run(LIVE, [0.5] * 8, seed=1), policy_run("other", [0.4] * 8, seed=2)
-    first, rest = ({"accuracy": 0.9}, {"accuracy": 0.7})
-    steps = tuple(replace(s, metrics=first if at < 4 else rest) for at, s in enumerate(other.steps))
-    advice = evaluate_policies([live, replace(other, steps=steps)], None, "accuracy", 0.0, config).advice
-    assert advice.policy == "other"
-    assert advice.gain.lower > 0
-    assert advice.verdict == UNCLEAR
+    findings = evaluate_policies([live, with_accuracy(other, [0.9] * 8)], None, "accuracy", 0.0, config)
+    assert (findings.advice.gain, findings.advice.verdict) == (None, UNCLEAR), "four partitions are the rest"
+    assert "too few for an interval of accuracy" in advice_of(findings)
 
 
 def test_without_a_cost_and_an_oracle_the_range_of_costs_ends_at_the_highest_gain_per_retraining(config):
@@ -155,3 +175,43 @@ def test_a_policy_without_the_gate_is_ranked_and_never_advised(config):
     assert findings.standings[0].policy == "always"
     assert findings.advice.policy == LIVE
     assert highest_gain_per_retraining(runs, "log_loss") == 0.0, "of the policies that can be chosen none retrains"
+
+
+def test_for_each_cost_of_a_retraining_the_best_gated_policy_is_named(config):
+    """Losses without noise: every .40 with 9 retrainings, twice .42 with 2, never .50, of ten partitions.
+
+    Every costs as much as twice at c = (.42 - .40) * 10 / (9 - 2), twice as much as never at c = (.50 - .42) * 10 / 2.
+    """
+
+    def exact(name: str, loss: float, retrained: tuple[int, ...] = ()) -> PolicyRun:
+        run = policy_run(name, [loss] * 10, retrained)
+        return replace(run, steps=tuple(replace(s, metrics={"log_loss": loss}) for s in run.steps))
+
+    runs = [
+        exact(LIVE, 0.49, (0, 4, 5)),
+        exact(NEVER, 0.50),
+        exact("drift", 0.50),
+        exact("every", 0.40, tuple(range(9))),
+        exact("twice", 0.42, (0, 4)),
+        exact("always", 0.30, tuple(range(9))),
+    ]
+    findings = evaluate_policies(runs, None, "log_loss", 0.0, config)
+    assert [r.line.names for r in findings.ranges] == [("every",), ("twice",), (NEVER, "drift")]
+    assert [r.lower for r in findings.ranges] == pytest.approx([0.0, 0.2 / 7, 0.4])
+    assert [r.upper for r in findings.ranges] == pytest.approx([0.2 / 7, 0.4, np.inf])
+    assert cost_ranges(findings) == (
+        "The best policy by the cost of one retraining, in log_loss over one partition: every below 0.0286, twice between 0.0286 and 0.4, "
+        "never or drift above 0.4. The live policy is best for no cost."
+    )
+    assert range_table(findings)[1][1] == ["twice", "0.0286", "0.4", "2", "0.4200"]
+
+
+def test_the_best_calendar_in_hindsight_and_the_oracle_have_a_line_of_their_own(config):
+    values = np.array([[0.5, 0.6, 0.7], [np.nan, 0.4, 0.5], [np.nan, np.nan, 0.3]])
+    cells = tuple(tuple(None if np.isnan(v) else ({"log_loss": float(v)}, ROWS, []) for v in row) for row in values)
+    table = TrainingTable((START,) * 3, ("p0", "p1", "p2"), cells)
+    findings = evaluate_policies([policy_run(LIVE, [0.5, 0.6, 0.7])], table, "log_loss", 0.3, config)
+    live, calendar, oracle = policy_rows(findings)
+    assert (calendar[0], calendar[1], calendar[3], calendar[6]) == ("best calendar: every_2nd", "0.4667", "1", "0.5667")
+    assert (oracle[0], oracle[1], oracle[3], oracle[6]) == ("oracle", "0.4667", "1", "0.5667")
+    assert len(live) == len(calendar) == len(oracle)
