@@ -1,4 +1,4 @@
-"""What the gate costs or saves: retraining at every partition with the gate, without it, never, and the live policy, on each data set.
+"""What the gate costs or saves: retraining at every partition with the gate, without it, and never, on each data set.
 
     python -m benchmarks always
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from configs.schema import ModelConfig
     from tasks.contracts import PolicyRun
 
-POLICIES = ("never", "live", "every", "every_3rd", "always", "always_3rd")
-PAGES = {"docs/results.md": POLICIES, "README.md": ("never", "live", "every", "always")}
+POLICIES = ("never", "every", "every_3rd", "always", "always_3rd")
+PAGES = {"docs/results.md": POLICIES, "README.md": ("never", "every", "always")}
 """The pages with the tables, and the policies that each shows."""
 BEGIN, END = "<!-- made by `python -m benchmarks always` -->\n", "<!-- end -->\n"
 

@@ -29,8 +29,27 @@ class EstimateSignal(Strict):
     )
 
 
+class ExpectedGain(Strict):
+    """A retraining is due when its expected gain reaches `retraining.cost`, see docs/decisions/0014.
+
+    The gain follows from the measured staleness of this model's champions. Drift and decay are occasions to ask again.
+    """
+
+    calendar: int = Field(
+        4,
+        ge=1,
+        description="partitions between retrainings that are assumed to be right until staleness is measured. "
+        "Without `retraining.cost` this calendar alone decides",
+    )
+
+
 class Signals(Strict):
     """Facts that lead to a retraining. The others are recorded and reported only. A person can always retrain."""
+
+    expected_gain: ExpectedGain | None = Field(
+        None,
+        description="retrain when that is expected to gain more than `retraining.cost`; drift and decay are then judged by it too",
+    )
 
     drift: DriftSignal | None = Field(DriftSignal(), description="drift of features or predictions; null: off")
     target: bool = Field(False, description="drift of the target in matured rows")
@@ -57,7 +76,10 @@ class Signals(Strict):
 
 
 class Budget(Strict):
-    """Limits on retrainings in a period of as-of time."""
+    """Limits on retrainings in a period of as-of time. They are spread over the period.
+
+    In the last half of it at most half of the retrainings are allowed (rounded up), in the last quarter a quarter, and so on.
+    """
 
     period: Duration = Field(timedelta(days=365), description="length of the period, in as-of time")
     runs: int | None = Field(None, ge=1, description="retrainings in the period, failed ones included")
@@ -76,7 +98,14 @@ class Retraining(Strict):
     """When a fact leads to a retraining. All durations are as-of time."""
 
     enabled: bool = Field(True, description="false: facts are recorded and declined; a person can still retrain")
-    signals: Signals = Signals()
+    cost: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="cost of one retraining, in units of the loss over one partition: 0.01 is as bad as a loss that is higher by 0.01 "
+        "in one partition",
+    )
+    signals: Signals = Signals(drift=None, decay=False, expected_gain=ExpectedGain())
     cool_down: Duration = Field(
         timedelta(0),
         description="least as-of time since the last training that the gate judged or that gave a challenger, "

@@ -255,6 +255,10 @@ class ModelConfig(Strict):
     def _monitored_columns_are_features(self) -> Self:
         if unknown := sorted(set(self.monitoring.seasonal) - set(self.features.all)):
             raise ValueError(f"monitoring.seasonal: {', '.join(unknown)} is not a feature of the model")
+        if unknown := sorted(set(self.monitoring.ignore) - {*self.features.all, "prediction"}):
+            raise ValueError(
+                f"monitoring.ignore: {', '.join(unknown)} is neither a feature of the model nor `prediction`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from tasks.contracts import Decision, Hindsight, Promotion
 from tasks.contracts.escape import for_terminal
-from tasks.contracts.words import decision_text, number
+from tasks.contracts.words import decision_text, number, percent
 from tasks.ledger.promotions import stage_of
 from tasks.reports.summary import DONE_LABELS, PartitionSummary
 
@@ -116,16 +116,15 @@ def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
     """Return the loss that was estimated before the labels arrived, beside the realised loss."""
     table = _table(
         "Loss estimated before the labels arrived, and realised loss",
-        ("month", True), ("estimated", True), ("realised", True), ("95 % interval", True), ("error", True),
+        ("month", True), ("estimated", True), ("95 % interval", True), ("realised", True), ("error", True), ("skill", True),
         ("AUC est.", True), ("AUC", True),
     )  # fmt: skip
     for r in rows:
         if r.loss is not None and r.estimate is not None:
-            bounds = f"{r.interval[0]:.3f}-{r.interval[1]:.3f}" if r.interval else ""
-            error = f"{r.loss - r.estimate:+.3f}"
-            table.add_row(
-                r.key, number(r.estimate), number(r.loss), bounds, error, number(r.estimated_auc), number(r.roc_auc)
-            )
+            low, high = r.estimate_interval or (None, None)
+            bounds = f"{number(low)}-{number(high)}" if r.estimate_interval else ""
+            values = number(r.loss), f"{r.loss - r.estimate:+.3f}", percent(r.skill)
+            table.add_row(r.key, number(r.estimate), bounds, *values, number(r.estimated_auc), number(r.roc_auc))
     return table
 
 

@@ -78,6 +78,17 @@ def time_warnings(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
             f"at most {span_text(window.partitions * length)}. The holdout, a validation split of the same length, and the label "
             f"delay before each need more than {span_text(reserved)}, so every training fails. Use more partitions, or a shorter holdout",
         )
+    rules = config.retraining
+    by_signal = not rules.signals.expected_gain and (
+        rules.signals.drift or rules.signals.target or rules.signals.decay or rules.signals.estimate
+    )
+    if by_signal and rules.cool_down <= holdout:
+        yield (
+            "retraining.cool_down",
+            span_text(rules.cool_down),
+            f"not longer than training.window.holdout ({span_text(holdout)}). A challenger is judged without the rows of its holdout, so "
+            f"until then it has learned nothing that the champion has not. Lengthen cool_down, or use signals.expected_gain",
+        )
 
 
 def row_warnings(sample: Sample, config: ModelConfig) -> Iterator[tuple[str, str, str]]:

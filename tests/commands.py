@@ -128,6 +128,7 @@ NOT_RUN = {
     "make lint": Exclusion("checks the tests, which a copy does not have; CI runs it"),
     "make lock": Exclusion("asks PyPI for newer packages"),
     "make bench": Exclusion("measures, for a quarter of an hour"),
+    "make compare": Exclusion("replays two models of a git checkout, for minutes", "tests/ops/test_compare.py"),
     "make deploy ENV=prod": Exclusion(
         "is for other servers; deploying to them is the same", "tests/ops/test_deploy.py"
     ),

@@ -51,8 +51,9 @@ training:
 gate:
   floor: {log_loss: 0.69}
   gain: {block: H, min_blocks: 6, resamples: 200} # a day's parcels come within three hours
-monitoring: {block: H, sample_rows: 1000} # a day's parcels come within three hours, and are independent
-retraining: {cool_down: 3D}
+# a day's parcels come within three hours, and are independent; 147 of 150 get a label, so decay of one day is not judged
+monitoring: {block: H, decay: {min_rows: 150}, sample_rows: 1000}
+retraining: {signals: {drift: {times: 1, of: 1}, decay: true}, cool_down: 3D}
 """
 SOURCE_SQL = "SELECT parcel, sent, weight, distance, city FROM parcels WHERE sent >= $start AND sent < $end"
 LABELS_SQL = "SELECT parcel, late, sent + INTERVAL 1 DAY AS known_at FROM parcels WHERE sent >= $start AND sent < $end"

@@ -22,6 +22,7 @@ from tasks.contracts.decisions import (
     STAGE_AFTER,
     Action,
     Decision,
+    ExpectedGain,
     Fact,
     FactKind,
     Hindsight,
@@ -41,7 +42,18 @@ from tasks.contracts.judging import (
     Segment,
     Verdict,
 )
-from tasks.contracts.learning import BASELINE, PRIOR, Learned, Recipe, Registration, Selection, Trial, Version, Window
+from tasks.contracts.learning import (
+    BASELINE,
+    PRIOR,
+    Learned,
+    Period,
+    Recipe,
+    Registration,
+    Selection,
+    Trial,
+    Version,
+    Window,
+)
 from tasks.contracts.partitions import Freshness, PartitionRef, PartitionRun, Record, RunInfo, Stage
 from tasks.contracts.replays import PartitionResult, PolicyRun
 
@@ -60,6 +72,7 @@ __all__ = [
     "Comparison",
     "Decision",
     "Drift",
+    "ExpectedGain",
     "Fact",
     "FactKind",
     "Fairness",
@@ -76,6 +89,7 @@ __all__ = [
     "PartitionRef",
     "PartitionResult",
     "PartitionRun",
+    "Period",
     "Plan",
     "PolicyInputs",
     "PolicyRun",

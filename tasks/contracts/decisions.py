@@ -160,6 +160,30 @@ class Promotion:
 
 
 @dataclass(frozen=True)
+class ExpectedGain:
+    """What a retraining is expected to gain now, in units of the loss over one partition, see `tasks/lifecycle/expected_gain.py`.
+
+    Attributes:
+        value: The expected gain; a retraining is due when it reaches the cost.
+        lower, upper: 95 % interval of the expected gain.
+        cost: `retraining.cost`.
+        rise: Expected increase of the champion's loss for each partition of age.
+        partitions: Complete partitions since the last training.
+        measured: Number of partitions on which staleness was measured.
+        interval: Partitions after which a retraining is expected to be due; None if the loss is not expected to rise.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    cost: float
+    rise: float
+    partitions: int
+    measured: int
+    interval: float | None
+
+
+@dataclass(frozen=True)
 class PolicyInputs:
     """The state of a model that the policy uses beside the fact, as of the fact's moment.
 
@@ -171,8 +195,8 @@ class PolicyInputs:
         in_shadow: The row of a challenger whose shadow test has not ended. None if the challenger waits for a person's approval.
         drifted: Whether drift was detected in each of the last monitored partitions, newest last.
         new_labels: Rows after the champion's training window whose labels have matured.
-        runs: Retrainings within the budget's period.
-        seconds: Cost of these retrainings in seconds.
+        spent: As-of and seconds of each retraining within the budget's period.
+        gain: What a retraining is expected to gain; None if model.yaml does not ask for it, or has no cost.
         latest: The newest value of every signal, recorded with the decision.
     """
 
@@ -183,9 +207,13 @@ class PolicyInputs:
     in_shadow: Promotion | None = None
     drifted: tuple[bool, ...] = ()
     new_labels: int = 0
-    runs: int = 0
-    seconds: float = 0.0
+    spent: tuple[tuple[datetime, float], ...] = ()
+    gain: ExpectedGain | None = None
     latest: Mapping[str, Any] = field(default_factory=dict)
+
+    def spent_since(self, moment: datetime) -> list[float]:
+        """Return the seconds of each retraining after a moment."""
+        return [seconds for as_of, seconds in self.spent if as_of > moment]
 
 
 @dataclass(frozen=True)

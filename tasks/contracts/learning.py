@@ -82,6 +82,21 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Period:
+    """Losses and outcomes on the labelled rows of one stretch of time, by block. Decay compares later partitions with it.
+
+    Attributes:
+        blocks: Block, rows and sum of losses of each block, oldest first.
+        outcomes: A summary of the outcomes of each block, see `tasks/models/skill.py`. Empty in records of older releases.
+        estimated: Sum of the losses of each block as estimated without its labels; empty without an estimate.
+    """
+
+    blocks: tuple[tuple[int, int, float], ...]
+    outcomes: tuple[tuple[float, ...], ...] = ()
+    estimated: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Version:
     """One registered version.
 

@@ -21,6 +21,7 @@ class Stage(StrEnum):
     FORMER = "former"
     LABELS = "labels"
     PERFORMANCE = "performance"
+    STALENESS = "staleness"
 
 
 @dataclass(frozen=True)

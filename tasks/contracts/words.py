@@ -24,6 +24,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with one decimal, or an empty string for None."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def bounds_text(bounds: Sequence[float] | None) -> str:
+    """Return an interval as text, such as `0.412 to 0.520`, or an empty string for None."""
+    return f"{number(bounds[0])} to {number(bounds[1])}" if bounds else ""
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as text: `8 s`, `3 min`, `2.5 h`."""
     if seconds < 90:

@@ -1,21 +1,25 @@
 """Facts derived from the records of a model's partitions. The same observation always has the same id."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from tasks.contracts import Decision, Fact, PartitionRef, Promotion, Record, Stage
+from tasks.contracts import Decision, ExpectedGain, Fact, PartitionRef, Promotion, Record, Stage
 from tasks.ledger.fact_ids import make_fact
-from tasks.lifecycle.policy import days_text
+from tasks.lifecycle.estimates import estimated_decay, known_errors, matured_errors
+from tasks.lifecycle.policy import days_text, gain_text, is_worth_it
 from tasks.resources import Resources
 from tasks.steps.decay import decay_at
+from tasks.steps.drift_verdict import drift_at, suggestion
+from tasks.steps.explain import explanation
 from tasks.steps.step import done_record, scoring_moment
 
 
 def process_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     """Yield the facts of a processed partition: drift, and estimated decay."""
     ref = ref if ref.chosen else ref.at(scoring_moment(ref, res))
-    if monitoring := done_record(Stage.MONITORING, ref, res):
-        yield from drift_fact(ref, monitoring, res)
+    if (monitoring := done_record(Stage.MONITORING, ref, res)) and (verdict := drift_at(ref, res)):
+        yield from drift_fact(ref, monitoring, verdict, res)
     if estimates := done_record(Stage.ESTIMATES, ref, res):
         yield from estimate_fact(ref, estimates, res)
 
@@ -25,9 +29,11 @@ def assess_facts(ref: PartitionRef, res: Resources) -> Iterator[Fact]:
     if (assessed := done_record(Stage.PERFORMANCE, ref, res)) is None:
         return
     data, champion, as_of = assessed.data, assessed.data["version"], moment_of(ref, assessed)
-    decay, target = decay_at(ref, Stage.PERFORMANCE, res), data["target"]
+    decay, target = decay_at(ref, res), data["target"]
     if decay["detected"]:
-        message = f"loss {decay['value']:.4f}, holdout loss at promotion {decay['expected']:.4f}"
+        drifted = [c for c in (drift_at(ref, res) or {"columns": ()})["columns"] if c["drifted"]]
+        cause = explanation(drifted, decay["rise"], "realised")
+        message = "; ".join(part for part in (decay_text(decay), cause) if part)
         payload = {"told": message, "champion": champion, **decay, **report_links(assessed, res)}
         yield make_fact("decay", ref.model, ref.key, as_of, champion, payload)
     if target and target["drifted"] and res.config.retraining.signals.target:
@@ -44,18 +50,22 @@ def moment_of(ref: PartitionRef, record: Record) -> datetime:
     return min(record.as_of, ref.as_of)
 
 
-def drift_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
-    """Yield the fact of drift if a monitoring record has detected drift."""
-    if not record.data["detected"]:
+def drift_fact(ref: PartitionRef, record: Record, verdict: Mapping[str, Any], res: Resources) -> Iterator[Fact]:
+    """Yield the fact of drift if the verdict on a monitoring record, from `drift_at`, has detected drift."""
+    if not verdict["detected"]:
         return
-    columns = [c for c in record.data["columns"] if c["drifted"]]
-    names = list(dict.fromkeys(c["column"] for c in columns))
+    columns = [c for c in verdict["columns"] if c["drifted"]]
+    always = {name: verdict["always_different"][name] for name in verdict["newly_different"]}
     payload = {
-        "told": f"{len(names)} column{'s' if len(names) > 1 else ''} drifted, {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+        "told": "; ".join(drift_message(ref, verdict, columns, res)),
         "champion": record.data["version"],
-        "drift_share": record.data["share"],
+        "drift_share": verdict["share"],
         "threshold": record.data["threshold"],
         "signals": columns,
+        "loss_change": estimated_change(ref, verdict, res),
+        "always_different": [
+            {"column": c, "note": text, "suggestion": suggestion(c, res.config)} for c, text in always.items()
+        ],
         "report": record.data["report"],
         **report_links(record, res),
     }
@@ -64,51 +74,77 @@ def drift_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fa
     yield make_fact("drift", ref.model, ref.key, moment_of(ref, record), [inputs, signals], payload)
 
 
+def drift_message(
+    ref: PartitionRef, verdict: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], res: Resources
+) -> Iterator[str]:
+    """Yield the parts of a message about drift: the columns, what they explain, and which of them no longer count from now on."""
+    names = list(dict.fromkeys(c["column"] for c in columns))
+    yield f"{len(names)} column{'s' if len(names) > 1 else ''} drifted, {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+    if cause := explanation(columns, estimated_change(ref, verdict, res), "estimated"):
+        yield cause
+    for name in verdict["newly_different"]:
+        yield (
+            f"{name} is always different: it {verdict['always_different'][name]}, and does not count from the next one on; "
+            f"{suggestion(name, res.config)}"
+        )
+
+
+def estimated_change(ref: PartitionRef, verdict: Mapping[str, Any], res: Resources) -> float | None:
+    """Return the estimated loss of a partition minus the champion's loss on its holdout, None if one is unknown."""
+    record, before = done_record(Stage.ESTIMATES, ref, res), verdict.get("holdout_loss")
+    now = record.data["metrics"].get(res.config.target.eval_loss) if record else None
+    return None if now is None or before is None else float(now - before)
+
+
+def decay_text(decay: Mapping[str, Any]) -> str:
+    """Describe the values of a decay, such as `skill 4.1%, expected 9.8%; loss 0.5512, expected 0.5023`."""
+    if "judged_by" not in decay:  # a version of an older release
+        return f"loss {decay['value']:.4f}, holdout loss at promotion {decay['expected']:.4f}"
+    loss = f"loss {decay['value']:.4f}, expected {decay['expected']:.4f}"
+    if decay["judged_by"] == "loss":
+        return loss
+    return f"skill {decay['skill']:.1%}, expected {decay['expected_skill']:.1%}; {loss}"
+
+
 def estimate_fact(ref: PartitionRef, record: Record, res: Resources) -> Iterator[Fact]:
     """Yield the fact of an estimated decay if `retraining.signals.estimate` is set. `not_trusted` has the reason to ignore it."""
     if (rules := res.config.retraining.signals.estimate) is None:
         return
-    rise = decay_at(ref, Stage.ESTIMATES, res)
-    if rise["detected"]:
-        not_trusted = distrust_reason(ref, rise["rise"], rules.after, res)
-        message = f"estimated loss {rise['value']:.4f}, holdout loss at promotion {rise['expected']:.4f}"
-        payload = {"told": message, "champion": record.data["version"], "not_trusted": not_trusted, **rise}
+    decay = estimated_decay(ref, record, res)
+    if decay["detected"]:
+        message = (
+            f"estimated loss {decay['value']:.4f} ({decay['interval'][0]:.4f} to {decay['interval'][1]:.4f}), "
+            f"expected {decay['expected']:.4f}"
+        )
+        not_trusted = distrust_reason(record, rules.after, res)
+        payload = {"told": message, "champion": record.data["version"], "not_trusted": not_trusted, **decay}
         yield make_fact("estimate", ref.model, ref.key, moment_of(ref, record), record.data["version"], payload)
 
 
-def distrust_reason(ref: PartitionRef, rise: float, after: int, res: Resources) -> str:
-    """Return why an estimated rise of the loss is not trusted as of the partition's moment, empty if it is trusted.
+def distrust_reason(record: Record, after: int, res: Resources) -> str:
+    """Return why the interval of an estimate is not trusted yet, empty if it is.
 
     Args:
-        ref: The partition.
-        rise: The estimated rise of the loss.
-        after: How many matured partitions the estimates must have been compared with.
+        record: The partition's record of the stage `estimates`.
+        after: Number of matured partitions whose errors the interval must include.
         res: The model's resources.
     """
-    errors = estimation_errors(ref, res)
-    if len(errors) < after:
-        return f"estimates were compared with labels in {len(errors)} matured partitions, {after} are required"
-    worst = max(map(abs, errors))
-    if not worst < rise:
-        return f"an earlier estimate was wrong by {worst:.4f}, and the estimated rise of {rise:.4f} is not larger"
-    return ""
-
-
-def estimation_errors(ref: PartitionRef, res: Resources) -> list[float]:
-    """Return realised minus estimated loss of all other partitions that were assessed by the as-of of `ref`, oldest first."""
-    errors = []
-    for key in res.lake.keys(Stage.PERFORMANCE):
-        record = done_record(Stage.PERFORMANCE, res.ref(key), res)
-        error = record.data["estimate"]["error"] if record and key != ref.key and record.as_of <= ref.as_of else None
-        if error is not None:
-            errors.append(float(error))
-    return errors
+    count = len(known_errors(record, matured_errors(res)))
+    if count >= after:
+        return ""
+    return f"estimates were compared with labels in {count} matured partitions, {after} are required"
 
 
 def due_fact(
-    ref: PartitionRef, champion: Promotion, since: datetime, labels: int, partitions: int, res: Resources
+    ref: PartitionRef,
+    champion: Promotion,
+    since: datetime,
+    labels: int,
+    partitions: int,
+    res: Resources,
+    gain: ExpectedGain | None = None,
 ) -> Fact | None:
-    """Return the fact that a training is due by time or by new labels, None if none is due.
+    """Return the fact that a training is due by time, by new labels or by its expected gain, None if none is due.
 
     The id depends on partition, champion and last training, not on the number of labels. So there is one fact per partition,
     and after a decline the next partition has a new one.
@@ -120,8 +156,9 @@ def due_fact(
         labels: Rows after the champion's training window whose labels have matured.
         partitions: Partitions with a validation record, blocked ones included, that were complete after `since`.
         res: The model's resources.
+        gain: What a retraining is expected to gain, None without `retraining.cost`.
     """
-    message = next(_due_reasons(ref.as_of - since, labels, partitions, champion, res), "")
+    message = next(_due_reasons(ref.as_of - since, labels, partitions, champion, res, gain), "")
     if not message:
         return None
     payload = {"told": message, "champion": champion.version, "new_labels": labels}
@@ -129,10 +166,20 @@ def due_fact(
 
 
 def _due_reasons(
-    elapsed: timedelta, labels: int, partitions: int, champion: Promotion, res: Resources
+    elapsed: timedelta,
+    labels: int,
+    partitions: int,
+    champion: Promotion,
+    res: Resources,
+    gain: ExpectedGain | None,
 ) -> Iterator[str]:
     """Yield the reason for each rule of `retraining.signals` by which a training is due."""
     rules = res.config.retraining.signals
+    if gain is not None and is_worth_it(gain):
+        yield gain_text(gain)
+    if rules.expected_gain and gain is None and partitions >= rules.expected_gain.calendar:
+        calendar = rules.expected_gain.calendar
+        yield f"{partitions} partitions since the last training, one is due every {calendar}, since retraining.cost is not set"
     if rules.every and elapsed >= rules.every:
         yield f"{days_text(elapsed)} since the last training, one is due every {days_text(rules.every)}"
     if rules.partitions and partitions >= rules.partitions:

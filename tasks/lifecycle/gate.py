@@ -178,13 +178,7 @@ def gain_note(comparison: Comparison, config: ModelConfig | None = None) -> str:
 
 
 def smallest_visible(comparison: Comparison, config: ModelConfig) -> float:
-    """Return the smallest harm of a refresh, or gain of a change, that the rule sees in 4 of 5 cases; NaN if it is unknown.
-
-    It is the limit plus (z_c + z_.8) standard errors, which follow from the distance of the bound from the mean, z_c standard errors
-    (Cohen 1988, 2.4). So it does not depend on the measured gain itself.
-    """
-    from scipy.special import ndtri
-
+    """Return the smallest harm of a refresh, or gain of a change, that the rule sees in 4 of 5 cases; NaN if it is unknown."""
     gain, rules = comparison.gain, config.gate
     assert gain
     if comparison.burden == "refresh":
@@ -192,6 +186,17 @@ def smallest_visible(comparison: Comparison, config: ModelConfig) -> float:
     else:
         confidence = confidence_of_test(rules.gain.confidence, comparison.tests)
         distance, limit = gain.value - gain.lower, rules.gain.min_gain
+    return visible_in_most_cases(distance, confidence, limit)
+
+
+def visible_in_most_cases(distance: float, confidence: float, limit: float) -> float:
+    """Return the smallest mean whose bound is beyond the limit in 4 of 5 cases.
+
+    It is the limit plus (z_c + z_.8) standard errors, which follow from the distance of the bound from the mean, z_c standard errors
+    (Cohen 1988, 2.4). So it does not depend on the measured mean itself.
+    """
+    from scipy.special import ndtri
+
     return float(limit + distance * (1 + ndtri(POWER) / ndtri(confidence)))
 
 

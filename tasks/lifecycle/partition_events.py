@@ -4,6 +4,7 @@ from typing import Any
 
 from tasks.contracts import PartitionRef, PartitionRun, Stage
 from tasks.resources import Resources
+from tasks.steps.drift_verdict import drift_at
 from tasks.steps.step import done_record
 
 
@@ -20,16 +21,15 @@ def has_new_outputs(run: PartitionRun, ref: PartitionRef, res: Resources) -> boo
 
 def processed_payload(ref: PartitionRef, res: Resources) -> dict[str, Any]:
     """Describe the outputs of a processed partition, and where its predictions are. Without a champion there are none."""
-    raw, valid, scored, monitored = (
-        done_record(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.MONITORING)
-    )
+    raw, valid, scored = (done_record(stage, ref, res) for stage in (Stage.RAW, Stage.VALID, Stage.PREDICTIONS))
+    drift = drift_at(ref, res)
     return {
         "as_of": (scored or ref).as_of.isoformat(),
         "rows": valid.rows if valid else 0,
         "quarantined": int(valid.data.get("quarantined", 0)) if valid else 0,
         "late_rows": int(raw.data.get("late_rows", 0)) if raw else 0,
         "version": scored.data["version"] if scored else None,
-        "drifted": bool(monitored.data["detected"]) if monitored else None,
+        "drifted": bool(drift["detected"]) if drift else None,
         "predictions": str(res.lake.file(Stage.PREDICTIONS, ref.key)) if scored else None,
         "digest": scored.digest if scored else None,
     }

@@ -18,6 +18,7 @@ from tasks.lifecycle.partition_events import (
 )
 from tasks.lifecycle.promotion import advance_challenger
 from tasks.lifecycle.retraining import emit_due_fact
+from tasks.lifecycle.staleness import update_staleness
 from tasks.orchestration.events import ASSESSED, BLOCKED, PROCESSED, emit_new, emit_partition
 from tasks.resources import Resources
 from tasks.steps.order import OUTCOMES, PROCESS
@@ -62,7 +63,7 @@ def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) 
 
 
 def follow_outcomes(res: Resources, as_of: datetime) -> list[Hindsight]:
-    """After new labels: measure past promotions, promote or refuse a challenger in shadow mode, record whether a training is due.
+    """After new labels: measure past promotions and staleness, advance a challenger in shadow mode, record whether a training is due.
 
     Args:
         res: The model's resources.
@@ -73,5 +74,7 @@ def follow_outcomes(res: Resources, as_of: datetime) -> list[Hindsight]:
     """
     verdicts = judge_promotions(res, as_of)
     advance_challenger(res, as_of)
+    if res.config.retraining.signals.expected_gain and res.config.retraining.cost:
+        update_staleness(res, as_of)
     emit_due_fact(res, as_of)
     return verdicts

@@ -5,11 +5,13 @@ production would have decided.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
-from configs.retraining import Retraining
-from tasks.contracts import Decision, Fact, PolicyInputs
+from configs.retraining import Budget, Retraining
+from tasks.contracts import Decision, ExpectedGain, Fact, PolicyInputs
 
 
 def decide(fact: Fact, now: PolicyInputs, rules: Retraining) -> Decision:
@@ -32,7 +34,7 @@ def refusals(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[tuple
         return
     if not rules.enabled:
         yield "disabled", "retraining.enabled is false"
-    yield from _signal_rules(fact, now, rules)
+    yield from _expected_gain(fact, now, rules) if rules.signals.expected_gain else _signal_rules(fact, now, rules)
     version = fact.payload.get("champion")
     if version and now.champion and version != now.champion.version:
         yield "superseded", f"the fact is about version {version}, but version {now.champion.version} is champion now"
@@ -43,7 +45,7 @@ def refusals(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[tuple
     elapsed = fact.as_of - since
     if elapsed < rules.cool_down:
         yield "cool-down", f"{days_text(elapsed)} since the last training, {days_text(rules.cool_down)} must pass"
-    yield from _budget(now, rules)
+    yield from _budget(fact.as_of, now, rules.budget)
     if now.new_labels == 0 and now.champion:
         yield (
             "nothing new",
@@ -67,6 +69,37 @@ def _superseded(fact: Fact, now: PolicyInputs) -> Iterator[tuple[str, str]]:
         yield "superseded", f"there was a training as of {since:%Y-%m-%d}, at or after the as-of of this fact"
 
 
+def _expected_gain(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[tuple[str, str]]:
+    """Refuse a fact while a retraining is not expected to gain what it costs. Without a cost only the calendar counts."""
+    if now.gain is not None:
+        if not is_worth_it(now.gain):
+            yield "expected gain", gain_text(now.gain)
+    elif rules.cost is None and fact.payload.get("kind", fact.kind) != "due":
+        yield "does not count", "retraining.cost is not set, so the calendar of signals.expected_gain alone decides"
+
+
+def is_worth_it(gain: ExpectedGain) -> bool:
+    """Return whether a retraining is expected to gain what it costs."""
+    return gain.value >= gain.cost
+
+
+def gain_text(gain: ExpectedGain) -> str:
+    """Describe an expected gain, what it follows from, and when a retraining is due."""
+    if gain.measured:
+        times = f"{gain.measured} partition{'s' if gain.measured > 1 else ''}"
+        source = f"the champion's loss rises by {gain.rise:.4f} per partition, as measured on {times}"
+    else:
+        source = f"staleness is not measured yet, a rise of the loss by {gain.rise:.4f} per partition is assumed"
+    text = (
+        f"a retraining is expected to gain {gain.value:.4f} (95 % {gain.lower:.4f} to {gain.upper:.4f}) and costs {gain.cost:g}: {source}, "
+        f"{gain.partitions} partition{'s' if gain.partitions != 1 else ''} since the last training"
+    )
+    if is_worth_it(gain):
+        return text
+    due = "none is due" if gain.interval is None else f"one is due after {ceil(gain.interval)}"
+    return f"{text}; at this rise {due}"
+
+
 def _signal_rules(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[tuple[str, str]]:
     """Refuse a kind of fact that `retraining.signals` in model.yaml does not count, or that has not occurred often enough."""
     kind, config = fact.payload.get("kind", fact.kind), rules.signals
@@ -86,18 +119,34 @@ def _signal_rules(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[
             yield "not trusted", str(reason)
 
 
-def _budget(now: PolicyInputs, rules: Retraining) -> Iterator[tuple[str, str]]:
-    budget = rules.budget
-    if budget.runs is not None and now.runs >= budget.runs:
-        yield (
-            "budget",
-            f"{now.runs} {'retraining' if now.runs == 1 else 'retrainings'} within {days_text(budget.period)}, {budget.runs} allowed",
-        )
-    if budget.seconds is not None and now.seconds >= budget.seconds:
-        yield (
-            "budget",
-            f"{now.seconds:.0f} s of training within {days_text(budget.period)}, {budget.seconds:.0f} s are allowed",
-        )
+def _budget(as_of: datetime, now: PolicyInputs, budget: Budget) -> Iterator[tuple[str, str]]:
+    """Refuse if the period's budget is spent, or if the retrainings of its last half, quarter and so on have used their share of it."""
+    for part in _parts(budget.runs):
+        allowed, span = ceil(budget.runs / part) if budget.runs else 0, budget.period / part
+        runs = len(now.spent_since(as_of - span))
+        if budget.runs and runs >= allowed:
+            text = f"{runs} {'retraining' if runs == 1 else 'retrainings'} within {days_text(span)}, {allowed} allowed"
+            yield (
+                "budget",
+                text if part == 1 else f"{text}: {budget.runs} in {days_text(budget.period)} are spread evenly",
+            )
+            return
+    for part in (1, 2, 4, 8):
+        if budget.seconds is None:
+            return
+        allowed_seconds, span = budget.seconds / part, budget.period / part
+        if (seconds := sum(now.spent_since(as_of - span))) >= allowed_seconds:
+            text = f"{seconds:.0f} s of training within {days_text(span)}, {allowed_seconds:.0f} s are allowed"
+            yield "budget", text if part == 1 else f"{text}: the budget is spread over {days_text(budget.period)}"
+            return
+
+
+def _parts(runs: int | None) -> list[int]:
+    """Return 1, 2, 4 ... until a part of the period allows a single retraining."""
+    parts = [1] if runs else []
+    while runs and ceil(runs / parts[-1]) > 1:
+        parts.append(2 * parts[-1])
+    return parts
 
 
 def last_training(now: PolicyInputs) -> datetime | None:
@@ -114,6 +163,8 @@ def reason_for(fact: Fact, now: PolicyInputs) -> str:
         return f"{payload.get('by')}: {payload.get('reason')}"
     if fact.kind == "retry":
         return f"attempt {payload.get('attempt')} after {payload.get('error')}; {message}"
+    if now.gain is not None and fact.kind != "due":
+        message = f"{message}; {gain_text(now.gain)}"
     return f"{message}, {days_text(fact.as_of - since)} since the last training" if since else message
 
 
@@ -126,10 +177,16 @@ def signals(fact: Fact, now: PolicyInputs) -> dict[str, Any]:
         "drifted": list(now.drifted),
         "new_labels": now.new_labels,
         "last_training": since.isoformat() if since else None,
-        "runs": now.runs,
-        "seconds": round(now.seconds, 1),
+        "runs": len(now.spent),
+        "seconds": round(sum(seconds for _, seconds in now.spent), 1),
+        **({"expected_gain": _rounded(now.gain)} if now.gain else {}),
         **now.latest,
     }
+
+
+def _rounded(gain: ExpectedGain) -> dict[str, Any]:
+    """Return the fields with at most four significant digits, for the decision's row."""
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in asdict(gain).items()}
 
 
 def days_text(span: timedelta) -> str:

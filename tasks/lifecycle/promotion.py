@@ -4,6 +4,8 @@
 the state of the ledger.
 """
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -21,7 +23,9 @@ from tasks.orchestration.ledger_rows import append_row
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import LiveResources, Resources
 from tasks.steps.order import newest_ref
+from tasks.steps.periods import REFERENCES
 from tasks.training.evaluation import query
+from tasks.training.periods import reference_periods
 
 
 @as_task("stage or refuse v{training.version}")
@@ -43,6 +47,7 @@ def apply_gate_decision(
     if not training.decision.passed:
         evidence |= {"refresh_follows": True} if refresh_follows else {}
         return refuse(version, champion, moment, "; ".join(training.decision.reasons), evidence, res)
+    evidence |= {REFERENCES: [asdict(period) for period in reference_periods(challenger, training.window, res)]}
     return stage(version, champion, moment, reason, evidence, res)
 
 
@@ -105,7 +110,9 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
         if staged.against != (champion.sequence if champion else 0):
             reason = f"it was judged against version {staged.previous or 'none'}, which is no longer champion; train or `promote` again"
             return refuse(version, champion, staged.as_of, reason, {}, res)
-        return _promote_or_request(version, champion, staged.as_of, staged.reason, dict(staged.evidence), res)
+        return _promote_or_request(
+            version, champion, staged.as_of, staged.reason, _without_references(staged.evidence), res
+        )
     assert champion
     matured = matured_shadow(staged, champion, res, as_of)
     if len(matured) < needed:
@@ -116,6 +123,11 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
     if not decision.passed:
         return refuse(version, champion, moment, "; ".join(decision.reasons), evidence, res)
     return _promote_or_request(version, champion, moment, f"{staged.reason}; passed the shadow test", evidence, res)
+
+
+def _without_references(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the evidence of a staged version without the periods for decay, which its row keeps."""
+    return {name: value for name, value in evidence.items() if name != REFERENCES}
 
 
 def _digest_like(version: Version, res: Resources, other: str) -> str:

@@ -10,11 +10,13 @@ from tasks.contracts import Promotion, Stage
 from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
+from tasks.lifecycle.facts import decay_text
 from tasks.lifecycle.overdue import late_partition, nothing_scored, old_champion
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.source.extent import why_no_partition
 from tasks.steps.decay import decay_at
+from tasks.steps.drift_verdict import drift_verdicts, suggestion
 from tasks.steps.serving_skew import count_differing
 
 
@@ -214,20 +216,25 @@ def _decision_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
 
 
 def _performance_alerts(res: Resources) -> Iterator[Alert]:
-    """Decay and drift in the newest partition of each stage that is not empty, if the present champion scored it."""
+    """Decay and drift in the newest partition of each stage that is not empty, if the present champion scored it.
+
+    Columns that are always different have an alert whichever champion scored it: a new champion has not changed that.
+    """
     champion = res.ledger.champion()
     empty = {key for key in res.lake.keys(Stage.VALID) if (r := res.lake.record(Stage.VALID, key)) and r.empty}
     for stage in (Stage.PERFORMANCE, Stage.MONITORING):
         newest = [key for key in res.lake.keys(stage) if key not in empty][-1:]
         done = [r for key in newest if (r := res.lake.record(stage, key)) and r.status == "done"]
+        verdict = drift_verdicts(newest, res).get(newest[0], {}) if stage is Stage.MONITORING and newest else {}
+        for column, text in verdict.get("always_different", {}).items():
+            message = f"{column} {text}: it is always different, and does not count as drift"
+            yield Alert(Severity.WARNING, message, suggestion(column, res.config))
         if not done or champion is None or done[0].data["version"] != champion.version:
             continue
         key = done[0].partition
-        if stage is Stage.MONITORING and done[0].data["detected"]:
+        if verdict.get("detected"):
             yield Alert(
                 Severity.WARNING, f"drift detected in {key} against the reference of version {champion.version}"
             )
-        loss = res.config.target.eval_loss.replace("_", " ")
-        if stage is Stage.PERFORMANCE and (decay := decay_at(res.ref(key), stage, res))["detected"]:
-            values = f"{loss} {decay['value']:.3f}, holdout loss at promotion {decay['expected']:.3f}"
-            yield Alert(Severity.WARNING, f"decay detected in {key}: {values}")
+        if stage is Stage.PERFORMANCE and (decay := decay_at(res.ref(key), res))["detected"]:
+            yield Alert(Severity.WARNING, f"decay detected in {key}: {decay_text(decay)}")

@@ -4,11 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import FOR_PEOPLE, Decision, Fact, PartitionRef, Promotion, Stage
+from tasks.contracts import FOR_PEOPLE, Decision, Fact, PartitionRef, Promotion, Record, Stage
 from tasks.contracts.words import decision_text
+from tasks.lifecycle.estimates import EstimationError, estimate_interval, matured_errors
 from tasks.lifecycle.facts import distrust_reason
 from tasks.resources import LiveResources, Resources
 from tasks.steps.decay import decay_at
+from tasks.steps.drift_verdict import drift_verdicts
 from tasks.steps.order import steps_of
 from tasks.steps.step import Step, freshness
 
@@ -42,6 +44,7 @@ class PartitionSummary:
     log_loss: float | None
     mature: int | None
     drift_share: float | None
+    """Share of the columns that drifted, without those that are always different."""
     facts: tuple[Fact, ...] = ()
     decision: Decision | None = None
     """The policy's decision about its facts: the newest that retrained, else the newest."""
@@ -52,11 +55,16 @@ class PartitionSummary:
     interval: tuple[float, float] | None = None
     estimate: float | None = None
     estimated_auc: float | None = None
+    estimate_interval: tuple[float, float] | None = None
+    skill: float | None = None
+    """1 minus the loss as a share of that of the partition's own base rate (or mean)."""
     trust: str = ""
     """Why the estimate is not trusted; empty if it is."""
     decay: Mapping[str, Any] | None = None
     pending: int | None = None
     never: int | None = None
+    drifted: bool = False
+    """Whether the share is a fact."""
     empty: bool = False
     """Whether the source has no rows for it."""
 
@@ -87,15 +95,14 @@ def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: b
     Args:
         res: The resources of the model.
         keys: Only these partitions; None for all.
-        with_decay: Also compute decay and the trust in estimates, which takes a bootstrap per partition.
+        with_decay: Also judge decay, and whether estimates are trusted.
     """
     facts = [f for f in res.ledger.facts() if f.kind not in FOR_PEOPLE]
     decisions, rows = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
-    return [
-        _summary(key, res, tuple(f for f in facts if f.partition == key), decisions, rows, with_decay)
-        for key in res.lake.keys(Stage.RAW)
-        if keys is None or key in keys
-    ]
+    shown = [key for key in res.lake.keys(Stage.RAW) if keys is None or key in keys]
+    drift, errors = drift_verdicts(shown, res), matured_errors(res)
+    own = {key: tuple(f for f in facts if f.partition == key) for key in shown}
+    return [_summary(key, res, own[key], decisions, rows, drift.get(key, {}), errors, with_decay) for key in shown]
 
 
 def main_decision(facts: Sequence[Fact], decisions: Mapping[str, Decision]) -> Decision | None:
@@ -110,6 +117,8 @@ def _summary(
     facts: tuple[Fact, ...],
     decisions: Mapping[str, Decision],
     rows: Sequence[Promotion],
+    drift: Mapping[str, Any],
+    errors: Sequence[EstimationError],
     with_decay: bool,
 ) -> PartitionSummary:
     """Summarise one partition from the records of its stages."""
@@ -119,7 +128,8 @@ def _summary(
     measured, loss = data.get(Stage.PERFORMANCE, {}), res.config.target.eval_loss
     metrics, bounds = measured.get("metrics", {}), measured.get("intervals", {}).get(loss)
     estimated = data.get(Stage.ESTIMATES, {}).get("metrics", {})
-    decay = decay_at(res.ref(key), Stage.PERFORMANCE, res) if measured and with_decay else None
+    estimate = records[Stage.ESTIMATES] if estimated.get(loss) is not None else None
+    decay = decay_at(res.ref(key), res) if measured and with_decay else None
     decision = main_decision(facts, decisions)
     return PartitionSummary(
         key=key,
@@ -130,7 +140,8 @@ def _summary(
         roc_auc=metrics.get("roc_auc"),
         log_loss=metrics.get("log_loss"),
         mature=measured.get("mature"),
-        drift_share=data.get(Stage.MONITORING, {}).get("share"),
+        drift_share=drift.get("share"),
+        drifted=bool(drift.get("detected")),
         facts=facts,
         decision=decision,
         version_rows=tuple(row for row in rows if decision and row.version == decision.version),
@@ -138,7 +149,9 @@ def _summary(
         interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
         estimate=estimated.get(loss),
         estimated_auc=estimated.get("roc_auc"),
-        trust=_trust(key, estimated.get(loss), decay, res) if with_decay else "",
+        estimate_interval=estimate_interval(estimate, errors, rows, res) if estimate else None,
+        skill=measured.get("skill"),
+        trust=_trust(estimate, res) if estimate and with_decay else "",
         decay=decay,
         pending=measured.get("pending"),
         never=measured.get("never"),
@@ -146,15 +159,10 @@ def _summary(
     )
 
 
-def _trust(key: str, estimate: float | None, decay: Mapping[str, Any] | None, res: Resources) -> str:
-    """Explain why the estimate of a partition is not used as a signal; empty if it is used or there is none."""
+def _trust(estimate: Record, res: Resources) -> str:
+    """Explain why the estimate of a partition is not used as a signal; empty if it is."""
     rules = res.config.retraining.signals.estimate
-    if estimate is None:
-        return ""
-    if rules is None:
-        return "not trusted: retraining.signals.estimate is off"
-    expected = (decay or {}).get("expected")
-    reason = distrust_reason(res.ref(key), abs(estimate - expected) if expected else 0.0, rules.after, res)
+    reason = distrust_reason(estimate, rules.after, res) if rules else "retraining.signals.estimate is off"
     return f"not trusted: {reason}" if reason else ""
 
 

@@ -26,7 +26,9 @@ def copy(tiny_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     copy.add_tiny(tiny_source)
     path = copy.folder / "configs" / "tiny" / "model.yaml"
     due = "retraining: {signals: {drift: null, decay: false, partitions: 2}, cool_down: 1D}"
-    path.write_text(path.read_text().replace("retraining: {cool_down: 3D}", due))
+    path.write_text(
+        path.read_text().replace("retraining: {signals: {drift: {times: 1, of: 1}, decay: true}, cool_down: 3D}", due)
+    )
     day = day_file(copy.folder, 10)
     pd.read_parquet(day).assign(weight=99.0).to_parquet(day, index=False)
     try:

@@ -14,7 +14,7 @@ from flows.reproduce import reproduce
 from flows.train import train
 from ops.status import model
 from tasks.contracts import Stage
-from tasks.lifecycle.retraining import count_new_labels
+from tasks.lifecycle.policy_inputs import count_new_labels
 from tasks.reports.artifacts.partitions import row
 from tasks.reports.pages.model import describe
 from tasks.reports.summary import grid, summarise

@@ -10,7 +10,8 @@ from flows.process import process
 from flows.retrain import retrain
 from tasks.contracts import Stage
 from tasks.errors import MissingPartition
-from tasks.lifecycle.retraining import count_new_labels, record_manual_request
+from tasks.lifecycle.policy_inputs import count_new_labels
+from tasks.lifecycle.retraining import record_manual_request
 from tasks.orchestration.prefect_tasks import simulation
 from tasks.resources import open_resources
 from tasks.steps.order import newest_ref

@@ -25,7 +25,7 @@ from flows.train import train
 from ops.play_range import order_of_runs
 from tasks.contracts import Stage
 from tasks.errors import NotEnoughData
-from tasks.lifecycle.retraining import count_new_labels
+from tasks.lifecycle.policy_inputs import count_new_labels
 from tasks.resources import LiveResources, open_resources
 from tasks.steps.ingest import INGEST
 from tasks.steps.run_tasks import maturing_partitions, moment_of_assessment

@@ -27,23 +27,24 @@ from tasks.contracts import (
     Fact,
     FactKind,
     Hindsight,
-    Interval,
     ModelStage,
     PartitionRef,
     PartitionRun,
+    Period,
     Promotion,
     Record,
     RunInfo,
     Stage,
 )
 from tasks.ledger.tables import metadata
-from tasks.lifecycle import facts, partition_events
+from tasks.lifecycle import estimates, facts, partition_events
 from tasks.lifecycle.overdue import Overdue, late_fact, old_fact
 from tasks.orchestration import events
 from tasks.orchestration.on_arrival import TAG
 from tasks.registry import CHALLENGER, CHAMPION
 from tasks.registry.versions import TAG_FIELDS
 from tasks.steps import decay
+from tasks.steps.drift_verdict import judge_drift
 from tasks.steps.order import ALL
 
 PAGE = ROOT / "docs" / "public-names.md"
@@ -73,9 +74,10 @@ def observed_facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fact]:
     )
     config = config.model_copy(update={"retraining": config.retraining.model_copy(update={"signals": rules})})
     registry = SimpleNamespace(version_url=str)
-    res: Any = SimpleNamespace(
-        config=config, registry=registry, flow_run="r", settings=SimpleNamespace(evidently_ui="http://ui")
-    )
+    lake = SimpleNamespace(keys=lambda *_: [])
+    ledger = SimpleNamespace(promotions=list)
+    ui = SimpleNamespace(evidently_ui="http://ui")
+    res: Any = SimpleNamespace(config=config, registry=registry, flow_run="r", settings=ui, lake=lake, ledger=ledger)
     data = {
         "detected": True,
         "columns": [SIGNAL],
@@ -83,13 +85,21 @@ def observed_facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fact]:
         "share": 1.0,
         "threshold": 0.1,
         "target": SIGNAL,
+        "metrics": {"log_loss": 0.9},
+        "outcomes": [[5_000]] * 30,
     } | LINKS
-    data["blocks"] = [[day, 10_000, 9_000.0] for day in range(30)]
+    data["blocks"] = [[day, 10_000, 9_000.0 + day] for day in range(30)]
     record = Record("flights", Stage.MONITORING, "2013-06", NOW, 1, "done", 1, "", {}, data)
-    monkeypatch.setattr(decay, "newest_records", lambda *_: [record])
-    monkeypatch.setattr(decay, "loss_at_promotion", lambda *_: Interval(0.1, 0.09, 0.11))
-    monkeypatch.setattr(facts, "done_record", lambda *_: record)
-    monkeypatch.setattr(facts, "estimation_errors", lambda *_: [0.1])
+    better = tuple((day, 10_000, 1_000.0 + day) for day in range(30))
+    periods = [Period(better, ((5_000,),) * 30, (1_000.0,) * 30)] * 3
+    for module, name, value in (
+        (decay, "newest_records", [record]),
+        (decay, "staged_periods", periods),
+        (estimates, "staged_periods", periods),
+        (facts, "done_record", record),
+        (facts, "drift_at", judge_drift(data, [], config)),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
     champion = Promotion("flights", 1, "promote", "1", None, NOW, NOW, "evergreen", "")
     yield from facts.process_facts(ref, res)
     yield from facts.assess_facts(ref, res)
@@ -126,10 +136,13 @@ def sent_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 def partition_payloads() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the payloads of the events about a partition, from records with the fields that they read."""
     data = {"version": "1", "detected": True, "metrics": {}, "intervals": {}, "mature": 1, "pending": 0}
+    data |= {"columns": [SIGNAL], "threshold": 0.1}
     record = Record("flights", Stage.PREDICTIONS, "2013-06", NOW, 1, "done", 1, "", {}, data)
-    lake = SimpleNamespace(record=lambda *_: record, done=lambda *_: record, file=lambda *_: "predictions.parquet")
-    res: Any = SimpleNamespace(lake=lake, config=load_model("flights").config)
+    lake = SimpleNamespace(
+        record=lambda *_: record, done=lambda *_: record, file=lambda *_: "predictions.parquet", keys=lambda *_: []
+    )
     ref = PartitionRef("flights", "2013-06", NOW, NOW, NOW, NOW)
+    res: Any = SimpleNamespace(lake=lake, config=load_model("flights").config, ref=lambda *_: ref)
     yield events.PROCESSED, partition_events.processed_payload(ref, res)
     yield (
         events.BLOCKED,

@@ -153,9 +153,18 @@ def test_the_measured_effect_of_a_promotion_is_one_line():
 
 def test_estimated_and_realised_loss_are_in_one_row_and_months_without_estimate_are_left_out():
     rows = [
-        row("2013-05", 0.73, 0.46, loss=0.46, estimate=0.43, interval=(0.41, 0.52), estimated_auc=0.7),
+        row(
+            "2013-05",
+            0.73,
+            0.46,
+            loss=0.46,
+            skill=0.081,
+            estimate=0.43,
+            estimate_interval=(0.41, 0.52),
+            estimated_auc=0.7,
+        ),
         row("2013-06", 0.7, 0.5),
     ]
     lines = text(estimate_table(rows))
-    assert ["2013-05", "0.430", "0.460", "0.410-0.520", "+0.030", "0.700", "0.730"] in lines
+    assert ["2013-05", "0.430", "0.410-0.520", "0.460", "+0.030", "8.1%", "0.700", "0.730"] in lines
     assert not any("2013-06" in line for line in lines)

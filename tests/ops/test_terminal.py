@@ -338,6 +338,7 @@ def test_a_new_model_with_an_invalid_or_used_name_is_refused_in_one_line(name: s
     ("target", "message"),
     [
         ("audit", "error: which model? make audit MODEL=flights AT=2013-06-15\n"),
+        ("compare", "error: compare with which revision? make compare BASE=main MODEL=flights\n"),
         ("model", "error: which name? make model NAME=trains\n"),
         ("model NAME='two words'", "error: NAME=two words: a model's name has lower case letters, "),
         ("deploy ENV=moon", "error: ENV=moon: "),

@@ -42,8 +42,13 @@ CASES = {
         "training.window.partitions: 6: at most 6D. The holdout, a validation split of the same length,",
         "Use more partitions",
     ),
+    "a cool-down that is not longer than the holdout": (
+        "cool_down: 3D -> cool_down: 2D",
+        "retraining.cool_down: 2D: not longer than training.window.holdout (2D). A challenger is judged without",
+        "Lengthen cool_down",
+    ),
     "fewer rows than decay needs": (
-        "sample_rows: 1000} -> sample_rows: 1000, decay: {min_rows: 400, partitions: 2}}",
+        "{min_rows: 150} -> {min_rows: 400, partitions: 2}",
         "monitoring.decay.min_rows: 400: a partition has about 150 rows (in the source), and monitoring.decay.partitions is 2",
         "Set decay.partitions to at least 3",
     ),
@@ -89,7 +94,7 @@ def test_rules_that_are_just_enough_are_no_warning(tiny: Path) -> None:
     res = change(
         tiny,
         blocks="min_blocks: 6 -> min_blocks: 48",
-        decay="sample_rows: 1000} -> sample_rows: 1000, decay: {min_rows: 300, partitions: 2}}",
+        decay="{min_rows: 150} -> {min_rows: 300, partitions: 2}",
         gate="floor: {log_loss: 0.69} -> min_rows: 300\n  floor: {log_loss: 0.69}",
         window="window: {min_partitions: 4, min_rows: 200 -> window: {partitions: 7, min_partitions: 4, min_rows: 450",
     )
@@ -97,7 +102,7 @@ def test_rules_that_are_just_enough_are_no_warning(tiny: Path) -> None:
 
 
 def test_rows_of_the_lake_come_before_those_of_the_source(tiny: Path) -> None:
-    res = change(tiny, decay="sample_rows: 1000} -> sample_rows: 1000, decay: {min_rows: 400, partitions: 2}}")
+    res = change(tiny, decay="{min_rows: 150} -> {min_rows: 400, partitions: 2}")
     for day in range(7):
         for step in (INGEST, VALIDATE):
             advance(step, res.ref(f"2024-03-{day + 1:02d}"), res)

@@ -8,14 +8,16 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.contracts import Fact, PartitionRun, Stage
 from tasks.contracts.escape import for_markdown
-from tasks.contracts.words import number
-from tasks.lifecycle.facts import snapshot_url
+from tasks.contracts.words import bounds_text, number, percent
+from tasks.lifecycle.facts import decay_text, snapshot_url
 from tasks.orchestration.run_names import page_key
 from tasks.reports.artifacts.page import publish_page, publish_table, table_lines
 from tasks.reports.figures import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, why_no_partition
+from tasks.steps.drift_verdict import drift_verdicts
+from tasks.steps.explain import loss_text
 
 NEWEST = 100
 """Partitions in a table or plot over time."""
@@ -110,13 +112,10 @@ def _links(res: Resources, key: str) -> list[str]:
 
 def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
     """Create a drift table for each monitored partition, at most the newest twelve: the artifact's history has one version each."""
-    records = [r for key in keys if (r := res.lake.record(Stage.MONITORING, key)) and r.status == "done"]
-    for newest in records[-12:]:
-        share, version, note = newest.data["share"], newest.data["version"], newest.data["note"]
-        text = (
-            f"{newest.model} {newest.partition}: {share:.0%} of columns drifted from the reference of version {version}"
-        )
-        publish_table(res, "drift", [drift_row(c) for c in newest.data["columns"]], f"{text}. {note}" if note else text)
+    for key, newest in [*drift_verdicts(keys, res).items()][-12:]:
+        share, version, note = newest["share"], newest["version"], newest["note"]
+        text = f"{res.config.name} {key}: {share:.0%} of columns drifted from the reference of version {version}"
+        publish_table(res, "drift", [drift_row(c) for c in newest["columns"]], f"{text}. {note}" if note else text)
 
 
 def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +128,8 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
         "threshold": number(c["threshold"]),
         "p-value": number(c["p_value"], 4),
         "importance": "" if importance is None else f"{importance:.0%}",
-        "verdict": "drifted" if c["drifted"] else c["note"] and "does not count",
+        "loss change": loss_text(c),
+        "verdict": "drifted" if c["drifted"] else c["note"] and f"does not count: {c['note']}",
         "against": c["reference"],
     }
 
@@ -143,7 +143,7 @@ def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> str:
         new = shown[-1]
         line += f" Newest {new.key}: {res.config.target.eval_loss} {number(new.loss)} on {new.mature} mature rows."
         if new.decay and new.decay["detected"]:
-            line += f" Decay: the holdout loss at promotion was {number(new.decay['expected'])}."
+            line += f" Decay: {decay_text(new.decay)}."
     waits = [
         f"- {r.partition}: {v} waits: {for_markdown(w)}"
         for r in runs
@@ -173,18 +173,21 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
 
 def performance_row(summary: PartitionSummary, res: Resources) -> dict[str, Any]:
     """Return the performance of a partition as a table row: realised with its interval, and estimated before the labels came."""
-    estimate, bounds, decay = summary.estimate, summary.interval, summary.decay or {}
+    estimate, decay = summary.estimate, summary.decay or {}
     return {
         "partition": summary.key,
         "scored by": f"v{summary.version}" if summary.version else "",
         res.config.target.eval_loss: number(summary.loss),
-        "95 % interval": f"{number(bounds[0])} to {number(bounds[1])}" if bounds else "",
+        "95 % interval": bounds_text(summary.interval),
+        "expected": number(decay.get("expected")),
+        "skill": percent(summary.skill),
+        "expected skill": percent(decay.get("expected_skill")),
         "estimated before": number(estimate),
+        "estimated 95 % interval": bounds_text(summary.estimate_interval),
         "estimate": "" if estimate is None else summary.trust or "trusted",
         "error": "" if estimate is None or summary.loss is None else f"{summary.loss - estimate:+.3f}",
         "ROC AUC": number(summary.roc_auc),
         "estimated AUC": number(summary.estimated_auc),
-        "holdout loss at promotion": number(decay.get("expected")),
         "decay": "decay" if decay.get("detected") else "",
         "mature": f"{summary.mature:,}" if summary.mature is not None else "",
         "labels pending": summary.pending,

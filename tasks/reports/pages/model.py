@@ -11,13 +11,14 @@ from statistics import median
 from typing import Any
 
 from tasks.contracts import FOR_PEOPLE, Promotion, Record, Stage
-from tasks.contracts.words import decision_text, number
+from tasks.contracts.words import bounds_text, decision_text, number, percent
 from tasks.drift.workspace import project_id
 from tasks.errors import EvergreenError
 from tasks.ledger.history import champion_periods
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.facts import snapshot_url
 from tasks.lifecycle.hindsight import verdict_text
+from tasks.lifecycle.policy_inputs import gain_now
 from tasks.lifecycle.shadow import what_it_waits_for
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import alerts, state
@@ -26,6 +27,9 @@ from tasks.reports.pages.template import card_name, render_template
 from tasks.reports.refusals import last_refusal
 from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
+from tasks.steps.drift_verdict import ALWAYS, drift_at
+from tasks.steps.explain import loss_text
+from tasks.steps.step import done_record
 from tasks.storage.earlier import superseded
 
 NEWEST, LISTED = 100, 24
@@ -53,6 +57,7 @@ def describe(res: Resources, schedules: Sequence[Schedule] | None = None) -> dic
         "drift": _drift(res, shown),
         "threshold": config.monitoring.share,
         "decisions": _decisions(res),
+        "gain": gain_now(res),
         "versions": _versions(res),
         "champion_periods": _champion_periods(res),
         "contract": _contract(res, shown),
@@ -91,7 +96,8 @@ def headline(champion: Promotion | None, shown: Sequence[PartitionSummary], loss
     line = f"Version {champion.version} is champion for partitions after {champion.as_of:%Y-%m-%d}."
     measured = [s for s in shown if s.loss is not None]
     if measured:
-        line += f" Newest outcomes, {measured[-1].key}: {loss.replace('_', ' ')} {number(measured[-1].loss)}."
+        line += f" Newest outcomes, {measured[-1].key}: {loss.replace('_', ' ')} {number(measured[-1].loss)}"
+        line += f", skill {percent(measured[-1].skill)}." if measured[-1].skill is not None else "."
     return line
 
 
@@ -118,12 +124,12 @@ def _challenger(res: Resources) -> dict[str, str] | None:
 
 
 def _partition(s: PartitionSummary, res: Resources) -> dict[str, Any]:
-    monitored = res.lake.record(Stage.MONITORING, s.key)
     raw = res.lake.record(Stage.RAW, s.key)
     return {
         "key": s.key, "rows": s.rows, "empty": s.empty, "quarantined": s.quarantined, "blocked": s.blocked, "version": s.version,
         "loss": s.loss, "interval": s.interval and list(s.interval), "estimate": s.estimate, "drift": s.drift_share,
-        "drifted": bool(monitored and monitored.status == "done" and monitored.data["detected"]),
+        "skill": s.skill, "estimate_interval": s.estimate_interval and list(s.estimate_interval),
+        "drifted": s.drifted,
         "retraining": s.retraining, "labels": _labels_due(s, res), "late": _late(raw),
         "superseded": len(superseded(res.lake, Stage.PREDICTIONS, s.key)),
     }  # fmt: skip
@@ -152,14 +158,14 @@ def _labels_due(s: PartitionSummary, res: Resources) -> str:
 
 def _row(p: Mapping[str, Any]) -> list[str]:
     """One partition's row in the page's table."""
-    bounds = f"{number(p['interval'][0])} to {number(p['interval'][1])}" if p["interval"] else ""
+    estimate = number(p["estimate"]) + (f" ({bounds_text(p['estimate_interval'])})" if p["estimate_interval"] else "")
     drift = "" if p["drift"] is None else f"{p['drift']:.0%}"
     rows = "blocked" if p["blocked"] else "empty" if p["empty"] else f"{p['rows']:,}" if p["rows"] is not None else ""
     scored = f"v{p['version']}" if p["version"] else ""
     scored += f" ({p['superseded']} superseded)" if p["superseded"] else ""
     return [
-        p["key"], rows, p["late"], str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]), bounds, number(p["estimate"]),
-        drift, p["retraining"],
+        p["key"], rows, p["late"], str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]),
+        bounds_text(p["interval"]), percent(p["skill"]), estimate, drift, p["retraining"],
     ]  # fmt: skip
 
 
@@ -174,13 +180,25 @@ def _promoted(shown: Sequence[PartitionSummary]) -> list[list[str]]:
 
 
 def _drift(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] | None:
-    """List the drifted columns of the newest monitored partition with rows, the most important first."""
+    """List the drifted columns of the newest monitored partition with rows, those first that change the loss most.
+
+    Columns that are always different follow, with a note.
+    """
     for s in (s for s in reversed(shown) if not s.empty):
-        record = res.lake.record(Stage.MONITORING, s.key)
-        if record and record.status == "done":
-            columns = [c for c in record.data["columns"] if c["drifted"]]
+        ref = res.ref(s.key)
+        if (record := done_record(Stage.MONITORING, ref, res)) and (verdict := drift_at(ref, res)):
+            columns = [c for c in verdict["columns"] if c["drifted"] or c["note"].startswith(ALWAYS)]
             rows = [
-                [c["column"], c["method"], number(c["score"]), number(c["threshold"]), c["reference"]] for c in columns
+                [
+                    c["column"],
+                    c["method"],
+                    number(c["score"]),
+                    number(c["threshold"]),
+                    loss_text(c),
+                    c["reference"],
+                    c["note"],
+                ]
+                for c in columns
             ]
             return {
                 "key": s.key,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from configs.retraining import Budget, DriftSignal, EstimateSignal, Retraining, Signals
-from tasks.contracts import Action, Decision, Fact, FactKind, PolicyInputs, Promotion
+from tasks.contracts import Action, Decision, ExpectedGain, Fact, FactKind, PolicyInputs, Promotion
 from tasks.lifecycle.facts import retry_fact
 from tasks.lifecycle.policy import decide, refusals
 
@@ -28,12 +28,17 @@ def retrained(as_of: int, outcome: Literal["", "promoted", "staged", "refused", 
     return Decision("g", "m", day(as_of), "retrain", "drift", "", outcome=outcome)
 
 
-RULES = Retraining(cool_down=timedelta(days=45))
+BY_SIGNALS = Signals()
+RULES = Retraining(signals=BY_SIGNALS, cool_down=timedelta(days=45))
 NOW = PolicyInputs(champion=promoted(30), trained_at=day(30), drifted=(True,), new_labels=500)
 
 
 def decide_with(about: Fact | None = None, rules: Retraining = RULES, **changes) -> Decision:
     return decide(about or fact(), replace(NOW, **changes), rules)
+
+
+def spent(*days: int) -> tuple[tuple[datetime, float], ...]:
+    return tuple((day(n), 1.0) for n in days)
 
 
 def signals(**values) -> Retraining:
@@ -49,7 +54,7 @@ def test_drift_after_the_cool_down_with_new_labels_retrains_with_a_reason():
 @pytest.mark.parametrize(
     ("changes", "rules", "rule"),
     [
-        ({}, Retraining(enabled=False), "disabled"),
+        ({}, Retraining(signals=BY_SIGNALS, enabled=False), "disabled"),
         ({"champion": None}, RULES, "no champion"),
         ({"in_flight": retrained(90)}, RULES, "in flight"),
         ({"in_shadow": promoted(60, "stage")}, RULES, "in shadow"),
@@ -57,8 +62,8 @@ def test_drift_after_the_cool_down_with_new_labels_retrains_with_a_reason():
         ({"trained_at": day(56)}, RULES, "cool-down"),
         ({"last_judged": retrained(60, "refused")}, RULES, "cool-down"),
         ({"new_labels": 0}, RULES, "nothing new"),
-        ({"runs": 4}, Retraining(budget=Budget(runs=4)), "budget"),
-        ({"seconds": 600.0}, Retraining(budget=Budget(seconds=600)), "budget"),
+        ({"spent": spent(1, 30, 60, 90)}, Retraining(signals=BY_SIGNALS, budget=Budget(runs=4)), "budget"),
+        ({"spent": ((day(5), 600.0),)}, Retraining(signals=BY_SIGNALS, budget=Budget(seconds=600)), "budget"),
         ({}, signals(drift=None), "does not count"),
         ({"drifted": (True, False, True)}, signals(drift=DriftSignal(times=3, of=3)), "not often enough"),
         ({"drifted": ()}, signals(), "not often enough"),
@@ -117,10 +122,10 @@ def test_a_fact_about_an_earlier_champion_is_superseded():
 def test_a_manual_request_is_subject_only_to_the_rules_for_one_training_at_a_time():
     request = fact("person", by="ann", reason="new routes")
     rules = Retraining(enabled=False, cool_down=timedelta(days=400), budget=Budget(runs=1))
-    decision = decide_with(request, rules, runs=9, new_labels=0, drifted=())
+    decision = decide_with(request, rules, spent=spent(*range(9)), new_labels=0, drifted=())
     assert (decision.action, decision.rule, decision.reason) == ("retrain", "person", "ann: new routes")
     retry = fact("retry", kind="person", attempt=2, error="MemoryError", told="requested by ann")
-    assert decide_with(retry, rules, runs=9, new_labels=0, drifted=()).action == "retrain"
+    assert decide_with(retry, rules, spent=spent(*range(9)), new_labels=0, drifted=()).action == "retrain"
     for one_at_a_time in ({"in_flight": retrained(90)}, {"in_shadow": promoted(60, "stage")}, {"champion": None}):
         assert decide_with(request, rules, **one_at_a_time).action == "decline"
 
@@ -159,15 +164,15 @@ def test_the_reason_of_a_retry_has_its_attempt_and_the_error():
 
 
 def test_a_decision_has_the_values_that_the_policy_used():
-    values = decide_with(runs=2, seconds=12.34, latest={"decay": {"rise": 0.1}}).signals
+    values = decide_with(spent=((day(3), 12.0), (day(4), 0.34)), latest={"decay": {"rise": 0.1}}).signals
     assert values["kind"] == "drift"
     assert (values["drifted"], values["new_labels"], values["runs"], values["seconds"]) == ([True], 500, 2, 12.3)
     assert (values["decay"], values["last_training"]) == ({"rise": 0.1}, day(30).isoformat())
 
 
 def test_the_first_rule_that_refuses_decides_and_refusals_lists_all():
-    now = replace(NOW, in_flight=retrained(90), new_labels=0, runs=5)
-    rules = Retraining(enabled=False, budget=Budget(runs=1))
+    now = replace(NOW, in_flight=retrained(90), new_labels=0, spent=spent(*range(95, 100)))
+    rules = Retraining(signals=BY_SIGNALS, enabled=False, budget=Budget(runs=1))
     assert [rule for rule, _ in refusals(fact(), now, rules)] == ["in flight", "disabled", "budget", "nothing new"]
     assert decide(fact(), now, rules).rule == "in flight"
 
@@ -195,3 +200,44 @@ def test_the_refusal_of_a_change_is_no_outcome_if_a_refresh_was_to_follow(tiny):
     assert ledger_outcome(decision, ledger) is None
     refuse("6")
     assert ledger_outcome(decision, ledger) == ("refused", "worse", "6")
+
+
+def worth(value: float, cost: float = 0.01) -> dict[str, ExpectedGain]:
+    return {"gain": ExpectedGain(value, value - 0.005, value + 0.005, cost, 0.002, 3, 12, (2 * cost / 0.002) ** 0.5)}
+
+
+GAIN = Retraining(cost=0.01)
+
+
+@pytest.mark.parametrize("kind", ["drift", "decay", "estimate", "due"])
+def test_with_a_cost_every_fact_is_judged_by_the_expected_gain(kind):
+    """The number of drifted partitions does not matter, and neither does `not_trusted`."""
+    assert decide_with(fact(kind), GAIN, drifted=(), **worth(0.0101)).action == "retrain"
+    decision = decide_with(fact(kind), GAIN, **worth(0.0099))
+    assert (decision.action, decision.rule) == ("decline", "expected gain")
+    assert decision.reason == (
+        "a retraining is expected to gain 0.0099 (95 % 0.0049 to 0.0149) and costs 0.01: the champion's loss rises by 0.0020 per "
+        "partition, as measured on 12 partitions, 3 partitions since the last training; at this rise one is due after 4"
+    )
+    assert decision.signals["expected_gain"]["cost"] == 0.01
+
+
+def test_without_a_cost_only_the_calendar_counts():
+    assert decide_with(fact("due"), Retraining()).action == "retrain"
+    assert decide_with(fact("drift"), Retraining()).rule == "does not count"
+
+
+def test_a_budget_is_spread_over_its_period():
+    """Thirteen a year: seven in half a year, four in a quarter, two in an eighth (46 days), one in a sixteenth (23 days)."""
+    rules = Retraining(signals=BY_SIGNALS, budget=Budget(runs=13))
+    assert decide_with(rules=rules, spent=spent(76)).action == "retrain"
+    assert decide_with(rules=rules, spent=spent(78)).rule == "budget"
+    assert decide_with(rules=rules, spent=spent(30, 53)).action == "retrain"
+    decision = decide_with(rules=rules, spent=spent(30, 56, 77))
+    assert (decision.rule, decision.reason) == (
+        "budget",
+        "2 retrainings within 45.6 days, 2 allowed: 13 in 365 days are spread evenly",
+    )
+    seconds = Retraining(signals=BY_SIGNALS, budget=Budget(seconds=100))
+    assert decide_with(rules=seconds, spent=((day(80), 12.0),)).action == "retrain"
+    assert decide_with(rules=seconds, spent=((day(80), 13.0),)).rule == "budget"
