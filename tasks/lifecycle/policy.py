@@ -34,14 +34,17 @@ def refusals(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[tuple
         return
     if not rules.enabled:
         yield "disabled", "retraining.enabled is false"
-    yield from _expected_gain(fact, now, rules) if rules.signals.expected_gain else _signal_rules(fact, now, rules)
+    if not rules.signals.expected_gain:
+        yield from _signal_rules(fact, now, rules)
     version = fact.payload.get("champion")
     if version and now.champion and version != now.champion.version:
         yield "superseded", f"the fact is about version {version}, but version {now.champion.version} is champion now"
+    yield from _superseded(fact, now)
+    if rules.signals.expected_gain:
+        yield from _expected_gain(fact, now, rules)
     since = last_training(now)
     if since is None:
         return
-    yield from _superseded(fact, now)
     elapsed = fact.as_of - since
     if elapsed < rules.cool_down:
         yield "cool-down", f"{days_text(elapsed)} since the last training, {days_text(rules.cool_down)} must pass"

@@ -222,6 +222,10 @@ def test_with_a_cost_every_fact_is_judged_by_the_expected_gain(kind):
     assert decision.signals["expected_gain"]["cost"] == 0.01
 
 
+def test_a_fact_of_the_same_partition_after_a_training_is_superseded_whatever_it_would_gain():
+    assert decide_with(fact("due"), GAIN, trained_at=day(100), **worth(0.0)).rule == "superseded"
+
+
 def test_without_a_cost_only_the_calendar_counts():
     assert decide_with(fact("due"), Retraining()).action == "retrain"
     assert decide_with(fact("drift"), Retraining()).rule == "does not count"
