@@ -51,8 +51,8 @@ serve: setup ## start only the scoring server, on 127.0.0.1:8080
 restart-worker: setup ## stop the worker and its flow runs, and start it again
 	@$(BIN)/python -m ops.stack restart-worker
 
-status: setup ## show servers, deployments, and each model's champion, partitions and events
-	@$(BIN)/python -m ops.status
+status: setup ## show alerts with what to do, and a line per model; one model in full: make status MODEL=flights
+	@$(BIN)/python -m ops.status $(if $(MODEL),"$(MODEL)")
 
 audit: setup ## show the champion at a time, and why: make audit MODEL=flights [AT=2013-06-15]
 	@test -n "$(MODEL)" || { echo "error: which model? make audit MODEL=flights AT=2013-06-15" >&2; exit 1; }

@@ -6,20 +6,30 @@ make audit MODEL=flights AT=2013-06-15
 import argparse
 import os
 import sys
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from rich.markdown import Markdown
+from rich.console import Console
+from rich.table import Table
 
 from configs.base import to_utc
 from configs.errors import ConfigError
 from configs.settings import load_settings
 from ops import stack
 from ops.programs import home_of
+from ops.tables import empty_table
 from ops.terminal import message, print_error, terminal
+from tasks.contracts import Promotion
+from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
+from tasks.reports.refusals import limit_word
 from tasks.resources import Resources, open_resources
 from tasks.storage.folders import make_home
+
+if TYPE_CHECKING:
+    from tasks.lifecycle.audit import Audit
 
 
 def parse_time(text: str, res: Resources) -> datetime | None:
@@ -44,6 +54,44 @@ def parse_time(text: str, res: Resources) -> datetime | None:
     return time
 
 
+def print_audit(result: "Audit", console: Console) -> None:
+    """Print what was checked, the problems, and the champion's rows of the ledger with the verdicts of the gate."""
+    console.print(f"Checked: {for_terminal(result.checked)}.")
+    if result.problems:
+        console.print("\n[bold]Problems[/]")
+    for problem in result.problems:
+        console.print(f"  [red]{for_terminal(problem)}[/]")
+    if result.path:
+        console.print(f"\n[bold]How version {result.path[-1].version} became champion[/]")
+        console.print(path_table(result.path))
+    if verdicts := [row.evidence["verdicts"] for row in result.path if row.evidence.get("verdicts")]:
+        console.print("[bold]Verdicts of the gate[/]")
+        console.print(verdict_table(verdicts[-1]))
+
+
+def path_table(rows: Sequence[Promotion]) -> Table:
+    """Return a table of rows of the ledger, oldest first."""
+    table = empty_table(
+        "", ("row", True), ("action", False), ("as of", True), ("written, UTC", True), ("by", False), ("reason", False)
+    )
+    for row in rows:
+        author = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
+        written = f"{row.recorded_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if row.recorded_at else ""
+        texts = f"{row.as_of:%Y-%m-%d}", written, for_terminal(author), for_terminal(row.reason)
+        table.add_row(str(row.sequence), row.action, *texts)
+    return table
+
+
+def verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the gate's rules, as in the ledger's evidence."""
+    table = empty_table("", ("rule", False), ("verdict", False), ("value", True), ("threshold", True), ("note", False))
+    for v in verdicts:
+        value, limit = ("" if v[name] is None else f"{v[name]:.4g}" for name in ("value", "threshold"))
+        threshold = f"{limit_word(v['rule'])} {limit}" if limit else ""
+        table.add_row(for_terminal(v["rule"]), v["outcome"], value, threshold, for_terminal(v["note"]))
+    return table
+
+
 def main() -> int:
     """Audit the model of the command line. Exit status 1 if there are problems, 2 if the audit cannot run."""
     parser = argparse.ArgumentParser(
@@ -52,7 +100,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("--at", default="")
     arguments = parser.parse_args()
-    console = terminal()
+    console = terminal(wide=True)
     try:
         settings = load_settings()
         os.environ.update(stack.environment(settings))
@@ -61,13 +109,12 @@ def main() -> int:
         make_home(home_of(settings))  # Prefect creates a folder in it when it is imported
         from tasks.lifecycle.audit import audit
         from tasks.orchestration.events import known_hashes
-        from tasks.reports.artifacts import audit_headline, audit_lines
+        from tasks.reports.artifacts import audit_headline
 
         events = known_hashes(arguments.model) if stack.running(settings).get("prefect") else None
         result = audit(res, at, events)
         console.print(message(audit_headline(result)), style="bold")
-        body = "\n".join(audit_lines(result))
-        console.print(Markdown(body) if sys.stdout.isatty() else message(body))
+        print_audit(result, console)
     except (ConfigError, EvergreenError) as error:
         print_error(error)
         return 2

@@ -141,8 +141,9 @@ class Play:
                 f'-p model={name} -p by=YOU -p reason="..."; then run the same command again, which continues'
             )
         raise StackError(
-            f"the gate refused the first version of {name}, so there is no champion as of {key}. `make status` has each rule that "
-            f"refused, its value and its limit. Change configs/{name}/model.yaml, or begin later: a later FROM is more training data"
+            f"the gate refused the first version of {name}, so there is no champion as of {key}. `make status MODEL={name}` has "
+            f"each rule that refused, its value and its limit. Change configs/{name}/model.yaml, or begin later: a later FROM is more "
+            f"training data"
         )
 
     def wait_for_decisions(self, keys: Collection[str]) -> None:

@@ -1,188 +1,147 @@
-"""Print the state of the servers, the deployments and each model: `make status`."""
+"""Print what needs a person, then a line per model: `make status`. One model in full: `make status MODEL=flights`."""
 
+import argparse
 import os
 import sys
-import time
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
 from configs.errors import ConfigError
 from configs.load import model_names
-from configs.settings import ROOT, Settings, load_settings
+from configs.settings import load_settings
 from ops import stack
-from ops.api import post
-from ops.logs import server_errors, summary
-from ops.programs import home_of
-from ops.tables import grid_table
+from ops.status_model import count_text, print_model
+from ops.status_servers import Deployments, print_alerts, print_servers, read_schedules, server_alerts
+from ops.tables import models_table
 from ops.terminal import message, print_error, terminal
+from tasks.contracts import Stage
 from tasks.contracts.escape import for_terminal
+from tasks.contracts.words import decision_text, duration_text, number
 from tasks.errors import EvergreenError
-from tasks.orchestration.schedules import active_schedules, read_deployments
-from tasks.reports.health import Alert, Severity, alerts, schedule_alerts
+from tasks.orchestration.schedules import Schedule
+from tasks.reports.health import Alert, Severity, alerts, schedule_alerts, state
 from tasks.resources import LiveResources, open_resources
-from tasks.storage.files import open_root
-from tasks.storage.folders import exposed
-
-EVENTS = 8
-"""Number of events shown per model, the newest ones."""
-RECHECK_SECONDS = 10
-"""Seconds after which a schedule without a planned run is checked again before it becomes an alert."""
-READ_LOG = "read .evergreen/logs/prefect.log; `make down up` starts the server again"
+from tasks.source.extent import available_partitions
 
 
-def servers(settings: Settings, console: Console) -> bool:
-    """Print a line per program. Return whether all of them run and respond."""
-    states = stack.running(settings)
-    urls = {
-        "prefect": settings.prefect_url,
-        "mlflow": settings.mlflow_uri,
-        "evidently": settings.evidently_url,
-        "pages": settings.pages_url,
-        "serving": settings.serving_url,
-    }
-    for name, up in states.items():
-        console.print(f"  {name:<10} {'[green]up[/]  ' if up else '[red]down[/]'} {urls.get(name, '')}")
-    if not all(states.values()):
-        console.print("  `make up` starts the programs that are down.")
-    return all(states.values())
+class Overview:
+    """The models' alerts, table rows and errors, collected one model after the other.
+
+    Attributes:
+        alerts: Each with the model's name.
+        rows: For `models_table`.
+        untouched: A line for each model without any partition and champion.
+        code: The exit code.
+    """
+
+    def __init__(self) -> None:
+        self.alerts: list[tuple[str, Alert]] = []
+        self.rows: list[tuple[str, ...]] = []
+        self.untouched: list[str] = []
+        self.code = 0
+
+    def add(self, name: str, deployments: Deployments) -> None:
+        """Collect one model, or its error, so that the other models are still shown."""
+        try:
+            self._add(open_resources(name), deployments.schedules_of(name))
+        except (ConfigError, EvergreenError) as error:
+            self.alerts.append((name, Alert(Severity.ERROR, "; ".join(str(error).splitlines()))))
+            self.code = max(self.code, 2 if isinstance(error, ConfigError) else 1)
+
+    def _add(self, res: LiveResources, schedules: list[Schedule]) -> None:
+        name = res.config.name
+        if is_untouched(res) and (available := available_partitions(res.model)):
+            self.untouched.append(f"{name}: not started, {count_text(available)}")
+            return
+        current = alerts(res)
+        self.alerts += [(name, alert) for alert in current]
+        worst = str(Severity.ERROR) if schedule_alerts(schedules) else state(current)
+        self.rows.append((name, worst, *model_cells(res), next_run_text(schedules, datetime.now(UTC))))
+
+    def print(self, console: Console) -> None:
+        """Print a line per model."""
+        console.print("[bold]Models[/]")
+        if self.rows:
+            console.print(models_table(self.rows))
+        for line in self.untouched:
+            console.print(f"  {for_terminal(line)}")
+        console.print("  `make status MODEL=<model>` shows the partitions, steps and events of one.")
 
 
-def folders(settings: Settings, console: Console) -> None:
-    """Print an alert for the home and the lake if other users of this machine can open them."""
-    own = [home_of(settings), open_root(settings.lake, ROOT)]
-    problems = [exposed(folder) for folder in own if isinstance(folder, Path)]
-    print_alerts([Alert(Severity.WARNING, problem) for problem in problems if problem], console)
+def is_untouched(res: LiveResources) -> bool:
+    """Return whether nothing was done for a model yet: it has no version and no partition, not even a failed one."""
+    stages = (Stage.RAW, Stage.VALID)
+    return not (
+        res.ledger.promotions() or any(res.lake.keys(stage) or list(res.lake.failed(stage)) for stage in stages)
+    )
 
 
-def deployments(settings: Settings, console: Console) -> None:
-    """Print each deployment of the server with its next planned run, and an alert for each schedule without one."""
-    ask = partial(post, settings)
-    try:
-        by_name = read_deployments(ask)
-        schedules = active_schedules(by_name, ask)
-        if any(s.is_missing() for s in schedules):  # a server that has just started plans its runs with a delay
-            time.sleep(RECHECK_SECONDS)
-            schedules = active_schedules(by_name, ask)
-    except (OSError, ValueError) as error:
-        print_alerts([Alert(Severity.ERROR, f"Prefect does not list its deployments: {error}", READ_LOG)], console)
-        return
-    for name, deployment in by_name.items():
-        own = [s for s in schedules if s.deployment == name]
-        when = ", ".join(f"{s.rule}, next run {s.next_run_local}" for s in own) or "by hand or event"
-        paused = " (paused)" if deployment["paused"] else ""
-        console.print(for_terminal(f"  {name:<20} {when}{paused}"))
-    print_alerts(schedule_alerts(schedules), console)
+def model_cells(res: LiveResources) -> tuple[str, ...]:
+    """Return champion, newest partition, newest assessed one with its loss and skill, and the last decision."""
+    ledger, ingested, assessed = res.ledger, res.lake.keys(Stage.RAW), res.lake.keys(Stage.PERFORMANCE)
+    champion, decisions = ledger.champion(), ledger.decisions()
+    records = (res.lake.record(Stage.PERFORMANCE, key) for key in reversed(assessed))
+    measured = next((r for r in records if r and r.status == "done" and r.rows), None)
+    skill = measured.data.get("skill") if measured else None
+    return (
+        f"v{champion.version}" if champion else "none",
+        ingested[-1] if ingested else "",
+        measured.partition if measured else "",
+        number(measured.data["metrics"].get(res.config.target.eval_loss)) if measured else "",
+        "" if skill is None else f"{skill:.0%}",
+        decision_text(decisions[-1], ledger.promotions()) if decisions else "",
+    )
 
 
-def logs(settings: Settings, console: Console) -> None:
-    """Print an alert for each log that has errors since the start of the stack, with the oldest error."""
-    lines = summary(server_errors(home_of(settings)))
-    action = "read the log from this line on; `make down up` starts new logs"
-    print_alerts([Alert(Severity.ACTION, line, action) for line in lines], console)
+def next_run_text(schedules: list[Schedule], now: datetime) -> str:
+    """Return when the next planned run starts: `in 3.2 h`. Empty without one."""
+    planned = [s.next_run for s in schedules if s.next_run]
+    if not planned:
+        return ""
+    left = max(timedelta(), min(planned) - now)
+    return f"in {left.days} days" if left.days > 1 else f"in {duration_text(left.total_seconds())}"
 
 
-def print_alerts(alerts: Sequence[Alert], console: Console) -> None:
-    """Print alerts, each with its action."""
-    colours = {Severity.ERROR: "bold red", Severity.ACTION: "bold yellow", Severity.WARNING: "yellow"}
-    for alert in alerts:
-        action = f"\n    {for_terminal(alert.action)}" if alert.action else ""
-        console.print(f"  [{colours[alert.severity]}]{alert.severity}[/]: {for_terminal(alert.message)}{action}")
-
-
-def model(res: LiveResources, console: Console) -> None:
-    """Print champion, challenger, alerts, grid of steps and latest events of one model."""
-    from tasks.backfill.verify import last_verification
-    from tasks.contracts import Stage
-    from tasks.reports.refusals import last_refusal
-    from tasks.reports.summary import grid
-    from tasks.source.extent import available_partitions, why_no_partition
-
-    name, ledger = res.config.name, res.ledger
-    champion = ledger.champion()
-    if champion:
-        line = f"version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {champion.by}: {champion.reason}"
-        console.print(f"  champion: {for_terminal(line)}")
-    else:
-        console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
-    if staged := ledger.challenger():
-        from tasks.lifecycle.shadow import what_it_waits_for
-
-        line = f"version {staged.version}, staged as of {staged.as_of:%Y-%m-%d}: {what_it_waits_for(staged, res)}"
-        console.print(f"  challenger: {for_terminal(line)}; gate results: artifact `{name}-train`")
-    if refusal := last_refusal(res):
-        console.print(f"  {for_terminal(refusal.headline)}")
-        for rule in refusal.rules:
-            console.print(f"    {for_terminal(rule)}")
-    console.print(f"  lake: {for_terminal(last_verification(res))}")
-    current, ingested, available = alerts(res), res.lake.keys(Stage.RAW), available_partitions(res.model)
-    if ingested and not available:
-        current.append(Alert(Severity.WARNING, why_no_partition(res.model)))
-    print_alerts(current, console)
-    keys = sorted({*available, *ingested})
-    if available and not ingested:
-        count = len(available)
-        console.print(
-            f"  the source has {count} partition{'s' * (count > 1)}, {available[0]} to {available[-1]}; none is processed"
-        )
-    elif keys:
-        console.print(grid_table(grid(res, [res.ref(key) for key in keys]), console.width))
-    for line in events(res)[-EVENTS:]:
-        console.print(f"  {for_terminal(line)}")
-
-
-def events(res: LiveResources) -> list[str]:
-    """Return a line for each fact with its decision, each promotion and each measured effect, in as-of order."""
-    from tasks.contracts import FOR_PEOPLE
-    from tasks.contracts.words import decision_text
-    from tasks.lifecycle.hindsight import verdict_text
-
-    decisions, changes = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
-    lines = [
-        (
-            f.as_of,
-            0,
-            f"{f.payload.get('told', 'the alias champion was moved by hand')}; fact {f.id}"
-            if f.kind in FOR_PEOPLE
-            else f"{f.kind} in {f.partition}, fact {f.id}: {decision_text(decisions.get(f.id), changes)}",
-        )
-        for f in res.ledger.facts()
-    ]
-    lines += [(h.as_of, h.sequence, verdict_text(h)) for h in res.ledger.hindsights()]
-    lines += [(p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in changes]
-    return [f"{as_of:%Y-%m-%d}  {text}" for as_of, _, text in sorted(lines)]
-
-
-def model_or_error(name: str, console: Console) -> int:
-    """Print one model, or its error, so that the other models are still printed. Return the exit code."""
+def print_or_error(name: str, deployments: Deployments, servers: list[tuple[str, Alert]], console: Console) -> int:
+    """Print one model in full, or its error. Return the exit code."""
     console.print(f"[bold]Model {for_terminal(name)}[/]")
     try:
-        model(open_resources(name), console)
+        res = open_resources(name)
+        print_alerts([*servers, *((name, alert) for alert in alerts(res))], console)
+        print_model(res, console)
     except (ConfigError, EvergreenError) as error:
         console.print(f"  error: {message(error)}", style="red")
         return 2 if isinstance(error, ConfigError) else 1
+    deployments.print(name, console)
     return 0
 
 
 def main() -> int:
-    """Print the state of servers, deployments and models. The exit status is that of the worst of them."""
-    console = terminal()
+    """Print all models, or one. The exit status is 1 if a server is down, 2 if a model or a setting is wrong."""
+    parser = argparse.ArgumentParser(prog="make status", usage="make status [MODEL=flights]", description=__doc__)
+    parser.add_argument("model", nargs="?", default="")
+    name, console = parser.parse_args().model, terminal(wide=True)
     try:
         settings = load_settings()
         os.environ.update(stack.environment(settings))
-        console.print("[bold]Servers[/]")
-        up = servers(settings, console)
-        logs(settings, console)
-        folders(settings, console)
-        if stack.running(settings).get("prefect"):
-            console.print("[bold]Deployments[/]")
-            deployments(settings, console)
-        codes = [model_or_error(name, console) for name in model_names()]
+        states = stack.running(settings)
+        deployments = read_schedules(settings) if states["prefect"] else Deployments()
+        servers = [("", alert) for alert in (*server_alerts(states, settings), *deployments.alerts)]
+        if name:
+            code = print_or_error(name, deployments, servers, console)
+        else:
+            overview = Overview()
+            for model in model_names():
+                overview.add(model, deployments)
+            print_alerts([*servers, *overview.alerts], console)
+            overview.print(console)
+            deployments.print("", console)
+            print_servers(states, settings, console)
+            code = overview.code
     except ConfigError as error:
         return print_error(error)
-    return max([0 if up else 1, *codes])
+    return max(0 if all(states.values()) else 1, code)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tasks.ledger.promotions import stage_of
 from tasks.reports.summary import DONE_LABELS, PartitionSummary
 
 
-def _table(title: str, *columns: tuple[str, bool]) -> Table:
+def empty_table(title: str, *columns: tuple[str, bool]) -> Table:
     """Return an empty table. A column is a heading and whether it holds numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading, numeric in columns:
@@ -30,7 +30,7 @@ def year_table(rows: Sequence[PartitionSummary], period: str = "month", loss: st
     """
     quarantine = [("quar.", True)] if any(r.quarantined for r in rows) else []
     auc = [("AUC", True)] if loss == "log_loss" else []
-    table = _table(
+    table = empty_table(
         f"Results by {period}",
         (period, True), ("rows", True), *quarantine, ("ver.", True), *auc, (loss.replace("_", "\n"), True),
         ("drift", True), ("signals", False), ("retraining", False),
@@ -55,7 +55,7 @@ def gate_table(rows: Sequence[Promotion]) -> Table:
 
     The bound of the gain is the one that decides: the upper one of a refresh, the lower one of a change.
     """
-    table = _table(
+    table = empty_table(
         "Gate results",
         ("as of", True), ("version", True), ("judged as", False), ("gain", True), ("bound", True), ("verdict, failed rules", False),
     )  # fmt: skip
@@ -87,7 +87,7 @@ def decision_table(
     period: str = "month",
 ) -> Table:
     """Return each signal with the policy's decision and its reason. `changes` are all promotions of the ledger."""
-    table = _table("Signals and decisions", (period, True), ("signal", False), ("decision and reason", False))
+    table = empty_table("Signals and decisions", (period, True), ("signal", False), ("decision and reason", False))
     for r in rows:
         for f in r.facts:
             decision = decisions.get(f.id)
@@ -98,7 +98,7 @@ def decision_table(
 
 def hindsight_table(results: Sequence[Hindsight]) -> Table:
     """Return the measured effect of each promotion."""
-    table = _table(
+    table = empty_table(
         "Measured effect of the retraining, with the previous champion in shadow mode",
         ("version", True), ("previous", True), ("gain", True), ("interval", True), ("measured on", False), ("verdict", False),
     )  # fmt: skip
@@ -114,7 +114,7 @@ def hindsight_table(results: Sequence[Hindsight]) -> Table:
 
 def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
     """Return the loss that was estimated before the labels arrived, beside the realised loss."""
-    table = _table(
+    table = empty_table(
         "Loss estimated before the labels arrived, and realised loss",
         ("month", True), ("estimated", True), ("95 % interval", True), ("realised", True), ("error", True), ("skill", True),
         ("AUC est.", True), ("AUC", True),
@@ -130,7 +130,7 @@ def estimate_table(rows: Sequence[PartitionSummary]) -> Table:
 
 def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[str, float]], first: str) -> Table:
     """Return the metrics that version `first` would have had in each month without retraining, and the gain from retraining."""
-    table = _table(
+    table = empty_table(
         f"The same months without retraining (v{first} throughout)",
         ("month", True), ("AUC", True), ("log loss", True), ("gain in AUC", True), ("gain in log loss", True),
     )  # fmt: skip
@@ -148,6 +148,23 @@ def never_table(rows: Sequence[PartitionSummary], never: Mapping[str, Mapping[st
     return table
 
 
+def models_table(rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table with a row per model.
+
+    Args:
+        rows: Name, state, champion, newest partition, newest assessed one, its loss and skill, last decision, and next run of each.
+    """
+    colours = {"error": "bold red", "action required": "bold yellow", "warning": "yellow", "good": "green"}
+    table = empty_table(
+        "",
+        ("model", False), ("state", False), ("ver.", True), ("newest", True), ("assessed", True), ("loss", True), ("skill", True),
+        ("last decision", False), ("next run", True),
+    )  # fmt: skip
+    for name, state, *others in rows:
+        table.add_row(for_terminal(name), f"[{colours[state]}]{state}[/]", *map(for_terminal, others))
+    return table
+
+
 GRID = 24
 """The newest partitions, which are shown in the terminal."""
 
@@ -158,7 +175,7 @@ def grid_table(rows: Sequence[Mapping[str, str]], width: int = 80) -> Table:
     early = rows[:-GRID]
     incomplete = sum(any(v not in (*DONE_LABELS, row["partition"]) for v in row.values()) for row in early)
     title = f"{len(early)} earlier partitions, {incomplete} of them not fresh in every step" if early else ""
-    table = _table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
+    table = empty_table(title, *((name, False) for name in (rows[0] if rows else {"partition": ""})))
     table.padding = (0, 0)  # eleven columns need all 80 characters
     if rows:
         for column, column_width in zip(table.columns, _widths(rows[-GRID:], width), strict=True):
@@ -186,7 +203,7 @@ def _widths(rows: Sequence[Mapping[str, str]], width: int) -> list[int | None]:
 
 def time_table(spent: Mapping[str, float]) -> Table:
     """Return the wall time of each activity."""
-    table = _table("Wall time", ("", False), ("seconds", True), ("share", True))
+    table = empty_table("Wall time", ("", False), ("seconds", True), ("share", True))
     total = sum(spent.values()) or 1
     for name, seconds in spent.items():
         table.add_row(name, f"{seconds:.0f}", f"{seconds / total:.0%}")

@@ -13,10 +13,18 @@ from configs.errors import ConfigError
 from tasks.contracts.escape import for_terminal, one_line
 from tasks.contracts.words import duration_text
 
+WIDE = 500
+"""Most columns of a table in a pipe, where no line is broken."""
 
-def terminal() -> Console:
-    """Return a console for standard output. In a file or a pipe, long lines are not wrapped."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, emoji=False)
+
+def terminal(wide: bool = False) -> Console:
+    """Return a console for standard output. In a file or a pipe, long lines are not wrapped.
+
+    Args:
+        wide: In a file or a pipe, tables may be wider than 80 columns too, so that each row is one line.
+    """
+    piped = not sys.stdout.isatty()
+    return Console(soft_wrap=piped, highlight=False, emoji=False, width=WIDE if piped and wide else None)
 
 
 def print_error(error: Exception) -> int:

@@ -44,7 +44,9 @@ class Ledger(Promotions):
         require_storable(facts, {"id": fact_id})
         rows = self._all(Fact, sa.select(facts).where(facts.c.id == fact_id, facts.c.model == self.model))
         if not rows:
-            raise UnknownFact(f"model {self.model!r} has no fact {fact_id!r}; `make status` lists the newest")
+            raise UnknownFact(
+                f"model {self.model!r} has no fact {fact_id!r}; `make status` has the command for each fact without a decision"
+            )
         return rows[0]
 
     def has_fact(self, fact_id: str) -> bool:

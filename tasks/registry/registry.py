@@ -159,7 +159,24 @@ class Registry(Versions):
         return {version: tags.get(CONTENTS, "") for version, tags in self._version_tags().items()}
 
     def _version_tags(self) -> dict[str, Mapping[str, str]]:
-        """Return the tags of all versions in MLflow."""
+        """Return the tags of all versions in MLflow. Uses the REST API if possible, as `alias` does."""
+        tags = self._version_tags_by_rest() if self.is_open_server else None
+        return self._version_tags_by_client() if tags is None else tags
+
+    def _version_tags_by_rest(self) -> dict[str, Mapping[str, str]] | None:
+        """Return the tags of all versions; None if a response is not MLflow's."""
+        tags: dict[str, Mapping[str, str]] = {}
+        question, token = {"filter": f"name='{self.model}'", "max_results": "200"}, None
+        while token is None or token:
+            page = self.rest_get("model-versions/search", **question, **({"page_token": token} if token else {}))
+            if page is None:
+                return None
+            for version in page.get("model_versions", ()):
+                tags[str(version["version"])] = {tag["key"]: tag.get("value", "") for tag in version.get("tags", ())}
+            token = page.get("next_page_token", "")
+        return tags
+
+    def _version_tags_by_client(self) -> dict[str, Mapping[str, str]]:
         tags: dict[str, Mapping[str, str]] = {}
         with self.translated_errors():
             page = None

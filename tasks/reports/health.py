@@ -11,7 +11,7 @@ from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
 from tasks.lifecycle.facts import decay_text
-from tasks.lifecycle.overdue import late_partition, nothing_scored, old_champion
+from tasks.lifecycle.lateness import late_partition, nothing_scored, old_champion
 from tasks.orchestration.schedules import Schedule
 from tasks.resources import Resources
 from tasks.source.extent import why_no_partition
@@ -193,7 +193,7 @@ def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
         yield Alert(
             Severity.ACTION,
             old.message,
-            f"see why no training was promoted: `make status`, or the page {name}-decisions",
+            f"see why no training was promoted: `make status MODEL={name}`, or the page {name}-decisions",
         )
 
 

@@ -396,18 +396,32 @@ def test_the_status_in_a_pipe_has_no_colours_and_no_line_breaks(stack: Copy) -> 
     output = piped("-m", "ops.status", folder=stack.folder, env=stack.env)
     assert (output.code, output.err) == (0, "")
     assert "\x1b" not in output.out
-    assert f"  error: {BLOCKED_DAY} is blocked at valid: weight: column_values_to_be_between failed (99 (" in output.out
+    assert output.lines[0].startswith("Alerts: 1 error")
+    blocked = f"  error, tiny: {BLOCKED_DAY} is blocked at valid: weight: column_values_to_be_between failed (99 ("
+    assert output.lines[1].startswith(blocked)
+    assert len(output.lines[1]) > WIDTH, "a long line is not broken"
+    assert output.lines[2] == "    Fix the source. The next run tries again."
+    (row,) = (line.split() for line in output.lines if line.split()[:2] == ["tiny", "error"])
+    assert row[2:5] == ["v2", BLOCKED_DAY, SHIFTED]
+
+
+def test_the_status_of_one_model_has_its_steps_schedules_and_events_without_ids(stack: Copy) -> None:
+    output = piped("-m", "ops.status", "tiny", folder=stack.folder, env=stack.env)
+    assert (output.code, output.err) == (0, "")
     assert re.search(r"  process/tiny +0 6 \* \* \*, next run \d{4}-\d\d-\d\d 06:00 UTC\n", output.out)
-    line = next(line for line in output.lines if "version 3: refuse by evergreen" in line)
-    assert "mean gain" in line, "a long line is not broken"
-    assert len(line) > WIDTH
+    assert any("version 3: refuse by evergreen" in line and len(line) > WIDTH for line in output.lines)
+    assert f"  drift in {SHIFTED}: retrained: refused\n" in output.out
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", output.out)
 
 
 def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(stack: Copy) -> None:
     output = on_terminal("-m", "ops.status", folder=stack.folder, env=stack.env)
     assert output.code == 0
+    assert "\x1b[32mup\x1b[0m" in output.out
+    assert "\x1b[1;31merror\x1b[0m" in output.out
+    assert output.widest <= WIDTH
+    output = on_terminal("-m", "ops.status", "tiny", folder=stack.folder, env=stack.env)
     for text in (
-        "\x1b[32mup\x1b[0m",
         "\x1b[1;31merror\x1b[0m",
         "\x1b[1;31mBLOCKED\x1b[0m",
         "\x1b[32mfresh\x1b[0m",
@@ -418,12 +432,13 @@ def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(stack: Copy) -
     assert output.widest <= WIDTH
 
 
-def test_an_audit_is_formatted_on_a_terminal_and_markdown_in_a_pipe(stack: Copy) -> None:
+def test_an_audit_is_aligned_text_on_a_terminal_and_in_a_pipe(stack: Copy) -> None:
     formatted = on_terminal("-m", "ops.audit", "tiny", folder=stack.folder, env=stack.env)
     plain = piped("-m", "ops.audit", "tiny", folder=stack.folder, env=stack.env)
     assert (formatted.code, plain.code, plain.err) == (0, 0, "")
     assert formatted.out.startswith("\x1b[1mtiny: on 20")
     assert formatted.widest <= WIDTH
     assert re.match(r"tiny: on \d{4}-\d\d-\d\d version 2 was champion; ledger, MLflow and events agree\.\n", plain.out)
-    assert "\n| floor: log_loss | passed | " in plain.out
+    assert re.search(r"\n floor: log_loss +passed +0\.\d+ +at most 0\.69 +\n", plain.out)
+    assert "|" not in plain.out
     assert "\x1b" not in plain.out

@@ -58,8 +58,8 @@ def test_drift_retrains_by_event_and_automation_alone(stack):
     assert run["state_type"] == "COMPLETED", run["state"]
     assert run["parameters"]["model"] == "tiny"
     assert run["parameters"]["partition"] == SHIFTED
-    status = stack.run("python", "-m", "ops.status")
-    assert run["parameters"]["fact"] in status
+    status = stack.run("python", "-m", "ops.status", "tiny")
+    assert f"drift in {SHIFTED}: retrained" in status
     assert "retrained" in status
     assert [r["parameters"]["model"] for r in stack.runs_of("retrain")] == ["tiny"]
     alias, by_client, champion = stack.run("python", "-c", ALIASES).split()

@@ -11,8 +11,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from rich.console import Console
 
 from flows.process import process
-from ops.status import model, model_or_error
-from tasks.contracts import PartitionRun
+from ops.status import Overview, print_or_error
+from ops.status_model import print_model
+from ops.status_servers import Deployments
+from tasks.contracts import PartitionRun, Stage
 from tasks.orchestration.events import RESEND_AFTER, resend_undecided
 from tasks.reports.artifacts import step_table
 from tasks.resources import open_resources
@@ -116,10 +118,13 @@ def test_the_step_table_has_a_column_for_each_step():
 def test_the_status_shows_grid_champion_and_events():
     out = Console(file=io.StringIO(), width=120)
     res = open_resources("tiny")
-    model(res, out)
+    print_model(res, out)
     text = out.file.getvalue()
     assert f"champion: version {res.ledger.champion().version}" in text
-    assert res.ledger.facts()[0].id in text
+    (fact,) = res.ledger.facts()
+    assert f"  drift in {SHIFTED}: " in text
+    assert fact.id not in text
+    assert "  the source has 9 partitions, 2024-03-18 to 2024-03-26; none is processed\n" in text
     row = next(line for line in text.splitlines() if STEADY in line and "fresh" in line)
     assert row.split() == [STEADY, *["fresh"] * 6, ".", *["fresh"] * 2], "there was no previous champion"
 
@@ -128,5 +133,21 @@ def test_a_broken_model_is_reported_and_does_not_hide_the_others(processed):
     out = Console(file=io.StringIO(), width=120)
     (processed / "configs" / "broken").mkdir()
     (processed / "configs" / "broken" / "model.yaml").write_text("name: broken\n")
-    assert [model_or_error(name, out) for name in ("broken", "tiny")] == [2, 0], "exit codes"
+    assert [print_or_error(name, Deployments(), [], out) for name in ("broken", "tiny")] == [2, 0], "exit codes"
     assert "broken/model.yaml" in out.file.getvalue()
+    overview = Overview()
+    for name in ("broken", "tiny"):
+        overview.add(name, Deployments())
+    assert overview.code == 2
+    assert "broken/model.yaml" in next(alert.message for name, alert in overview.alerts if name == "broken")
+    (row,) = overview.rows
+    res = open_resources("tiny")
+    measured = res.lake.done(Stage.PERFORMANCE, SHIFTED).data
+    assert row[0] == "tiny"
+    assert row[2:7] == (
+        f"v{res.ledger.champion().version}",
+        SHIFTED,
+        SHIFTED,
+        f"{measured['metrics']['log_loss']:.3f}",
+        f"{round(100 * measured['skill'])}%",
+    )

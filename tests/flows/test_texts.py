@@ -23,7 +23,8 @@ from flows.process import process
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
-from ops import status
+from ops.status import print_or_error
+from ops.status_servers import Deployments
 from ops.tables import decision_table, gate_table, year_table
 from tasks.contracts import Stage
 from tasks.contracts.escape import one_line
@@ -66,7 +67,7 @@ def shown(res: LiveResources) -> str:
     """Return what `make status` and the demo's tables show on a wide terminal, without colours."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=100_000, highlight=False, emoji=False)
-    status.model(res, console)
+    print_or_error(res.config.name, Deployments(), [], console)
     changes, rows = res.ledger.promotions(), summarise(res)
     decisions = {d.fact_id: d for d in res.ledger.decisions()}
     console.print(year_table(rows), decision_table(rows, decisions, changes), gate_table(changes))

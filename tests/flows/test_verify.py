@@ -11,7 +11,7 @@ from rich.console import Console
 from flows.assess import assess
 from flows.backfill import backfill
 from flows.process import process
-from ops.status import model as print_status
+from ops.status_model import print_model as print_status
 from tasks.backfill.plan import make_plan
 from tasks.backfill.plan_files import resolve_request
 from tasks.backfill.verify import last_verification, repair

@@ -38,7 +38,8 @@ from tasks.contracts import (
 )
 from tasks.ledger.tables import metadata
 from tasks.lifecycle import estimates, facts, partition_events
-from tasks.lifecycle.overdue import Overdue, late_fact, old_fact
+from tasks.lifecycle.lateness import Overdue
+from tasks.lifecycle.overdue import late_fact, old_fact
 from tasks.orchestration import events
 from tasks.orchestration.on_arrival import TAG
 from tasks.registry import CHALLENGER, CHAMPION

@@ -24,7 +24,7 @@ import pytest
 from rich.console import Console
 
 from configs.settings import ROOT, Settings
-from ops import databases, stack, status, supervision
+from ops import databases, stack, supervision
 from ops.api import post
 from ops.check import flow_of, read_deployments
 from ops.deploy import LOST_RUNS
@@ -32,6 +32,7 @@ from ops.errors import PortTaken, ProgramDied, StackError
 from ops.health import check_programs, tail
 from ops.ports import check_ports, is_free
 from ops.programs import HOME_MARK, child_environment, environment, programs
+from ops.status_servers import read_schedules
 from tasks.orchestration.schedules import active_schedules
 from tasks.orchestration.schedules import read_deployments as read_deployments_of
 from tests.copies import check_logs, length
@@ -297,11 +298,15 @@ def test_every_schedule_of_prefect_yaml_has_a_planned_run_at_the_time_of_its_cro
 @pytest.mark.servers
 def test_status_shows_the_next_run_of_each_schedule(real: Settings) -> None:
     printed = io.StringIO()
-    status.deployments(real, Console(file=printed, soft_wrap=True))
+    read = read_schedules(real)
+    for model in ("flights", ""):
+        read.print(model, Console(file=printed, soft_wrap=True))
     lines = {line.split()[0]: line for line in printed.getvalue().splitlines()}
     assert re.search(r"0 6 2 \* \*, next run \d{4}-\d\d-02 06:00 America/New_York", lines["process/flights"])
     assert re.search(r"17 \* \* \* \*, next run \d{4}-\d\d-\d\d \d\d:17 UTC", lines["remind/all"])
-    assert lines["backfill/manual"].endswith("by hand or event")
+    assert lines["train/flights"].endswith("by hand or event")
+    assert "backfill/manual" not in lines, "it has no schedule"
+    assert {s.model for s in read.schedules_of("flights")} == {"flights"}
 
 
 @pytest.mark.servers

@@ -225,9 +225,11 @@ def test_the_status_of_stopped_servers_is_plain_in_a_pipe_and_has_the_command_to
     assert (output.code, output.err) == (1, "")
     assert "\x1b" not in output.out
     assert "\r" not in output.out
-    assert "  `make up` starts the programs that are down.\n" in output.out
+    first = "Alerts: 1 error\n  error: prefect, mlflow, evidently, pages, serving and worker are down\n"
+    assert output.out.startswith(first + "    `make up` starts the programs that are down.\nModels\n")
     assert f"  prefect    down {load_settings().prefect_url}\n" in output.out
-    assert "  no champion yet; `prefect deployment run train/flights` trains one\n" in output.out
+    assert "\n  flights: not started, 12 partitions, 2013-01 to 2013-12\n" in output.out
+    assert output.out.count("flights") == 1, "a model that nobody has started takes one line"
 
 
 @pytest.mark.long
@@ -235,9 +237,28 @@ def test_the_status_on_a_terminal_has_colours_and_fits_80_columns(isolated: Path
     output = on_terminal("-m", "ops.status")
     assert output.code == 1
     assert "\x1b[31mdown\x1b[0m" in output.out
-    assert "\x1b[1mModel flights\x1b[0m" in output.out
-    assert "the source has 12 partitions, 2013-01 to 2013-12; none is processed" in output.out
+    assert "flights: not started, 12 partitions, 2013-01 to 2013-12" in output.out
     assert output.widest <= WIDTH
+
+
+@pytest.mark.long
+def test_the_status_of_one_model_has_the_command_that_starts_it(isolated: Path) -> None:
+    output = piped("-m", "ops.status", "flights")
+    assert (output.code, output.err) == (1, "")
+    assert output.out.startswith("Model flights\nAlerts: 1 error, 1 action required\n")
+    assert "\n    prefect deployment run process/flights\n" in output.out
+    assert "\n  no champion yet; `prefect deployment run train/flights` trains one\n" in output.out
+    assert "\n  the source has 12 partitions, 2013-01 to 2013-12; none is processed\n" in output.out
+    unknown = piped("-m", "ops.status", "flihgts")
+    assert unknown.code == 2
+    assert "did you mean 'flights'?" in unknown.out
+
+
+@pytest.mark.long
+def test_the_status_loads_none_of_the_slow_libraries() -> None:
+    slow = ("prefect", "mlflow", "pandas", "evidently", "great_expectations", "sklearn", "xgboost")
+    code = f"import sys, ops.status, ops.status_model; print([name for name in {slow} if name in sys.modules])"
+    assert piped("-c", code).out == "[]\n"
 
 
 @pytest.mark.long
@@ -247,8 +268,11 @@ def test_an_invalid_model_is_reported_with_file_and_key_and_the_other_models_are
     path.write_text(path.read_text().replace("name: flights", "name: trains").replace("expectations:", "expectation:"))
     output = piped("-m", "ops.status")
     assert output.code == 2
-    assert f"Model trains\n  error: {path}: expectation: unknown key; did you mean 'expectations'?\n" in output.out
-    assert "\nModel flights\n  no champion yet" in output.out
+    assert f"\n  error, trains: {path}: expectation: unknown key; did you mean 'expectations'?\n" in output.out
+    assert "\n  flights: not started" in output.out
+    alone = piped("-m", "ops.status", "trains")
+    assert alone.code == 2
+    assert alone.out.startswith(f"Model trains\n  error: {path}: expectation: unknown key; ")
 
 
 @pytest.mark.long
