@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from tasks.contracts import Fact, Promotion
+from tasks.drift.workspace import project_id
 from tasks.errors import ForgedLedger, RegistryUnavailable, UnknownVersion
 from tasks.ledger.chain import Entry, broken_links, differing_anchors, differing_marks, unknown_marks
 from tasks.lifecycle.facts import alias_fact
 from tasks.orchestration.events import emit, emit_change, flush
 from tasks.orchestration.prefect_tasks import run_log
+from tasks.registry.descriptions import model_description
 from tasks.resources import LiveResources, Resources
 
 
@@ -36,6 +38,7 @@ def deliver(res: Resources) -> list[Promotion]:
             for row in rows:
                 _tag_version(row, res)
             res.registry.sync_stages(res.ledger)
+            res.registry.describe_model(_description(res))
         anchor_chain(res)
     except RegistryUnavailable as error:
         if rows:
@@ -127,8 +130,18 @@ def _update_aliases(rows: Sequence[Promotion], res: LiveResources) -> None:
 def _tag_version(row: Promotion, res: LiveResources) -> None:
     try:
         res.registry.write_ledger_tags(row)
+        res.registry.log_judged(row)
     except UnknownVersion as error:
         run_log().warning("row %d of the ledger cannot be recorded as a tag in MLflow: %s", row.sequence, error)
+
+
+def _description(res: LiveResources) -> str:
+    """Return the description of the registered model, with links to the pages about it."""
+    settings, name = res.settings, res.config.name
+    pages = {"Page of the model": f"{settings.pages_ui}/{name}.html"}
+    pages["drift and performance in Evidently"] = f"{settings.evidently_ui}/projects/{project_id(name)}"
+    links = ", ".join(f"[{text}]({url})" for text, url in pages.items())
+    return model_description(res.config.description, res.ledger.champion(), f"{links}.")
 
 
 def check_alias(res: LiveResources) -> Fact | None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from tasks.contracts import Hindsight, PartitionRef, PartitionRun
 from tasks.lifecycle.facts import assess_facts, process_facts
 from tasks.lifecycle.hindsight import judge_promotions
+from tasks.lifecycle.metric_series import copy_performance
 from tasks.lifecycle.partition_events import (
     assessed_payload,
     blocked_payload,
@@ -65,6 +66,8 @@ def assess_partition(ref: PartitionRef, res: Resources, unchanged: bool = True) 
 def follow_outcomes(res: Resources, as_of: datetime) -> list[Hindsight]:
     """After new labels: measure past promotions and staleness, advance a challenger in shadow mode, record whether a training is due.
 
+    At the end, MLflow gets the performance of the partitions.
+
     Args:
         res: The model's resources.
         as_of: The moment of the assessment. Partitions with a later as-of are not used, even if they were processed before.
@@ -77,4 +80,5 @@ def follow_outcomes(res: Resources, as_of: datetime) -> list[Hindsight]:
     if res.config.retraining.signals.expected_gain and res.config.retraining.cost:
         update_staleness(res, as_of)
     emit_due_fact(res, as_of)
+    copy_performance(res)
     return verdicts

@@ -2,12 +2,13 @@
 
 import functools
 import json
+import logging
 import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 TIMEOUT = 20
 """Timeout of a REST call, in seconds."""
@@ -48,7 +50,15 @@ class Connection:
         return self.uri.startswith("http") and "@" not in self.uri and not variables
 
     def rest_get(self, path: str, **parameters: str) -> dict[str, Any] | None:
-        """Send a GET request to MLflow's REST API.
+        """Send a GET request to MLflow's REST API, see `_rest`."""
+        return self._rest(f"{path}?{urllib.parse.urlencode(parameters)}")
+
+    def rest_post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Send a POST request to MLflow's REST API, see `_rest`."""
+        return self._rest(path, json.dumps(body).encode())
+
+    def _rest(self, path: str, body: bytes | None = None) -> dict[str, Any] | None:
+        """Send a request to MLflow's REST API.
 
         Returns:
             The response; {} if MLflow responds that the resource does not exist; None for any other response, such as a proxy's.
@@ -58,9 +68,10 @@ class Connection:
         """
         # Not httpx: this one request takes 50 ms with it, because it builds a TLS context, and 2 ms with urllib.
         # The import of httpx takes another 45 ms.
-        url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}"
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  (http or https, see `is_open_server`)
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310  (http or https, see `is_open_server`)
                 return _json_object(response.read())
         except urllib.error.HTTPError as error:
             content = _json_object(error.read()) or {}
@@ -103,6 +114,16 @@ class Connection:
             if "API request to" in str(error) or "Connection" in str(error):
                 raise self._unavailable(error) from error
             raise
+
+    @contextmanager
+    def optional(self, what: str) -> Iterator[None]:
+        """Log a response of MLflow that is an error, and go on: nothing depends on what the body writes."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            log.warning("%s of %s was not written in MLflow: %s", what, self.model, error)
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:

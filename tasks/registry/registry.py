@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tasks.contracts import Promotion
 from tasks.errors import UnknownVersion
 from tasks.ledger.promotions import stage_of
 from tasks.registry.connection import retry_conflicts
+from tasks.registry.descriptions import may_replace, version_description
 from tasks.registry.versions import CONTENTS, Versions
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ STAGE = "evergreen.stage"
 """Tag with the model stage of a version, also a copy."""
 ANCHOR = "evergreen.chain"
 """Tag with number and hash of the newest entry of the ledger's chain, on the newest version of the ledger that MLflow has."""
+
+
+class VersionTexts(NamedTuple):
+    """What MLflow has about a version besides its model."""
+
+    tags: Mapping[str, str]
+    description: str
 
 
 class Registry(Versions):
@@ -84,7 +92,7 @@ class Registry(Versions):
         return _anchors({version: {tag["key"]: tag.get("value", "") for tag in tags}}).get(version)
 
     def sync_stages(self, ledger: "Ledger") -> None:
-        """Set the tag `evergreen.stage` of every version and its run to the version's present stage in the ledger.
+        """Set the tag `evergreen.stage` of every version and its run, and its description, to the version's present stage in the ledger.
 
         A promotion or a rollback changes two stages: that of the new champion, and that of the previous one, which is retired. Like
         `sync_aliases`, it reads the ledger again after its writes. A version that MLflow no longer has is left out.
@@ -94,15 +102,33 @@ class Registry(Versions):
         """
         while True:
             rows = ledger.promotions()
-            current = {name: tags.get(STAGE, "") for name, tags in self._version_tags().items()}
-            runs = {row.version: row.run_id for row in rows}
+            current = self._version_texts()
+            runs = {row.version: row.run_id for row in rows if row.version in current}
             for version, run_id in runs.items():
-                stage = stage_of(version, rows)
-                if version in current and current[version] != stage:
-                    with suppress(UnknownVersion):  # MLflow's copy was deleted; the tags of the others are set
+                stage, known = stage_of(version, rows), current[version]
+                with suppress(UnknownVersion):  # MLflow's copy was deleted; the others are still updated
+                    self._describe_version(version, version_description(version, rows), known.description)
+                    if known.tags.get(STAGE, "") != stage:
                         self._tag(version, run_id, STAGE, stage)
             if len(ledger.promotions()) == len(rows):
                 return
+
+    def _describe_version(self, version: str, text: str, known: str) -> None:
+        """Replace the description of a version, but not one that a person has written."""
+        if text != known and may_replace(known):
+            with self.optional("a description"), self.translated_errors(f"version {version!r} of {self.model!r}"):
+                self.client.update_model_version(self.model, version, text)
+
+    def describe_model(self, text: str) -> None:
+        """Set the description of the registered model, but keep one that a person has written.
+
+        Raises:
+            RegistryUnavailable: MLflow does not respond.
+        """
+        with self.optional("a description"), self.translated_errors():
+            known = self.client.get_registered_model(self.model).description or ""
+            if known != text and may_replace(known):
+                self.client.update_registered_model(self.model, text)
 
     def _tag(self, version: str, run_id: str, name: str, value: str) -> None:
         """Set a tag of a run, if there is one, and of a version."""
@@ -159,32 +185,36 @@ class Registry(Versions):
         return {version: tags.get(CONTENTS, "") for version, tags in self._version_tags().items()}
 
     def _version_tags(self) -> dict[str, Mapping[str, str]]:
-        """Return the tags of all versions in MLflow. Uses the REST API if possible, as `alias` does."""
-        tags = self._version_tags_by_rest() if self.is_open_server else None
-        return self._version_tags_by_client() if tags is None else tags
+        return {version: texts.tags for version, texts in self._version_texts().items()}
 
-    def _version_tags_by_rest(self) -> dict[str, Mapping[str, str]] | None:
-        """Return the tags of all versions; None if a response is not MLflow's."""
-        tags: dict[str, Mapping[str, str]] = {}
+    def _version_texts(self) -> dict[str, VersionTexts]:
+        """Return tags and description of all versions in MLflow. Uses the REST API if possible, as `alias` does."""
+        texts = self._version_texts_by_rest() if self.is_open_server else None
+        return self._version_texts_by_client() if texts is None else texts
+
+    def _version_texts_by_rest(self) -> dict[str, VersionTexts] | None:
+        """Return tags and description of all versions; None if a response is not MLflow's."""
+        texts: dict[str, VersionTexts] = {}
         question, token = {"filter": f"name='{self.model}'", "max_results": "200"}, None
         while token is None or token:
             page = self.rest_get("model-versions/search", **question, **({"page_token": token} if token else {}))
             if page is None:
                 return None
             for version in page.get("model_versions", ()):
-                tags[str(version["version"])] = {tag["key"]: tag.get("value", "") for tag in version.get("tags", ())}
+                tags = {tag["key"]: tag.get("value", "") for tag in version.get("tags", ())}
+                texts[str(version["version"])] = VersionTexts(tags, version.get("description", ""))
             token = page.get("next_page_token", "")
-        return tags
+        return texts
 
-    def _version_tags_by_client(self) -> dict[str, Mapping[str, str]]:
-        tags: dict[str, Mapping[str, str]] = {}
+    def _version_texts_by_client(self) -> dict[str, VersionTexts]:
+        texts: dict[str, VersionTexts] = {}
         with self.translated_errors():
             page = None
             while page is None or page.token:
                 token = page.token if page else None
                 page = self.client.search_model_versions(f"name='{self.model}'", max_results=200, page_token=token)
-                tags |= {str(version.version): dict(version.tags) for version in page}
-        return tags
+                texts |= {str(v.version): VersionTexts(dict(v.tags), v.description or "") for v in page}
+        return texts
 
 
 def _ledger_tags(tags: Mapping[str, str]) -> dict[int, str]:

@@ -12,14 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from tasks.contracts import Learned, Trial
-from tasks.registry.connection import Connection, retry_conflicts
+from tasks.contracts import BASELINE, Learned, Recipe, Trial
+from tasks.registry.connection import retry_conflicts
+from tasks.registry.series import Series
 
 REQUIREMENTS = ("scikit-learn", "xgboost", "pandas", "numpy", "skops")
 RECORDED = (*REQUIREMENTS, "optuna", "mlflow", "prefect", "great-expectations", "evidently")
 
 
-class Runs(Connection):
+ABOUT = (
+    "Trainings of the model: a run for each, with a child run for each candidate and for the refit. A run of a version is named by it, "
+    "its candidate and the newest partition that it learned. On it are `partition/...` (loss and skill of each partition that it scored, "
+    "once its labels were known), `holdout_...` and `gain...` (what the gate judged), and for a refit `judged_version/...` (the same "
+    "of the version that was judged in its place)."
+)
+"""Description of an experiment of trainings."""
+
+
+class Runs(Series):
     """The runs of one model's trainings, in an experiment of its own."""
 
     def open_training(self, name: str, flow_run: str, commit: str) -> str:
@@ -40,9 +50,15 @@ class Runs(Connection):
         with self.translated_errors():
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def log_trial(self, parent: str, trial: Trial) -> None:
-        """Log a candidate or a baseline as a child run: its recipe, the loss of each split, and its search."""
-        with self.translated_errors(), self.run(run_name=trial.name, parent=parent) as run_id:
+    def log_trial(self, parent: str, trial: Trial, period: str) -> None:
+        """Log a candidate or a baseline as a child run: its recipe, the loss of each split, and its search.
+
+        Args:
+            parent: The run of the training.
+            trial: The candidate or baseline.
+            period: The newest partition of the training's window, for the run's name.
+        """
+        with self.translated_errors(), self.run(run_name=f"{trial.name} {period}", parent=parent) as run_id:
             import mlflow
 
             mlflow.log_params(
@@ -61,12 +77,28 @@ class Runs(Connection):
             self.client.set_tag(run_id, "evergreen.role", "candidate")
 
     @contextmanager
-    def run(self, run_name: str | None = None, run_id: str | None = None, parent: str | None = None) -> Iterator[str]:
-        """Open a new run in the model's experiment, or the run `run_id` again. It fails if the body fails."""
+    def run(
+        self,
+        run_name: str | None = None,
+        run_id: str | None = None,
+        parent: str | None = None,
+        experiment: str = "",
+    ) -> Iterator[str]:
+        """Open a new run, or the run `run_id` again. It fails if the body fails.
+
+        Args:
+            run_name: Name of a new run.
+            run_id: An existing run.
+            parent: The run of which a new run is a child.
+            experiment: Name within the model's experiments, such as `replays`. By default, the one of its trainings.
+        """
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)
-        mlflow.set_experiment(f"evergreen/{self.model}")
+        name = f"evergreen/{self.model}"
+        opened = mlflow.set_experiment(f"{name}/{experiment}" if experiment else name)
+        if not experiment and "mlflow.note.content" not in opened.tags:
+            self.client.set_experiment_tag(opened.experiment_id, "mlflow.note.content", ABOUT)
         tags = {"mlflow.parentRunId": parent} if parent else None
         with mlflow.start_run(run_id=run_id, run_name=run_name, tags=tags) as run:
             yield run.info.run_id
@@ -126,6 +158,12 @@ class Runs(Connection):
             return ""
         with self.translated_errors():
             return f"{self.uri}/#/experiments/{self.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def version_run_name(number: str, recipe: Recipe, learned: Sequence[Learned]) -> str:
+    """Return the name of a version's run: `v3 xgboost 2013-07`, with the newest partition that it learned."""
+    candidate = recipe.candidate.removeprefix(BASELINE)
+    return " ".join([f"v{number}", candidate, *(part.partition for part in learned[-1:])])
 
 
 def log_finite(metrics: Mapping[str, float], step: int | None = None) -> None:

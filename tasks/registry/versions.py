@@ -15,7 +15,7 @@ from tasks.errors import UnknownVersion
 from tasks.models.estimators import TRUSTED_TYPES
 from tasks.models.smoke_test import query_version
 from tasks.registry.copies import Copies
-from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs
+from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs, version_run_name
 from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ class Versions(Runs, Copies):
                 mlflow.log_dict(content, name)
             log_inputs(registration.learned)
             tags = to_tags(version)
-            mlflow.set_tags(tags)
             tags |= {CONTENTS: registration.contents} if registration.contents else {}
             registered = mlflow.register_model(logged.model_uri, self.model, tags=tags)
+            name = version_run_name(str(registered.version), version.recipe, registration.learned)
+            self.client.update_run(own_run, name=name)
+            self.client.set_tag(own_run, "evergreen.role", role)
             return Version(**(vars(version) | {"version": str(registered.version), "run_id": own_run}))
 
     def version(self, number: str) -> Version:

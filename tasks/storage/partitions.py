@@ -66,6 +66,21 @@ def next_start(start: datetime, every: Every) -> datetime:
     return start + {"W": timedelta(weeks=1), "D": timedelta(days=1), "H": timedelta(hours=1)}[every]
 
 
+def ordinal(key: str, every: Every) -> int:
+    """The number of periods from the one that contains 1970-01-01 to a partition, negative before it.
+
+    Raises:
+        NoPartition: See `parse_key`.
+    """
+    start = parse_key(key, every)
+    days = start.toordinal() - date(1970, 1, 1).toordinal()
+    if every == "M":
+        return (start.year - 1970) * 12 + start.month - 1
+    if every == "W":
+        return (days + 3) // 7  # 1970-01-01 is a Thursday
+    return days * 24 + start.hour if every == "H" else days
+
+
 def partition(config: ModelConfig, key: str, as_of: datetime | None = None) -> PartitionRef:
     """The partition with this key.
 

@@ -169,7 +169,7 @@ def make_version(
             **{f"param.{name}": value for name, value in recipe.params.items()},
             "threads": res.settings.threads,
         },
-        metrics={"fit_rows": len(rows), "fit_seconds": seconds},
+        metrics={"training/rows": len(rows), "training/seconds": seconds},
         documents={
             "config.json": config.model_dump(mode="json"),
             DOCUMENT: definition or current_definition(recipe, res),

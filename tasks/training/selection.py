@@ -228,13 +228,13 @@ def selection_rows(window: Window, res: Resources) -> "tuple[pd.DataFrame, datet
 def _select(window: Window, res: Resources) -> Selection:
     log = run_log()
     rows, end = selection_rows(window, res)
-    run_id = res.registry.open_training(f"training as of {window.as_of:%Y-%m-%d}", res.flow_run, res.commit)
+    run_id = res.registry.open_training(f"training {window.partitions[-1]}", res.flow_run, res.commit)
 
     def log_trial(trial: Trial) -> None:
         log.info(
             "%s: loss %.5f on the validation splits%s", trial.name, trial.loss, f"; {trial.note}" if trial.note else ""
         )
-        res.registry.log_trial(run_id, trial)
+        res.registry.log_trial(run_id, trial, window.partitions[-1])
 
     try:
         trials, recipe = select(rows, end, res, log_trial)

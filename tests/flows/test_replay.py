@@ -221,7 +221,7 @@ def test_the_flow_compares_policies_and_writes_page_run_and_file(copied):
     (file,) = (copied / ".evergreen" / "replays").glob("*.html")
     assert "every: " in file.read_text()
     client = open_resources("tiny").registry.client
-    experiment = client.get_experiment_by_name("evergreen/tiny")
+    experiment = client.get_experiment_by_name("evergreen/tiny/replays")
     run = client.search_runs([experiment.experiment_id], "tags.`evergreen.role` = 'replay'", max_results=1)[0]
     assert run.data.metrics["every.retrainings"] == 10, "the last one has no later partition"
     assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {
@@ -290,7 +290,7 @@ def test_a_cluster_gives_the_same_results(copied):
     with cluster() as (address, _):
         assert replay(**options, dask=address, return_state=True).is_completed()
     client = open_resources("tiny").registry.client
-    experiment = client.get_experiment_by_name("evergreen/tiny")
+    experiment = client.get_experiment_by_name("evergreen/tiny/replays")
     run = client.search_runs([experiment.experiment_id], "tags.`evergreen.role` = 'replay'", max_results=1)[0]
     for one in (never, every):
         assert run.data.metrics[f"{one.policy}.log_loss"] == pytest.approx(mean_loss(one, "log_loss"))

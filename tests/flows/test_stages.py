@@ -484,7 +484,16 @@ def test_the_mlflow_run_has_card_charts_inputs_and_every_trial_as_a_child(traine
     recorded = res.registry.document(judged.run_id, "lineage.json")["learned"]
     assert learned == {part["partition"]: part["digest"][:32] for part in recorded}
     children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
-    assert {c.info.run_name for c in children} == {"baseline: prior", "trees", "refit"}
+    newest = recorded[-1]["partition"]
+    last = res.registry.document(final.run_id, "lineage.json")["window"]["partitions"][-1]
+    names = {f"baseline: prior {last}", f"trees {last}", f"v{final.version} trees {last}"}
+    assert {c.info.run_name for c in children} == names
+    assert run.info.run_name == f"v{judged.version} trees {newest}"
+    refit = client.get_run(final.run_id).data.metrics
+    own = {name.removeprefix("judged_version/"): value for name, value in refit.items() if "judged" in name}
+    assert own["log_loss"] == run.data.metrics["holdout_log_loss"]
+    assert own["roc_auc"] == run.data.metrics["holdout_roc_auc"]
+    assert not [name for name in refit if name.startswith(("holdout", "gain"))], "they are not the refit's own"
     assert all(c.info.status == "FINISHED" for c in children)
 
 

@@ -106,7 +106,7 @@ def log_run(replay: Replay, plots: Mapping[str, bytes], page: Path) -> str:
         "cost": findings.cost,
         "variant": res.variant.name,
     }
-    with registry.translated_errors(), registry.run(run_name=f"replay {setup.span}") as run:
+    with registry.translated_errors(), registry.run(run_name=setup.span, experiment="replays") as run:
         registry.client.set_tag(run, "evergreen.role", "replay")
         registry.client.set_tag(run, "evergreen.flow_run", res.flow_run)
         for name, value in settings.items():

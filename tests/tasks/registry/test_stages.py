@@ -1,5 +1,6 @@
 """The stage of each version in MLflow is its present stage in the ledger."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -8,6 +9,7 @@ import pytest
 from tasks.ledger.promotions import stage_of
 from tasks.ledger.store import Ledger
 from tasks.registry import Registry
+from tasks.registry.descriptions import model_description
 from tests.tasks.ledger.test_store import at, change
 
 
@@ -87,3 +89,55 @@ def test_a_row_that_is_appended_during_the_update_is_not_missed(registry: Regist
     rows = ledger.promotions()
     assert stages(registry) == {"1": "retired", "2": "champion"}
     assert stages(registry) == {version: stage_of(version, rows) for version in ("1", "2")}
+
+
+def descriptions(registry: Registry) -> dict[str, str]:
+    """Return the first line of each version's description."""
+    versions = registry.client.search_model_versions(f"name='{registry.model}'")
+    return {str(v.version): v.description.splitlines()[0] for v in versions if v.description}
+
+
+def test_the_description_of_a_version_is_true_after_each_change(registry: Registry, ledger: Ledger) -> None:
+    promote(ledger, "1", 4)
+    ledger.append(change("refuse", "3", at(4), ledger.champion()))
+    registry.sync_stages(ledger)
+    first = descriptions(registry)
+    assert first["1"].startswith(f"Champion for partitions after {at(4):%Y-%m-%d}, by ")
+    assert first["3"].startswith(f"Refused as of {at(4):%Y-%m-%d}, by ")
+    promote(ledger, "2", 5)
+    registry.sync_stages(ledger)
+    second = descriptions(registry)
+    until = f"{at(5):%Y-%m-%d}, replaced by version 2."
+    assert second["1"] == f"Retired. It was champion for partitions after {at(4):%Y-%m-%d} until {until}"
+    assert second["2"].startswith(f"Champion for partitions after {at(5):%Y-%m-%d}, by ")
+    ledger.append(change("rollback", "1", at(6), ledger.champion()))
+    registry.sync_stages(ledger)
+    assert descriptions(registry)["1"].startswith(f"Champion for partitions after {at(6):%Y-%m-%d}, by ")
+    assert descriptions(registry)["3"] == first["3"]
+
+
+def test_a_description_by_a_person_is_kept(registry: Registry, ledger: Ledger) -> None:
+    registry.client.update_model_version(registry.model, "1", "a note of ann")
+    registry.client.update_registered_model(registry.model, "another note")
+    promote(ledger, "1", 4)
+    registry.sync_stages(ledger)
+    registry.describe_model(model_description("Whether it rains.", ledger.champion(), ""))
+    assert descriptions(registry) == {"1": "a note of ann"}
+    assert registry.client.get_registered_model(registry.model).description == "another note"
+
+
+def test_the_description_of_the_model_names_its_champion(registry: Registry, ledger: Ledger) -> None:
+    registry.describe_model(model_description("Whether it *rains*.", ledger.champion(), ""))
+    promote(ledger, "2", 4)
+    registry.describe_model(model_description("Whether it *rains*.", ledger.champion(), "[page](http://p)"))
+    text = registry.client.get_registered_model(registry.model).description
+    assert text.startswith("Whether it \\*rains\\*.\n\n**Version 2** is champion for partitions after ")
+    assert "[page](http://p)" in text
+
+
+def test_a_long_or_hostile_reason_does_not_keep_a_version_from_its_stage(registry: Registry, ledger: Ledger) -> None:
+    row = replace(change("refuse", "3", at(4), None), reason="[x](javascript:1) <b>" + "long " * 2000)
+    ledger.append(row)
+    registry.sync_stages(ledger)
+    assert stages(registry) == {"3": "refused"}
+    assert "\\[x\\](javascript:1) \\<b\\>long" in descriptions(registry)["3"]

@@ -8,7 +8,17 @@ import pandas as pd
 import pytest
 
 from configs.schema import ModelConfig
-from tasks.storage.partitions import NoPartition, between, containing, format_key, next_start, parse_key, partition
+from tasks.storage.partitions import (
+    NoPartition,
+    between,
+    containing,
+    floor,
+    format_key,
+    next_start,
+    ordinal,
+    parse_key,
+    partition,
+)
 
 PANDAS = {"M": "M", "W": "W-SUN", "D": "D", "H": "h"}
 
@@ -40,6 +50,17 @@ def test_starts_equal_those_of_pandas_periods(every):
 
 
 @pytest.mark.parametrize("every", list(PANDAS))
+def test_ordinals_count_periods_as_pandas_does(every):
+    start = parse_key(format_key(floor(datetime(1998, 12, 30, 22), every), every), every)  # noqa: DTZ001  (local time)
+    pandas_frequency = {"M": "M", "W": "W-SUN", "D": "D", "H": "h"}[every]
+    base = ordinal(format_key(start, every), every) - pd.Period(start, pandas_frequency).ordinal
+    for _ in range(400):
+        start = next_start(start, every)
+        assert ordinal(format_key(start, every), every) - pd.Period(start, pandas_frequency).ordinal == base
+    assert base == (-1 if every == "W" else 0), "pandas counts weeks from the one before"
+
+
+@pytest.mark.parametrize("every", ["M", "W", "D", "H"])
 def test_a_key_survives_a_round_trip(every):
     at = datetime(2012, 12, 30, 23, tzinfo=UTC)
     key = format_key(parse_key(containing(config(every), at).key, every), every)
