@@ -7,7 +7,7 @@ from typing import Any
 from configs.settings import disable_telemetry
 from tasks.contracts import PartitionRef
 from tasks.contracts.words import number
-from tasks.drift.workspace import REALISED, add_metrics, publish, task_label
+from tasks.drift.workspace import COMPARED, REALISED, add_metrics, add_skill, publish, task_label
 from tasks.resources import Resources
 
 
@@ -49,6 +49,8 @@ def write_performance_report(ref: PartitionRef, data: Mapping[str, Any], res: Re
         tests_widgets=[],
     )
     add_metrics(page, data["metrics"], task_label(res.config, REALISED))
+    add_metrics(page, estimated["metrics"], task_label(res.config, COMPARED))
+    add_skill(page, data.get("skill"))
     project, run_number = publish(
         page, res.settings.evidently_workspace, res.config, res.title, f"{ref.key} performance"
     )

@@ -13,7 +13,7 @@ from tasks.contracts.words import number
 from tasks.drift.columns import cast_columns, methods, text_columns
 from tasks.drift.evidently_run import current_rows, drift_by_column, reference_rows, run_evidently, sample_by_key
 from tasks.drift.reference import Reference
-from tasks.drift.workspace import ESTIMATED, add_metrics, add_scores, escape_page, publish, task_label
+from tasks.drift.workspace import ESTIMATED, add_metrics, add_scores, escape_page, most_important, publish, task_label
 from tasks.resources import Resources
 from tasks.storage.files import replacing
 
@@ -58,7 +58,8 @@ def write_drift_report(
     html = res.lake.path(Stage.MONITORING, ref.key, "html")
     with replacing(html) as draft:
         draft.write_text(as_html(page), encoding="utf-8")
-    project, run_number = publish(page, res.settings.evidently_workspace, config, res.title, ref.key)
+    workspace, top = res.settings.evidently_workspace, most_important(shown)
+    project, run_number = publish(page, workspace, config, res.title, ref.key, top)
     return replace(drift, report=str(html.relative_to(res.lake.root)), project=project, snapshot=run_number)
 
 

@@ -15,16 +15,23 @@ from typing import Any
 from configs.kinds import METRICS
 from configs.schema import ModelConfig
 from tasks.contracts import ColumnDrift
-from tasks.contracts.escape import for_script
+from tasks.contracts.escape import for_script, one_line
 from tasks.drift.columns import PREDICTION, methods
 from tasks.storage.folders import make_folder
 
 DASHBOARD_METRICS = {"log_loss": "LogLoss", "roc_auc": "RocAuc", "accuracy": "Accuracy", "rmse": "RMSE"}
 """Metrics that the dashboard shows, with Evidently's names."""
-REALISED, ESTIMATED = "realised", "estimated"
-"""Task names that distinguish the two lines of a metric."""
-SCORE_NBINSX = 1
-"""`nbinsx` of the scores for the dashboard's lines. It only marks them: no other metric here sets this parameter."""
+REALISED, ESTIMATED, COMPARED = "realised", "estimated", "estimated before"
+"""Task names that distinguish the lines of a metric.
+
+A line has gaps at the runs without its value. So the run with the realised value has the earlier estimate too, as `COMPARED`.
+"""
+SCORE_NBINSX, THRESHOLD_NBINSX = 1, 2
+"""`nbinsx` of scores and thresholds for the dashboard's lines. It only marks them: no other metric here sets this parameter."""
+SKILL = "skill"
+"""Name of the column as whose mean the skill is stored, since Evidently has no such metric."""
+SHOWN_COLUMNS = 6
+"""Columns with a panel of their own: the prediction and the most important features."""
 NAMESPACE = uuid.UUID("6f1d3a52-6f0e-5b0c-9a55-0f2b8c6f7a11")
 
 
@@ -38,7 +45,9 @@ def run_id(model: str, partition: str) -> uuid.UUID:
     return uuid.uuid5(project_id(model), partition)
 
 
-def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: str) -> tuple[str, str]:
+def publish(
+    run: Any, workspace: Path, config: ModelConfig, model: str, name: str, columns: Sequence[str] = ()
+) -> tuple[str, str]:
     """Write a run into the project of a model or variant.
 
     The project and its dashboard are written only once, because people may edit them. Files are written outside the workspace and renamed
@@ -50,6 +59,7 @@ def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: st
         config: The model's config.
         model: Name of the model or variant.
         name: Name of the run. A run of the same name is replaced.
+        columns: The columns to show on the dashboard, the most important first. By default in the order of the config.
 
     Returns:
         The ids of the project and of the run.
@@ -64,8 +74,9 @@ def publish(run: Any, workspace: Path, config: ModelConfig, model: str, name: st
     with tempfile.TemporaryDirectory(prefix=".evidently-", dir=workspace.parent) as drafts:
         state = LocalState(drafts)
         if not all((folder / file).is_file() for file in written_once):
-            state.write_project(ProjectModel(id=project, name=model, description=f"Drift of {model}, by partition"))
-            state.write_dashboard(project, _dashboard(config))
+            about = f"{one_line(config.description.strip())} Drift and performance by partition."
+            state.write_project(ProjectModel(id=project, name=model, description=about))
+            state.write_dashboard(project, _dashboard(config, (columns or tuple(methods(config)))[:SHOWN_COLUMNS]))
         state.write_snapshot(project, run_number, escape_page(run))
         for file in (*written_once, f"{SNAPSHOTS_DIR_NAME}/{run_number}.json"):
             draft, final = Path(drafts) / str(project) / file, folder / file
@@ -86,35 +97,54 @@ def escape_page(page: Any) -> Any:
     return page if for_script(text) == text else SnapshotModel.parse_obj(json.loads(for_script(text)))
 
 
-def _dashboard(config: ModelConfig) -> Any:
-    """Share of drifted columns, score of the predictions, performance, and score of each column, by partition."""
+def _dashboard(config: ModelConfig, columns: Sequence[str]) -> Any:
+    """One panel for each metric, since each has its own scale: share of drifted columns, performance, skill, and scores of columns."""
     from evidently.sdk.models import DashboardModel, DashboardTabModel, PanelMetric
     from evidently.sdk.panels import bar_plot_panel, line_plot_panel
 
     share = PanelMetric(legend="share", metric="DriftedColumnsCount", metric_labels={"value_type": "share"})
-    scores = [
-        PanelMetric(legend=c, metric="ValueDrift", metric_labels={"column": for_script(c), "nbinsx": str(SCORE_NBINSX)})
-        for c in methods(config)
-    ]
+    skill = PanelMetric(legend="realised", metric="MeanValue", metric_labels={"column": SKILL})
+    names = [name for name in METRICS[config.target.kind] if name in DASHBOARD_METRICS]
+    names.sort(key=lambda name: name != config.target.eval_loss)
     panels = [
-        bar_plot_panel("Share of drifted columns", [share]),
-        line_plot_panel("Score of the predictions", [s for s in scores if s.legend == PREDICTION]),
-        line_plot_panel("Performance, realised and estimated", _performance_lines(config)),
-        line_plot_panel("Score of each column", scores),
+        bar_plot_panel("Share of drifted columns", [share], "from 0 to 1, of the columns that are checked"),
+        *(line_plot_panel(*_performance_panel(name, config), size="half") for name in names),
+        line_plot_panel(*_estimate_panel(names[0], config), size="half"),
+        line_plot_panel("skill", [skill], "1 minus the loss as a share of that of the partition's base rate", "half"),
+        *(line_plot_panel(*_column_panel(column), size="half") for column in columns),
     ]
     return DashboardModel(tabs=[DashboardTabModel(title="Drift", panels=[p.id for p in panels])], panels=panels)
 
 
-def _performance_lines(config: ModelConfig) -> Sequence[Any]:
-    """Two lines for each metric: realised, from the runs of `assess`, and estimated, from those of `watch`."""
+def _performance_panel(name: str, config: ModelConfig) -> tuple[str, list[Any], str]:
+    """Title, lines and subtitle of a metric of the assessed partitions: realised, and as estimated before."""
+    lines = [_performance_line(name, task, config) for task in (REALISED, COMPARED)]
+    return name.replace("_", " "), lines, "of the partitions whose labels are known"
+
+
+def _estimate_panel(name: str, config: ModelConfig) -> tuple[str, list[Any], str]:
+    """Title, line and subtitle of a metric as estimated, of all partitions, also of those without labels."""
+    line = _performance_line(name, ESTIMATED, config)
+    return f"{name.replace('_', ' ')}, estimated", [line], "before the labels are known"
+
+
+def _performance_line(name: str, task: str, config: ModelConfig) -> Any:
     from evidently.sdk.models import PanelMetric
 
-    return [
-        PanelMetric(legend=f"{name}, {task}", metric=DASHBOARD_METRICS[name], metric_labels=task_label(config, task))
-        for name in METRICS[config.target.kind]
-        if name in DASHBOARD_METRICS
-        for task in (REALISED, ESTIMATED)
+    return PanelMetric(legend=task, metric=DASHBOARD_METRICS[name], metric_labels=task_label(config, task))
+
+
+def _column_panel(column: str) -> tuple[str, list[Any], str]:
+    """Title, lines and subtitle of a column's drift: its score and the threshold that the score must exceed."""
+    from evidently.sdk.models import PanelMetric
+
+    lines = [
+        PanelMetric(
+            legend=legend, metric="ValueDrift", metric_labels={"column": for_script(column), "nbinsx": str(mark)}
+        )
+        for legend, mark in (("score", SCORE_NBINSX), ("threshold", THRESHOLD_NBINSX))
     ]
+    return f"drift of {for_script(column)}", lines, "drifted where the score is above the threshold"
 
 
 def task_label(config: ModelConfig, task: str) -> dict[str, str]:
@@ -138,12 +168,29 @@ def add_metrics(page: Any, metrics: Mapping[str, float | None], label: Mapping[s
 
 
 def add_scores(page: Any, shown: Mapping[str, ColumnDrift]) -> None:
-    """Add the scores for the dashboard's lines. The threshold is left out: it differs by partition and would start a new line."""
+    """Add scores and thresholds for the dashboard's lines.
+
+    The thresholds are values of their own: as a parameter of the score, which differs by partition, they would start a new line each.
+    """
     from evidently.metrics import ValueDrift
 
     for name, c in shown.items():
-        if c.score is not None:
-            _add_result(page, ValueDrift(column=name, method=c.method, nbinsx=SCORE_NBINSX), c.score)
+        for mark, value in ((SCORE_NBINSX, c.score), (THRESHOLD_NBINSX, c.threshold)):
+            if value is not None:
+                _add_result(page, ValueDrift(column=name, method=c.method, nbinsx=mark), value)
+
+
+def add_skill(page: Any, skill: float | None) -> None:
+    """Add the realised skill for the dashboard's line."""
+    from evidently.metrics import MeanValue
+
+    if skill is not None:
+        _add_result(page, MeanValue(column=SKILL), skill)
+
+
+def most_important(shown: Mapping[str, ColumnDrift]) -> list[str]:
+    """Return the prediction, then the columns by their importance in the champion, the most important first."""
+    return sorted(shown, key=lambda name: (name != PREDICTION, -(shown[name].importance or 0.0)))
 
 
 def _add_result(page: Any, metric: Any, value: float) -> None:

@@ -18,7 +18,16 @@ from tasks.contracts import ColumnDrift, Drift, PartitionRef
 from tasks.drift.evidently_run import drift_by_column, evidently_threshold, run_evidently, sample_by_key
 from tasks.drift.report import as_html, build_page, drift_table, drift_verdict
 from tasks.drift.scores import ks_p_value
-from tasks.drift.workspace import REALISED, add_metrics, add_scores, publish, task_label
+from tasks.drift.workspace import (
+    COMPARED,
+    REALISED,
+    add_metrics,
+    add_scores,
+    add_skill,
+    most_important,
+    publish,
+    task_label,
+)
 from tests.conftest import MODEL_YAML
 from tests.hostile import HOSTILE, Elements, without_layout
 
@@ -174,8 +183,13 @@ def page_of(config: ModelConfig, value: float = 0.5, threshold: float = 0.3):
     shown = {"weight": column("weight", 0.7, threshold)}
     page = build_page(snapshot(shown, side(1, 0.7, 200), side(2, 0, 200)), verdict_of(*shown.values()), "t", ["n"])
     add_metrics(page, {"log_loss": value, "roc_auc": None, "brier": 0.2}, task_label(config, REALISED))
+    add_metrics(page, {"log_loss": 0.4}, task_label(config, COMPARED))
     add_scores(page, shown)
+    add_skill(page, value / 2)
     return page
+
+
+IMPORTANCE = {"weight": 0.3, "city": 0.1, "distance": 0.6, "x1": 0.0, "prediction": None, "x2": 0.0, "x3": 0.0}
 
 
 def test_writing_a_partition_again_replaces_its_run_and_keeps_an_edited_dashboard(tmp_path, config):
@@ -185,7 +199,7 @@ def test_writing_a_partition_again_replaces_its_run_and_keeps_an_edited_dashboar
     first = publish(page_of(config), folder, config, "tiny", "2024-03-05")
     dashboard = folder / first[0] / "dashboard.json"
     titles = [panel["title"] for panel in json.loads(dashboard.read_text())["panels"]]
-    assert titles[:3] == ["Share of drifted columns", "Score of the predictions", "Performance, realised and estimated"]
+    assert titles[:5] == ["Share of drifted columns", "log loss", "roc auc", "accuracy", "log loss, estimated"]
     dashboard.write_text('{"tabs": [], "panels": []}')
     again, other = (
         publish(page_of(config), folder, config, "tiny", "2024-03-05"),
@@ -216,11 +230,27 @@ def test_the_dashboards_lines_have_metrics_and_scores_by_partition_for_any_thres
     lines = [v for panel in panels for v in panel["values"]]
     filters = [SeriesFilter(**{k: v[k] for k in ("tags", "metadata", "metric", "metric_labels")}) for v in lines]
     series = asyncio.run(InMemoryDataStorage(str(folder)).get_data_series(UUID(project), filters, None, None))
-    drawn_lines = {lines[s.filter_index]["legend"]: s.values for s in series.series}
-    assert drawn_lines["log_loss, realised"] == [0.5, 0.25]
-    assert drawn_lines["weight"] == [0.7, 0.7]
-    assert drawn_lines["share"] == [0.25, 0.25]
-    assert "log_loss, estimated" not in drawn_lines
+    named = [(panel["title"], value["legend"]) for panel in panels for value in panel["values"]]
+    drawn_lines = {named[s.filter_index]: s.values for s in series.series}
+    assert drawn_lines["log loss", "realised"] == [0.5, 0.25]
+    assert drawn_lines["skill", "realised"] == [0.25, 0.125]
+    assert drawn_lines["drift of weight", "score"] == [0.7, 0.7]
+    assert drawn_lines["drift of weight", "threshold"] == [0.3, 0.4]
+    assert drawn_lines["Share of drifted columns", "share"] == [0.25, 0.25]
+    assert drawn_lines["log loss", "estimated before"] == [0.4, 0.4]
+    assert ("log loss, estimated", "estimated") not in drawn_lines
+
+
+def test_the_dashboard_shows_the_prediction_and_the_most_important_columns(tmp_path, config):
+    shown = {name: replace(column(name, 0.7, 0.3), importance=share) for name, share in IMPORTANCE.items()}
+    top = most_important(shown)
+    assert top[:3] == ["prediction", "distance", "weight"]
+    project, _ = publish(page_of(config), tmp_path / "w", config, "tiny", "2024-03-05", top)
+    panels = json.loads((tmp_path / "w" / project / "dashboard.json").read_text())["panels"]
+    titles = [panel["title"] for panel in panels if panel["title"].startswith("drift of")]
+    assert titles == [f"drift of {name}" for name in ("prediction", "distance", "weight", "city", "x1", "x2")]
+    description = json.loads((tmp_path / "w" / project / "metadata.json").read_text())["description"]
+    assert description.endswith("Drift and performance by partition.")
 
 
 def test_concurrent_writers_share_one_project(tmp_path, config):
