@@ -20,6 +20,7 @@ from tasks.reports.health import Alert, Severity, schedule_alerts
 from tasks.storage.files import open_root
 from tasks.storage.folders import exposed
 
+PLURAL = {Severity.ERROR: "errors", Severity.ACTION: "actions required", Severity.WARNING: "warnings"}
 READ_LOG = "read .evergreen/logs/prefect.log; `make down up` starts the server again"
 
 
@@ -107,8 +108,9 @@ def print_alerts(alerts: Sequence[tuple[str, Alert]], console: Console) -> None:
     """Print alerts, most severe first, each with its model and its action."""
     colours = {Severity.ERROR: "bold red", Severity.ACTION: "bold yellow", Severity.WARNING: "yellow"}
     order = list(Severity)
-    counts = [(severity, sum(alert.severity == severity for _, alert in alerts)) for severity in Severity]
-    console.print(f"[bold]Alerts[/]: {', '.join(f'{n} {severity}' for severity, n in counts if n) or 'none'}")
+    counts = {severity: sum(alert.severity == severity for _, alert in alerts) for severity in Severity}
+    texts = [f"{n} {severity if n == 1 else PLURAL[severity]}" for severity, n in counts.items() if n]
+    console.print(f"[bold]Alerts[/]: {', '.join(texts) or 'none'}")
     for name, alert in sorted(alerts, key=lambda item: order.index(item[1].severity)):
         model = f", {for_terminal(name)}" if name else ""
         action = f"\n    {for_terminal(alert.action)}" if alert.action else ""

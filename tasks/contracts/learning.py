@@ -133,7 +133,6 @@ class Registration:
         run_id: Run of the training.
         role: "challenger", "reference" or "refit".
         params: Logged as parameters of the run.
-        metrics: Logged as metrics of the run, if finite.
         documents: JSON documents by file name.
         learned: The rows that the model was fitted on, by partition.
         contents: Name of the note by which the contents that the training has read are kept, see `storage/earlier.py`.
@@ -143,7 +142,6 @@ class Registration:
     run_id: str
     role: str
     params: Mapping[str, Any]
-    metrics: Mapping[str, float]
     documents: Mapping[str, Any]
     learned: Sequence[Learned]
     contents: str = ""

@@ -130,7 +130,7 @@ def _update_aliases(rows: Sequence[Promotion], res: LiveResources) -> None:
 def _tag_version(row: Promotion, res: LiveResources) -> None:
     try:
         res.registry.write_ledger_tags(row)
-        res.registry.log_judged(row)
+        res.registry.log_judged(row, res.config.target.eval_loss)
     except UnknownVersion as error:
         run_log().warning("row %d of the ledger cannot be recorded as a tag in MLflow: %s", row.sequence, error)
 

@@ -57,8 +57,12 @@ class Series(Connection):
         except MlflowException as error:
             raise RegistryUnavailable(f"MLflow did not accept metrics of run {run_id}: {error}") from error
 
-    def log_judged(self, row: Promotion) -> None:
+    def log_judged(self, row: Promotion, loss: str) -> None:
         """Add what the gate measured to the run of a version that is a refit, by names that show of which version it is.
+
+        Args:
+            row: The row of the gate's decision. Other rows are left out.
+            loss: The metric to log first: MLflow opens a comparison of runs on the oldest metric.
 
         Raises:
             RegistryUnavailable: MLflow does not respond, or did not accept them.
@@ -69,7 +73,8 @@ class Series(Connection):
             card = row.evidence.get("scorecards", {}).get(judged, {})
         if not card or not row.run_id or not row.recorded_at:
             return
-        metrics, gain = dict(card["metrics"]), row.evidence.get("gain") or {}
+        gain = row.evidence.get("gain") or {}
+        metrics = dict(sorted(card["metrics"].items(), key=lambda item: item[0] != loss))
         metrics |= {"gain" if name == "mean" else f"gain_{name}": value for name, value in gain.items()}
         known = {name: value for name, value in metrics.items() if value is not None}
         self.log_points(

@@ -15,7 +15,7 @@ from tasks.errors import UnknownVersion
 from tasks.models.estimators import TRUSTED_TYPES
 from tasks.models.smoke_test import query_version
 from tasks.registry.copies import Copies
-from tasks.registry.runs import REQUIREMENTS, Runs, log_finite, log_inputs, version_run_name
+from tasks.registry.runs import REQUIREMENTS, Runs, log_inputs, version_run_name
 from tasks.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Versions(Runs, Copies):
     def register(self, model: Any, config: ModelConfig, registration: Registration) -> Version:
         """Log a model and register it as the next version.
 
-        A challenger is logged on the training's run, a refit on a child run. The model is logged before the metrics, since MLflow
+        A challenger is logged on the training's run, a refit on a child run. The model is logged before any metric, since MLflow
         becomes slower with each metric of a run.
 
         Returns:
@@ -56,7 +56,6 @@ class Versions(Runs, Copies):
                 pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
                 pyfunc_predict_fn="predict" if config.target.kind == "regression" else "predict_proba",
             )
-            log_finite(registration.metrics)
             for name, content in registration.documents.items():
                 mlflow.log_dict(content, name)
             log_inputs(registration.learned)

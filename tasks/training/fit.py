@@ -168,8 +168,9 @@ def make_version(
             "calibration": recipe.calibration,
             **{f"param.{name}": value for name, value in recipe.params.items()},
             "threads": res.settings.threads,
+            "rows": len(rows),
+            "fit_seconds": f"{seconds:.3f}",
         },
-        metrics={"training/rows": len(rows), "training/seconds": seconds},
         documents={
             "config.json": config.model_dump(mode="json"),
             DOCUMENT: definition or current_definition(recipe, res),

@@ -97,7 +97,7 @@ def test_a_model_that_v01_rolled_back_from_stays_excluded_when_it_is_trained_aga
     model = res.load(bad.version)
     again = Registration(
         version=replace(bad, digest=model_digest(model)),
-        run_id=bad.run_id, role="refit", params={}, metrics={}, documents={}, learned=[],
+        run_id=bad.run_id, role="refit", params={}, documents={}, learned=[],
     )  # fmt: skip
     twin = res.registry.register(model, res.config, again)
     assert twin.digest != bad.digest

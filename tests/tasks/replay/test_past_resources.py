@@ -128,7 +128,7 @@ def test_a_damaged_or_changed_model_file_is_refused_with_path_and_remedy(tmp_pat
     version = Version("m", "", "", digest, moment, moment, moment, Recipe("a", "ridge", {}), (0.5,), 2)
     registry = ReplayRegistry(UPath(tmp_path), "m", {})
     config: Any = None  # it is not used
-    number = registry.register(model, config, Registration(version, "", "challenger", {}, {}, {}, ())).version
+    number = registry.register(model, config, Registration(version, "", "challenger", {}, {}, ())).version
     (file,) = (tmp_path / "models").glob("*.skops")
     assert model_digest(ReplayRegistry(UPath(tmp_path), "m", {}).load(number, digest)) == digest
     for content in (skops.io.dumps(other), file.read_bytes()[:-50]):
