@@ -11,20 +11,21 @@ Started by its schedule, or by hand:
 """
 
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_assess, publish_hindsights, publish_model
 from tasks.resources import open_resources
 from tasks.steps.run_tasks import maturing_partitions, moment_of_assessment
 
 
-@flow(name="assess", timeout_seconds=seconds_of("assess"), flow_run_name=name_by_partition)
+@flow(name="assess", timeout_seconds=seconds_of("assess"), flow_run_name=name_by_partition, on_failure=[tag_failed_run])
 def assess(
     model: ModelName,
     partition: PartitionKey | None = None,
@@ -44,7 +45,7 @@ def assess(
     moment = moment_of_assessment(res, partition, as_of)
     runs = [assess_partition(ref, res) for ref in maturing_partitions(res, partition, moment)]
     publish_hindsights(res, follow_outcomes(res, moment))
-    line = publish_assess(res, runs)
+    line, tags = publish_assess(res, runs)
     publish_model(res)
     deliver(res)
-    return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)
+    return end_run(line, tags, failed=any(r.newly_blocked for r in runs))

@@ -9,18 +9,19 @@ Started by hand, or as `make audit MODEL=flights AT=2013-06-15`:
 """
 
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName
 from tasks.lifecycle.audit import audit as look_up
 from tasks.orchestration.events import known_hashes
 from tasks.orchestration.run_names import name_by_time
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_audit
 from tasks.resources import open_resources
 
 
-@flow(name="audit", timeout_seconds=seconds_of("audit"), flow_run_name=name_by_time)
+@flow(name="audit", timeout_seconds=seconds_of("audit"), flow_run_name=name_by_time, on_failure=[tag_failed_run])
 def audit(
     model: ModelName,
     at: AsOf | None = None,
@@ -33,5 +34,4 @@ def audit(
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     report = look_up(res, at, known_hashes(model))
-    line = publish_audit(res, report)
-    return Failed(message=line) if report.problems else Completed(message=line)
+    return end_run(publish_audit(res, report), failed=bool(report.problems))

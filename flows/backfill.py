@@ -13,7 +13,7 @@ Started by hand, from the form in the Prefect UI or:
 from typing import Annotated, Any
 
 from prefect import flow, runtime
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, State
 from pydantic import Field
 
 from configs.choices import ModelName, PartitionKey
@@ -24,6 +24,7 @@ from tasks.backfill.verify import remove_earlier_contents, write_verification
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.orchestration.run_names import name_by_range
+from tasks.orchestration.run_tags import end_run, tag_failed_run, tag_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import outcome_state, publish_backfill, publish_model, publish_plan
 from tasks.steps.order import STEPS_BY_CHOICE
@@ -32,7 +33,7 @@ STAGES: list[StageChoice] = list(STEPS_BY_CHOICE)
 NOTHING: dict[str, Any] = {}
 
 
-@flow(name="backfill", timeout_seconds=seconds_of("backfill"), flow_run_name=name_by_range)
+@flow(name="backfill", timeout_seconds=seconds_of("backfill"), flow_run_name=name_by_range, on_failure=[tag_failed_run])
 def backfill(
     model: ModelName,
     start: PartitionKey = "",
@@ -85,15 +86,16 @@ def backfill(
     line = publish_plan(res, current, dry_run)
     planned_at = require_plan(plan, current, res) if plan else None
     if dry_run:
-        return Completed(message=f"{line} Saved as {save_plan(current, res)}.")
+        return end_run(f"{line} Saved as {save_plan(current, res)}.", ["dry-run"])
 
     outcomes = execute_plan(current, res, Workers(runner, concurrency, dask), planned_at, strict=bool(plan))
-    line, states = publish_backfill(res, current, outcomes), set(map(outcome_state, outcomes))
+    (line, tags), states = publish_backfill(res, current, outcomes), set(map(outcome_state, outcomes))
     if current.request.mode == "verify":
         write_verification(current, outcomes, res)
         remove_earlier_contents(res)
     if current.todo:
         publish_model(res)
     if states & {"not started", "incomplete"}:
+        tag_run(tags)
         return Cancelled(message=line)
-    return Failed(message=line) if states & {"failed", "blocked"} else Completed(message=line)
+    return end_run(line, tags, failed=bool(states & {"failed", "blocked"}))

@@ -10,14 +10,16 @@ Started by its schedule every few minutes, for the deployments with the tag `on-
 from datetime import UTC, datetime
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.states import State
 
 from tasks.orchestration.api import open_api
 from tasks.orchestration.on_arrival import TAG, start_arrived
+from tasks.orchestration.run_names import name_by_minute
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 
 
-@flow(name="poll", timeout_seconds=seconds_of("poll"))
+@flow(name="poll", timeout_seconds=seconds_of("poll"), flow_run_name=name_by_minute, on_failure=[tag_failed_run])
 def poll() -> State:
     """Start what has work. A source that cannot be read is reported, and does not stop the others."""
     with open_api() as post:
@@ -27,4 +29,4 @@ def poll() -> State:
         if started
         else f"Nothing has arrived for {len(unchanged)} deployments with the tag {TAG}."
     )
-    return Completed(name="Warning", message=f"{line} {' '.join(errors)}") if errors else Completed(message=line)
+    return end_run(" ".join([line, *errors]), ["warning"] if errors else [])

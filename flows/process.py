@@ -10,20 +10,23 @@ Started by its schedule, or by hand:
 """
 
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import check_alias, deliver
 from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.run_names import name_by_partition
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_model, publish_process
 from tasks.resources import open_resources
 from tasks.steps.run_tasks import due_partitions
 
 
-@flow(name="process", timeout_seconds=seconds_of("process"), flow_run_name=name_by_partition)
+@flow(
+    name="process", timeout_seconds=seconds_of("process"), flow_run_name=name_by_partition, on_failure=[tag_failed_run]
+)
 def process(
     model: ModelName,
     partition: PartitionKey | None = None,
@@ -32,7 +35,7 @@ def process(
     """Ingest, validate, score and check one partition for drift, or every due partition that is not fresh.
 
     A blocked partition is reported and skipped. It is tried again when its input has changed, or by `backfill`
-    with `mode=failed`. A fact without a decision is sent again. Without any due partition the run's state is `Warning`.
+    with `mode=failed`. A fact without a decision is sent again. Without any due partition the run has the tag `warning`.
 
     Args:
         model: Name of the model; a folder in `configs/`.
@@ -44,10 +47,8 @@ def process(
     check_alias(res)
     follow_up(res)
     runs = [process_partition(ref, res) for ref in due_partitions(res, partition, as_of)]
-    line = publish_process(res, runs)
+    line, tags = publish_process(res, runs)
     if not runs or any(r.steps_run or r.newly_blocked for r in runs):
         publish_model(res)
     deliver(res)
-    if not runs:
-        return Completed(name="Warning", message=line)
-    return Failed(message=line) if any(r.newly_blocked for r in runs) else Completed(message=line)
+    return end_run(line, tags, failed=any(r.newly_blocked for r in runs))

@@ -13,19 +13,21 @@ Started by hand:
 from typing import Literal
 
 from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName, NonEmpty, PersonName, VersionNumber
 from tasks.ledger.history import refuse_stale_approval
 from tasks.lifecycle.manual_approval import judge_again, select_version
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import promote_version, refuse_challenger, restore_alias
+from tasks.orchestration.run_names import name_by_action
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 
-@flow(name="promote", timeout_seconds=seconds_of("promote"), flow_run_name="{model} {action}")
+@flow(name="promote", timeout_seconds=seconds_of("promote"), flow_run_name=name_by_action, on_failure=[tag_failed_run])
 def promote(
     model: ModelName,
     by: PersonName,
@@ -60,12 +62,12 @@ def promote(
     champion = res.ledger.champion()
     refuse_stale_approval(against, champion, model)
     if action == "restore":
-        return Completed(message=publish_promotion(res, restore_alias(by, reason, res)))
+        return end_run(*publish_promotion(res, restore_alias(by, reason, res)))
     target = select_version(version, action, res)
     if action == "refuse":
-        return Completed(message=publish_promotion(res, refuse_challenger(target, by, reason, res)))
+        return end_run(*publish_promotion(res, refuse_challenger(target, by, reason, res)))
     judgement = judge_again(target, champion, as_of, res)
     promotion = promote_version(
         target, judgement.decision, judgement.comparison, champion, judgement.as_of, reason, res, by, action
     )
-    return Completed(message=publish_promotion(res, promotion))
+    return end_run(*publish_promotion(res, promotion))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from httpx import HTTPError
 from prefect import flow, get_run_logger, runtime
 from prefect.exceptions import PrefectException
-from prefect.states import Completed, Failed, State
+from prefect.states import State
 
 from configs.load import model_names
 from tasks.contracts import Fact
@@ -23,12 +23,14 @@ from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.overdue import report_overdue
 from tasks.lifecycle.retraining import follow_up
 from tasks.orchestration.api import open_api
+from tasks.orchestration.run_names import name_by_minute
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import cancel_hung, seconds_of
 from tasks.reports.artifacts import publish_model
 from tasks.resources import open_resources
 
 
-@flow(name="remind", timeout_seconds=seconds_of("remind"))
+@flow(name="remind", timeout_seconds=seconds_of("remind"), flow_run_name=name_by_minute, on_failure=[tag_failed_run])
 def remind() -> State:
     """Send the facts of every model again, and report what is late. An error of one model does not stop the others."""
     sent, overdue, failed, hung = 0, list[Fact](), [], []
@@ -56,4 +58,4 @@ def remind() -> State:
     line += "".join(f" {fact.model}: {fact.payload['told']}." for fact in overdue)
     line += "".join(f" Stopped: {run}." for run in hung)
     line += f" Failed for {', '.join(failed)}; see the log." if failed else ""
-    return Failed(message=line) if failed or hung else Completed(message=line)
+    return end_run(line, ["warning"] if overdue else [], failed=bool(failed or hung))

@@ -12,13 +12,14 @@ Started by hand, from the form in the Prefect UI or:
 from typing import Annotated, Any
 
 from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect.states import State
 from pydantic import Field
 
 from configs.choices import ModelName, PartitionKey
 from tasks.backfill.workers import Workers
 from tasks.contracts import Runner
 from tasks.orchestration.run_names import name_by_range
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
@@ -32,7 +33,7 @@ NOTHING: dict[str, Any] = {}
 ALL: list[str] = []
 
 
-@flow(name="replay", timeout_seconds=seconds_of("replay"), flow_run_name=name_by_range)
+@flow(name="replay", timeout_seconds=seconds_of("replay"), flow_run_name=name_by_range, on_failure=[tag_failed_run])
 def replay(
     model: ModelName,
     start: PartitionKey,
@@ -84,4 +85,4 @@ def replay(
     runs, trainings = run_policies(selected, job, Workers(runner, concurrency, dask), oracle)
     findings = evaluate_policies(runs, trainings, compared_by, retraining_cost, live.config)
     baseline = persistence(setup.refs, live)
-    return Completed(message=publish_replay(Replay(live, setup, runs, findings, baseline)))
+    return end_run(publish_replay(Replay(live, setup, runs, findings, baseline)))

@@ -8,17 +8,23 @@ Started by hand:
 """
 
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import State
 
 from configs.choices import ModelName, VersionNumber
 from tasks.orchestration.run_names import name_by_version
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_reproduction
 from tasks.resources import open_resources
 from tasks.training.reproduction import reproduce_version
 
 
-@flow(name="reproduce", timeout_seconds=seconds_of("reproduce"), flow_run_name=name_by_version)
+@flow(
+    name="reproduce",
+    timeout_seconds=seconds_of("reproduce"),
+    flow_run_name=name_by_version,
+    on_failure=[tag_failed_run],
+)
 def reproduce(
     model: ModelName,
     version: VersionNumber | None = None,
@@ -36,5 +42,4 @@ def reproduce(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     number = version or res.champion().version
     result = reproduce_version(res.registry.version(number), res)
-    line = publish_reproduction(res, result)
-    return Completed(message=line) if result.same else Failed(message=line)
+    return end_run(publish_reproduction(res, result), failed=not result.same)

@@ -8,20 +8,21 @@ Started by the automation on `evergreen.drift.detected`, `evergreen.performance.
     prefect deployment run retrain/flights -p by=ann -p reason="new routes from June on"
 """
 
-from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect import flow, runtime, tags
+from prefect.states import State
 
 from configs.choices import AsOf, FactId, ModelName, NonEmpty, PartitionKey, PersonName
 from flows.train import train
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.retraining import decide_retraining, record_failure, record_manual_request, record_outcome
 from tasks.orchestration.run_names import name_by_fact
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_decision, publish_model
 from tasks.resources import open_resources
 
 
-@flow(name="retrain", timeout_seconds=seconds_of("retrain"), flow_run_name=name_by_fact)
+@flow(name="retrain", timeout_seconds=seconds_of("retrain"), flow_run_name=name_by_fact, on_failure=[tag_failed_run])
 def retrain(
     model: ModelName,
     partition: PartitionKey | None = None,
@@ -46,10 +47,10 @@ def retrain(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     decision = decide_retraining(fact or record_manual_request(by, reason, as_of, res).id, res)
     if decision.action == "retrain" and not decision.outcome and decision.flow_run == res.flow_run:
-        with record_failure(decision, res.ledger) as clock:
+        with record_failure(decision, res.ledger) as clock, tags(decision.rule):
             training = train(model, as_of=decision.as_of, reason=f"{decision.rule}: {decision.reason}")
         decision = record_outcome(decision, training, clock.seconds, res.ledger)
-    line = publish_decision(res, decision, partition or "by hand")
+    line, outcomes = publish_decision(res, decision, partition or "by hand")
     publish_model(res)
     deliver(res)
-    return Completed(message=line)
+    return end_run(line, outcomes)

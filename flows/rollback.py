@@ -8,17 +8,21 @@ Started by hand:
 """
 
 from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName, NonEmpty, PersonName, VersionNumber
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.promotion import roll_back
+from tasks.orchestration.run_names import name_by_version
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_promotion
 from tasks.resources import open_resources
 
 
-@flow(name="rollback", timeout_seconds=seconds_of("rollback"), flow_run_name="{model}: {reason}")
+@flow(
+    name="rollback", timeout_seconds=seconds_of("rollback"), flow_run_name=name_by_version, on_failure=[tag_failed_run]
+)
 def rollback(
     model: ModelName,
     by: PersonName,
@@ -45,4 +49,4 @@ def rollback(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
     promotion = roll_back(version, by, reason, as_of, res)
-    return Completed(message=publish_promotion(res, promotion))
+    return end_run(*publish_promotion(res, promotion))

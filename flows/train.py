@@ -11,12 +11,13 @@ Started as a subflow of `retrain`, or by hand:
 """
 
 from prefect import flow, runtime
+from prefect.states import State
 
 from configs.choices import AsOf, ModelName, NonEmpty
-from tasks.contracts import Training
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.run_names import name_by_moment
+from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
@@ -24,12 +25,12 @@ from tasks.reports.refusals import record_refusal
 from tasks.resources import open_resources
 
 
-@flow(name="train", timeout_seconds=seconds_of("train"), flow_run_name=name_by_moment)
+@flow(name="train", timeout_seconds=seconds_of("train"), flow_run_name=name_by_moment, on_failure=[tag_failed_run])
 def train(
     model: ModelName,
     as_of: AsOf | None = None,
     reason: NonEmpty = "by hand",
-) -> Training:
+) -> State:
     """Train on all labels that have matured as of `as_of`. A version that passes the gate becomes challenger, then champion.
 
     The newest part of the window (`holdout`) is not used for fitting before the gate. A version that passes is refitted
@@ -41,6 +42,9 @@ def train(
         as_of: As-of time of the training. By default, that of the newest partition.
         reason: Why. It is recorded in the ledger.
 
+    Returns:
+        The training, to a flow that calls this one.
+
     Raises:
         MissingPartition: A partition of the window was never validated. Run `backfill`.
         NotEnoughData: The window is too short, or has only one class.
@@ -51,4 +55,5 @@ def train(
     record_refusal(training, res)
     if training.challenger:
         publish_card(training, res)
-    return publish_training(res, training)
+    training, line, tags = publish_training(res, training)
+    return end_run(line, tags, data=training)

@@ -40,7 +40,7 @@ BUSY = ("503 Service Unavailable", "ReadTimeout", "ConnectTimeout")
 """Prefect's output in that case. Other failures are permanent."""
 
 RUN_EVENTS = ("prefect.flow-run.*",)
-"""A heartbeat, or any change of state. Its event has the state's name, and ours have names of their own, such as `Warning`."""
+"""A heartbeat, or any change of state. Its event has the state's name, and a flow may give a state a name of its own."""
 
 
 def deploy(settings: Settings) -> None:

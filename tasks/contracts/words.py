@@ -4,9 +4,13 @@ A text that is stored and read later names an event or the date of a state, sinc
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.contracts.decisions import Decision, Promotion
+
+TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(\.\d+)?")
+"""A time in ISO 8601, of which people read the minutes."""
 
 
 def without_credentials(text: str) -> str:
@@ -29,9 +33,34 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
+def value_text(value: Any) -> str:
+    """Return a value of a JSON document as people read it: three significant digits, `yes` and `no`, times without seconds.
+
+    A list or mapping is its members with commas between them; an empty one, and null, are a dash.
+    """
+    if value is None or value == "" or (isinstance(value, Mapping | list | tuple) and not value):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(name).replace('_', ' ')} {value_text(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value))
+    return TIME.sub(r"\1 \2", str(value)).replace("+00:00", " UTC")
+
+
 def bounds_text(bounds: Sequence[float] | None) -> str:
     """Return an interval as text, such as `0.412 to 0.520`, or an empty string for None."""
     return f"{number(bounds[0])} to {number(bounds[1])}" if bounds else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural, such as `1 partition` or `1,200 rows`. The plural has an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:

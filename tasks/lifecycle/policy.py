@@ -112,7 +112,8 @@ def _signal_rules(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[
             yield "does not count", f"retraining.signals.{name} is off"
         elif name == "drift" and config.drift and sum(now.drifted[-config.drift.of :]) < config.drift.times:
             count, of = sum(now.drifted[-config.drift.of :]), config.drift.of
-            yield "not often enough", f"drift in {count} of the last {of} partitions, {config.drift.times} are required"
+            rule = f"{config.drift.times} of {of} are required"
+            yield "not often enough", f"drift in {count} of the newest partitions that this champion scored, {rule}"
     elif kind == "decay" and not config.decay:
         yield "does not count", "retraining.signals.decay is off"
     elif kind == "estimate":

@@ -15,6 +15,8 @@ from tasks.orchestration.timeouts import limit_of
 from tasks.source.arrivals import arrivals
 
 TAG = "on-arrival"
+STARTED = "by-poll"
+"""Tag of the runs that are started, see `run_tags`."""
 ATTEMPTS = 3
 """Runs that are started for one state of a source, if they fail or their processes die."""
 TRIED = ("CRASHED", "FAILED")
@@ -60,7 +62,10 @@ def start_arrived(post: Post, now: datetime) -> tuple[list[str], list[str], list
         if runs[d["id"]].state or (_flow(d) == "assess" and _model(d) in processing):
             unchanged.append(name)
             continue
-        post(f"deployments/{d['id']}/create_flow_run", {"idempotency_key": runs[d["id"]].key, "parameters": {}})
+        post(
+            f"deployments/{d['id']}/create_flow_run",
+            {"idempotency_key": runs[d["id"]].key, "parameters": {}, "tags": [STARTED]},
+        )
         started.append(name)
     return started, unchanged, errors
 

@@ -1,58 +1,93 @@
-"""Names of flow runs, from their parameters."""
+"""Names of flow runs: verb, model and what the run is about, as in `process flights 2013-12`. A repeated name gets a number."""
 
 from datetime import UTC, datetime
+from typing import Any
 
+from httpx import HTTPError
 from prefect import runtime
+from prefect.exceptions import PrefectException
+
+from tasks.orchestration.api import open_api
+
+MOST_NUMBERS = 100
+"""Numbers that are looked for."""
 
 
 def name_by_partition() -> str:
-    """Return `flights 2013-05`, or `flights: all due partitions`."""
+    """Return `process flights 2013-05`, or `process flights due on 2013-06-01` for all due partitions, with the day of the run in UTC."""
     parameters = runtime.flow_run.parameters
-    return (
-        f"{parameters['model']} {parameters['partition']}"
-        if parameters.get("partition")
-        else f"{parameters['model']}: all due partitions"
-    )
+    about = parameters.get("partition") or f"due on {_today()}"
+    return numbered(f"{runtime.flow_run.flow_name} {parameters['model']} {about}")
 
 
 def name_by_moment() -> str:
-    """Return `flights as of 2013-05-02: drift in 2013-04 ...`."""
+    """Return `train flights as of 2013-05-02`, or `train flights as of the newest partition`."""
     parameters = runtime.flow_run.parameters
-    moment = f"as of {str(parameters['as_of'])[:10]}" if parameters.get("as_of") else "as of the newest partition"
-    return f"{parameters['model']} {moment}: {parameters['reason']}"
+    moment = str(parameters["as_of"])[:10] if parameters.get("as_of") else "the newest partition"
+    return numbered(f"train {parameters['model']} as of {moment}")
 
 
 def name_by_version() -> str:
-    """Return `flights v3`, or `flights champion`."""
+    """Return `reproduce flights v3`, or without a version `reproduce flights champion`; for `rollback`, the previous champion."""
     parameters = runtime.flow_run.parameters
-    return f"{parameters['model']} " + (f"v{parameters['version']}" if parameters.get("version") else "champion")
+    flow, version = runtime.flow_run.flow_name, parameters.get("version")
+    default = "previous champion" if flow == "rollback" else "champion"
+    return numbered(f"{flow} {parameters['model']} {f'v{version}' if version else default}")
+
+
+def name_by_action() -> str:
+    """Return `promote flights v3`, `refuse flights challenger`, `adopt flights alias` or `restore flights alias`."""
+    parameters = runtime.flow_run.parameters
+    action, version = parameters.get("action", "promote"), parameters.get("version")
+    default = "alias" if action in ("adopt", "restore") else "challenger"
+    return numbered(f"{action} {parameters['model']} {f'v{version}' if version else default}")
 
 
 def name_by_time() -> str:
-    """Return `flights at 2013-06-15`. Without a moment, the date is that of the run."""
+    """Return `audit flights at 2013-06-15`. Without a moment, the date is that of the run in UTC."""
     parameters = runtime.flow_run.parameters
-    return f"{parameters['model']} at {str(parameters.get('at') or datetime.now(UTC))[:10]}"
+    return numbered(f"audit {parameters['model']} at {str(parameters.get('at') or _today())[:10]}")
 
 
 def name_by_fact() -> str:
-    """Return `flights after 2013-05`, or `flights: requested by ann`."""
+    """Return `retrain flights after 2013-05`, or `retrain flights requested by ann`."""
     parameters = runtime.flow_run.parameters
-    return (
-        f"{parameters['model']} after {parameters['partition']}"
-        if parameters.get("fact")
-        else f"{parameters['model']}: requested by {parameters['by']}"
-    )
+    if not parameters.get("fact"):
+        return numbered(f"retrain {parameters['model']} requested by {parameters['by']}")
+    return numbered(f"retrain {parameters['model']} after {parameters.get('partition') or 'a fact'}")
 
 
 def name_by_range() -> str:
-    """Return `flights 2013-01 to 2013-03`, `... (dry run)`, `flights plan 1f0c2a9b77de`, or `flights: verify all partitions`."""
+    """Return `backfill flights 2013-01 to 2013-03`, `... (dry run)`, `backfill flights plan 1f0c2a9b77de`, or `verify flights`."""
     parameters = runtime.flow_run.parameters
+    flow, model = runtime.flow_run.flow_name, parameters["model"]
     if parameters.get("plan") and not parameters.get("start"):
-        return f"{parameters['model']} plan {parameters['plan']}"
-    text = f"{parameters['model']} {parameters['start']} to {parameters['end']}"
+        return numbered(f"{flow} {model} plan {parameters['plan']}")
+    text = f"{flow} {model} {parameters['start']} to {parameters['end']}"
     if not parameters.get("start") and not parameters.get("end"):
-        text = f"{parameters['model']}: {parameters.get('mode')} all partitions"
-    return text + (" (dry run)" if parameters.get("dry_run") else "")
+        text = f"{flow} {model}: {parameters.get('mode')} all partitions"
+    return numbered(text + (" (dry run)" if parameters.get("dry_run") else ""))
+
+
+def name_by_minute() -> str:
+    """Return `poll 2013-06-15 14:05 UTC`, for a flow about all models."""
+    return f"{runtime.flow_run.flow_name} {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def numbered(name: str) -> str:
+    """Return a name with the number of the run, such as ` (2)`, if Prefect has runs of this name. Without an answer, the name alone."""
+    names = [name, *(f"{name} ({n})" for n in range(2, MOST_NUMBERS))]
+    others: dict[str, Any] = {"name": {"any_": names}, "id": {"not_any_": [runtime.flow_run.id]}}
+    try:
+        with open_api() as post:
+            count = post("flow_runs/count", {"flow_runs": others})
+    except (HTTPError, PrefectException):
+        return name
+    return f"{name} ({count + 1})" if count else name
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def page_key(model: str, page: str) -> str:

@@ -10,7 +10,7 @@ from tasks.replay.cost_curve import BestRange, Line, best_at
 from tasks.replay.persistence_baseline import Persistence, kappa
 from tasks.replay.policies import LIVE
 from tasks.replay.setup import ReplaySetup
-from tasks.replay.standings import MIN_PARTITIONS, UNCLEAR, Findings, PolicyResult, from_loss
+from tasks.replay.standings import MIN_PARTITIONS, UNCLEAR, Advice, Findings, PolicyResult, from_loss
 from tasks.resources import LiveResources
 
 COLUMNS = (
@@ -44,10 +44,11 @@ class Replay:
 def advice_of(findings: Findings) -> str:
     """Describe the recommendation and its uncertainty in a sentence."""
     advice, metric, gain = findings.advice, findings.metric, findings.advice.gain
-    text = f"{advice.policy} cost least on {advice.first[0]} to {advice.first[1]}"
+    text = f"{advice.policy}{_equals(advice)} cost least on {advice.first[0]} to {advice.first[1]}"
     if not advice.rest[0]:
         return f"{text}; the range is too short to confirm that on later partitions."
-    text += f"; on {advice.rest[0]} to {advice.rest[1]} its {metric} is {advice.means[0]:.4f}"
+    of_policy = f"the {metric} of {advice.policy}" if advice.equals else f"its {metric}"
+    text += f"; on {advice.rest[0]} to {advice.rest[1]} {of_policy} is {advice.means[0]:.4f}"
     if advice.policy == advice.against:
         return f"{text}. There is no other policy to compare it with."
     text += f", that of {advice.against} {advice.means[1]:.4f}"
@@ -60,6 +61,13 @@ def advice_of(findings: Findings) -> str:
     if advice.verdict == "worse":
         return f"{text}: worse{figures}. The result of the first part was not confirmed."
     return f"{text}: better{figures}."
+
+
+def _equals(advice: Advice) -> str:
+    """Return the policies that cost as little: ` and drift`, or ` and 8 other policies equally`; empty if there are none."""
+    if len(advice.equals) > 1:
+        return f" and {len(advice.equals)} other policies equally"
+    return f" and {advice.equals[0]} equally" if advice.equals else ""
 
 
 def cost_ranges(findings: Findings) -> str:

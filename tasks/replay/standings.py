@@ -64,6 +64,8 @@ class Advice:
     """Gain in the metric over the other policy on the rest, minus the cost of more retrainings. None without an interval."""
     verdict: str
     """"better", "worse" or `UNCLEAR`."""
+    equals: tuple[str, ...] = ()
+    """Other policies with the same cost on the first part."""
 
 
 @dataclass(frozen=True)
@@ -287,4 +289,7 @@ def advise(by_name: Mapping[str, PolicyRun], metric: str, cost: float, config: M
         verdict = "better" if gain.lower > 0 else "worse"
     means = (from_loss(metric, losses[0]), from_loss(metric, losses[1]))
     spans = ((first[0], first[-1]), (rest[0], rest[-1]) if rest else ("", ""))
-    return Advice(selected.policy, against, *spans, means, gain, verdict)
+    equals = tuple(
+        run.policy for run in measured if run is not selected and combined_cost(run)[0] == combined_cost(selected)[0]
+    )
+    return Advice(selected.policy, against, *spans, means, gain, verdict, equals)

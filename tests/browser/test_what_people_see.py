@@ -154,7 +154,7 @@ def open_artifact(page: Page, copy: Copy, key: str, run: dict | None = None) -> 
 
 def open_process(page: Page, copy: Copy) -> None:
     """Open the artifact of the run that processed the shifted day."""
-    open_artifact(page, copy, "tiny-process", run_of(copy, "process", f"tiny {SHIFTED}"))
+    open_artifact(page, copy, "tiny-process", run_of(copy, "process", f"process tiny {SHIFTED}"))
 
 
 def run_page(page: Page, copy: Copy, flow: str, name: str) -> None:
@@ -173,7 +173,7 @@ def test_a_deployment_shows_its_description_and_schedule(page: Page, stack: Copy
     page.goto(f"{stack.prefect}/deployments/deployment/{process['id']}")
     expect(page.get_by_text("regular", exact=True).first).to_be_visible()  # the schedule's name
     page.get_by_text("Description", exact=True).first.click()
-    expect(page.get_by_text("Ingests, validates and scores one partition").first).to_be_visible()
+    expect(page.get_by_text("Every day at 06:00 UTC: ingests, validates and scores").first).to_be_visible()
     save_screenshot(page, "deployment")
 
 
@@ -196,7 +196,7 @@ TASK_NAMES = (
 
 
 def test_the_timeline_of_a_process_run_names_its_steps(page: Page, stack: Copy) -> None:
-    run_page(page, stack, "process", f"tiny {SHIFTED}")
+    run_page(page, stack, "process", f"process tiny {SHIFTED}")
     for name in TASK_NAMES:
         expect(page.get_by_text(name).first).to_be_visible()
     save_screenshot(page, "process-run")
@@ -205,7 +205,7 @@ def test_the_timeline_of_a_process_run_names_its_steps(page: Page, stack: Copy) 
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("tiny-process", f"tiny: 1 of 1 partitions blocked, first {BLOCKED_DAY}: weight"),
+        ("tiny-process", f"tiny: 1 of 1 partition blocked, first {BLOCKED_DAY}: weight"),
         ("tiny-drift", "weight"),
         ("tiny-gate", "better than the prior"),
         ("tiny-train", "version"),
@@ -217,7 +217,7 @@ def test_the_timeline_of_a_process_run_names_its_steps(page: Page, stack: Copy) 
         ("tiny-backfill-plan", "2024-03-12"),
         ("tiny-backfill", "tiny: 5 of 5 partitions brought up to date, 0 failed, 0 blocked."),
         ("tiny-backfill-progress", "tiny: 5 of 5 partitions done, 0 failed"),
-        ("tiny-grid", "tiny: 5 of 5 partitions are up to date in every stage."),
+        ("tiny-grid", "tiny: 5 of 5 partitions up to date in every stage."),
     ],
 )
 def test_the_headline_of_an_artifact_states_the_result(page: Page, stack: Copy, key: str, text: str) -> None:
@@ -297,7 +297,7 @@ def test_artifacts_link_to_mlflow_evidently_and_the_model_page(page: Page, stack
 
 def test_the_reason_of_a_retraining_is_two_clicks_from_its_run(page: Page, stack: Copy) -> None:
     """The list of the run's artifacts, then the artifact of the decision."""
-    run_page(page, stack, "retrain", f"tiny after {SHIFTED}")
+    run_page(page, stack, "retrain", f"retrain tiny after {SHIFTED}")
     page.get_by_text("Artifacts", exact=True).first.click()
     page.get_by_text("tiny-retrain").first.click()
     expect(page.get_by_text(re.compile(f"tiny {SHIFTED}: retrained")).first).to_be_visible()
@@ -323,7 +323,7 @@ def test_the_first_tour_path_shows_a_model_and_a_process_run(page: Page, stack: 
         row = row.filter(has=page.get_by_role("link", name=name, exact=True))
     expect(row).to_contain_text("At 06:00 AM")
     row.get_by_role("link", name="tiny", exact=True).click()
-    page.get_by_role("link", name=f"tiny {SHIFTED}").first.click()
+    page.get_by_role("link", name=f"process tiny {SHIFTED}").first.click()
     expect(page.locator("canvas")).to_be_visible()  # the timeline, whose text is not in the DOM
     page.get_by_role("tab", name="Task Runs").click()
     for name in TASK_NAMES:
@@ -343,7 +343,7 @@ def test_the_index_shows_a_blocked_partition_first_with_reason_and_action(page: 
 
 
 def test_a_failed_run_is_listed_by_its_state_and_shows_the_reason(page: Page, stack: Copy) -> None:
-    headline = f"tiny: 1 of 1 partitions blocked, first {BLOCKED_DAY}: weight"
+    headline = f"tiny: 1 of 1 partition blocked, first {BLOCKED_DAY}: weight"
     page.goto(stack.prefect)
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("button", name="All run states").click()

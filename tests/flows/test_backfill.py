@@ -289,7 +289,7 @@ def test_cancelling_leaves_each_partition_done_or_untouched_and_mode_missing_res
     process = start(start="2024-03-11", end="2024-03-26", concurrency=1)
     wait_until(lambda: len(lake.keys(Stage.MONITORING)) >= 4)
     with get_client(sync_client=True) as client:
-        name = "tiny 2024-03-11 to 2024-03-26"
+        name = "backfill tiny 2024-03-11 to 2024-03-26"
         run = next(r for r in client.read_flow_runs(limit=200) if r.name == name and r.state.is_running())
         client.set_flow_run_state(UUID(str(run.id)), Cancelling(), force=True)
     result = final_state(process)

@@ -32,8 +32,8 @@ duckdb evidently fairlearn great_expectations jinja2 matplotlib mlflow optuna pa
 prefect.server pyarrow scipy skops sklearn xgboost
 """
 """Modules that take long to import."""
-REQUESTS = 12
-"""Requests of a run that finds everything fresh: its own states, and its page with two tables."""
+REQUESTS = 14
+"""Requests of a run that finds everything fresh: its states, the number of its name, its tags, and its page with two tables."""
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_the_champions_run_in_mlflow_links_to_its_training_and_its_drift_reports
 
 
 def test_a_run_has_the_name_of_its_model_and_partitions():
-    names = {f"tiny {SHIFTED}", f"tiny {STEADY}", "tiny 2024-03-12 to 2024-03-16"}
+    names = {f"process tiny {SHIFTED}", f"process tiny {STEADY}", "backfill tiny 2024-03-12 to 2024-03-16"}
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=sorted(names))))
     assert {run.name for run in runs} == names

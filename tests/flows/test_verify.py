@@ -253,7 +253,7 @@ def test_the_flow_verifies_all_partitions_of_the_lake_and_a_dry_run_repairs_noth
     flip(file_of(res, "predictions", "parquet"))
     bad = file_of(res, "predictions", "parquet").read_bytes()
     state = backfill(model="tiny", mode="verify", dry_run=True, return_state=True)
-    assert "1 steps of 1 of 11 partitions" in state.message
+    assert "1 step of 1 of 11 partitions" in state.message
     assert f"again score of {STEADY}: damaged: {STEADY}.parquet" in latest("tiny-backfill-plan")["data"]
     assert file_of(res, "predictions", "parquet").read_bytes() == bad
     assert last_verification(res) == "never verified"

@@ -72,7 +72,7 @@ def test_lost_runs_are_marked_as_crashed_after_several_missing_heartbeats() -> N
     assert automation.trigger.within == deploy.HEARTBEAT_TIMEOUT
     assert automation.trigger.after == {"prefect.flow-run.heartbeat"}
     server_side = ServerTrigger.model_validate(automation.trigger.model_dump(mode="json"))
-    for state in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Warning"):
+    for state in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "a name of its own"):
         assert server_side.expects(f"prefect.flow-run.{state}"), f"a run that is {state} is not lost"
     (action,) = automation.actions
     assert (action.type, action.state.value) == ("change-flow-run-state", "CRASHED")

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.utilities.callables import parameter_schema
 
 from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
 from ops.check import SHARED, find_problems, flow_of, main, read_deployments
+from ops.new_model import render
 from tasks.contracts import FOR_PEOPLE
 from tasks.orchestration.events import EVENT
 
-LONGEST_BLOCK = 27
+LONGEST_BLOCK = 30
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,41 @@ def test_every_deployment_has_a_description_and_starts_without_a_supervising_pro
             "command": ".venv/bin/python -m prefect.engine",
             "working_dir": ".",
         }
+
+
+WEEKDAYS = dict(
+    zip("1234560", ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), strict=True)
+)
+
+
+def in_words(schedule: dict[str, Any]) -> str:
+    """Describe a cron line of the kinds that prefect.yaml has, with the city of its time zone."""
+    minute, hour, day, month, weekday = schedule["cron"].split()
+    assert month == "*", schedule
+    if hour == "*":
+        return f"Every {minute[2:]} minutes" if minute.startswith("*/") else f"Every hour, {minute} minutes past"
+    zone = schedule["timezone"]
+    place = zone if zone == "UTC" else f"in {zone.rpartition('/')[2].replace('_', ' ')}"
+    time = f"{int(hour):02}:{int(minute):02}"
+    if day != "*":
+        return f"At {time} {place} on day {day} of each month"
+    return f"Every day at {time} {place}" if weekday == "*" else f"Every {WEEKDAYS[weekday]} at {time} {place}"
+
+
+def test_a_description_begins_with_the_schedule_in_words(deployments: list[dict[str, Any]]) -> None:
+    content = (ROOT / "prefect.yaml").read_text() + render("deployments.yaml", "trains")
+    new = [d for d in yaml.safe_load(content)["deployments"] if d["name"] == "trains"]
+    scheduled = [d for d in (*deployments, *new) if d.get("schedules")]
+    assert len(scheduled) == 11, "three of flights, electricity and a new model, and two for all models"
+    for deployment in scheduled:
+        (schedule,) = deployment["schedules"]
+        assert deployment["description"].startswith(in_words(schedule)), deployment["description"]
+
+
+def test_every_automation_of_a_deployment_has_a_description(deployments: list[dict[str, Any]]) -> None:
+    triggers = [trigger for d in deployments for trigger in d.get("triggers", [])]
+    assert triggers
+    assert [t["name"] for t in triggers if not t.get("description")] == []
 
 
 def test_each_fact_starts_one_run_of_its_models_retraining(deployments: list[dict[str, Any]]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from tasks.backfill.plan import RUN_ACTIONS
 from tasks.contracts import Outcome, Plan
 from tasks.contracts.escape import for_markdown
-from tasks.contracts.words import duration_text
+from tasks.contracts.words import counted, duration_text
+from tasks.reports.artifacts.outcomes import drift_of
 from tasks.reports.artifacts.page import publish_page, publish_table, table_lines
 from tasks.reports.figures import grid_plot
 from tasks.reports.summary import DONE_LABELS, grid
@@ -43,14 +44,14 @@ def plan_headline(title: str, plan: Plan) -> str:
     count, rows = len(plan.todo), sum(plan.rows[key] or 0 for key in plan.todo)
     steps = sum(c.action in RUN_ACTIONS for key in plan.todo for c in plan.cells[key])
     if not count:
-        return f"{title}: plan {plan.digest}: nothing to do for {len(plan.cells)} partitions with mode={plan.request.mode}."
-    size = f", {rows:,} rows at the last ingest" if rows else ""
+        return f"{title}: plan {plan.digest}: nothing to do for {counted(len(plan.cells), 'partition')} with mode={plan.request.mode}."
+    size = f", {counted(rows, 'row')} at the last ingest" if rows else ""
     duration = (
         f"about {duration_text(plan.seconds)} of work on one core"
         if plan.seconds is not None
         else "duration unknown, since there is no earlier run"
     )
-    return f"{title}: plan {plan.digest}: {steps} steps of {count} of {len(plan.cells)} partitions{size}; {duration}."
+    return f"{title}: plan {plan.digest}: {counted(steps, 'step')} of {count} of {counted(len(plan.cells), 'partition')}{size}; {duration}."
 
 
 def _reasons(plan: Plan) -> list[str]:
@@ -82,7 +83,7 @@ def plan_table(plan: Plan) -> list[str]:
     more = len(plan.cells) - LONGEST
     return [
         *table_lines(("partition", "rows", *verbs), rows),
-        *([f"\n{more} more partitions are in the plan's file."] if more > 0 else []),
+        *([f"\n{counted(more, 'more partition')} in the plan's file."] if more > 0 else []),
     ]
 
 
@@ -98,12 +99,12 @@ def _image(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]
     return f"![{for_markdown(title)}](data:image/png;base64,{data})"
 
 
-def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """Create the page and the grid of a `backfill` run; returns the headline."""
+def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]) -> tuple[str, list[str]]:
+    """Create the page and the grid of a `backfill` run; returns the headline and the run's tags."""
     if not plan.todo:
-        return _publish_empty(res, plan)
+        return _publish_empty(res, plan), []
     counts, verify = Counter(map(outcome_state, outcomes)), plan.request.mode == "verify"
-    line = f"{res.title}: {counts['updated']} of {len(outcomes)} partitions {'repaired' if verify else 'brought up to date'}, "
+    line = f"{res.title}: {counts['updated']} of {counted(len(outcomes), 'partition')} {'repaired' if verify else 'brought up to date'}, "
     line += f"{counts['failed']} failed, {counts['blocked']} blocked"
     if counts["not started"] or counts["incomplete"]:
         incomplete = f", {counts['incomplete']} incomplete" if counts["incomplete"] else ""
@@ -128,7 +129,10 @@ def publish_backfill(res: LiveResources, plan: Plan, outcomes: Sequence[Outcome]
     refs = [res.ref(o.partition) for o in sorted(outcomes, key=lambda o: o.partition)]
     rows = grid(res, refs)
     publish_table(res, "grid", rows, grid_line(res.title, rows))
-    return publish_page(res, "backfill", f"{line}.", [grid_image(res.title, rows), "", *notes])
+    drifted = drift_of([o.partition for o in outcomes if ("watch", "made") in {step[:2] for step in o.passed}], res)
+    line += f"; drift in {counted(len(drifted), 'partition')}, first {min(drifted)}" if drifted else ""
+    tags = [*(["drift"] if drifted else []), *(["blocked"] if counts["blocked"] else [])]
+    return publish_page(res, "backfill", f"{line}.", [grid_image(res.title, rows), "", *notes]), tags
 
 
 def _publish_empty(res: LiveResources, plan: Plan) -> str:
@@ -138,10 +142,10 @@ def _publish_empty(res: LiveResources, plan: Plan) -> str:
         {"partition": key, **{c.verb: labels[c.action] for c in cells}} for key, cells in sorted(plan.cells.items())
     ]
     left = sum(any(c.action == "leave" for c in cells) for cells in plan.cells.values())
-    line = f"{res.title}: nothing to do for {len(rows)} partitions with mode={plan.request.mode}"
+    line = f"{res.title}: nothing to do for {counted(len(rows), 'partition')} with mode={plan.request.mode}"
     if plan.request.mode == "verify":
-        line = f"{res.title}: {len(rows)} partitions verified, no output is damaged"
-    line += f"; {left} of them have steps that another mode would run" if left else ""
+        line = f"{res.title}: {counted(len(rows), 'partition')} verified, no output is damaged"
+    line += f"; {left} of them {'has' if left == 1 else 'have'} steps that another mode would run" if left else ""
     publish_table(res, "grid", rows, grid_line(res.title, rows))
     return publish_page(res, "backfill", f"{line}.", _reasons(plan))
 
@@ -149,7 +153,7 @@ def _publish_empty(res: LiveResources, plan: Plan) -> str:
 def grid_line(title: str, rows: Sequence[Mapping[str, str]]) -> str:
     """Count the partitions that are up to date, and explain the grid."""
     done = sum({v for name, v in row.items() if name != "partition"} <= {*DONE_LABELS} for row in rows)
-    return f"{title}: {done} of {len(rows)} partitions are up to date in every stage. {LEGEND}"
+    return f"{title}: {done} of {counted(len(rows), 'partition')} up to date in every stage. {LEGEND}."
 
 
 def outcome_state(outcome: Outcome) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.contracts import Decision, Fact, Hindsight, Promotion
 from tasks.contracts.escape import for_markdown
-from tasks.contracts.words import change_text, decision_text, number
+from tasks.contracts.words import change_text, decision_text, duration_text, number, value_text
 from tasks.lifecycle.audit import Audit
 from tasks.lifecycle.hindsight import verdict_text
 from tasks.reports.artifacts.model import publish_model
@@ -14,9 +14,15 @@ from tasks.reports.artifacts.page import publish_page, publish_table, table_line
 from tasks.resources import Resources
 from tasks.training.reproduction import Reproduction
 
+DECISIONS_LEGEND = "Rule: what decided. Duration: selection, fit, gate and refit."
+VERDICTS_LEGEND = "Gain in loss: loss of the previous champion minus the champion's on the same rows. Bounds: of its confidence interval."
+LEDGER_LEGEND = (
+    "As of: the change counts for partitions that are complete after it. Asserted: the name was not checked."
+)
 
-def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
-    """Create the page of a `retrain` run and the table of all decisions; returns the headline."""
+
+def publish_decision(res: Resources, decision: Decision, partition: str) -> tuple[str, list[str]]:
+    """Create the page of a `retrain` run and the table of all decisions; returns the headline and the run's tags."""
     name, changes = res.config.name, res.ledger.promotions()
     line = f"{name} {partition}: {decision_text(decision, changes)}. {decision.reason}."
     page = [
@@ -24,15 +30,23 @@ def publish_decision(res: Resources, decision: Decision, partition: str) -> str:
         f"- as of: {decision.as_of.isoformat()}",
         f"- fact: `{decision.fact_id}`",
         f"- outcome: {decision.outcome or '-'} {for_markdown(decision.detail)}",
-        f"- cost: {decision.seconds:.0f} s of training" if decision.action == "retrain" else "- cost: none",
+        f"- duration: {duration_text(decision.seconds)} for selection, fit, gate and refit"
+        if decision.action == "retrain"
+        else "- duration: nothing was trained",
         *(f"- gate: {for_markdown(verdict)}" for verdict in decision.gate),
         "",
         *_signal_table(decision.signals),
     ]
     facts = {f.id: f for f in res.ledger.facts()}
     rows = [decision_row(d, facts.get(d.fact_id), changes) for d in reversed(res.ledger.decisions())]
-    publish_table(res, "decisions", rows, f"{name}: every decision, newest first")
-    return publish_page(res, "retrain", line, page)
+    publish_table(res, "decisions", rows, f"{name}: every decision, newest first. {DECISIONS_LEGEND}")
+    return publish_page(res, "retrain", line, page), decision_tags(decision)
+
+
+def decision_tags(decision: Decision) -> list[str]:
+    """Return the tags of a `retrain` run: the rule that decided, and the outcome."""
+    outcome = "declined" if decision.action == "decline" else decision.outcome
+    return [decision.rule, *([outcome] if outcome in ("declined", "promoted", "refused") else [])]
 
 
 def decision_row(decision: Decision, fact: Fact | None, changes: Sequence[Promotion]) -> dict[str, Any]:
@@ -43,7 +57,7 @@ def decision_row(decision: Decision, fact: Fact | None, changes: Sequence[Promot
         "why": decision.reason,
         "signal": f"{fact.kind} in {fact.partition}: {fact.payload.get('told', '')}" if fact else "",
         "rule": decision.rule,
-        "seconds": round(decision.seconds),
+        "duration": duration_text(decision.seconds) if decision.action == "retrain" else "",
     }
 
 
@@ -51,17 +65,14 @@ def _signal_table(signals: Mapping[str, Any]) -> list[str]:
     """Return the signals that a decision is based on as a markdown table."""
     if not signals:
         return []
-    cells = [
-        (k, ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, Mapping) else v) for k, v in signals.items()
-    ]
-    return table_lines(("signal", "value"), cells)
+    return table_lines(("signal", "value"), [(name.replace("_", " "), value_text(v)) for name, v in signals.items()])
 
 
 def publish_hindsights(res: Resources, new: Sequence[Hindsight]) -> None:
     """Create the table of the measured effects of all promotions, if there is a new one."""
     if new:
         name, rows = res.config.name, [hindsight_row(h) for h in reversed(res.ledger.hindsights())]
-        publish_table(res, "verdicts", rows, f"{name}: {'; '.join(verdict_text(h) for h in new)}")
+        publish_table(res, "verdicts", rows, f"{name}: {'; '.join(verdict_text(h) for h in new)}. {VERDICTS_LEGEND}")
 
 
 def hindsight_row(h: Hindsight) -> dict[str, Any]:
@@ -74,20 +85,26 @@ def hindsight_row(h: Hindsight) -> dict[str, Any]:
         "gain in loss": f"{gain.value:+.4f}" if gain else "",
         "bounds": f"{gain.lower:+.4f} to {gain.upper:+.4f}" if gain else "",
         "on": ", ".join(h.partitions),
-        "rows": h.rows,
+        "rows": f"{h.rows:,}",
         "note": h.note,
     }
 
 
-def publish_promotion(res: Resources, promotion: Promotion) -> str:
-    """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline."""
+def publish_promotion(res: Resources, promotion: Promotion) -> tuple[str, list[str]]:
+    """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline and the run's tags."""
     name = res.config.name
     result = change_text(promotion) if promotion.to_stage == "champion" else "was refused"
     line = f"{name}: version {promotion.version} {result}, by {promotion.by}: {promotion.reason}"
-    publish_table(res, "ledger", ledger_rows(res.ledger.promotions()), f"{name}: every change of stage")
+    publish_table(
+        res,
+        "ledger",
+        ledger_rows(res.ledger.promotions()),
+        f"{name}: every change of stage, newest first. {LEDGER_LEGEND}",
+    )
     publish_page(res, promotion.action, line, version_link(res, promotion.version, promotion.run_id))
     publish_model(res)
-    return line
+    outcome = "promoted" if promotion.to_stage == "champion" else "refused"
+    return line, [outcome, f"v{promotion.version}"]
 
 
 def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:
@@ -130,7 +147,9 @@ def publish_reproduction(res: Resources, result: Reproduction) -> str:
 
 def publish_audit(res: Resources, audit: Audit) -> str:
     """Create the page of an `audit` run and the ledger as a table; returns the headline."""
-    publish_table(res, "ledger", ledger_rows(audit.rows), f"{audit.model}: every change of stage")
+    publish_table(
+        res, "ledger", ledger_rows(audit.rows), f"{audit.model}: every change of stage, newest first. {LEDGER_LEGEND}"
+    )
     line = audit_headline(audit)
     return publish_page(res, "audit", line, audit_lines(audit))
 

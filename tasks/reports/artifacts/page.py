@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.contracts.escape import for_markdown
 from tasks.errors import EvergreenError
 from tasks.orchestration.run_names import page_key
+from tasks.reports.pages.publish import page_url
 from tasks.resources import Resources
 
 
@@ -21,7 +22,8 @@ def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> s
         body: Lines of markdown below the headline.
     """
     headline = for_markdown(line)
-    markdown = "\n".join([f"**{headline}**", "", *body])
+    footer = ["", f"[The page of {for_markdown(res.config.name)}]({page_url(res)})"] if res.pages else []
+    markdown = "\n".join([f"**{headline}**", "", *body, *footer])
     create_markdown_artifact(markdown, key=page_key(res.slug, page), description=headline)
     return line
 

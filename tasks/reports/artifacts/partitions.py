@@ -8,9 +8,10 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.contracts import Fact, PartitionRun, Stage
 from tasks.contracts.escape import for_markdown
-from tasks.contracts.words import bounds_text, number, percent
+from tasks.contracts.words import bounds_text, counted, number, percent
 from tasks.lifecycle.facts import decay_text, snapshot_url
 from tasks.orchestration.run_names import page_key
+from tasks.reports.artifacts.outcomes import drift_of, outcome_text, run_tags
 from tasks.reports.artifacts.page import publish_page, publish_table, table_lines
 from tasks.reports.figures import performance_plot
 from tasks.reports.summary import PartitionSummary, summarise
@@ -21,10 +22,23 @@ from tasks.steps.explain import loss_text
 
 NEWEST = 100
 """Partitions in a table or plot over time."""
+PARTITIONS_LEGEND = (
+    "Rows: valid rows; quarantined: rows that failed a check; drift share: share of the compared columns that drifted; "
+    "ROC AUC and log loss: empty until the labels have matured."
+)
+DRIFT_LEGEND = (
+    "A column drifts when its score exceeds the threshold, which is the larger of the smallest effect that matters and of what differs "
+    "by chance; p-value: corrected for all columns; importance: the column's share of the champion's; loss change: what this column's "
+    "shift alone changes; against: the reference."
+)
+PERFORMANCE_LEGEND = (
+    "Expected: the loss by validation splits and holdout; skill: 1 minus the loss as a share of that of the partition's base rate; "
+    "estimated: before the labels came; error: realised minus estimated; mature: rows with a label."
+)
 
 
-def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> str:
-    """Create the page and the tables of a `process` run; returns the headline."""
+def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> tuple[str, list[str]]:
+    """Create the page and the tables of a `process` run; returns the headline and the run's tags."""
     name, keys = res.config.name, [r.partition for r in runs]
     shown = summarise(res, keys, with_decay=False)
     facts = [
@@ -34,12 +48,17 @@ def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> str:
     ]
     links = [link for key in keys[-12:] for link in _links(res, key)]
     body = [*step_table(runs[-40:]), "", *_reasons(runs[-40:]), "", *facts, *links]
-    publish_table(res, "partitions", [row(s) for s in shown], f"{name}: the partitions of this run")
-    _publish_drift(res, [r.partition for r in runs if ("watch", "made") in {step[:2] for step in r.steps}])
-    line = (
-        process_headline(name, runs, [f for s in shown for f in s.facts]) if runs else f"{name}: {_why_none_due(res)}."
+    publish_table(
+        res, "partitions", [row(s) for s in shown], f"{name}: the partitions of this run. {PARTITIONS_LEGEND}"
     )
-    return publish_page(res, "process", line, body)
+    watched = [r.partition for r in runs if "watch" in r.steps_run]
+    _publish_drift(res, watched)
+    if not runs:
+        return publish_page(res, "process", f"{name}: {_why_none_due(res)}.", body), ["warning"]
+    processed = {r.partition for r in runs if r.steps_run}
+    drifted, emitted = drift_of(watched, res), [f for s in shown for f in s.facts if f.partition in processed]
+    line = process_headline(name, runs, drifted, emitted)
+    return publish_page(res, "process", line, body), run_tags(runs, drifted, emitted)
 
 
 def _why_none_due(res: Resources) -> str:
@@ -70,13 +89,13 @@ def _reasons(runs: Sequence[PartitionRun]) -> list[str]:
     ]
 
 
-def process_headline(name: str, runs: Sequence[PartitionRun], facts: Sequence[Fact]) -> str:
-    """Summarise a `process` run and what to do next in one line. `facts` are those of its partitions."""
+def process_headline(name: str, runs: Sequence[PartitionRun], drifted: Mapping[str, str], facts: Sequence[Fact]) -> str:
+    """Summarise a `process` run and what to do next in one line. `drifted` and `facts` are about the partitions that it processed."""
     processed, blocked = [r.partition for r in runs if r.steps_run], [r for r in runs if r.newly_blocked]
     if blocked:
         first = blocked[0]
         return (
-            f"{name}: {len(blocked)} of {len(runs)} partitions blocked, first {first.partition}: "
+            f"{name}: {len(blocked)} of {counted(len(runs), 'partition')} blocked, first {first.partition}: "
             f"{first.newly_blocked}. Fix the source. The next run tries again when it has changed."
         )
     waits = [(r.partition, why) for r in runs for verb, state, why in r.steps if (verb, state) == ("ingest", "waiting")]
@@ -87,15 +106,11 @@ def process_headline(name: str, runs: Sequence[PartitionRun], facts: Sequence[Fa
     if not processed:
         return f"{name}: everything is fresh ({_count([r.partition for r in runs])}); nothing to do."
     line = f"{name}: {_count(processed)} processed" + (f", {fresh} already fresh" if fresh else "") + waiting
-    emitted = [f for f in facts if f.partition in processed]
-    for f in emitted[:1]:
-        line += f"; {f.kind} in {f.partition}: {f.payload['told']}, fact emitted"
-    more = len(emitted) - 1
-    return line + (f"; {more} more {'fact' if more == 1 else 'facts'}." if more > 0 else ".")
+    return f"{line}{outcome_text(drifted, facts, single=len(processed) == 1)}."
 
 
 def _count(keys: Sequence[str]) -> str:
-    return keys[0] if len(keys) == 1 else f"{len(keys)} partitions"
+    return keys[0] if len(keys) == 1 else counted(len(keys), "partition")
 
 
 def _links(res: Resources, key: str) -> list[str]:
@@ -114,8 +129,9 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
     """Create a drift table for each monitored partition, at most the newest twelve: the artifact's history has one version each."""
     for key, newest in [*drift_verdicts(keys, res).items()][-12:]:
         share, version, note = newest["share"], newest["version"], newest["note"]
-        text = f"{res.config.name} {key}: {share:.0%} of columns drifted from the reference of version {version}"
-        publish_table(res, "drift", [drift_row(c) for c in newest["columns"]], f"{text}. {note}" if note else text)
+        text = f"{res.config.name} {key}: {share:.0%} of columns drifted from the reference of version {version}."
+        text += f" {note}" if note else ""
+        publish_table(res, "drift", [drift_row(c) for c in newest["columns"]], f"{text} {DRIFT_LEGEND}")
 
 
 def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,15 +150,19 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> str:
-    """Create the page and the table of an `assess` run; returns the headline."""
+def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> tuple[str, list[str]]:
+    """Create the page and the table of an `assess` run; returns the headline and the run's tags."""
     name, assessed = res.config.name, [r.partition for r in runs if r.steps_run]
+    facts = [f for f in res.ledger.facts() if f.partition in set(assessed) and is_of_assess(f)]
     shown = [s for s in summarise(res, res.lake.keys(Stage.PERFORMANCE)[-NEWEST:]) if s.loss is not None]
-    line = f"{name}: {_count(assessed)} assessed." if assessed else f"{name}: no new outcomes, nothing to assess."
+    line = f"{name}: no new outcomes, nothing to assess."
+    if assessed:
+        line = f"{name}: {_count(assessed)} assessed{outcome_text({}, facts, single=len(assessed) == 1)}."
     if assessed and shown:
         new = shown[-1]
-        line += f" Newest {new.key}: {res.config.target.eval_loss} {number(new.loss)} on {new.mature} mature rows."
-        if new.decay and new.decay["detected"]:
+        rows = counted(new.mature or 0, "mature row")
+        line += f" Newest {new.key}: {res.config.target.eval_loss} {number(new.loss)} on {rows}."
+        if new.decay and new.decay["detected"] and not facts:
             line += f" Decay: {decay_text(new.decay)}."
     waits = [
         f"- {r.partition}: {v} waits: {for_markdown(w)}"
@@ -150,11 +170,20 @@ def publish_assess(res: Resources, runs: Sequence[PartitionRun]) -> str:
         for v, s, w in r.steps
         if s in ("waiting", "blocked")
     ]
-    description = f"{name}: performance of the newest {len(shown)} partitions, realised and estimated"
+    newest = counted(len(shown), "partition")
+    description = f"{name}: performance of the newest {newest}, realised and estimated. {PERFORMANCE_LEGEND}"
     publish_table(res, "performance", [performance_row(s, res) for s in shown], description)
     if assessed and shown:
         publish_performance_plot(res, shown)
-    return publish_page(res, "assess", line, waits[-20:])
+    decayed = (
+        ["decay"] if assessed and any(s.key in assessed and (s.decay or {}).get("detected") for s in shown) else []
+    )
+    return publish_page(res, "assess", line, waits[-20:]), [*run_tags(runs, {}, facts), *decayed]
+
+
+def is_of_assess(fact: Fact) -> bool:
+    """Whether a fact is about outcomes, which only `assess` has."""
+    return fact.kind == "decay" or fact.payload.get("of") == "outcomes"
 
 
 def row(summary: PartitionSummary) -> dict[str, Any]:
@@ -190,8 +219,8 @@ def performance_row(summary: PartitionSummary, res: Resources) -> dict[str, Any]
         "estimated AUC": number(summary.estimated_auc),
         "decay": "decay" if decay.get("detected") else "",
         "mature": f"{summary.mature:,}" if summary.mature is not None else "",
-        "labels pending": summary.pending,
-        "never labelled": summary.never,
+        "labels pending": "" if summary.pending is None else f"{summary.pending:,}",
+        "never labelled": "" if summary.never is None else f"{summary.never:,}",
     }
 
 

@@ -10,9 +10,15 @@ from tasks.reports.artifacts.model import publish_model
 from tasks.reports.artifacts.page import publish_page, publish_table, table_lines, version_link
 from tasks.resources import Resources
 
+GATE_LEGEND = "A rule of which the value is on the wrong side of the threshold refuses the version; the note has what was compared."
 
-def publish_training(res: Resources, training: Training) -> Training:
-    """Create the page and the gate's table of a `train` run; returns the training with its newest row of the ledger."""
+
+def publish_training(res: Resources, training: Training) -> tuple[Training, str, list[str]]:
+    """Create the page and the gate's table of a `train` run.
+
+    Returns:
+        The training with its newest row of the ledger, the headline, and the run's tags.
+    """
     name, decision, window, comparison = res.config.name, training.decision, training.window, training.comparison
     rows = [row for row in res.ledger.promotions() if row.version == training.version]
     training = replace(training, row=rows[-1] if rows else None)
@@ -27,11 +33,19 @@ def publish_training(res: Resources, training: Training) -> Training:
         *(refused_change(training.refused) if training.refused else ()),
         *_version_links(res, training),
     ]
-    publish_table(res, "gate", gate_rows(decision), f"{name}: {gate_headline(decision)}")
-    publish_page(res, "train", training_headline(name, training), page)
+    publish_table(res, "gate", gate_rows(decision), f"{name}: {gate_headline(decision)}. {GATE_LEGEND}")
+    line = publish_page(res, "train", training_headline(name, training), page)
     if res.ledger.in_flight() is None:  # otherwise `retrain` publishes it at its end
         publish_model(res)
-    return training
+    return training, line, training_tags(training)
+
+
+def training_tags(training: Training) -> list[str]:
+    """Return the tags of a `train` run: the version, and whether it was promoted or refused."""
+    row, version = training.row, [f"v{training.version}"] if training.version else []
+    if row is None or row.to_stage == "refused":
+        return [*version, "refused"]
+    return [*version, "promoted"] if row.to_stage == "champion" else version
 
 
 def refused_change(decision: GateDecision) -> list[str]:
@@ -49,7 +63,7 @@ def training_headline(name: str, training: Training) -> str:
         return f"{name}: nothing beats the prior, so none was fitted and the champion stayed. {reasons}"
     if row is None or row.to_stage == "refused":
         reasons = reasons or (row.reason if row else "")
-        return f"{name}: version {version} was refused by the gate; the champion stayed. {reasons}"
+        return f"{name}: version {version} was refused by the gate: {reasons}. The champion stayed."
     line = f"{name}: version {version} passed the gate and {change_text(row)}"
     if row.action == "request":
         return f"{line}: run `promote`."
@@ -81,8 +95,8 @@ def gate_rows(decision: GateDecision) -> list[dict[str, str]]:
         {
             "rule": v.rule,
             "verdict": "REFUSED" if v.outcome == "failed" else v.outcome,
-            "value": f"{v.value:.5g}",
-            "threshold": f"{v.threshold:.5g}",
+            "value": f"{v.value:.4g}",
+            "threshold": f"{v.threshold:.4g}",
             "note": v.note,
         }
         for v in decision.verdicts

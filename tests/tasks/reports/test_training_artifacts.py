@@ -60,8 +60,8 @@ def test_a_version_that_passed_is_described_by_an_event_with_its_date(action, to
 
 def test_a_refused_version_is_not_described_as_passed() -> None:
     refused = replace(training(GateDecision("5", "2", (FLOOR,))))
-    assert training_headline("flights", refused).startswith(
-        "flights: version 5 was refused by the gate; the champion stayed."
+    assert training_headline("flights", refused) == (
+        "flights: version 5 was refused by the gate: floor: log_loss: REFUSED (0.7 against 0.69). The champion stayed."
     )
 
 
