@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.settings import ROOT, TELEMETRY_OFF, Settings, load_env
+from ops.prefect_ui import ui_folder
 
 HOME_MARK, PROGRAM_MARK = "EVERGREEN_STACK", "EVERGREEN_PROGRAM"
 """Variables of every process of the stack: its home and the program's name. `down` finds the processes by them."""
@@ -102,6 +103,7 @@ def environment(settings: Settings) -> dict[str, str]:
             "PREFECT_API_URL": f"{settings.prefect_url}/api",
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_PROFILES_PATH": str(home / "prefect" / "profiles.toml"),
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
             "MLFLOW_TRACKING_URI": settings.mlflow_address,
         }
     )

@@ -23,6 +23,7 @@ from ops.deploy import fingerprint
 from ops.errors import DeployFailed, StackError
 from ops.health import responds, wait_for, worker_online
 from ops.ports import check_ports
+from ops.prefect_ui import remove_analytics_key, ui_folder
 from ops.programs import Program, child_environment, environment, home_of, programs
 from ops.terminal import Bar, print_error, terminal
 from tasks.storage.folders import make_folder, make_home
@@ -112,7 +113,13 @@ def _end_orphans(settings: Settings, home: Path) -> list[Program]:
 
 
 def _start(settings: Settings, home: Path, missing: list[Program], fresh: bool) -> None:
-    for folder in (make_home(home) / "mlflow" / "artifacts", settings.evidently_workspace, settings.pages):
+    folders = (
+        make_home(home) / "mlflow" / "artifacts",
+        settings.evidently_workspace,
+        settings.pages,
+        ui_folder(settings),
+    )
+    for folder in folders:
         make_folder(folder)
     create_databases(settings)
     if fresh:
@@ -136,6 +143,7 @@ def _wait(settings: Settings, home: Path, console: Console) -> None:
     first = {"prefect": checks.pop("prefect")}
     with Bar(console, "waiting for prefect", len(first) + len(checks) + 2, _expected_seconds(home)) as bar:
         wait_for(first, home, deadline, console, bar)
+        remove_analytics_key(settings)
         if not supervision.alive(supervision.states(home).get("worker")):
             _start_programs(home, [program for program in programs(settings) if program.name == "worker"])
         with deploying(settings, home) as deployed:

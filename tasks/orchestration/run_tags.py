@@ -9,8 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SyncClientContext
 from prefect.exceptions import PrefectException
 from prefect.states import Completed, Failed, State
 
@@ -20,8 +19,6 @@ Outcome = Literal["drift", "decay", "blocked", "refused", "declined", "promoted"
 """Tags that state how a run ended. `warning`: it completed, and a person should read its message."""
 MOST_PARTITIONS = 12
 """A run that worked on more partitions than this has no tag for each."""
-PATIENCE = 10.0
-"""Seconds to wait for an answer. The tags are not worth more."""
 _TAGGED: set[UUID] = set()
 """The runs of this process that have their tags."""
 
@@ -63,8 +60,10 @@ def _send(flow_run: Any, tags: set[str]) -> None:
     if wanted == own:
         return
     try:
-        with get_client(sync_client=True, httpx_settings={"timeout": PATIENCE}) as client:
-            client.update_flow_run(flow_run.id, tags=sorted(wanted))
+        with (
+            SyncClientContext.get_or_create() as connection
+        ):  # the run's own, so that there is one request and no new session
+            connection.client.update_flow_run(flow_run.id, tags=sorted(wanted))
     except (httpx.HTTPError, PrefectException) as error:
         run_log().warning("the run has no tags, since Prefect does not answer: %s", error)
 

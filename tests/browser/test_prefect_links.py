@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 from prefect.utilities.callables import parameter_schema
 
 from configs.settings import Settings
 from flows.retrain import retrain
+from ops.prefect_ui import remove_analytics_key, ui_folder
 from ops.programs import child_environment, programs
 from tasks.orchestration.links import run_form_url, run_url, runs_url
 from tests.browser.conftest import save_screenshot
@@ -42,6 +43,7 @@ class Prefect:
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     settings = Settings(home=tmp_path_factory.mktemp("prefect"), prefect_port=free_port())
     program = programs(settings)[0]
+    ui_folder(settings).mkdir()
     log = Path(settings.home) / "server.log"
     environment = child_environment(settings, dict(os.environ) | {"PREFECT_API_URL": f"{settings.prefect_url}/api"})
     with log.open("w") as output:
@@ -50,6 +52,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         )
     try:
         wait_for(program.health, server, log)
+        remove_analytics_key(settings)
         with httpx.Client(base_url=f"{settings.prefect_url}/api/") as api:
             yield fill(settings, api)
     finally:
@@ -94,6 +97,19 @@ def fill(settings: Settings, api: httpx.Client) -> Prefect:
         create(f"flow_runs/{run}/set_state", state={"type": "RUNNING", "name": "Running"}, force=True)
         create(f"flow_runs/{run}/set_state", state=done, force=True)
     return Prefect(settings, deployment, runs)
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard", "/runs", "/v2/dashboard", "/v2/runs", "/v2/automations"])
+def test_no_other_host_is_asked(context: BrowserContext, prefect: Prefect, path: str) -> None:
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.goto(f"{prefect.settings.prefect_url}{path}")
+    expect(page.get_by_text("Deployments").first).to_be_visible()
+    page.wait_for_timeout(1000)
+    own = (prefect.settings.prefect_url, prefect.settings.prefect_url.replace("http", "ws", 1), "data:", "blob:")
+    assert [url for url in asked if not url.startswith(own)] == []
+    assert asked
 
 
 def address(url: str, interface: str) -> str:
