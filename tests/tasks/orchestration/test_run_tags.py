@@ -1,5 +1,6 @@
 """Names and tags of flow runs, on a real Prefect server."""
 
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -76,10 +77,10 @@ def test_tags_cost_one_request(monkeypatch: pytest.MonkeyPatch, fails: bool) -> 
     sent: list[str] = []
     real = httpx.Client.send
 
-    def recorded(self: httpx.Client, request: httpx.Request, *args: object, **options: object) -> httpx.Response:
+    def recorded(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
         if request.method == "PATCH" and b'"tags"' in request.content:
             sent.append(request.url.path)
-        return real(self, request, *args, **options)
+        return real(self, request, **options)
 
     monkeypatch.setattr(httpx.Client, "send", recorded)
     named(model="boats", partition="2013-08", fails=fails, return_state=True)
