@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from prefect import flow
 from prefect.states import State
 
+from tasks.contracts.words import counted
 from tasks.orchestration.api import open_api
 from tasks.orchestration.on_arrival import TAG, start_arrived
 from tasks.orchestration.run_names import name_by_minute
@@ -27,6 +28,6 @@ def poll() -> State:
     line = (
         f"Started {', '.join(started)}."
         if started
-        else f"Nothing has arrived for {len(unchanged)} deployments with the tag {TAG}."
+        else f"Nothing has arrived for {counted(len(unchanged), 'deployment')} with the tag {TAG}."
     )
     return end_run(" ".join([line, *errors]), ["warning"] if errors else [])

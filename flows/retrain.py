@@ -47,7 +47,7 @@ def retrain(
     res = open_resources(model, runtime.flow_run.get_id() or "")
     decision = decide_retraining(fact or record_manual_request(by, reason, as_of, res).id, res)
     if decision.action == "retrain" and not decision.outcome and decision.flow_run == res.flow_run:
-        with record_failure(decision, res.ledger) as clock, tags(decision.rule):
+        with record_failure(decision, res.ledger) as clock, tags(decision.rule, *([partition] if partition else [])):
             training = train(model, as_of=decision.as_of, reason=f"{decision.rule}: {decision.reason}")
         decision = record_outcome(decision, training, clock.seconds, res.ledger)
     line, outcomes = publish_decision(res, decision, partition or "by hand")

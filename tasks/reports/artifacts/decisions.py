@@ -25,9 +25,10 @@ def publish_decision(res: Resources, decision: Decision, partition: str) -> tupl
     """Create the page of a `retrain` run and the table of all decisions; returns the headline and the run's tags."""
     name, changes = res.config.name, res.ledger.promotions()
     line = f"{name} {partition}: {decision_text(decision, changes)}. {decision.reason}."
+    line += f" The gate refused: {decision.detail}." if decision.outcome == "refused" else ""
     page = [
         f"- rule: {decision.rule}",
-        f"- as of: {decision.as_of.isoformat()}",
+        f"- as of: {decision.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         f"- fact: `{decision.fact_id}`",
         f"- outcome: {decision.outcome or '-'} {for_markdown(decision.detail)}",
         f"- duration: {duration_text(decision.seconds)} for selection, fit, gate and refit"

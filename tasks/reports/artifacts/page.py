@@ -22,7 +22,9 @@ def publish_page(res: Resources, page: str, line: str, body: Sequence[str]) -> s
         body: Lines of markdown below the headline.
     """
     headline = for_markdown(line)
-    footer = ["", f"[The page of {for_markdown(res.config.name)}]({page_url(res)})"] if res.pages else []
+    footer = (
+        ["", f"[The page of {for_markdown(res.config.name)}]({page_url(res)})"] if res.pages and page != "model" else []
+    )
     markdown = "\n".join([f"**{headline}**", "", *body, *footer])
     create_markdown_artifact(markdown, key=page_key(res.slug, page), description=headline)
     return line
