@@ -12,6 +12,7 @@ from typing import Any
 
 from configs.retraining import Budget, Retraining
 from tasks.contracts import Decision, ExpectedGain, Fact, PolicyInputs
+from tasks.contracts.words import counted
 
 
 def decide(fact: Fact, now: PolicyInputs, rules: Retraining) -> Decision:
@@ -111,9 +112,9 @@ def _signal_rules(fact: Fact, now: PolicyInputs, rules: Retraining) -> Iterator[
         if not (config.target if name == "target" else config.drift):
             yield "does not count", f"retraining.signals.{name} is off"
         elif name == "drift" and config.drift and sum(now.drifted[-config.drift.of :]) < config.drift.times:
-            count, of = sum(now.drifted[-config.drift.of :]), config.drift.of
-            rule = f"{config.drift.times} of {of} are required"
-            yield "not often enough", f"drift in {count} of the newest partitions that this champion scored, {rule}"
+            recent, needed = now.drifted[-config.drift.of :], f"{config.drift.times} of {config.drift.of} are required"
+            scored = f"{counted(len(recent), 'partition')} that this champion scored"
+            yield "not often enough", f"drift in {sum(recent)} of the newest {scored}, {needed}"
     elif kind == "decay" and not config.decay:
         yield "does not count", "retraining.signals.decay is off"
     elif kind == "estimate":

@@ -75,6 +75,12 @@ def test_each_rule_declines_by_its_name(changes, rules, rule):
     assert decision.reason
 
 
+def test_the_reason_names_the_partitions_that_count():
+    """Partitions that an earlier champion scored do not count, even if they drifted."""
+    decision = decide_with(rules=signals(drift=DriftSignal(times=2, of=3)), drifted=(True,))
+    assert decision.reason == "drift in 1 of the newest 1 partition that this champion scored, 2 of 3 are required"
+
+
 def test_only_drift_in_the_last_m_partitions_counts():
     rules = signals(drift=DriftSignal(times=2, of=3))
     assert decide_with(rules=rules, drifted=(False, True, True)).action == "retrain"

@@ -151,6 +151,21 @@ def test_a_metric_without_sums_over_blocks_has_no_interval_on_few_partitions(con
     assert "too few for an interval of accuracy" in advice_of(findings)
 
 
+@pytest.mark.parametrize(
+    ("equals", "text"),
+    [
+        ((), "decay cost least on"),
+        (("drift",), "decay and drift equally cost least on"),
+        (("drift", "every"), "decay and 2 other policies equally cost least on"),
+    ],
+)
+def test_the_advice_names_the_policies_that_cost_as_little(config, equals: tuple[str, ...], text: str) -> None:
+    runs = [policy_run(LIVE, [0.6] * 8), *(policy_run(name, [0.5] * 8) for name in ("decay", *equals))]
+    advice = advice_of(evaluate_policies(runs, None, "log_loss", 0.0, config))
+    assert advice.startswith(text)
+    assert ("log_loss of decay is" in advice) == bool(equals)
+
+
 def test_without_a_cost_and_an_oracle_the_range_of_costs_ends_at_the_highest_gain_per_retraining(config):
     findings = evaluate_policies(
         [policy_run(LIVE, [0.5] * 8, (0, 1)), policy_run(NEVER, [0.6] * 8, seed=0)], None, "log_loss", 0.0, config
