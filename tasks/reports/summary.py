@@ -58,6 +58,7 @@ class PartitionSummary:
     estimate_interval: tuple[float, float] | None = None
     skill: float | None = None
     """1 minus the loss as a share of that of the partition's own base rate (or mean)."""
+    skill_interval: tuple[float, float] | None = None
     trust: str = ""
     """Why the estimate is not trusted; empty if it is."""
     decay: Mapping[str, Any] | None = None
@@ -151,6 +152,7 @@ def _summary(
         estimated_auc=estimated.get("roc_auc"),
         estimate_interval=estimate_interval(estimate, errors, rows, res) if estimate else None,
         skill=measured.get("skill"),
+        skill_interval=measured.get("skill_interval"),
         trust=_trust(estimate, res) if estimate and with_decay else "",
         decay=decay,
         pending=measured.get("pending"),

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
 from tasks.contracts import PartitionRef, Record, Stage
 from tasks.drift.performance_report import write_performance_report
-from tasks.models.bootstrap import block_sums
+from tasks.models.bootstrap import block_sums, mean_bounds
 from tasks.models.features import predict
-from tasks.models.metrics import finite, intervals, measure, row_loss
-from tasks.models.skill import prior_losses, summarise_outcomes
+from tasks.models.groups import calibration_bins, fairness_gaps, group_columns, measure_groups
+from tasks.models.metrics import LEVEL, finite, intervals, measure, row_loss
+from tasks.models.skill import prior_losses, relative_loss, summarise_outcomes
 from tasks.models.targets import outcomes, prediction_array, prediction_columns
 from tasks.resources import Resources
 from tasks.steps.collect import join_outcomes, newest_labels
@@ -25,14 +26,14 @@ from tasks.storage.files import digest_json
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 7
+VERSION = 8
 
 
 def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     """Compare a partition's predictions with its mature labels.
 
     The record has the metrics with their intervals, the number of rows without a label, losses and outcomes by block of time, the
-    skill, the errors of the earlier estimate, and the drift of the outcomes.
+    skill, the errors of the earlier estimate, the drift of the outcomes, the calibration, and the performance of the declared groups.
     """
     config, target = res.config, res.config.target
     predictions = res.lake.read(Stage.PREDICTIONS, ref.key)
@@ -51,9 +52,11 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
         "intervals": {name: [*finite({"l": i.lower, "u": i.upper}).values()] for name, i in bounds.items()},
         "blocks": losses_by_block(losses, blocks),
         "outcomes": summaries,
-        **_skill(losses, summaries, blocks, target),
+        **_skill(losses, summaries, blocks, config),
         "estimate": reconcile(res.lake.record(Stage.ESTIMATES, ref.key), metrics, config),
         "target": target_drift(joined, scored_by(ref, res), res),
+        "calibration": calibration_bins(outcome, predicted, target),
+        **_groups(joined, losses, ref, res),
     }
     if res.pages:
         data = write_performance_report(ref, data, res)
@@ -61,14 +64,33 @@ def assess(ref: PartitionRef, res: Resources) -> StepOutput:
     return StepOutput(rows=len(joined), data=data, as_of=moment or max(collected, ref.as_of))
 
 
-def _skill(
-    losses: np.ndarray, summaries: list[list[float]], blocks: np.ndarray, target: Target
-) -> dict[str, float | None]:
-    """The loss of the partition's own prior, and the skill: 1 minus the loss as a share of it."""
+def _skill(losses: np.ndarray, summaries: list[list[float]], blocks: np.ndarray, config: ModelConfig) -> dict[str, Any]:
+    """The loss of the partition's own prior, the skill, which is 1 minus the loss as a share of it, and the skill's 95 % interval."""
     if not len(losses):
-        return {"prior_loss": None, "skill": None}
-    prior = float(prior_losses(block_sums(losses, blocks)[1], summaries, target).sum() / len(losses))
-    return finite({"prior_loss": prior, "skill": 1 - float(losses.mean()) / prior if prior > 0 else float("nan")})
+        return {"prior_loss": None, "skill": None, "skill_interval": None}
+    target, gain = config.target, config.gate.gain
+    sums, rows = block_sums(losses, blocks)
+    prior = float(prior_losses(rows, summaries, target).sum() / len(losses))
+    share, linear = relative_loss(rows, sums, summaries, target)
+    bounds = mean_bounds(linear, rows, LEVEL, gain.resamples, config.training.seed, 0.0)
+    interval = [1 - bounds.upper, 1 - bounds.lower]
+    return {
+        **finite({"prior_loss": prior, "skill": 1 - share}),
+        "skill_interval": interval if np.isfinite(interval).all() else None,
+    }
+
+
+def _groups(joined: "pd.DataFrame", losses: np.ndarray, ref: PartitionRef, res: Resources) -> dict[str, Any]:
+    """The losses of the declared segments, and the gaps of the fairness rules."""
+    config, columns = res.config, group_columns(res.config)
+    if not columns or not len(joined):
+        return {"segments": {}, "fairness": []}
+    values = res.lake.read(Stage.VALID, ref.key, [config.key, *columns])
+    rows = joined[[config.key, config.target.column]].merge(values, on=config.key, how="left", validate="one_to_one")
+    rows = rows.reindex(columns=[config.key, config.target.column, *columns])
+    outcome, predicted = outcomes(joined, config.target), prediction_array(joined, config.target)
+    gaps = list(fairness_gaps(rows, outcome, predicted, config))
+    return {"segments": measure_groups(rows, losses, config), "fairness": gaps}
 
 
 def cutoff(ref: PartitionRef, res: Resources) -> datetime | None:
@@ -117,11 +139,12 @@ def measure_version(number: str, ref: PartitionRef, res: Resources) -> dict[str,
 
 
 def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
-    """Return the digests of predictions, labels, estimates and of the rules for drift and gain, and the `cutoff` if there is one."""
+    """Return the digests of predictions, labels, estimates and the rules that are used, and the `cutoff` if there is one."""
     upstream = {str(stage): upstream_record(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
     drift_rules = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})
-    rules = [drift_rules, config.gate.gain.model_dump(), config.training.seed]
+    groups = [group_columns(config), [rule.model_dump() for rule in config.gate.fairness]]
+    rules = [drift_rules, config.gate.gain.model_dump(), config.training.seed, *groups]
     moment = cutoff(ref, res)
     digests = {**upstream, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
     return digests | ({"as_of": moment.isoformat()} if moment else {})

@@ -1,11 +1,15 @@
 """Watch: test a scored partition for drift against its champion's reference. It never starts a training."""
 
+import json
 from dataclasses import asdict, replace
+
+from upath import UPath
 
 from configs.monitoring import Monitoring
 from tasks.contracts import ColumnDrift, Drift, PartitionRef, Stage
 from tasks.drift.alarms import MISSING, NEW, OUTSIDE, Alarm, Check, check, uncalibrated_reason
 from tasks.drift.columns import PREDICTION, methods, text_columns
+from tasks.drift.distributions import distributions
 from tasks.drift.multivariate import multivariate_drift
 from tasks.drift.reference import Reference
 from tasks.drift.report import write_drift_report
@@ -26,7 +30,7 @@ from tasks.steps.set_aside import columns_set_aside
 from tasks.steps.sketch import read_sketches
 from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.storage.blocks import block_categories
-from tasks.storage.files import digest_json
+from tasks.storage.files import digest_json, replacing
 from tasks.storage.personal import hash_inputs
 
 VERSION = 6
@@ -52,8 +56,22 @@ def watch(ref: PartitionRef, res: Resources) -> StepOutput:
     drift = add_loss_changes(drift, current, champion, res)
     if res.pages:
         drift = write_drift_report(ref, drift, against, champion, res)
-    files = (drift.report,) if drift.report else ()
+    files = (drift.report, _write_distributions(ref, current, against, res)) if drift.report else ()
     return StepOutput(rows=drift.rows, data={"version": champion.version, **asdict(drift)}, files=files)
+
+
+def _write_distributions(ref: PartitionRef, current: Sketch, against: list[Reference], res: Resources) -> str:
+    """Write the distributions that the model's drift page shows, and return the file's path below the model's folder."""
+    path = distributions_file(ref.key, res)
+    content = distributions(current, against, res.config.personal)
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    return str(path.relative_to(res.lake.root))
+
+
+def distributions_file(key: str, res: Resources) -> UPath:
+    """Return the file with the distributions of a partition's columns and of their references."""
+    return res.lake.path(Stage.MONITORING, key, "distributions")
 
 
 def no_drift(rules: Monitoring) -> Drift:

@@ -9,7 +9,7 @@ from upath import UPath
 
 from tasks.contracts import Stage
 from tasks.storage.files import open_file, replacing
-from tasks.storage.lake import Lake
+from tasks.storage.lake import SUFFIXES, Lake
 
 FOLDER = "before_repair"
 """Copies of the files of outputs that are being made again, in the model's folder of the lake."""
@@ -54,7 +54,7 @@ def put_back(lake: Lake, stage: Stage, key: str) -> None:
 
 def _files(lake: Lake, stage: Stage, key: str) -> list[tuple[UPath, UPath]]:
     """The files that a step may write or delete, the record last, each with the path of its copy."""
-    files = [lake.path(stage, key, suffix) for suffix in ("parquet", "html", "json")]
+    files = [lake.path(stage, key, suffix) for suffix in (*SUFFIXES, "json")]
     if stage is Stage.VALID:
         files.insert(0, lake.path(Stage.QUARANTINE, key))
     return [(path, lake.root / FOLDER / path.parent.name / path.name) for path in files]

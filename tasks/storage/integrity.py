@@ -8,7 +8,7 @@ from typing import IO
 
 from tasks.contracts import Record, RunInfo, Stage
 from tasks.storage.files import digest_json, digest_of, open_file
-from tasks.storage.lake import STAGES_WITH_ROWS, Lake, parse_record, record_checksum
+from tasks.storage.lake import STAGES_WITH_ROWS, SUFFIXES, Lake, parse_record, record_checksum
 
 PAUSES = (0.1, 0.5, 0.0)
 """Seconds after which a damage is checked again: another process may be between writing a file and its record."""
@@ -36,7 +36,7 @@ def record_damage(lake: Lake, stage: Stage, key: str) -> str:
     """What is wrong with a record; empty if nothing is. Records of v0.1 have no checksum, so only some of their values can be checked."""
     path = lake.path(stage, key, "json")
     if not path.is_file():
-        left = [file.name for suffix in ("parquet", "html") if (file := lake.path(stage, key, suffix)).is_file()]
+        left = [file.name for suffix in SUFFIXES if (file := lake.path(stage, key, suffix)).is_file()]
         return f"{path.name} is gone, the record of {left[0]}" if left else ""
     try:
         text = path.read_bytes()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RECORD = TypeAdapter(Record)
+SUFFIXES = ("parquet", "html", "distributions")
+"""Suffixes of the files that a step may write beside its record."""
 BATCH_ROWS = 1 << 18
 """Rows that are held in memory at a time where a partition is read in batches."""
 

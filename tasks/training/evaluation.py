@@ -12,6 +12,7 @@ import numpy as np
 from configs.schema import ModelConfig
 from tasks.contracts import Comparison, Interval, Promotion, Query, Scorecard, Segment, Version, Window
 from tasks.models.bootstrap import block_sums, paired_gain
+from tasks.models.fairness import measure_gap
 from tasks.models.features import predict
 from tasks.models.metrics import intervals, measure, row_loss
 from tasks.models.targets import outcomes, predict_prior
@@ -20,7 +21,6 @@ from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.personal import hide_categories
 from tasks.training.excess import measure_excess
-from tasks.training.fairness import measure_gap
 from tasks.training.reference import Reference
 from tasks.training.window import read_rows, training_inputs
 

@@ -13,10 +13,10 @@ from configs.kinds import HIGHER_IS_BETTER
 from configs.schema import ModelConfig
 from tasks.contracts import Comparison, Interval
 from tasks.models.bootstrap import draw_blocks, measured_error_factor
+from tasks.models.fairness import group_gap, measure_gap
 from tasks.models.metrics import calibration_error, measure, row_loss
 from tasks.models.targets import outcomes
 from tasks.storage.blocks import labelled_blocks
-from tasks.training.fairness import group_gap, measure_gap
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,12 +24,12 @@ from tasks.contracts import Recipe, Trial
 from tasks.errors import NotEnoughData, SearchTooSlow
 from tasks.models.calibration import calibrate, response
 from tasks.models.estimators import build_pipeline, read_model
+from tasks.models.fairness import measure_gap
 from tasks.models.features import inputs_of, predict
 from tasks.models.fingerprint import frame_digest, model_digest
 from tasks.models.smoke_test import prediction_problem, query_version, row_variants
 from tasks.models.targets import outcomes, prediction_array, prediction_columns
 from tasks.training import selection
-from tasks.training.fairness import measure_gap
 from tasks.training.selection import compare_with_prior, search, select, try_recipe, with_calibration
 from tasks.training.splits import OutOfFold, fit, time_splits
 
