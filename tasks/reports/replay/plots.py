@@ -128,7 +128,8 @@ def _costs(runs: Sequence[PolicyRun], findings: Findings) -> bytes:
             axes.plot(costs, y, color="black", linewidth=1, linestyle=style, label=label)
     shown = [lowest_costs(r, costs[[0, -1]], count) for r in (findings.ranges, findings.oracle_ranges) if r]
     low, high = np.min(shown), np.max(shown)
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.3 * (high - low))
+    span = (high - low) or abs(high) or 1.0  # all policies may cost the same
+    axes.set_ylim(low - 0.05 * span, high + 0.3 * span)
     if lowest < findings.cost < highest:
         axes.axvline(findings.cost, color=GREY, linewidth=1, linestyle=":")
     axes.set(
