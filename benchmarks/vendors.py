@@ -37,7 +37,7 @@ def month(key: str) -> None:
         rows.to_parquet(Path(folder) / "valid.parquet")
         predict_rows(rows, config).to_parquet(Path(folder) / "predictions.parquet")
         write_report(rows, config, Path(folder))
-        draw_charts(Path(folder))
+        render_pages(Path(folder))
     run_empty_tasks()
 
 
@@ -90,20 +90,12 @@ def write_report(rows: "pd.DataFrame", config: ModelConfig, folder: Path) -> Non
     workspace.add_run(workspace.create_project("flights").id, snapshot)
 
 
-def draw_charts(folder: Path) -> None:
-    """Draw as many charts and render as many pages as for the model's page."""
+def render_pages(folder: Path) -> None:
+    """Render as many pages as a model has."""
     from jinja2 import Environment, FileSystemLoader
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    for number in range(2):
-        figure = Figure(figsize=(9, 2.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.bar(range(12), range(12))
-        figure.savefig(folder / f"{number}.svg", format="svg")
     env = Environment(loader=FileSystemLoader("tasks/reports/pages"), autoescape=True)
-    for _ in range(3):
+    for _ in range(8):
         (folder / "page.html").write_text(env.get_template("base.html.j2").render())
 
 

@@ -52,6 +52,7 @@ def write_page(replay: Replay, plots: Mapping[str, bytes]) -> Path:
     res, runs, findings = replay.res, replay.runs, replay.findings
     page = render_template(
         Path(__file__).parents[1] / "replay" / "page.html.j2",
+        alone=True,
         title=f"Replay of {res.title}, {replay.setup.span}",
         description=res.config.description,
         advice=advice_of(findings),

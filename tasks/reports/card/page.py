@@ -4,6 +4,7 @@ It is one self-contained HTML page on the training's MLflow run, with its plots 
 """
 
 import base64
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from tasks.models.importance import importances
 from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.reports.card import plots
-from tasks.reports.pages.template import card_name, render_template
+from tasks.reports.pages.template import card_name, facts_name, render_template
 from tasks.resources import LiveResources
 from tasks.storage.files import replacing
 from tasks.training.evaluation import evaluation_rows
@@ -63,7 +64,30 @@ def publish_card(training: Training, res: LiveResources) -> None:
         res.registry.annotate(version.run_id, own[0], gate, {**own[1], "model-card.html": page.encode()}, description)
         with replacing(res.settings.pages / card_name(res.config.name, version.version)) as draft:
             draft.write_text(page, encoding="utf-8")
+        _write_facts(training, version, importance, res)
         run_log().info("model card of version %s written", version.version)
+
+
+def _write_facts(training: Training, version: Version, importance: Mapping[str, float], res: LiveResources) -> None:
+    """Write what other pages show of a version: its recipe, its training rows, the importances, and the texts of its config."""
+    recipe, lineage = version.recipe, res.registry.document(version.run_id, "lineage.json")
+    params = ", ".join(f"{k}={v}" for k, v in sorted(recipe.params.items()))
+    facts = {
+        "version": version.version,
+        "recipe": f"{recipe.estimator} ({recipe.candidate}), {params or 'defaults'}, calibration {recipe.calibration}",
+        "window": [version.window_start.isoformat(), version.window_end.isoformat()],
+        "rows": version.rows,
+        "as_of": version.as_of.isoformat(),
+        "digest": version.digest,
+        "learned": [[part["partition"], part["rows"], part["digest"][:16]] for part in lineage["learned"]],
+        "packages": lineage["packages"],
+        "importance": dict(sorted(importance.items(), key=lambda item: -item[1])),
+        "limits": limits(training, version, lineage.get("labelled", version.rows), res),
+        "config": (res.model.folder / "model.yaml").read_text(encoding="utf-8"),
+        "sql": f"{res.model.source_sql}\n{res.model.labels_sql}",
+    }
+    with replacing(res.settings.pages / facts_name(res.config.name, version.version)) as draft:
+        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def _links(res: LiveResources) -> str:
@@ -116,6 +140,7 @@ def render(
     assert comparison
     return render_template(
         Path(__file__).parent / "card.html.j2",
+        alone=True,
         **_identity(training, version, judged, comparison, res),
         **_numbers(training, version, comparison),
         plots=[
@@ -140,6 +165,7 @@ def _identity(
     span = f"{comparison.start:%Y-%m-%d} to {comparison.end:%Y-%m-%d}"
     return {
         "model": config.name,
+        "model_page": f"{res.settings.pages_ui}/{config.name}.html",
         "version": version.version,
         "description": config.description,
         "passed": training.decision.passed,

@@ -1,4 +1,4 @@
-"""The index of all models, most severe alert first."""
+"""The index of all models: the most severe alert first, with the skill over time and the next run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import model_names
+from tasks.contracts.words import percent
 from tasks.reports.health import GOOD, Severity
+from tasks.reports.pages.model import TREND
 from tasks.reports.pages.template import render_template
 
 ORDER = (*map(str, Severity), GOOD)
@@ -23,27 +25,48 @@ def render_hub(pages: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) 
     shown = sorted(pages, key=lambda page: (ORDER.index(page["state"]), page["model"]))
     counts = {state: sum(page["state"] == state for page in shown) for state in ORDER}
     return render_template(
-        Path(__file__).parent / "hub.html.j2", rows=[_row(page) for page in shown], counts=counts, without=without
+        Path(__file__).parent / "hub.html.j2",
+        rows=[_row(page) for page in shown],
+        counts=counts,
+        without=without,
+        trend=TREND,
     )
 
 
 def _row(page: Mapping[str, Any]) -> dict[str, Any]:
-    """One model's row in the index."""
-    champion, decisions = page["champion"], page["decisions"]
-    newest = page["partitions"][-1]["key"] if page["partitions"] else ""
+    """One model's row in the index. The keys `days`, `order` and `skill_sort` are what the columns are sorted by."""
+    champion, decisions, trend = page["champion"], page["decisions"], page["trend"]
     first = page["alerts"][0] if page["alerts"] else {"message": "", "action": ""}
+    runs = sorted(run for _, _, run in page["schedules"] or () if run[:1].isdigit())
     return {
         "model": page["model"],
         "state": page["state"],
+        "order": ORDER.index(page["state"]),
         "champion": f"v{champion['version']}" if champion else "none",
-        "age": f"{champion['age']} days" if champion else "",
-        "newest": newest,
+        "age": f"{champion['age']} day{'' if champion['age'] == 1 else 's'}" if champion else "",
+        "days": champion["age"] if champion else -1,
+        "newest": page["partitions"][-1]["key"] if page["partitions"] else "",
         "decision": decisions[0][2] if decisions else "",
         "message": first["message"],
         "action": first["action"],
         "more": max(0, len(page["alerts"]) - 1),
-        "approvals": sum("approval" in alert["message"] for alert in page["alerts"]),
+        "points": sparkline(trend),
+        "skill": percent(trend[-1]) if trend else "",
+        "skill_sort": trend[-1] if trend else -1,
+        "next_run": runs[0] if runs else "",
     }
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return the points of a line through the values in a box of 110 by 26; empty for fewer than two."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return " ".join(
+        f"{2 + 106 * at / (len(values) - 1):.1f},{23 - 20 * (value - low) / span:.1f}"
+        for at, value in enumerate(values)
+    )
 
 
 def read_pages(folder: Path, layout_version: int) -> tuple[list[dict[str, Any]], list[str]]:

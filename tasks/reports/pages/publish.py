@@ -1,36 +1,48 @@
 """Write a model's pages and the index if they have changed. Everything on them comes from records and the ledger.
 
-.evergreen/pages/index.html            all models
-                 <model>.html          one model, and its content as <model>.json
-                 <model>-data.html     its data
+.evergreen/pages/index.html                 all models
+                 <model>.html               one model, and its content as <model>.json
+                 <model>-partitions.html    steps and data quality      <model>-drift.html      columns by partition
+                 <model>-decisions.html     signals and decisions       <model>-versions.html   champions, comparison, lineage
+                 <model>-ledger.html        all entries                 <model>-data.html       its data
+                 <model>-v3.html            the card of a version
+                 <model>/*.json             what the charts are drawn from
+                 assets/                    style, script and chart library
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from configs.settings import Settings
+from tasks.contracts import Stage
 from tasks.orchestration.schedules import Schedule
+from tasks.reports.pages import decisions, drift_map, ledger, model, steps, versions
 from tasks.reports.pages.catalogue import describe_data, render_data
+from tasks.reports.pages.documentation import render_documentation
 from tasks.reports.pages.hub import read_pages, render_hub
-from tasks.reports.pages.model import describe, render
+from tasks.reports.pages.template import ASSETS, HERE, asset, documentation_name, render_template, with_stage
+from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 from tasks.storage.folders import make_folder
 
-LAYOUT_VERSION = 7
+LAYOUT_VERSION = 8
 """Raise it when a template changes: pages of another version are written again."""
 
 
-def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -> dict[str, Any] | None:
+def refresh_pages(
+    res: Resources, schedules: Sequence[Schedule] | None = None, forms: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any] | None:
     """Write a model's pages and the index if they have changed. A variant and a replay have no pages.
 
     Args:
         res: The resources of the model.
         schedules: The active schedules of the model's deployments; None if Prefect did not answer.
+        forms: See `model.describe`.
 
     Returns:
         The content of the model's page; None if nothing has changed.
@@ -39,15 +51,117 @@ def refresh_pages(res: Resources, schedules: Sequence[Schedule] | None = None) -
         return None
     folder, name = res.settings.pages, res.config.name
     with FileLock(make_folder(folder) / ".lock"):  # an older state must not overwrite a newer one
-        page, data = describe(res, schedules), describe_data(res)
-        digest = digest_json([LAYOUT_VERSION, page, data])
+        shown = summarise(res, recent_keys(res, model.NEWEST), with_decay=False)
+        page, data = model.describe(res, schedules, forms, shown), describe_data(res)
+        files = dict(_data_files(res, shown, forms))
+        digest = digest_json([LAYOUT_VERSION, page, data, files])
         if changed := _written_digest(folder, name) != digest:
-            _write(folder / f"{name}-data.html", render_data(data))
-            _write(folder / f"{name}.html", render(page))
+            _write_assets(folder)
+            for path, text in [
+                *_files_by_partition(res, files),
+                *_files_by_version(res, page, files["versions"], shown),
+                *_json_files(name, files),
+                *_html_files(page, data, files),
+            ]:
+                _write(folder / path, text)
             content = {"layout_version": LAYOUT_VERSION, "digest": digest, "page": page}
             _write(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
         refresh_hub(res.settings)
     return page if changed else None
+
+
+def _data_files(
+    res: Resources, shown: Sequence[PartitionSummary], forms: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the content of each file of the model's folder, by name."""
+    keys, name = [s.key for s in shown], res.config.name
+    entries, full = ledger.ledger_entries(res)
+    listed = {"caption": "the ledger, newest first", "filters": [3, 6, 7], "name": f"{name}-ledger"}
+    yield from model.data_files(res, shown).items()
+    yield "steps", steps.steps_by_partition(res, keys)
+    yield "checks", steps.checks_by_partition(res, keys)
+    yield "drift", drift_map.drift_by_column(res, keys)
+    yield "decisions", decisions.decision_listing(res)
+    yield "versions", versions.describe_versions(res, shown)
+    yield "ledger", {**listed, "columns": ledger.COLUMNS, "rows": entries}
+    yield "ledger-full", full
+    yield "forms", {"forms": list(forms), "partitions": keys}
+
+
+def _json_files(name: str, files: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for file, content in files.items():
+        shown = {k: v for k, v in content.items() if k != "verdicts"} if isinstance(content, dict) else content
+        yield f"{name}/{file}.json", json.dumps(shown, separators=(",", ":")) + "\n"
+
+
+def _files_by_partition(res: Resources, files: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the files with one partition's drift or quarantine whose source has changed since they were written."""
+    name, folder = res.config.name, res.settings.pages
+    sources = {f"{name}/drift/{key}.json": (verdict, key) for key, verdict in files["drift"]["verdicts"].items()}
+    for path, (verdict, key) in sources.items():
+        stamp = digest_json(verdict)
+        if _stamp(folder / path) != stamp:
+            yield path, json.dumps({"stamp": stamp, **drift_map.partition_drift(res, key, verdict)}) + "\n"
+    for key, own in files["checks"]["quarantine"].items():
+        record = res.lake.record(Stage.VALID, key)
+        stamp = digest_json([dict(record.inputs), dict(record.data["reasons"])]) if record else ""
+        if _stamp(folder / own["file"]) != stamp:
+            yield own["file"], json.dumps({"stamp": stamp, **steps.quarantined_rows(res, key)}) + "\n"
+
+
+def _files_by_version(
+    res: Resources, page: Mapping[str, Any], described: Mapping[str, Any], shown: Sequence[PartitionSummary]
+) -> Iterator[tuple[str, str]]:
+    """Yield the card of each version whose stage has changed, and the documentation of these and of the champion."""
+    name, folder = res.config.name, res.settings.pages
+    try:
+        before = json.loads((folder / name / "versions.json").read_text(encoding="utf-8"))["versions"]
+    except (OSError, ValueError, KeyError):
+        before = []
+    written = {own["version"]: own["stage"] for own in before}
+    for own in described["versions"]:
+        moved = written.get(own["version"]) != own["stage"]
+        if moved and own["card"]:
+            yield (
+                own["card"],
+                with_stage((folder / own["card"]).read_text(encoding="utf-8"), own["stage"], own["latest"]),
+            )
+        if (moved or own["stage"] == "champion") and (text := render_documentation(page, own, shown, res)):
+            yield documentation_name(name, own["version"]), text
+
+
+def _stamp(path: Path) -> str:
+    """Return the digest of the source of a written file; empty if there is none."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["stamp"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _html_files(
+    page: Mapping[str, Any], data: Mapping[str, Any], files: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    name = page["model"]
+    yield f"{name}.html", model.render(page)
+    yield f"{name}-data.html", render_data(data)
+    extra: dict[str, dict[str, Any]] = {
+        "partitions": {},
+        "drift": {},
+        "decisions": {},
+        "versions": {
+            "timeline": files["versions"]["timeline"],
+            "timeline_columns": versions.TIMELINE,
+            "versions": versions.version_table(files["versions"]["versions"]),
+        },
+        "ledger": {"columns": ledger.COLUMNS, "rows": files["ledger"]["rows"][: model.LISTED]},
+    }
+    for subject, content in extra.items():
+        yield f"{name}-{subject}.html", render_template(HERE / f"{subject}.html.j2", page=page, **content)
+
+
+def _write_assets(folder: Path) -> None:
+    for name in ASSETS:
+        _write(folder / "assets" / name, asset(name))
 
 
 def refresh_hub(settings: Settings) -> None:
@@ -71,5 +185,8 @@ def _written_digest(folder: Path, name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file unless it has this content already."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
