@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.contracts import Drift, PartitionRef, Promotion, Stage
 from tasks.contracts.escape import for_markdown
+from tasks.contracts.links import run_url
 from tasks.contracts.words import number
 from tasks.drift.columns import cast_columns, methods, text_columns
 from tasks.drift.evidently_run import current_rows, drift_by_column, reference_rows, run_evidently, sample_by_key
@@ -65,7 +66,7 @@ def write_drift_report(
 
 def page_links(champion: Promotion, res: Resources) -> dict[str, str]:
     """Addresses of the version in MLflow and of the run in Prefect, empty outside of a run."""
-    run = f"{res.settings.prefect_ui}/runs/flow-run/{res.flow_run}" if res.flow_run else ""
+    run = run_url(res.settings, res.flow_run) if res.flow_run else ""
     return {"MLflow": res.registry.version_url(champion.version), "Prefect": run}
 
 

@@ -1,4 +1,4 @@
-"""The addresses of tasks/orchestration/links.py, opened in both interfaces of a real Prefect server."""
+"""The addresses of tasks/contracts/links.py, opened in both interfaces of a real Prefect server."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from configs.settings import Settings
 from flows.retrain import retrain
 from ops.prefect_ui import remove_analytics_key, ui_folder
 from ops.programs import child_environment, programs
-from tasks.orchestration.links import run_form_url, run_url, runs_url
+from tasks.contracts.links import run_form_url, run_url, runs_url
 from tests.browser.conftest import save_screenshot
 from tests.conftest import free_port
 

@@ -8,6 +8,7 @@ from httpx import HTTPError
 from prefect.exceptions import PrefectException
 
 from tasks.contracts.escape import for_markdown
+from tasks.contracts.links import run_form_url
 from tasks.orchestration.api import open_api
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.orchestration.schedules import Schedule, active_schedules, read_deployments
@@ -15,26 +16,46 @@ from tasks.reports.artifacts.page import publish_page, table_lines
 from tasks.reports.pages.publish import page_url, refresh_pages
 from tasks.resources import Resources
 
+FORMS: Mapping[str, tuple[str, bool]] = {
+    "process/{model}": ("process", False),
+    "backfill/manual": ("backfill this range", True),
+    "replay/manual": ("replay this range", True),
+    "retrain/{model}": ("retrain", False),
+}
+"""The deployments whose forms a model's page opens: text of the link, and whether it fills in the range that is chosen on the page."""
+
 
 def publish_model(res: Resources) -> None:
     """Update the model's pages and publish their summary. An error is logged and does not fail the run."""
     try:
-        if res.pages and (page := refresh_pages(res, _schedules(res))):
+        if res.pages and (page := refresh_pages(res, *_schedules_and_forms(res))):
             publish_model_summary(page, res)
     except Exception:  # noqa: BLE001  (the work of the run is done already)
         run_log().exception("the pages of %s could not be updated; the next run writes them again", res.config.name)
 
 
-def _schedules(res: Resources) -> list[Schedule] | None:
-    """Return the active schedules of the model's deployments; None if Prefect does not answer."""
+def _schedules_and_forms(res: Resources) -> tuple[list[Schedule] | None, list[dict[str, Any]]]:
+    """Return the active schedules of the model's deployments, and the forms that start runs; None and [] if Prefect does not answer."""
     try:
         with open_api() as ask:
-            return active_schedules(read_deployments(ask), ask, res.config.name)
+            deployments = read_deployments(ask)
+            return active_schedules(deployments, ask, res.config.name), run_forms(res, deployments)
     except (HTTPError, PrefectException) as error:
         run_log().warning(
             "the page of %s shows no schedules, since Prefect does not answer: %s", res.config.name, error
         )
-        return None
+        return None, []
+
+
+def run_forms(res: Resources, deployments: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return text, address without parameters, parameters, and whether it has a range, of each form in `FORMS` that is deployed."""
+    forms = []
+    for template, (text, ranged) in FORMS.items():
+        if deployment := deployments.get(template.format(model=res.config.name)):
+            url = run_form_url(res.settings, deployment, {}).partition("?")[0]
+            parameters = {**deployment["parameters"], "model": res.config.name}
+            forms.append({"text": text, "url": url, "parameters": parameters, "ranged": ranged})
+    return forms
 
 
 def _plain(cell: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.contracts.escape import for_markdown
+from tasks.contracts.links import run_url
 from tasks.contracts.words import change_text
 from tasks.drift.workspace import project_id
 from tasks.lifecycle.evidence import decision_evidence
@@ -92,7 +93,7 @@ def _write_facts(training: Training, version: Version, importance: Mapping[str, 
 
 def _links(res: LiveResources) -> str:
     """Return markdown links to the flow run that trained, and to the model's monitoring."""
-    run = f"[Prefect run]({res.settings.prefect_ui}/runs/flow-run/{res.flow_run}), " if res.flow_run else ""
+    run = f"[Prefect run]({run_url(res.settings, res.flow_run)}), " if res.flow_run else ""
     return f"{run}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
 
 

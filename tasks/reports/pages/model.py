@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from tasks.contracts import Promotion, Record, Stage
+from tasks.contracts.links import runs_url
 from tasks.contracts.words import bounds_text, number, percent
 from tasks.drift.workspace import project_id
 from tasks.errors import EvergreenError
@@ -197,7 +198,7 @@ def _links(champion: Promotion | None, res: Resources) -> list[list[str]]:
     links = [
         ["the gate's verdicts, training by training", f"{artifacts}-gate"],
         ["the policy's decisions, one by one", f"{artifacts}-retrain"],
-        ["runs in Prefect", f"{settings.prefect_ui}/runs?tags={name}"],
+        ["runs in Prefect", runs_url(settings, [name])],
         ["versions in MLflow", res.registry.version_url(champion.version) if champion else ""],
         ["drift and performance in Evidently", f"{settings.evidently_ui}/projects/{project_id(name)}"],
     ]

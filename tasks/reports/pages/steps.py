@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from tasks.contracts import Record, Stage
+from tasks.contracts.links import run_url
 from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.resources import Resources
@@ -35,7 +36,7 @@ def steps_by_partition(res: Resources, keys: Sequence[str]) -> dict[str, Any]:
         "partitions": list(keys),
         "cells": cells,
         "runs": list(runs),
-        "runs_url": f"{res.settings.prefect_ui}/runs/flow-run/RUN",
+        "runs_url": run_url(res.settings, "RUN"),
     }
 
 

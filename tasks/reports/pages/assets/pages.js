@@ -343,7 +343,7 @@ views.lineage = (root, data) => {
 
 // Opens Prefect's form for a run, filled in.
 views.forms = (root, data) => {
-  const first = element("select"), last = element("select"), address = (form, parameters) => `${form.url}?parameters=${encodeURIComponent(JSON.stringify({ ...form.parameters, ...parameters }))}`;
+  const first = element("select"), last = element("select"), address = (form, parameters) => `${form.url}?parameters=${encodeURIComponent(JSON.stringify({ ...form.parameters, ...parameters }).replaceAll("%", "\\u0025"))}`; // V1 decodes twice
   for (const select of [first, last]) for (const key of data.partitions) select.append(element("option", { value: key, textContent: key, selected: select === last ? key === data.partitions.at(-1) : key === data.partitions.at(-Math.min(12, data.partitions.length)) }));
   const links = element("span"), ranged = () => ({ start: first.value, end: last.value });
   const draw = () => links.replaceChildren(...data.forms.flatMap((form) => [link(form.text, address(form, form.ranged ? ranged() : {})), " · "]).slice(0, -1));

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from configs.settings import Settings
-from tasks.orchestration.links import run_form_url, run_url, runs_url
+from tasks.contracts.links import run_form_url, run_url, runs_url
 
 SETTINGS = Settings(prefect_link="https://prefect.example/")
 DEPLOYMENT = {"id": "0bde525f-9ce0-5243-9ee8-6d2ac9a7fdee", "parameters": {"model": "flights", "by": "somebody"}}
@@ -68,5 +68,5 @@ def test_a_form_keeps_the_parameters_of_its_deployment() -> None:
 
 
 def test_links_need_no_prefect() -> None:
-    code = "import sys, tasks.orchestration.links; sys.exit('prefect' in sys.modules)"
+    code = "import sys, tasks.contracts.links; sys.exit('prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
