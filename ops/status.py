@@ -17,10 +17,11 @@ from ops.tables import models_table
 from ops.terminal import message, print_error, terminal
 from tasks.contracts import Stage
 from tasks.contracts.escape import for_terminal
-from tasks.contracts.words import decision_text, duration_text, number
+from tasks.contracts.words import decision_text, duration_text, number, percent
 from tasks.errors import EvergreenError
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import Alert, Severity, alerts, schedule_alerts, state
+from tasks.reports.newest import last_decision, newest_assessed
 from tasks.resources import LiveResources, open_resources
 from tasks.source.extent import available_partitions
 
@@ -79,18 +80,15 @@ def is_untouched(res: LiveResources) -> bool:
 
 def model_cells(res: LiveResources) -> tuple[str, ...]:
     """Return champion, newest partition, newest assessed one with its loss and skill, and the last decision."""
-    ledger, ingested, assessed = res.ledger, res.lake.keys(Stage.RAW), res.lake.keys(Stage.PERFORMANCE)
-    champion, decisions = ledger.champion(), ledger.decisions()
-    records = (res.lake.record(Stage.PERFORMANCE, key) for key in reversed(assessed))
-    measured = next((r for r in records if r and r.status == "done" and r.rows), None)
-    skill = measured.data.get("skill") if measured else None
+    ledger, ingested, measured = res.ledger, res.lake.keys(Stage.RAW), newest_assessed(res)
+    champion, decision = ledger.champion(), last_decision(res)
     return (
         f"v{champion.version}" if champion else "none",
         ingested[-1] if ingested else "",
         measured.partition if measured else "",
         number(measured.data["metrics"].get(res.config.target.eval_loss)) if measured else "",
-        "" if skill is None else f"{skill:.0%}",
-        decision_text(decisions[-1], ledger.promotions()) if decisions else "",
+        percent(measured.data.get("skill")) if measured else "",
+        decision_text(decision, ledger.promotions()) if decision else "",
     )
 
 

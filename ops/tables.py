@@ -43,7 +43,7 @@ def year_table(rows: Sequence[PartitionSummary], period: str = "month", loss: st
             f"v{r.version}" if r.version else "-",
             *([number(r.roc_auc)] if auc else []),
             number(r.log_loss if auc else r.loss),
-            "" if r.drift_share is None else f"{r.drift_share:.0%}",
+            percent(r.drift_share),
             ", ".join(dict.fromkeys(f.kind for f in r.facts)),
             for_terminal(r.retraining),
         )

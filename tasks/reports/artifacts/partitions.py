@@ -129,7 +129,7 @@ def _publish_drift(res: Resources, keys: Sequence[str]) -> None:
     """Create a drift table for each monitored partition, at most the newest twelve: the artifact's history has one version each."""
     for key, newest in [*drift_verdicts(keys, res).items()][-12:]:
         share, version, note = newest["share"], newest["version"], newest["note"]
-        text = f"{res.config.name} {key}: {share:.0%} of columns drifted from the reference of version {version}."
+        text = f"{res.config.name} {key}: {percent(share)} of columns drifted from the reference of version {version}."
         text += f" {note}" if note else ""
         publish_table(res, "drift", [drift_row(c) for c in newest["columns"]], f"{text} {DRIFT_LEGEND}")
 
@@ -143,7 +143,7 @@ def drift_row(c: Mapping[str, Any]) -> dict[str, Any]:
         "score": number(c["score"]),
         "threshold": number(c["threshold"]),
         "p-value": number(c["p_value"], 4),
-        "importance": "" if importance is None else f"{importance:.0%}",
+        "importance": percent(importance),
         "loss change": loss_text(c),
         "verdict": "drifted" if c["drifted"] else c["note"] and f"does not count: {c['note']}",
         "against": c["reference"],
@@ -195,7 +195,7 @@ def row(summary: PartitionSummary) -> dict[str, Any]:
         "scored by": f"v{summary.version}" if summary.version else "",
         "ROC AUC": number(summary.roc_auc),
         "log loss": number(summary.log_loss),
-        "drift share": number(summary.drift_share, 2),
+        "drift share": percent(summary.drift_share),
         "retraining": summary.retraining,
     }
 

@@ -35,7 +35,7 @@ def render_hub(pages: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) 
 
 def _row(page: Mapping[str, Any]) -> dict[str, Any]:
     """One model's row in the index. The keys `days`, `order` and `skill_sort` are what the columns are sorted by."""
-    champion, decisions, trend = page["champion"], page["decisions"], page["trend"]
+    champion, trend = page["champion"], page["trend"]
     first = page["alerts"][0] if page["alerts"] else {"message": "", "action": ""}
     runs = sorted(run for _, _, run in page["schedules"] or () if run[:1].isdigit())
     return {
@@ -46,7 +46,7 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "age": f"{champion['age']} day{'' if champion['age'] == 1 else 's'}" if champion else "",
         "days": champion["age"] if champion else -1,
         "newest": page["partitions"][-1]["key"] if page["partitions"] else "",
-        "decision": decisions[0][2] if decisions else "",
+        "decision": page["last_decision"],
         "message": first["message"],
         "action": first["action"],
         "more": max(0, len(page["alerts"]) - 1),

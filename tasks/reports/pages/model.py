@@ -11,19 +11,20 @@ from typing import Any
 
 from tasks.contracts import Promotion, Record, Stage
 from tasks.contracts.links import runs_url
-from tasks.contracts.words import bounds_text, number, percent
+from tasks.contracts.words import bounds_text, decision_text, number, percent
 from tasks.drift.workspace import project_id
 from tasks.errors import EvergreenError
 from tasks.lifecycle.policy_inputs import gain_now
 from tasks.lifecycle.shadow import what_it_waits_for
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.health import alerts, state
+from tasks.reports.newest import last_decision, newest_assessed
 from tasks.reports.pages.decisions import decision_rows
 from tasks.reports.pages.drift_map import drift_now
 from tasks.reports.pages.ledger import who
 from tasks.reports.pages.performance import calibration, groups_over_time, performance
 from tasks.reports.pages.steps import checks_by_partition, contract_summary
-from tasks.reports.pages.template import render_template
+from tasks.reports.pages.template import card_link, render_template
 from tasks.reports.refusals import last_refusal
 from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
@@ -57,7 +58,7 @@ def describe(
         "model": config.name,
         "description": config.description.strip(),
         "state": state(current),
-        "headline": headline(champion, shown, config.target.eval_loss),
+        "headline": headline(champion, newest_assessed(res), config.target.eval_loss),
         "alerts": [vars(alert) for alert in current],
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "forms": list(forms),
@@ -70,6 +71,7 @@ def describe(
         "trend": [round(s.skill, 4) for s in shown if s.skill is not None][-TREND:],
         "drift": drift_now(res, shown, LISTED),
         "decisions": decisions[:LISTED],
+        "last_decision": _last_decision(res),
         "gain": gain_now(res),
         "contract": contract_summary(
             checks_by_partition(res, [s.key for s in shown]), [s.key for s in shown if s.blocked]
@@ -96,15 +98,17 @@ def render(page: Mapping[str, Any]) -> str:
     return render_template(Path(__file__).parent / "model.html.j2", page=page, rows=rows)
 
 
-def headline(champion: Promotion | None, shown: Sequence[PartitionSummary], loss: str) -> str:
-    """Summarise in one line the champion and the loss of the newest partition with outcomes."""
+def headline(champion: Promotion | None, newest: Record | None, loss: str) -> str:
+    """Summarise in one line the champion, and loss and skill of the newest partition with outcomes."""
     if champion is None:
         return "No version is champion yet."
     line = f"Version {champion.version} is champion for partitions after {champion.as_of:%Y-%m-%d}."
-    measured = [s for s in shown if s.loss is not None]
-    if measured:
-        line += f" Newest outcomes, {measured[-1].key}: {loss.replace('_', ' ')} {number(measured[-1].loss)}"
-        line += f", skill {percent(measured[-1].skill)}." if measured[-1].skill is not None else "."
+    if newest:
+        skill = newest.data.get("skill")
+        line += (
+            f" Newest outcomes, {newest.partition}: {loss.replace('_', ' ')} {number(newest.data['metrics'].get(loss))}"
+        )
+        line += "." if skill is None else f", skill {percent(skill)}."
     return line
 
 
@@ -166,14 +170,19 @@ def _labels_due(s: PartitionSummary, res: Resources) -> str:
 def _row(p: Mapping[str, Any]) -> list[str]:
     """One partition's row in the page's table."""
     estimate = number(p["estimate"]) + (f" ({bounds_text(p['estimate_interval'])})" if p["estimate_interval"] else "")
-    drift = "" if p["drift"] is None else f"{p['drift']:.0%}"
     rows = "blocked" if p["blocked"] else "empty" if p["empty"] else f"{p['rows']:,}" if p["rows"] is not None else ""
     scored = f"v{p['version']}" if p["version"] else ""
     scored += f" ({p['superseded']} superseded)" if p["superseded"] else ""
     return [
         p["key"], rows, p["late"], str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]),
-        bounds_text(p["interval"]), percent(p["skill"]), estimate, drift, p["retraining"],
+        bounds_text(p["interval"]), percent(p["skill"]), estimate, percent(p["drift"]), p["retraining"],
     ]  # fmt: skip
+
+
+def _last_decision(res: Resources) -> Any:
+    """Return the newest decision as text, with a link to the card of its version; empty if there is none."""
+    decision = last_decision(res)
+    return card_link(decision_text(decision, res.ledger.promotions()), decision.version, res) if decision else ""
 
 
 def _costs(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
