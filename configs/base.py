@@ -32,6 +32,14 @@ def parse_duration(value: Any) -> Any:
         raise ValueError(f"{value!r} is longer than 100 years") from None
 
 
+def span_text(span: timedelta) -> str:
+    """Return a duration as model.yaml has it: `14D`, `36h` or `90min`."""
+    for unit, length in (("D", timedelta(days=1)), ("h", timedelta(hours=1))):
+        if not span % length:
+            return f"{span // length}{unit}"
+    return f"{span / timedelta(minutes=1):g}min"
+
+
 def to_utc(moment: datetime) -> datetime:
     """Convert a time to UTC.
 

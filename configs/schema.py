@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
+from configs.contract import Contract
 from configs.expectations import ColumnKind, impossible_values, unknown_expectation
 from configs.features import Features
 from configs.gate import Gate, PromotionConfig
@@ -173,6 +174,7 @@ class ModelConfig(Strict):
     retraining: Retraining = Retraining()
     replay: Replay = Replay()
     retention: Retention = Retention()
+    contract: Contract = Contract()
 
     @property
     def columns(self) -> tuple[str, ...]:

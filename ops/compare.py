@@ -35,7 +35,17 @@ from tasks.storage.partitions import NoPartition, partition
 
 MARK = "<!-- evergreen compare -->"
 """First line of the comment, by which the workflow finds it again."""
-MODELING = {"training", "gate", "promotion", "retraining", "replay", "description", "dictionary", "retention"}
+MODELING = {
+    "training",
+    "gate",
+    "promotion",
+    "retraining",
+    "replay",
+    "description",
+    "dictionary",
+    "retention",
+    "contract",
+}
 """Keys of model.yaml on which the ingested and validated rows do not depend."""
 
 

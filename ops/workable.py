@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from configs.base import span_text
 from configs.errors import ConfigError
 from configs.schema import HOURS, ModelConfig
 from ops.play_range import training_partitions
@@ -258,11 +259,3 @@ def _holdout_keys(keys: list[str], res: Resources) -> list[str]:
 def _sample(origin: str, rows: Mapping[str, int], holdout: "pd.DataFrame", blocked: str, res: Resources) -> Sample:
     days = sum((ref.end - ref.start) / timedelta(days=1) for ref in map(res.ref, rows))
     return Sample(origin, float(median(rows.values())), sum(rows.values()) / days, holdout, blocked)
-
-
-def span_text(span: timedelta) -> str:
-    """Return a duration as model.yaml has it: `14D`, `36h` or `90min`."""
-    for unit, length in (("D", timedelta(days=1)), ("h", timedelta(hours=1))):
-        if not span % length:
-            return f"{span // length}{unit}"
-    return f"{span / timedelta(minutes=1):g}min"

@@ -65,6 +65,14 @@ class CorruptPartition(EvergreenError):
     """A file of the lake does not match the digest in its record. Run `backfill` with mode=verify for its partition."""
 
 
+class ContractBroken(EvergreenError):
+    """model.yaml breaks the published contract without declaring it. Raise `contract.version`, or take the change back."""
+
+
+class UnreadableContract(EvergreenError):
+    """The file with the versions of the published contract is damaged. Restore it from a backup."""
+
+
 class NotEnoughData(EvergreenError):
     """The training window is too short, or it has too few labels or only one class."""
 

@@ -94,6 +94,7 @@ def replay_side(model: Model, settings: Settings, policy: str, start: str, end: 
     """
     began, live, name = time.monotonic(), live_resources(model, settings), policy or LIVE
     chosen = policies(model.config, [name], {})[name]
+    live.lake.publishes = False  # both sides may share it, and nobody reads it
     prepare_variant(live.ref(end).end, live)
     setup = prepare_replay(start, end, live)
     parts: list[pd.DataFrame] = []

@@ -32,6 +32,7 @@ class ReplayLake(Lake):
     def __init__(self, past: Lake, as_of: Callable[[str], datetime], now: datetime) -> None:
         super().__init__(past.root, past.model, past.variant, alone=True)
         self.past, self.root, self.as_of, self.now = past, past.root / "replay", functools.cache(as_of), now
+        self.publishes = False
         self._keys = {stage: past.keys(stage) for stage in SHARED_STAGES}
         self._past: dict[tuple[Stage, str], Record | None] = {}
         self._own: dict[tuple[Stage, str], Record] = {}

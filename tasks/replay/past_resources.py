@@ -82,7 +82,9 @@ class ReplayCache:
         self.live, self.lake, self.ledger, self.registry, self.seconds = live, lake, ledger, registry, 0.0
         self.claims = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
         self._measured = [[str(at), vars(query)] for at, query in sorted(registry.measured.items())]
-        self._rules = config.model_dump(mode="json", exclude={"retraining", "replay", "description", "dictionary"})
+        self._rules = config.model_dump(
+            mode="json", exclude={"retraining", "replay", "description", "dictionary", "contract"}
+        )
 
     def result(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:
         measured = self._measured if kind not in (Version, Selection) else []

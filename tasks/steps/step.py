@@ -16,6 +16,7 @@ from configs.settings import ROOT
 from tasks.contracts import Freshness, PartitionRef, Record, Stage
 from tasks.errors import BadData, MissingSource, StepFailed
 from tasks.resources import Resources
+from tasks.steps.publish import publishing
 from tasks.storage.earlier import keeping_earlier
 from tasks.storage.personal import error_text
 
@@ -141,11 +142,14 @@ def advance(
 
 
 def _run_step(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record:
-    with keeping_earlier(res.lake, step.stage, ref.key):
-        return _run_and_record(step, ref, inputs, res)
+    with publishing(step.stage, ref, res) as contract, keeping_earlier(res.lake, step.stage, ref.key):
+        return _run_and_record(step, ref, inputs, res, contract)
 
 
-def _run_and_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources) -> Record:
+def _run_and_record(
+    step: Step, ref: PartitionRef, inputs: Mapping[str, str], res: Resources, contract: Mapping[str, int]
+) -> Record:
+    """Run a step and write its record. `contract` is what the record of a published output has about its contract."""
     started = datetime.now(UTC)
     moment = datetime.fromisoformat(inputs["as_of"]) if "as_of" in inputs else ref.as_of
     try:
@@ -166,7 +170,7 @@ def _run_and_record(step: Step, ref: PartitionRef, inputs: Mapping[str, str], re
         inputs=inputs,
         rows=output.rows,
         digest=output.digest,
-        data={**output.data, **({"reason": output.blocked} if output.blocked else {})},
+        data={**output.data, **({"reason": output.blocked} if output.blocked else contract)},
         blocked=bool(output.blocked),
         run=res.run_info(started),
         files=output.files,

@@ -38,10 +38,13 @@ class Lake:
 
     The lake of a variant is an overlay over that of its model, `base`: it writes only into itself, and reads from `base` what it does not
     have. A variant with other partitions than its model is `alone` and has no `base`.
+
+    Attributes:
+        publishes: Whether other teams read it, so that the published contract holds: not the lake of a variant, a replay or a comparison.
     """
 
     def __init__(self, root: UPath, model: str, variant: str = "", alone: bool = False) -> None:
-        self.model, self.variant = model, variant
+        self.model, self.variant, self.publishes = model, variant, not variant
         self.base = Lake(root, model) if variant and not alone else None
         self.root = root / model / "variants" / variant if variant else root / model
 

@@ -18,6 +18,7 @@ from tasks.reports.pages.model import describe, render
 from tasks.resources import LiveResources, open_resources
 from tasks.storage.earlier import keeping_earlier
 from tasks.storage.files import digest_file
+from tasks.storage.published_contract import KEY
 from tests.conftest import ROWS, day_file
 from tests.flows.test_controller import day
 
@@ -82,14 +83,14 @@ def test_appended_rows_are_scored_and_the_others_keep_their_prediction(champion)
     assert (len(after), weight_of_corrected(res) == 40.0) == (ROWS, False)
     same = after[after["parcel"].isin(before["parcel"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, before)
-    assert res.lake.done(Stage.RAW, day(DAY)).data == {"late_rows": LATE, "corrected_rows": 1}
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {"late_rows": LATE, "corrected_rows": 1, KEY: 1}
 
 
 def test_ignored_rows_change_nothing_are_counted_and_their_labels_block_nothing(champion):
     res, before = process_twice(champion, "ignore")
     pd.testing.assert_frame_equal(load("tiny", "predictions", day(DAY), day(DAY)), before)
     raw = res.lake.done(Stage.RAW, day(DAY))
-    assert (raw.rows, raw.data) == (ROWS - LATE, {"late_rows": LATE, "corrected_rows": 1, "left_out": LATE})
+    assert (raw.rows, raw.data) == (ROWS - LATE, {"late_rows": LATE, "corrected_rows": 1, "left_out": LATE, KEY: 1})
     assert assess(model="tiny", partition=day(DAY), return_state=True).is_completed()
     labels = res.lake.done(Stage.LABELS, day(DAY))
     assert (labels.status, labels.data["faulty"]) == ("done", 0)
@@ -105,7 +106,7 @@ def test_rows_that_the_source_has_always_had_are_not_late(champion):
     rows = pd.read_parquet(path)
     rows.assign(unused=np.arange(len(rows))).to_parquet(path, index=False)
     process(model="tiny", partition=day(DAY))
-    assert res.lake.done(Stage.RAW, day(DAY)).data == {}
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {KEY: 1}
 
 
 @pytest.mark.parametrize("rule", ["append", "ignore"])
@@ -114,7 +115,7 @@ def test_a_day_without_rows_takes_the_rows_that_come_whatever_the_rule(champion,
     rows = pd.read_parquet(path)
     rows.iloc[:0].to_parquet(path, index=False)
     process(model="tiny", partition=day(DAY))
-    assert res.lake.done(Stage.RAW, day(DAY)).data == {"empty": True}
+    assert res.lake.done(Stage.RAW, day(DAY)).data == {"empty": True, KEY: 1}
     rows.to_parquet(path, index=False)
     process(model="tiny", partition=day(DAY))
     raw = open_resources("tiny").lake.done(Stage.RAW, day(DAY))
@@ -264,4 +265,4 @@ def test_rows_that_are_there_again_after_a_partial_delivery_are_not_late(champio
     for delivered in (rows, rows.head(ROWS - LATE), rows, rows.assign(weight=rows["weight"] + 1)):
         delivered.to_parquet(path, index=False)
         process(model="tiny", partition=day(DAY))
-    assert open_resources("tiny").lake.done(Stage.RAW, day(DAY)).data == {"corrected_rows": ROWS}
+    assert open_resources("tiny").lake.done(Stage.RAW, day(DAY)).data == {"corrected_rows": ROWS, KEY: 1}

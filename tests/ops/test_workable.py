@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.base import span_text
 from configs.settings import ROOT
 from ops.check import main
-from ops.workable import config_value, span_text, time_warnings, warnings
+from ops.workable import config_value, time_warnings, warnings
 from tasks.contracts import Promotion, Verdict
 from tasks.resources import Resources, open_resources
 from tasks.steps.ingest import INGEST
