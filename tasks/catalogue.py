@@ -1,19 +1,22 @@
 """Read access for other teams: the rows of a model over a range of partitions, checked against their records."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.contracts import Stage
+from configs.schema import ModelConfig
+from tasks.contracts import Record, Stage
 from tasks.errors import MissingFeature, MissingPartition, UnknownStage
 from tasks.resources import open_resources
 from tasks.storage import earlier
-from tasks.storage.lake import STAGES_WITH_ROWS, Lake
+from tasks.storage.lake import Lake
 from tasks.storage.partitions import between
+from tasks.storage.published_contract import PUBLISHED_STAGES, read_history, version_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READABLE = tuple(str(stage) for stage in STAGES_WITH_ROWS if stage is not Stage.SKETCHES)
+READABLE = tuple(map(str, PUBLISHED_STAGES))
 
 
 def load(
@@ -40,13 +43,16 @@ def load(
             `superseded_at`: when they were replaced, null for current rows. They are kept as `retention.earlier_contents` says.
 
     Returns:
-        Times are time-zone-aware, in UTC. The index runs from 0.
+        Times are time-zone-aware, in UTC. The index runs from 0. `frame.attrs["contract"]` describes the published contract that
+        the rows were written under: `model`, `stage`, `owner`, `version`, and `versions`, a list with `version`, `first` and `last`
+        partition. If there are several versions, `version` is None, and columns or meanings may differ between their partitions.
 
     Raises:
         ConfigError, UnknownStage, NoPartition: the model, the dataset or the partition is unknown.
         MissingPartition: a partition does not exist. The message names it.
         MissingFeature: a column exists in no partition.
         CorruptPartition: a file does not match the digest in its record.
+        UnreadableContract: the recorded contract is damaged.
     """
     import pandas as pd
 
@@ -67,7 +73,29 @@ def load(
     if absent := [name for name in columns or () if not any(name in frame for frame in frames)]:
         existing = res.lake.read(kind, keys[-1]).columns
         raise MissingFeature(f"{model} {stage} has no column {', '.join(absent)}; it has {', '.join(existing)}")
-    return pd.concat(frames, ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True)
+    rows.attrs["contract"] = _contract(res.lake, kind, keys, superseded, res.config)
+    return rows
+
+
+def _contract(
+    lake: Lake, stage: Stage, keys: Sequence[str], with_superseded: bool, config: ModelConfig
+) -> dict[str, Any]:
+    """Describe the contract versions of partitions, by ranges in which the version is the same."""
+    records: list[Record] = []
+    for key in keys:
+        records += [record for record, _ in earlier.superseded(lake, stage, key)] if with_superseded else []
+        records.append(lake.done(stage, key))
+    history = read_history(lake)
+    ranges = [
+        {"version": version, "first": group[0].partition, "last": group[-1].partition}
+        for version, same in groupby(records, lambda record: version_of(record, history, config))
+        for group in [list(same)]
+    ]
+    numbers = {part["version"] for part in ranges}
+    single = numbers.pop() if len(numbers) == 1 else None
+    about = {"model": config.name, "stage": str(stage), "owner": config.contract.owner}
+    return {**about, "version": single, "versions": ranges}
 
 
 def _contents(
