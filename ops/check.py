@@ -1,12 +1,13 @@
 """Check that every model has its deployments and every deployment its model: `python -m ops.check`.
 
 Part of `make lint`. It loads every model, so an error in a model.yaml fails here too. Great Expectations checks the
-arguments of its expectations. Rules that are valid but cannot work are warnings, and do not fail.
+arguments of its expectations. A change that breaks the published contract without declaring it is a problem before a run refuses it.
+Rules that are valid but cannot work are warnings, and do not fail.
 """
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
 from ops.workable import warnings
+from tasks.errors import UnreadableContract
 from tasks.resources import open_resources
+from tasks.steps.publish import contract_problem
+from tasks.storage.published_contract import read_history
 from tasks.validation.expectations import check_arguments
 
 FLOWS = ("assess", "process", "retrain", "train")
@@ -88,8 +92,9 @@ def main() -> int:
     try:
         models = model_names()
         invalid = {name: error for name in models if (error := _config_error(name))}
-        problems = [*map(str, invalid.values()), *find_problems(models, read_deployments())]
-        for line in (w for name in models if name not in invalid for w in warnings(open_resources(name))):
+        valid = [name for name in models if name not in invalid]
+        problems = [*map(str, invalid.values()), *broken_contracts(valid), *find_problems(models, read_deployments())]
+        for line in (w for name in valid for w in warnings(open_resources(name))):
             print(f"warning: {line}", file=sys.stderr)
     except ConfigError as error:
         problems = [str(error)]
@@ -98,6 +103,21 @@ def main() -> int:
     if not problems:
         print(f"Models and deployments match: {', '.join(models) or 'no model yet'}.")
     return 1 if problems else 0
+
+
+def broken_contracts(models: Iterable[str]) -> Iterator[str]:
+    """Yield how each model.yaml breaks its published contract undeclared. The lake of this machine's settings has what is published."""
+    for res in map(open_resources, models):
+        try:
+            problem = contract_problem(res.model, read_history(res.lake))
+        except UnreadableContract as error:
+            problem = str(error)
+        except OSError as error:
+            file = res.model.folder / "model.yaml"
+            print(f"warning: {file}: not compared with the published contract: {error}", file=sys.stderr)
+            continue
+        if problem:
+            yield problem
 
 
 def _config_error(name: str) -> ConfigError | None:
