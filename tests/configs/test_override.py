@@ -97,6 +97,7 @@ def test_every_key_of_model_yaml_is_either_allowed_or_refused_on_purpose():
         "groups",
         "personal",
         "retention",
+        "contract",
         "champion",
     }
     assert set(ModelConfig.model_fields) == allowed | refused

@@ -61,6 +61,7 @@ def test_a_champion_scores_with_the_features_it_was_fitted_with_and_its_successo
 def test_a_feature_that_the_champion_needs_and_rows_no_longer_have_is_named_with_what_to_do(champion):
     change(champion, "features: {numeric: [distance], categorical: [city]}", "SELECT parcel, sent, distance, city")
     yaml = champion / "configs" / "tiny" / "model.yaml"
-    yaml.write_text("\n".join(line for line in yaml.read_text().splitlines() if "column: weight" not in line))
+    lines = [line for line in yaml.read_text().splitlines() if "column: weight" not in line]
+    yaml.write_text("\n".join([*lines, "contract: {version: 2}"]))
     with pytest.raises(MissingFeature, match=r"fitted with weight, .*features.retired"):
         process(model="tiny", partition="2024-03-11")
