@@ -28,7 +28,7 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class Promise:
-    """An expectation of severity critical or warning: one check that model.yaml declares.
+    """One check of an expectation that model.yaml declares. With severity info it only reports.
 
     Attributes:
         type: Its name in Great Expectations.
@@ -38,13 +38,13 @@ class Promise:
 
     type: str
     columns: tuple[str, ...]
-    severity: Literal["critical", "warning"]
+    severity: Literal["critical", "warning", "info"]
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rule(self) -> str:
         """The check in words, without its columns: `values to be between (min_value 0, max_value 50)`."""
-        name = self.type.removeprefix("expect_").removeprefix("column_").replace("_", " ")
+        name = self.type.removeprefix("expect_").removeprefix("column_").removeprefix("table_").replace("_", " ")
         arguments = ", ".join(f"{k} {_value_text(v)}" for k, v in self.arguments.items())
         return f"{name} ({arguments})" if arguments else name
 

@@ -7,13 +7,13 @@ first recorded version, and counts as that.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from configs.schema import ModelConfig
+from configs.schema import Expectation, ModelConfig
 from tasks.contracts import Record, Stage
 from tasks.contracts.published import ContractVersion, Promise, PublishedColumn, PublishedContract, Role
 from tasks.errors import UnreadableContract
@@ -34,7 +34,8 @@ _HISTORY = TypeAdapter(History)
 
 def published_contract(config: ModelConfig) -> PublishedContract:
     """Return what a model.yaml promises to readers."""
-    target, promises = config.target, tuple(_promises(config))
+    target = config.target
+    promises = tuple(p for p in promises_of(config.expectations) if p.severity != "info")  # those only report
     return PublishedContract(
         columns={name: _column(name, role, config, promises) for name, role in column_roles(config).items()},
         every=config.partition.every,
@@ -69,11 +70,9 @@ def _column(name: str, role: Role, config: ModelConfig, promises: Sequence[Promi
     )
 
 
-def _promises(config: ModelConfig) -> Iterator[Promise]:
-    """Yield the checks of the expectations. Those of severity info only report, so they promise nothing."""
-    for expectation in config.expectations:
-        if expectation.severity == "info":
-            continue
+def promises_of(expectations: Iterable[Expectation]) -> Iterator[Promise]:
+    """Yield each check of some expectations."""
+    for expectation in expectations:
         for arguments in expectation.checks():
             plain: dict[str, Any] = json.loads(json.dumps(arguments, default=str))  # dates are text, tuples are lists
             columns = [plain.pop(name) for name in COLUMN_ARGUMENTS if name in plain] + plain.pop("column_list", [])

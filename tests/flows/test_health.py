@@ -103,13 +103,21 @@ def test_html_in_a_models_text_is_escaped(processed):
 def test_the_catalogue_has_each_columns_role_rules_and_each_partitions_digest(processed):
     res = open_resources("tiny")
     data = describe_data(res)
-    columns = {row[0]: row for row in data["columns"]}
-    assert columns["weight"][1:3] == ["double", "feature, a number"]
-    assert "be between (min -50, max 50, mostly 0.9), critical" in columns["weight"][4]
-    assert columns["parcel"][2] == "key"
+    contract = data["contract"]
+    columns = {row[0]: row for row in contract["columns"]}
+    assert columns["weight"][1:4] == ["double", "feature, a number", "yes"]
+    assert columns["parcel"][2:4] == ["key", "never"]
+    assert columns["late"][1:3] == ["double", "target, in the labels"]
+    assert contract["promises"][0][:4] == [
+        "weight", "values to be between (min_value -50, max_value 50, mostly 0.9)", "critical", "kept"
+    ]  # fmt: skip
+    assert contract["promises"][0][4] == "12 of 12"
     newest = data["partitions"][0]
     assert newest[0] == res.lake.keys(Stage.VALID)[-1]
-    assert newest[5] == res.lake.record(Stage.VALID, newest[0]).digest[:16]
+    assert newest[5:] == [res.lake.record(Stage.VALID, newest[0]).digest[:16], "1"]
+    assert contract["versions"] == [["1", "2024-03-01", contract["versions"][0][2], f"2024-03-01 to {newest[0]}", ""]]
+    labels = contract["freshness"][2]
+    assert labels[1:4] == ["outcomes matured 1 day after the end of the day", SHIFTED, "2024-03-19 00:00 UTC"]
 
 
 def test_load_returns_the_rows_of_a_range_and_an_error_names_a_missing_partition(processed):

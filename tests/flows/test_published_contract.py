@@ -64,8 +64,8 @@ def test_a_retired_feature_is_published_until_its_removal_is_declared(champion):
     }
 
 
-def about(*arguments: str) -> dict:
-    return load("tiny", *arguments).attrs["contract"]
+def about(stage: str = "valid", first: str = "", last: str = "") -> dict:
+    return load("tiny", stage, first, last).attrs["contract"]
 
 
 def test_load_describes_the_contract_of_each_dataset(processed, tmp_path):

@@ -1,13 +1,14 @@
-"""The page of one model's data: meaning and rules of each column, quality and digest of each partition."""
+"""The page of one model's data: its published contract, and quality and digest of each partition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.schema import ModelConfig
 from tasks.contracts import Record, Stage
+from tasks.reports.pages.published import describe_contract, known_history
 from tasks.reports.pages.template import render_template
 from tasks.resources import Resources
+from tasks.storage.published_contract import History, version_of
 
 LISTED = 400
 """The newest partitions, which the page lists."""
@@ -20,14 +21,13 @@ def describe_data(res: Resources) -> dict[str, Any]:
     done = [key for key in keys if (r := res.lake.record(Stage.VALID, key)) and r.status == "done"]
     types = {key: schema_of(key, res) for key in done}
     newest = types[done[-1]] if done else {}
+    history, _ = known_history(res)
     return {
         "model": config.name,
         "description": config.description.strip(),
-        "every": {"M": "month", "W": "week", "D": "day", "H": "hour"}[config.partition.every],
-        "timezone": config.partition.timezone,
         "span": [done[0], done[-1]] if done else None,
-        "columns": [_column(name, newest, config) for name in (*config.columns, config.target.column)],
-        "partitions": [_partition(key, types, newest, res) for key in reversed(keys)],
+        "contract": describe_contract(keys, newest, res),
+        "partitions": [_partition(key, types, newest, history, res) for key in reversed(keys)],
         "lake": str(res.lake.root),
     }
 
@@ -49,39 +49,14 @@ def schema_of(key: str, res: Resources) -> dict[str, str]:
     return {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
 
 
-def _column(name: str, types: Mapping[str, str], config: ModelConfig) -> list[str]:
-    """Return name, type, role, meaning and rules of one column."""
-    roles = {config.key: "key", config.time: "time", config.target.column: "outcome, in the stage labels"}
-    roles |= dict.fromkeys(config.features.numeric, "feature, a number") | dict.fromkeys(
-        config.features.categorical, "feature, a category"
-    )
-    meaning = config.dictionary.get(name, "")
-    rules = "; ".join(rules_of(name, config))
-    return [name, types.get(name, ""), roles.get(name, "group, not a feature"), meaning, rules]
-
-
-def rules_of(name: str, config: ModelConfig) -> Iterator[str]:
-    """Yield the data contract's expectations of a column as text."""
-    for expectation in config.expectations:
-        for kwargs in expectation.checks():
-            if kwargs.get("column") == name:
-                rule = (
-                    expectation.type.removeprefix("expect_column_values_to_")
-                    .removeprefix("expect_column_")
-                    .replace("_", " ")
-                )
-                values = ", ".join(f"{k.replace('_value', '')} {v}" for k, v in kwargs.items() if k != "column")
-                yield f"{rule}{' (' + values + ')' if values else ''}, {expectation.severity}"
-
-
 def _partition(
-    key: str, types: Mapping[str, Mapping[str, str]], newest: Mapping[str, str], res: Resources
+    key: str, types: Mapping[str, Mapping[str, str]], newest: Mapping[str, str], history: History, res: Resources
 ) -> list[str]:
-    """Return rows, quality, schema changes and digest of one partition."""
+    """Return rows, quality, schema changes, digest and contract version of one partition."""
     valid, raw = res.lake.record(Stage.VALID, key), res.lake.record(Stage.RAW, key)
     blocked = next((r.reason for r in (raw, valid) if r and r.status == "blocked"), "")
     if valid is None or blocked:
-        return [key, "", "", f"blocked: {blocked}" if blocked else "not validated yet", "", ""]
+        return [key, "", "", f"blocked: {blocked}" if blocked else "not validated yet", "", "", ""]
     quarantined = int(valid.data.get("quarantined", 0))
     return [
         key,
@@ -90,6 +65,7 @@ def _partition(
         quality(valid),
         changes(types.get(key, {}), newest),
         valid.digest[:16],
+        str(version_of(valid, history, res.config)),
     ]
 
 
