@@ -1,6 +1,7 @@
 """The published contract on the data page: owner, versions, schema, freshness, and how the newest partitions kept the expectations."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -12,6 +13,7 @@ from tasks.errors import UnreadableContract
 from tasks.resources import Resources
 from tasks.steps.publish import contract_problem
 from tasks.storage.contract_changes import breaking_changes
+from tasks.storage.partitions import NoPartition
 from tasks.storage.published_contract import (
     History,
     promises_of,
@@ -37,6 +39,7 @@ def describe_contract(keys: Sequence[str], types: Mapping[str, str], res: Resour
     records = [r for key in keys if (r := res.lake.record(Stage.VALID, key))]
     published = history[-1].contract if problem and history else published_contract(res.config)
     reported = [promise for promise in promises_of(res.config.expectations) if promise.severity == "info"]
+    by_role = {column.role: name for name, column in published.columns.items()}
     return {
         "owner": res.config.contract.owner,
         "version": history[-1].version if history else res.config.contract.version,
@@ -45,7 +48,8 @@ def describe_contract(keys: Sequence[str], types: Mapping[str, str], res: Resour
         "period": PERIODS[published.every],
         "timezone": published.timezone,
         "freshness": _freshness(published, res),
-        "always": _always(published),
+        "key": by_role["key"],
+        "time": by_role["time"],
         "judged": len(records[-JUDGED:]),
         "promises": _kept_promises([*published.promises, *reported], records[-JUDGED:]),
         "columns": _columns(published, types, res.config),
@@ -94,9 +98,12 @@ def _newest(stage: Stage, res: Resources) -> list[str]:
     record = next((r for key in keys if (r := res.lake.record(stage, key)) and r.status == "done"), None)
     if record is None:
         return ["none yet", "", ""]
-    ref, run = res.ref(record.partition), record.run
+    due, run = "", record.run
+    with suppress(NoPartition):  # it is from before `partition.every` was changed
+        ref = res.ref(record.partition)
+        due = _moment(ref.matured if stage is Stage.LABELS else ref.complete)
     written = _moment(run.started + timedelta(seconds=run.seconds)) if run else "not recorded"
-    return [record.partition, _moment(ref.matured if stage is Stage.LABELS else ref.complete), written]
+    return [record.partition, due, written]
 
 
 def _after(span: timedelta) -> str:
@@ -116,12 +123,6 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _always(contract: PublishedContract) -> str:
-    """Describe what holds for every model, without an expectation of its own."""
-    names = {column.role: name for name, column in contract.columns.items()}
-    return f"{names['key']} is unique within its partition and never null, {names['time']} is never null, and numbers are finite."
-
-
 def _kept_promises(promises: Sequence[Promise], records: Sequence[Record]) -> list[list[str]]:
     """Return each check with how partitions kept it, those first that were not kept.
 
@@ -135,15 +136,19 @@ def _kept_promises(promises: Sequence[Promise], records: Sequence[Record]) -> li
         share = f"{sum(passed for passed, _ in checked)} of {len(checked)}" if checked else ""
         about = [", ".join(promise.columns) or "the table", promise.rule, promise.severity]
         failed = not all(passed for passed, _ in checked)
-        rows.append((not failed, [*about, newest, share, f"{sum(count for _, count in checked):,}"]))
+        count = f"{sum(count for _, count in checked):,}" if checked else ""
+        rows.append((not failed, [*about, newest, share, count]))
     return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 
 def _kept(promise: Promise, record: Record) -> tuple[bool, int] | None:
-    """Return whether a partition passed a check, and the rows that failed it; None if it was validated without the check."""
+    """Return whether a partition passed a check, and the rows that failed it; None if it was validated without the check.
+
+    Several findings have the same check if model.yaml repeats one that every model has.
+    """
     about = (promise.type, ", ".join(promise.columns))
     findings = [f for f in record.data.get("findings", ()) if (f["expectation"], f["column"]) == about]
-    return (all(f["passed"] for f in findings), sum(f["rows"] for f in findings)) if findings else None
+    return (all(f["passed"] for f in findings), max(f["rows"] for f in findings)) if findings else None
 
 
 def _columns(contract: PublishedContract, types: Mapping[str, str], config: ModelConfig) -> list[list[str]]:
