@@ -11,12 +11,12 @@ from typing import Any
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion
 from tasks.contracts.words import bounds_text, change_text, number, percent
-from tasks.reports.pages.catalogue import rules_of
 from tasks.reports.pages.ledger import who
 from tasks.reports.pages.template import HERE, render_template
 from tasks.reports.pages.versions import judged_row, read_facts
 from tasks.reports.summary import PartitionSummary
 from tasks.resources import Resources
+from tasks.storage.published_contract import promises_of
 
 OPEN = "To be completed by the provider."
 
@@ -44,8 +44,9 @@ def render_documentation(
         own=own,
         facts=facts,
         open=OPEN,
+        owner=res.config.contract.owner or OPEN,
         target=target_text(res.config),
-        columns=[[c, res.config.dictionary.get(c, ""), "; ".join(rules_of(c, res.config))] for c in res.config.columns],
+        columns=[[c, res.config.dictionary.get(c, ""), checks_of(c, res.config)] for c in res.config.columns],
         missing=[c for c in res.config.columns if c not in res.config.dictionary],
         oversight=oversight(res.config),
         verdicts=_verdicts(judged),
@@ -53,6 +54,12 @@ def render_documentation(
         changes=[_change(row) for row in rows if row.version == own["version"]],
         before=_before(own["version"], rows),
     )
+
+
+def checks_of(column: str, config: ModelConfig) -> str:
+    """List the checks of the data contract about a column, each with its severity."""
+    promises = (promise for promise in promises_of(config.expectations) if column in promise.columns)
+    return "; ".join(f"{promise.rule}, {promise.severity}" for promise in promises)
 
 
 def target_text(config: ModelConfig) -> str:
