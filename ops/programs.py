@@ -80,8 +80,7 @@ def evidently_command(settings: Settings) -> tuple[object, ...]:
 
 def pages_command(settings: Settings) -> tuple[object, ...]:
     """Return the command of a web server for static files, which the models' pages are."""
-    listen = (settings.pages_port, "--bind", settings.host, "--directory", settings.pages)
-    return (sys.executable, "-m", "http.server", *listen)
+    return (sys.executable, "-P", ROOT / "ops" / "page_server.py", settings.pages_port, settings.host, settings.pages)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.servers, pytest.mark.slow]
 SUBJECTS = ("partitions", "drift", "decisions", "versions", "ledger", "data")
 PAGES = ("index.html", "tiny.html", *(f"tiny-{subject}.html" for subject in SUBJECTS))
 WIDTHS = (1400, 800, 400)
+REFUSED, RULE = "4", "refit: mean move of predictions"
+"""The refit of the retraining, and the rule of the gate that refused it: the shifted day moves its predictions too far."""
 
 
 def open_page(page: Page, url: str) -> list[str]:
@@ -99,7 +101,7 @@ def test_is_the_model_still_good_and_for_whom_not(page: Page, stack: Copy) -> No
     expect(legend).to_contain_text(content["partitions"][-1]["key"])
     chart.get_by_label("metric").select_option("skill")
     expect(legend).to_contain_text(f"{100 * newest['skill']:.1f} %")
-    expect(chart.get_by_role("table")).to_contain_text("passed ")
+    expect(chart.get_by_role("table", name="champion periods")).to_contain_text("passed ")
     page.get_by_role("link", name="drift", exact=True).click()
     page.get_by_role("button", name=re.compile(f"^weight, {SHIFTED}: drifted")).click()
     expect(page.get_by_role("heading", name=f"weight in {SHIFTED}")).to_be_visible()
@@ -113,7 +115,7 @@ def test_who_approved_a_version_on_what_evidence(page: Page, stack: Copy) -> Non
     page.get_by_role("link", name="versions", exact=True).click()
     timeline = page.get_by_role("region", name="champions and refused versions, newest first")
     expect(timeline).to_contain_text("automation")
-    expect(timeline).to_contain_text("floor: log_loss: the value is")
+    expect(timeline).to_contain_text(f"{RULE}: the value is")
     page.get_by_role("link", name="ledger", exact=True).click()
     listed = page.locator("section[data-view=listing]")
     listed.get_by_label("kind").select_option("stage change")
@@ -132,7 +134,7 @@ def test_what_would_change_if_another_version_were_promoted(page: Page, stack: C
     page.get_by_role("link", name="tiny", exact=True).click()
     page.get_by_role("link", name="versions", exact=True).click()
     comparison = page.locator("section[data-view=compare]")
-    comparison.get_by_label("with").select_option("3")
+    comparison.get_by_label("with").select_option(REFUSED)
     expect(comparison.get_by_role("table", name="rules of the gate")).to_contain_text("refused: ")
     expect(comparison.get_by_role("table", name="importance of the features")).to_contain_text("weight")
     expect(comparison.get_by_role("heading", name="Differences of model.yaml and SQL")).to_be_visible()
@@ -158,7 +160,7 @@ def test_a_model_page_shows_the_champion_and_its_history(page: Page, stack: Copy
 def test_the_reason_of_a_refusal_is_two_clicks_from_the_index(page: Page, stack: Copy) -> None:
     page.goto(f"{stack.pages}/index.html")
     page.get_by_role("link", name="tiny", exact=True).click()
-    expect(page.get_by_text(re.compile("floor: log_loss: REFUSED")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(f"{RULE}: REFUSED")).first).to_be_visible()
     page.get_by_role("link", name="retrained: refused").first.click()
     expect(page.get_by_text("Refused by the gate:")).to_be_visible()
     expect(page.get_by_role("heading", name="Verdicts of the gate")).to_be_visible()
@@ -171,7 +173,7 @@ def test_a_model_card_compares_the_version_with_champion_and_prior(page: Page, s
     page.goto(f"{stack.pages}/tiny.html")
     page.get_by_role("link", name="retrained: refused").first.click()
     card = page.get_by_role("heading", name="How good it is").locator("xpath=following::table[1]")
-    assert cells(card, "thead th") == ["metric", "this version", "champion", "prior"]
+    assert cells(card, "thead th") == ["metric", "version 3", "champion", "prior"]  # of which version 4 is the refit
     (loss,) = (row for row in rows(card) if row[0] == "log loss")
     assert all(re.fullmatch(r"\d\.\d{4} \[-?\d\.\d{4}, \d\.\d{4}\]", cell) for cell in loss[1:3]), loss
 
@@ -320,13 +322,16 @@ def test_the_grid_is_a_table_of_partitions_and_steps(page: Page, stack: Copy) ->
 def test_the_gates_table_has_each_rule_with_its_number(page: Page, stack: Copy) -> None:
     """Value, threshold and verdict."""
     open_artifact(page, stack, "tiny-gate")
-    expect(page.get_by_text("the gate refused version 3. It did not pass: floor: log_loss; ").first).to_be_visible()
+    expect(page.get_by_text(f"the gate refused version {REFUSED}. It did not pass: {RULE}.").first).to_be_visible()
     gate = page.get_by_role("table")
     expect(gate.get_by_text("floor: log_loss")).to_be_visible()
     assert cells(gate, "th") == ["rule", "verdict", "value", "threshold", "note"]
     (floor,) = (row for row in rows(gate) if row[0] == "floor: log_loss")
-    assert (floor[1], floor[3]) == ("REFUSED", "0.69")
-    assert float(floor[2]) > 0.69
+    assert (floor[1], floor[3]) == ("passed", "0.69")
+    assert float(floor[2]) <= 0.69
+    (refused,) = (row for row in rows(gate) if row[0] == RULE)
+    assert (refused[1], refused[3]) == ("REFUSED", "0.1")
+    assert float(refused[2]) > 0.1
 
 
 @pytest.mark.parametrize("key", ["tiny-backfill-plan", "tiny-backfill"])
@@ -409,7 +414,7 @@ def test_the_first_tour_path_shows_a_model_and_a_process_run(page: Page, stack: 
 def test_the_index_shows_a_blocked_partition_first_with_reason_and_action(page: Page, stack: Copy) -> None:
     page.goto(stack.pages)
     expect(
-        page.get_by_text(re.compile("^1 error, "))
+        page.get_by_text(re.compile("^1 error"))
     ).to_be_visible()  # `remind/all` may have written pages of other models
     first = page.locator("tbody tr").first
     for text in ("tiny", "error", f"{BLOCKED_DAY} is blocked at valid: weight", "The next run tries again"):
@@ -484,7 +489,7 @@ def test_the_status_of_one_model_has_its_steps_schedules_and_events_without_ids(
     output = piped("-m", "ops.status", "tiny", folder=stack.folder, env=stack.env)
     assert (output.code, output.err) == (0, "")
     assert re.search(r"  process/tiny +0 6 \* \* \*, next run \d{4}-\d\d-\d\d 06:00 UTC\n", output.out)
-    assert any("version 3: refuse by evergreen" in line and len(line) > WIDTH for line in output.lines)
+    assert any(f"version {REFUSED}: refuse by evergreen" in line and len(line) > WIDTH for line in output.lines)
     assert f"  drift in {SHIFTED}: retrained: refused\n" in output.out
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", output.out)
 

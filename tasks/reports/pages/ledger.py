@@ -12,7 +12,7 @@ from tasks.lifecycle.hindsight import verdict_text
 from tasks.reports.pages.template import card_link
 from tasks.resources import Resources
 
-COLUMNS = ("#", "recorded (UTC)", "as of", "kind", "about", "what", "by", "name verified", "why", "hash")
+COLUMNS = ("#entry", "recorded (UTC)", "as of", "kind", "about", "what", "by", "name verified", "why", "hash")
 KINDS = {
     "promotion": "stage change",
     "fact": "signal",

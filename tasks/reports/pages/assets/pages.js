@@ -293,7 +293,7 @@ const compareDistributions = ({ labels, now, then, reference }, key) => {
   const largest = Math.max(...now, ...then, 1e-9);
   const bar = (value, kind) => { const node = element("span", { className: `bar ${kind}` }); node.style.width = `${(100 * value) / largest}%`; return node; };
   const rows = labels.map((label, at) => [label, [bar(then[at], "then"), bar(now[at], "now")], percent(then[at]), percent(now[at])]);
-  const drawn = table(`${key} (now) against ${reference} (then)`, ["value", "", "#then", "#now"], rows);
+  const drawn = table(`${key} (now) against ${reference} (then)`, ["value", "share", "#then", "#now"], rows);
   drawn.classList.add("bars");
   return element("div", {}, legend([["then", "then"], ["now", "now"]]), drawn);
 };
@@ -313,12 +313,12 @@ views.compare = (root, data) => {
     const lines = left && right ? [...difference(left.config, right.config), ...difference(left.sql, right.sql)] : null;
     const importance = left && right ? [...new Set([...Object.keys(right.importance), ...Object.keys(left.importance)])].map((name) => [name, number(left.importance[name], 5), number(right.importance[name], 5)]) : [];
     holder.replaceChildren(
-      table("what they are", ["", ...heads], [["stage today", a.stage, b.stage], ["learned until", a.learned, b.learned], ["judged on", a.judged, b.judged], ["recipe", left?.recipe ?? "", right?.recipe ?? ""], ["card", link("its card", a.card), link("its card", b.card)]]),
+      table("what they are", ["property", ...heads], [["stage today", a.stage, b.stage], ["learned until", a.learned, b.learned], ["judged on", a.judged, b.judged], ["recipe", left?.recipe ?? "", right?.recipe ?? ""], ["card", link("its card", a.card), link("its card", b.card)]]),
       table("metrics on the rows on which each was judged; different rows are not comparable", ["metric", ...heads.map((head) => `#${head}`)], metrics.map((name) => [words(name), a.metrics[name] ?? "", b.metrics[name] ?? ""])),
       table("rules of the gate", ["rule", ...heads], rules.map((name) => [name, a.gate[name] ?? "", b.gate[name] ?? ""])),
       ...(importance.length ? [table("importance of the features", ["feature", ...heads.map((head) => `#${head}`)], importance)] : []),
       element("h3", { textContent: "Differences of model.yaml and SQL" }),
-      lines === null ? element("p", { className: "soft", textContent: "Not known: one of the versions was trained before cards kept their config." }) : lines.length ? element("pre", { textContent: lines.join("\n") }) : element("p", { textContent: "None." }));
+      lines === null ? element("p", { className: "soft", textContent: "Not known: one of the versions was trained before cards kept their config." }) : lines.length ? element("pre", { tabIndex: 0, textContent: lines.join("\n") }) : element("p", { textContent: "None." }));
   };
   const options = data.versions.map(({ version, stage }) => [version, `v${version} (${stage})`]);
   root.replaceChildren(element("p", { className: "controls" }, choice("compare", options, state.a, (value) => { state.a = value; draw(); }), choice("with", options, state.b, (value) => { state.b = value; draw(); })), holder);
