@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.contracts import Promotion, Record, Stage
 from tasks.contracts.links import runs_url
-from tasks.contracts.words import bounds_text, decision_text, number, percent
+from tasks.contracts.words import bounds_text, decision_text, duration_text, number, percent
 from tasks.drift.workspace import project_id
 from tasks.errors import EvergreenError
 from tasks.lifecycle.policy_inputs import gain_now
@@ -23,11 +23,12 @@ from tasks.reports.pages.decisions import decision_rows
 from tasks.reports.pages.drift_map import drift_now
 from tasks.reports.pages.ledger import who
 from tasks.reports.pages.performance import calibration, groups_over_time, performance
-from tasks.reports.pages.steps import checks_by_partition, contract_summary
+from tasks.reports.pages.steps import LABELS, checks_by_partition, contract_summary
 from tasks.reports.pages.template import card_link, render_template
 from tasks.reports.refusals import last_refusal
 from tasks.reports.summary import PartitionSummary, recent_keys, summarise
 from tasks.resources import Resources
+from tasks.steps.order import steps_of
 from tasks.storage.earlier import superseded
 
 NEWEST, LISTED = 400, 24
@@ -186,17 +187,26 @@ def _last_decision(res: Resources) -> Any:
 
 
 def _costs(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
-    """Sum up the training time in the ledger; and the median time of a partition by its records, in seconds."""
+    """Sum up the training time in the ledger, and the time of each step by its records.
+
+    A retraining's seconds are for selection, fit, gate and refit. `steps` has verb, partitions, median and total seconds.
+    """
     retrainings = [d for d in res.ledger.decisions() if d.action == "retrain" and d.outcome]
-    seconds = []
-    for s in shown:
-        records = [r for stage in Stage if (r := res.lake.record(stage, s.key)) and r.run]
-        seconds.append(sum(r.run.seconds for r in records if r.run))
+    seconds: dict[str, dict[str, float]] = {}
+    for step in steps_of(res.config):
+        records = ((s.key, res.lake.record(step.stage, s.key)) for s in shown)
+        seconds[step.verb] = {key: r.run.seconds for key, r in records if r and r.run}
+    whole = [sum(own.get(s.key, 0.0) for own in seconds.values()) for s in shown]
     return {
         "retrainings": len(retrainings),
-        "seconds": round(sum(d.seconds for d in retrainings)),
+        "seconds": duration_text(sum(d.seconds for d in retrainings)),
         "promoted": sum(d.outcome == "promoted" for d in retrainings),
-        "partition": round(median(seconds), 1) if seconds else None,
+        "partition": duration_text(median(whole)) if whole else None,
+        "steps": [
+            [LABELS.get(verb, verb), len(own), f"{median(own.values()):.2f}", duration_text(sum(own.values()))]
+            for verb, own in seconds.items()
+            if own
+        ],
     }
 
 
