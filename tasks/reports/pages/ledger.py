@@ -70,7 +70,9 @@ class _Contents:
                 entry.hash[:12],
             ]
         about, what, by, assurance, why = self._text(entry, item)
-        recorded: datetime | None = item.recorded_at
+        recorded: datetime | None = (
+            None if entry.kind == "outcome" else item.recorded_at
+        )  # its decision was written before
         stamp = f"{recorded:%Y-%m-%d %H:%M:%S}" if recorded else ""
         return [
             entry.number, stamp, f"{item.as_of:%Y-%m-%d}", KINDS[entry.kind], about, what, by, assurance, why, entry.hash[:12],
@@ -86,14 +88,11 @@ class _Contents:
         fact = item if isinstance(item, Fact) else self.facts.get(item.fact_id)
         about = f"{fact.kind} in {fact.partition}" if fact and fact.partition else fact.kind if fact else ""
         if isinstance(item, Decision) and entry.kind == "outcome":
-            link = card_link(about, item.version, self.res)
-            return (
-                link,
-                decision_text(item),
-                who(AUTOMATION),
-                "automation",
-                "; ".join((item.detail, *item.gate)).strip("; "),
+            link, gate = (
+                card_link(about, item.version, self.res),
+                [line for line in item.gate if ": passed" not in line],
             )
+            return link, decision_text(item), who(AUTOMATION), "automation", "; ".join(gate) or item.detail
         if isinstance(item, Decision):
             return about, f"{item.action}: {item.rule}", who(AUTOMATION), "automation", item.reason
         return about, str(item.payload.get("told", "")), who(str(item.payload.get("by", AUTOMATION))), "", ""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 STAGE = re.compile(r'(<p id="stage">Stage today: ).*(</p>)')
 """The line of a card that changes after it was written."""
+DATE = re.compile(r"\d{4}-[\d :-]+")
+"""A partition or a moment, which is not broken at its hyphens."""
 ASSETS = ("pages.css", "uplot.css", "uplot.js", "pages.js", "uplot-LICENSE.txt")
 """Files that the pages load from the folder `assets` beside them. `uplot` is uPlot 1.6.32: small, without `eval`."""
 
@@ -60,13 +62,15 @@ def _environment(folder: Path) -> "Environment":
     """Return the environment of the templates in a folder, which compiles each once."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader([folder, HERE]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.globals["is_date"] = lambda cell: isinstance(cell, str) and DATE.fullmatch(cell) is not None
+    return environment
 
 
 def render_template(template: Path, **content: Any) -> str:

@@ -9,7 +9,8 @@ const element = (tag, { attributes = {}, ...properties } = {}, ...children) => {
   return node;
 };
 const number = (value, digits = DIGITS) => (value === null || value === undefined ? "" : value.toFixed(digits));
-const percent = (value) => (value === null || value === undefined ? "" : `${(100 * value).toFixed(1)} %`);
+const percent = (value) => (value === null || value === undefined ? "" : value < -10 ? "below -1000 %" : `${(100 * value).toFixed(1)} %`);
+const isDate = (text) => /^\d{4}-[\d :-]+$/.test(text);
 const words = (name) => name.replaceAll("_", " ");
 const link = (text, href) => (href ? element("a", { href, textContent: text }) : document.createTextNode(text));
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -32,11 +33,20 @@ const table = (caption, columns, rows) =>
       element("caption", { textContent: caption }),
       element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", { scope: "col", textContent: name.replace("#", ""), className: name.startsWith("#") ? "n" : "" })))),
       element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((cell, at) => {
-        const node = element(at ? "td" : "th", { className: columns[at].startsWith("#") ? "n" : "" }, ...(Array.isArray(cell) ? cell : [cell instanceof Node ? cell : String(cell ?? "")]));
+        const node = element(at ? "td" : "th", { className: columns[at].startsWith("#") ? "n" : isDate(String(cell)) ? "date" : "" }, ...(Array.isArray(cell) ? cell : [cell instanceof Node ? cell : String(cell ?? "")]));
         if (!at) node.scope = "row";
         return node;
       }))))));
 
+// The range of the y axis: all values, and intervals as far as they do not press the values together.
+const extent = (series, limits) => {
+  const known = (list) => list.filter((value) => value !== null && value !== undefined);
+  const values = known([...series.flatMap((line) => line.values), ...limits.map((limit) => limit.value)]);
+  if (!values.length) return [0, 1];
+  const low = Math.min(...values), high = Math.max(...values), span = high - low || Math.abs(high) || 1, reach = 1.5 * span;
+  const ends = known(series.flatMap((line) => (line.bounds ?? []).flatMap((bounds) => bounds ?? []))).filter((end) => end > low - reach && end < high + reach);
+  return [Math.min(low, ...ends) - 0.05 * span, Math.max(high, ...ends) + 0.1 * span];
+};
 // Lines over partitions, with intervals, champion periods and limits. `series`: name, values, colour, dash, bounds.
 const drawLines = (root, { labels, series, periods = [], limits = [], format = number }) => {
   root.replaceChildren();
@@ -77,7 +87,7 @@ const drawLines = (root, { labels, series, periods = [], limits = [], format = n
   };
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
   const options = {
-    width: Math.max(280, root.clientWidth), height: 260, series: lines, bands, scales: { x: { time: false, range: () => [-0.5, labels.length - 0.5] } },
+    width: Math.max(280, root.clientWidth), height: 260, series: lines, bands, scales: { x: { time: false, range: () => [-0.5, labels.length - 0.5] }, y: { range: () => extent(series, limits) } },
     axes: [{ ...axis, space: 70, incrs: [1, 2, 5, 10, 20, 50, 100], values: (_, splits) => splits.map((at) => labels[at] ?? "") }, { ...axis, size: 62, values: (_, splits) => splits.map((value) => format(value)) }],
     hooks: { drawClear: [shade] }, legend: { live: true }, cursor: { drag: { x: false, y: false }, y: false },
   };
