@@ -82,7 +82,8 @@ class ContractVersion:
     """One version of the contract in the history beside the lake.
 
     Attributes:
-        first: The partition that was the first to be published under it. In the first version, the oldest partition of the lake.
+        first: The partition that was the first to be published under it, or the oldest one of a lake from before it was recorded. A
+            backfill ends its partitions in any order, so older ones may have the version too. The record of each partition has its own.
         recorded_at: When that was, in wall-clock time.
     """
 

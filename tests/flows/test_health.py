@@ -115,7 +115,8 @@ def test_the_catalogue_has_each_columns_role_rules_and_each_partitions_digest(pr
     newest = data["partitions"][0]
     assert newest[0] == res.lake.keys(Stage.VALID)[-1]
     assert newest[5:] == [res.lake.record(Stage.VALID, newest[0]).digest[:16], "1"]
-    assert contract["versions"] == [["1", "2024-03-01", contract["versions"][0][2], f"2024-03-01 to {newest[0]}", ""]]
+    ((version, _, _, partitions, broken),) = contract["versions"]  # a backfill ends its partitions in any order
+    assert (version, partitions, broken) == ("1", f"2024-03-01 to {newest[0]}", "")
     labels = contract["freshness"][2]
     assert labels[1:4] == ["outcomes matured 1 day after the end of the day", SHIFTED, "2024-03-19 00:00 UTC"]
 
