@@ -66,7 +66,7 @@ def write_drift_report(
 
 def page_links(champion: Promotion, res: Resources) -> dict[str, str]:
     """Addresses of the version in MLflow and of the run in Prefect, empty outside of a run."""
-    run = run_url(res.settings, res.flow_run) if res.flow_run else ""
+    run = run_url(res.settings.prefect_ui, res.flow_run) if res.flow_run else ""
     return {"MLflow": res.registry.version_url(champion.version), "Prefect": run}
 
 

@@ -38,7 +38,8 @@ def deliver(res: Resources) -> list[Promotion]:
             for row in rows:
                 _tag_version(row, res)
             res.registry.sync_stages(res.ledger)
-            res.registry.describe_model(_description(res))
+            with suppress(UnknownVersion):  # MLflow does not have the model: `_update_aliases` has logged it
+                res.registry.describe_model(_description(res))
         anchor_chain(res)
     except RegistryUnavailable as error:
         if rows:

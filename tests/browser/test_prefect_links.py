@@ -134,7 +134,7 @@ def names_of(page: Page, prefect: Prefect) -> set[str]:
 def test_the_list_of_runs_has_those_with_the_tag(
     page: Page, prefect: Prefect, interface: str, tag: str, name: str, expected: set[str]
 ) -> None:
-    page.goto(address(runs_url(prefect.settings, [tag], name), interface))
+    page.goto(address(runs_url(prefect.settings.prefect_ui, [tag], name), interface))
     for run in expected:
         expect(page.get_by_role("link", name=run, exact=True).first).to_be_visible()
     assert names_of(page, prefect) == expected
@@ -144,7 +144,7 @@ def test_the_list_of_runs_has_those_with_the_tag(
 @pytest.mark.parametrize("interface", ["v1", "v2"])
 def test_a_run_shows_its_message_and_its_tags(page: Page, prefect: Prefect, interface: str) -> None:
     run = prefect.runs["process flights 2013"]
-    page.goto(address(run_url(prefect.settings, run), interface))
+    page.goto(address(run_url(prefect.settings.prefect_ui, run), interface))
     page.get_by_role("tab", name="Details").or_(page.get_by_text("Details", exact=True)).first.click()
     expect(page.get_by_text("drift in 7 of 30 columns").first).to_be_visible()
     expect(page.get_by_text("drift", exact=True).first).to_be_visible()
@@ -161,7 +161,7 @@ def field_of(page: Page, value: str) -> Locator:
 
 @pytest.mark.parametrize("interface", ["v1", "v2"])
 def test_the_form_of_a_deployment_has_the_values_of_the_address(page: Page, prefect: Prefect, interface: str) -> None:
-    url = run_form_url(prefect.settings, prefect.deployment, {"by": "ann", "reason": REASON})
+    url = run_form_url(prefect.settings.prefect_ui, prefect.deployment, {"by": "ann", "reason": REASON})
     page.goto(address(url, interface))
     for value in ("ann", REASON):
         expect(field_of(page, value)).to_be_visible()

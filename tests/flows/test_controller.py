@@ -240,6 +240,7 @@ def test_a_retraining_that_fails_is_retried_as_often_as_declared_and_no_more(cha
     damaged.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_retraining_is_closed_and_retried_and_then_succeeds(champion):
     configure(champion, retraining="{signals: {drift: {times: 1, of: 1}}, cool_down: 0D}")
     res = open_resources("tiny")

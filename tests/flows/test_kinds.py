@@ -118,7 +118,7 @@ def flat_rows(every: str, kind: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("kind", "every", "form"),
     [
-        ("multiclass", "W", "csv"),
+        pytest.param("multiclass", "W", "csv", marks=pytest.mark.slow),
         pytest.param("regression", "M", "parquet", marks=pytest.mark.slow),
         pytest.param("binary", "H", "parquet", marks=pytest.mark.slow),
         pytest.param("binary", "D", "csv", marks=pytest.mark.slow),

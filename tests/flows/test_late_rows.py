@@ -259,6 +259,7 @@ def test_labels_of_other_keys_block_under_ignore_too(champion):
     assert "no row has this key" in res.lake.record(Stage.LABELS, day(DAY)).reason
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_again_after_a_partial_delivery_are_not_late(champion):
     path = day_file(champion, DAY)
     rows = pd.read_parquet(path)

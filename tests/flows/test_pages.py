@@ -15,6 +15,7 @@ from ops.status import Overview, print_or_error
 from ops.status_model import print_model
 from ops.status_servers import Deployments
 from tasks.contracts import PartitionRun, Stage
+from tasks.contracts.words import percent
 from tasks.orchestration.events import RESEND_AFTER, resend_undecided
 from tasks.reports.artifacts import step_table
 from tasks.resources import open_resources
@@ -149,5 +150,5 @@ def test_a_broken_model_is_reported_and_does_not_hide_the_others(processed):
         SHIFTED,
         SHIFTED,
         f"{measured['metrics']['log_loss']:.3f}",
-        f"{round(100 * measured['skill'])}%",
+        percent(measured["skill"]),
     )

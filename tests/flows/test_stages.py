@@ -344,6 +344,7 @@ def edit(folder: Path, **sections: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(config | {name: config[name] | keys for name, keys in sections.items()}))
 
 
+@pytest.mark.slow
 def test_a_refresh_is_compared_with_the_champion_as_it_was_judged(after_shift):
     before = open_resources("tiny").registry.version(open_resources("tiny").ledger.champion().version)
     training = train(model="tiny", reason="after the shift")

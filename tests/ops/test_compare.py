@@ -51,7 +51,7 @@ def run(folder: Path, name: str = "tiny", **options: str) -> tuple[str, bool]:
     return "\n".join(lines), valid
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_change_of_parameters_is_compared_on_the_same_rows_and_production_stays_as_it_is(checkout):
     edit(checkout, "max_depth: 3", "max_depth: 1")
     edit(checkout, "cool_down: 3D", "cool_down: 3D, cost: 0.01")

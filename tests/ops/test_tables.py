@@ -43,7 +43,7 @@ def test_a_month_is_one_line_of_80_columns_with_the_retraining_decision():
     fact = Fact("f", "flights", "drift", "2013-05", AS_OF, {})
     decision = Decision("f", "flights", AS_OF, "retrain", "drift", "why", outcome="refused", version="3")
     lines = text(year_table([row("2013-05", 0.7321, 0.4664, facts=(fact,), decision=decision)]))
-    expected = ["2013-05", "28,796", "3", "v2", "0.732", "0.466", "60%", "drift", "retrained:", "refused"]
+    expected = ["2013-05", "28,796", "3", "v2", "0.732", "0.466", "60.0%", "drift", "retrained:", "refused"]
     assert expected in lines
 
 

@@ -52,7 +52,7 @@ def run_forms(res: Resources, deployments: Mapping[str, Mapping[str, Any]]) -> l
     forms = []
     for template, (text, ranged) in FORMS.items():
         if deployment := deployments.get(template.format(model=res.config.name)):
-            url = run_form_url(res.settings, deployment, {}).partition("?")[0]
+            url = run_form_url(res.settings.prefect_ui, deployment, {}).partition("?")[0]
             parameters = {**deployment["parameters"], "model": res.config.name}
             forms.append({"text": text, "url": url, "parameters": parameters, "ranged": ranged})
     return forms

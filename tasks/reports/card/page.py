@@ -93,7 +93,7 @@ def _write_facts(training: Training, version: Version, importance: Mapping[str, 
 
 def _links(res: LiveResources) -> str:
     """Return markdown links to the flow run that trained, and to the model's monitoring."""
-    run = f"[Prefect run]({run_url(res.settings, res.flow_run)}), " if res.flow_run else ""
+    run = f"[Prefect run]({run_url(res.settings.prefect_ui, res.flow_run)}), " if res.flow_run else ""
     return f"{run}[drift and performance in Evidently]({res.settings.evidently_ui}/projects/{project_id(res.config.name)})."
 
 

@@ -217,7 +217,7 @@ def _links(champion: Promotion | None, res: Resources) -> list[list[str]]:
     links = [
         ["the gate's verdicts, training by training", f"{artifacts}-gate"],
         ["the policy's decisions, one by one", f"{artifacts}-retrain"],
-        ["runs in Prefect", runs_url(settings, [name])],
+        ["runs in Prefect", runs_url(settings.prefect_ui, [name])],
         ["versions in MLflow", res.registry.version_url(champion.version) if champion else ""],
         ["drift and performance in Evidently", f"{settings.evidently_ui}/projects/{project_id(name)}"],
     ]

@@ -36,7 +36,7 @@ def steps_by_partition(res: Resources, keys: Sequence[str]) -> dict[str, Any]:
         "partitions": list(keys),
         "cells": cells,
         "runs": list(runs),
-        "runs_url": run_url(res.settings, "RUN"),
+        "runs_url": run_url(res.settings.prefect_ui, "RUN"),
     }
 
 

@@ -84,7 +84,7 @@ def _version(row: Promotion, rows: Sequence[Promotion], scored: Sequence[str], r
         "stage": stage_of(row.version, rows),
         "learned": f"{row.window_end:%Y-%m-%d}",
         "trained": f"{first.as_of:%Y-%m-%d}",
-        "run": run_url(res.settings, first.flow_run) if first.flow_run else "",
+        "run": run_url(res.settings.prefect_ui, first.flow_run) if first.flow_run else "",
         "mlflow": res.registry.version_url(row.version),
         "judged": " to ".join(moment[:10] for moment in evidence.get("rows", ())),
         "metrics": _metrics(evidence),

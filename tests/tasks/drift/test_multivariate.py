@@ -29,7 +29,7 @@ def test_a_joint_change_that_no_column_shows_is_detected():
     assert result.p_value == 1 / 40
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_rate_of_false_alarms_is_alpha():
     alarms = 0
     for seed in range(20):
@@ -40,7 +40,7 @@ def test_the_rate_of_false_alarms_is_alpha():
     assert alarms <= 4, "alpha is 5 %: five or more of twenty have a probability of 0.3 %"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_odd_and_even_days_of_one_month_are_separable_with_folds_of_rows_and_not_with_folds_of_days():
     """The weather of an hour identifies its day to a classifier that was fitted on other rows of that day."""
     config = load_model("flights").config
