@@ -168,7 +168,7 @@ def measure(pages: Path) -> Iterator[tuple[str, float, float]]:
 def load(browser, url: str) -> tuple[float, float]:
     """Load a page in a new window. Return its bytes without the assets, and the milliseconds until nothing changes any more."""
     page, weights = browser.new_page(viewport={"width": 1400, "height": 900}), []
-    page.on("response", lambda r: weights.append(0 if "/assets/" in r.url else len(r.body())))
+    page.on("response", lambda r: weights.append(0 if "/uplot." in r.url else len(r.body())))
     page.goto(url, wait_until="networkidle")
     ended = page.evaluate(
         """() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => {

@@ -23,6 +23,7 @@ from ops.tables import empty_table
 from ops.terminal import message, print_error, terminal
 from tasks.contracts import Promotion
 from tasks.contracts.escape import for_terminal
+from tasks.contracts.words import who
 from tasks.errors import EvergreenError
 from tasks.reports.refusals import limit_word
 from tasks.resources import Resources, open_resources
@@ -75,7 +76,7 @@ def path_table(rows: Sequence[Promotion]) -> Table:
         "", ("row", True), ("action", False), ("as of", True), ("written, UTC", True), ("by", False), ("reason", False)
     )
     for row in rows:
-        author = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
+        author = who(row.by) if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
         written = f"{row.recorded_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if row.recorded_at else ""
         texts = f"{row.as_of:%Y-%m-%d}", written, for_terminal(author), for_terminal(row.reason)
         table.add_row(str(row.sequence), row.action, *texts)

@@ -5,7 +5,7 @@ from rich.console import Console
 from ops.tables import grid_table
 from tasks.contracts import FOR_PEOPLE, Fact, Stage
 from tasks.contracts.escape import for_terminal
-from tasks.contracts.words import decision_text
+from tasks.contracts.words import decision_text, who
 from tasks.reports.refusals import last_refusal
 from tasks.reports.summary import grid
 from tasks.resources import LiveResources
@@ -35,7 +35,7 @@ def print_model(res: LiveResources, console: Console) -> None:
 def _print_versions(res: LiveResources, console: Console) -> None:
     name, champion = res.config.name, res.ledger.champion()
     if champion:
-        line = f"version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {champion.by}: {champion.reason}"
+        line = f"version {champion.version} for partitions after {champion.as_of:%Y-%m-%d}, by {who(champion.by)}: {champion.reason}"
         console.print(f"  champion: {for_terminal(line)}")
     else:
         console.print(f"  no champion yet; `prefect deployment run train/{name}` trains one")
@@ -78,7 +78,7 @@ def events(res: LiveResources) -> list[str]:
         from tasks.lifecycle.hindsight import verdict_text
 
         lines += [(h.as_of, h.sequence, verdict_text(h)) for h in effects]
-    lines += [(p.as_of, p.sequence, f"version {p.version}: {p.action} by {p.by}: {p.reason}") for p in changes]
+    lines += [(p.as_of, p.sequence, f"version {p.version}: {p.action} by {who(p.by)}: {p.reason}") for p in changes]
     return [f"{as_of:%Y-%m-%d}  {text}" for as_of, _, text in sorted(lines)]
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.contracts.decisions import Decision, Promotion
+from tasks.contracts.decisions import AUTOMATION, SERVING, Decision, Promotion
 
 TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(\.\d+)?")
 """A time in ISO 8601, of which people read the minutes."""
@@ -70,6 +70,11 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def who(by: str) -> str:
+    """Return who did something, in words: the names of the automation stand for flows and for the scoring server."""
+    return {AUTOMATION: "automation", SERVING: "scoring server"}.get(by, by)
+
+
 def decision_text(decision: Decision | None, rows: Sequence[Promotion] = ()) -> str:
     """Return a short description of a decision, such as `declined: cool-down`.
 
@@ -111,6 +116,6 @@ def change_text(row: Promotion) -> str:
         "refused": "was refused",
         "retired": "was retired",
     }
-    actions = {"request": "was proposed for approval", "propose": f"was proposed for promotion by {row.by}"}
+    actions = {"request": "was proposed for approval", "propose": f"was proposed for promotion by {who(row.by)}"}
     change = actions.get(row.action) or changes.get(row.to_stage, row.action)
     return f"{change} as of {row.as_of:%Y-%m-%d}"

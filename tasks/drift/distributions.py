@@ -66,12 +66,20 @@ def _numbers(both: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[list[str], 
     values = np.unique(np.concatenate([v for v, _ in both]).astype("float64"))
     if len(values) <= MOST_VALUES:
         counts = [[float(n[v == x].sum()) for x in values] for v, n in both]
-        return [f"{x:.5g}" for x in values], counts
+        return [_label(x, values) for x in values], counts
     edges = _edges(both)
     bins = [np.clip(np.searchsorted(edges, v, side="right") - 1, 0, BINS - 1) for v, _ in both]
     counts = [np.bincount(at, weights=n, minlength=BINS).tolist() for at, (_, n) in zip(bins, both, strict=True)]
-    inner = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges[1:-1])]
-    return [f"below {edges[1]:.4g}", *inner, f"{edges[-2]:.4g} and above"], counts
+    texts = [_label(x, edges) for x in edges]
+    inner = [f"{a} to {b}" for a, b in pairwise(texts[1:-1])]
+    return [f"below {texts[1]}", *inner, f"{texts[-2]} and above"], counts
+
+
+def _label(x: float, all_: np.ndarray) -> str:
+    """Return a number with as many digits as tell it from its neighbours, at least four."""
+    step = float(np.diff(all_).min()) if len(all_) > 1 else 0.0
+    digits = int(np.ceil(np.log10(abs(x) / step))) + 2 if step > 0 and x else 4
+    return f"{x:.{min(17, max(4, digits))}g}"
 
 
 def _edges(both: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

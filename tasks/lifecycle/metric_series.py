@@ -15,7 +15,7 @@ from tasks.orchestration.prefect_tasks import run_log
 from tasks.registry.series import Point
 from tasks.resources import LiveResources, Resources
 from tasks.storage.files import replacing
-from tasks.storage.partitions import ordinal
+from tasks.storage.partitions import NoPartition, ordinal
 
 FILE = "mlflow_series.json"
 """In the model's folder of the lake: of each copied partition the version, the values, and how often they were sent."""
@@ -32,6 +32,8 @@ def copy_performance(res: Resources) -> None:
         record = res.lake.record(Stage.PERFORMANCE, key)
         if record is None or record.status != "done" or not (values := _values(record, res)):
             continue
+        if not _has_partition(key, res):
+            continue
         known, version = copied.get(key, {}), record.data["version"]
         if (known.get("version"), known.get("values")) != (version, values):
             due[version][key] = {"version": version, "values": values, "sent": known.get("sent", 0) + 1}
@@ -41,6 +43,14 @@ def copy_performance(res: Resources) -> None:
         copied |= entries
         with replacing(res.lake.root / FILE) as draft:
             draft.write_text(json.dumps(copied, indent=1) + "\n", encoding="utf-8")
+
+
+def _has_partition(key: str, res: Resources) -> bool:
+    """Return whether a key is one of the model's calendar; one from before `partition.every` was changed is not."""
+    try:
+        return bool(res.ref(key))
+    except NoPartition:
+        return False
 
 
 def _copied(res: LiveResources) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Names of flow runs: verb, model and what the run is about, as in `process flights 2013-12`. A repeated name gets a number."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,14 +77,15 @@ def name_by_minute() -> str:
 
 def numbered(name: str) -> str:
     """Return a name with the number of the run, such as ` (2)`, if Prefect has runs of this name. Without an answer, the name alone."""
-    names = [name, *(f"{name} ({n})" for n in range(2, MOST_NUMBERS))]
-    others: dict[str, Any] = {"name": {"any_": names}, "id": {"not_any_": [runtime.flow_run.id]}}
+    others: dict[str, Any] = {"name": {"like_": name}, "id": {"not_any_": [runtime.flow_run.id]}}
     try:
         with open_api() as post:
-            count = post("flow_runs/count", {"flow_runs": others})
+            runs = post("flow_runs/filter", {"flow_runs": others, "sort": "START_TIME_DESC", "limit": MOST_NUMBERS})
     except (HTTPError, PrefectException):
         return name
-    return f"{name} ({count + 1})" if count else name
+    matches = (re.fullmatch(rf"{re.escape(name)}(?: \((\d+)\))?", run["name"]) for run in runs)
+    numbers = [int(match[1] or 1) for match in matches if match]
+    return f"{name} ({max(numbers) + 1})" if numbers else name
 
 
 def _today() -> str:

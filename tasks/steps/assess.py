@@ -22,6 +22,7 @@ from tasks.steps.step import Step, StepOutput, upstream_record
 from tasks.steps.target_drift import target_drift
 from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
+from tasks.storage.personal import hash_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,8 @@ def _skill(losses: np.ndarray, summaries: list[list[float]], blocks: np.ndarray,
     sums, rows = block_sums(losses, blocks)
     prior = float(prior_losses(rows, summaries, target).sum() / len(losses))
     share, linear = relative_loss(rows, sums, summaries, target)
-    bounds = mean_bounds(linear, rows, LEVEL, gain.resamples, config.training.seed, 0.0)
+    largest = float(losses.max()) / prior if prior > 0 else np.inf
+    bounds = mean_bounds(linear, rows, LEVEL, gain.resamples, config.training.seed, 0.0, largest)
     interval = [1 - bounds.upper, 1 - bounds.lower]
     return {
         **finite({"prior_loss": prior, "skill": 1 - share}),
@@ -143,10 +145,12 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     upstream = {str(stage): upstream_record(ref, res, stage).digest for stage in (Stage.PREDICTIONS, Stage.LABELS)}
     estimated, config = res.lake.record(Stage.ESTIMATES, ref.key), res.config
     drift_rules = config.monitoring.model_dump(include={"block", "alpha", "resamples", "numeric", "categorical"})
-    groups = [group_columns(config), [rule.model_dump() for rule in config.gate.fairness]]
+    groups = [group_columns(config), [rule.model_dump() for rule in config.gate.fairness], *hash_inputs(config)]
     rules = [drift_rules, config.gate.gain.model_dump(), config.training.seed, *groups]
     moment = cutoff(ref, res)
     digests = {**upstream, "estimates": estimated.digest if estimated else "", "config": digest_json(rules)}
+    if groups[0]:
+        digests["valid"] = upstream_record(ref, res, Stage.VALID).digest
     return digests | ({"as_of": moment.isoformat()} if moment else {})
 
 

@@ -488,7 +488,7 @@ def test_the_status_of_one_model_has_its_steps_schedules_and_events_without_ids(
     output = piped("-m", "ops.status", "tiny", folder=stack.folder, env=stack.env)
     assert (output.code, output.err) == (0, "")
     assert re.search(r"  process/tiny +0 6 \* \* \*, next run \d{4}-\d\d-\d\d 06:00 UTC\n", output.out)
-    assert any(f"version {REFUSED}: refuse by evergreen" in line and len(line) > WIDTH for line in output.lines)
+    assert any(f"version {REFUSED}: refuse by automation" in line and len(line) > WIDTH for line in output.lines)
     assert f"  drift in {SHIFTED}: retrained: refused\n" in output.out
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", output.out)
 

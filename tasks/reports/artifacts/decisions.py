@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.contracts import Decision, Fact, Hindsight, Promotion
 from tasks.contracts.escape import for_markdown
-from tasks.contracts.words import change_text, decision_text, duration_text, number, value_text
+from tasks.contracts.words import change_text, decision_text, duration_text, number, value_text, who
 from tasks.lifecycle.audit import Audit
 from tasks.lifecycle.hindsight import verdict_text
 from tasks.reports.artifacts.model import publish_model
@@ -95,7 +95,7 @@ def publish_promotion(res: Resources, promotion: Promotion) -> tuple[str, list[s
     """Create the page of a `promote` or `rollback` run and the ledger as a table; returns the headline and the run's tags."""
     name = res.config.name
     result = change_text(promotion) if promotion.to_stage == "champion" else "was refused"
-    line = f"{name}: version {promotion.version} {result}, by {promotion.by}: {promotion.reason}"
+    line = f"{name}: version {promotion.version} {result}, by {who(promotion.by)}: {promotion.reason}"
     publish_table(
         res,
         "ledger",
@@ -118,7 +118,7 @@ def ledger_rows(rows: Sequence[Promotion]) -> list[dict[str, Any]]:
             "to": row.to_stage,
             "action": row.action,
             "as of": f"{row.as_of:%Y-%m-%d}",
-            "by": row.by if row.assurance == "automation" else f"{row.by} ({row.assurance})",
+            "by": who(row.by) if row.assurance == "automation" else f"{row.by} ({row.assurance})",
             "reason": row.reason,
         }
         for row in reversed(rows)
@@ -168,7 +168,7 @@ def audit_lines(audit: Audit) -> list[str]:
     """Return the champion's rows of the ledger with their evidence, and the checks, as markdown."""
     lines = [f"Checked: {audit.checked}.", *(f"- **{for_markdown(problem)}**" for problem in audit.problems), ""]
     for row in audit.path:
-        author = row.by if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
+        author = who(row.by) if row.assurance == "automation" else f"{row.by} ({row.assurance} name)"
         lines.append(
             f"- row {row.sequence}, {row.action}, as of {row.as_of:%Y-%m-%d}, written {row.recorded_at}, "
             f"by {for_markdown(author)}: {for_markdown(row.reason)}"

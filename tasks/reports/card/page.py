@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.links import run_url
-from tasks.contracts.words import change_text
+from tasks.contracts.words import change_text, who, without_credentials
 from tasks.drift.workspace import project_id
 from tasks.lifecycle.evidence import decision_evidence
 from tasks.models.features import predict
@@ -84,11 +84,21 @@ def _write_facts(training: Training, version: Version, importance: Mapping[str, 
         "packages": lineage["packages"],
         "importance": dict(sorted(importance.items(), key=lambda item: -item[1])),
         "limits": limits(training, version, lineage.get("labelled", version.rows), res),
-        "config": (res.model.folder / "model.yaml").read_text(encoding="utf-8"),
-        "sql": f"{res.model.source_sql}\n{res.model.labels_sql}",
+        **_texts(res),
     }
     with replacing(res.settings.pages / facts_name(res.config.name, version.version)) as draft:
         draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def _texts(res: LiveResources) -> dict[str, str]:
+    """Return model.yaml and the SQL, without credentials; nothing of a model with personal columns, whose values may be in them."""
+    if res.config.personal:
+        return {"config": "", "sql": ""}
+    config = (res.model.folder / "model.yaml").read_text(encoding="utf-8")
+    return {
+        "config": without_credentials(config),
+        "sql": without_credentials(f"{res.model.source_sql}\n{res.model.labels_sql}"),
+    }
 
 
 def _links(res: LiveResources) -> str:
@@ -277,7 +287,7 @@ def _lineage(
         "packages": ", ".join(f"{name} {number}" for name, number in lineage["packages"].items()),
         "as_of": f"{version.as_of.isoformat()}",
         "ledger": [
-            f"row {r.sequence}, as of {r.as_of:%Y-%m-%d}: version {r.version}, {r.action} by {r.by}: {r.reason}"
+            f"row {r.sequence}, as of {r.as_of:%Y-%m-%d}: version {r.version}, {r.action} by {who(r.by)}: {r.reason}"
             for r in rows
         ],
         "links": {name: url for name, url in links.items() if url},

@@ -10,10 +10,10 @@ from typing import Any
 
 from configs.schema import ModelConfig
 from tasks.contracts import Promotion
-from tasks.contracts.words import bounds_text, change_text, number, percent
-from tasks.reports.pages.ledger import who
+from tasks.contracts.words import bounds_text, change_text, number, percent, who
+from tasks.reports.pages.performance import judged_row
 from tasks.reports.pages.template import HERE, render_template
-from tasks.reports.pages.versions import judged_row, read_facts
+from tasks.reports.pages.versions import read_facts
 from tasks.reports.summary import PartitionSummary
 from tasks.resources import Resources
 from tasks.storage.published_contract import promises_of

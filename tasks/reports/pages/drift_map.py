@@ -62,12 +62,19 @@ def _cells(signals: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float | None
     cells: dict[str, tuple[float | None, int]] = {}
     for c in signals:
         limit = c["threshold"]
-        share = round(c["score"] / limit, 2) if limit and c["score"] is not None else None
+        share = round(c["score"] / limit, 4) if limit and c["score"] is not None else None
         flag = 1 if c["drifted"] else 2 if c["note"].startswith(ALWAYS) else 0
         before = cells.get(c["column"])
         if before is None or ((flag == 1, flag, share or 0.0) > (before[1] == 1, before[1], before[0] or 0.0)):
             cells[c["column"]] = (share, flag)
     return cells
+
+
+def distributions_digest(res: Resources, key: str) -> str:
+    """Return the digest of a partition's stored distributions, as its record has it; empty if there are none."""
+    record = res.lake.record(Stage.MONITORING, key)
+    files = record.run.files if record and record.run else {}
+    return next((digest for path, digest in files.items() if path.endswith(".distributions")), "")
 
 
 def partition_drift(res: Resources, key: str, verdict: Mapping[str, Any]) -> dict[str, Any]:

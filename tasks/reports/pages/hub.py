@@ -37,7 +37,6 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
     """One model's row in the index. The keys `days`, `order` and `skill_sort` are what the columns are sorted by."""
     champion, trend = page["champion"], page["trend"]
     first = page["alerts"][0] if page["alerts"] else {"message": "", "action": ""}
-    runs = sorted(run for _, _, run in page["schedules"] or () if run[:1].isdigit())
     return {
         "model": page["model"],
         "state": page["state"],
@@ -53,7 +52,7 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "points": sparkline(trend),
         "skill": percent(trend[-1]) if trend else "",
         "skill_sort": trend[-1] if trend else -1,
-        "next_run": runs[0] if runs else "",
+        "next_run": page["next_run"],
     }
 
 

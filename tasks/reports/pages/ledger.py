@@ -5,8 +5,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from tasks.contracts import AUTOMATION, SERVING, Decision, Fact, Hindsight, Promotion
-from tasks.contracts.words import change_text, decision_text
+from tasks.contracts import AUTOMATION, Decision, Fact, Hindsight, Promotion
+from tasks.contracts.words import change_text, decision_text, who
 from tasks.ledger.chain import Entry, as_stored
 from tasks.lifecycle.hindsight import verdict_text
 from tasks.reports.pages.template import card_link
@@ -96,11 +96,6 @@ class _Contents:
         if isinstance(item, Decision):
             return about, f"{item.action}: {item.rule}", who(AUTOMATION), "automation", item.reason
         return about, str(item.payload.get("told", "")), who(str(item.payload.get("by", AUTOMATION))), "", ""
-
-
-def who(by: str) -> str:
-    """Return who did something, in words: the names of the automation stand for flows and for the scoring server."""
-    return {AUTOMATION: "automation", SERVING: "scoring server"}.get(by, by)
 
 
 def _plain(item: Any) -> Any:

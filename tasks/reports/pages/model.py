@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.contracts import Promotion, Record, Stage
 from tasks.contracts.links import runs_url
-from tasks.contracts.words import bounds_text, decision_text, duration_text, number, percent
+from tasks.contracts.words import bounds_text, decision_text, duration_text, number, percent, who
 from tasks.drift.workspace import project_id
 from tasks.errors import EvergreenError
 from tasks.lifecycle.policy_inputs import gain_now
@@ -21,7 +21,6 @@ from tasks.reports.health import alerts, state
 from tasks.reports.newest import last_decision, newest_assessed
 from tasks.reports.pages.decisions import decision_rows
 from tasks.reports.pages.drift_map import drift_now
-from tasks.reports.pages.ledger import who
 from tasks.reports.pages.performance import calibration, groups_over_time, performance
 from tasks.reports.pages.steps import LABELS, checks_by_partition, contract_summary
 from tasks.reports.pages.template import card_link, render_template
@@ -61,6 +60,7 @@ def describe(
         "state": state(current),
         "headline": headline(champion, newest_assessed(res), config.target.eval_loss),
         "alerts": [vars(alert) for alert in current],
+        "next_run": _next_run(schedules or ()),
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "forms": list(forms),
         "champion": _champion(champion, shown, res),
@@ -180,6 +180,12 @@ def _row(p: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def _next_run(schedules: Sequence[Schedule]) -> str:
+    """Return the earliest planned run of all schedules in the zone of its schedule; empty if none is planned."""
+    planned = [(s.next_run, s.next_run_local) for s in schedules if s.next_run]
+    return min(planned)[1] if planned else ""
+
+
 def _last_decision(res: Resources) -> Any:
     """Return the newest decision as text, with a link to the card of its version; empty if there is none."""
     decision = last_decision(res)
@@ -196,7 +202,7 @@ def _costs(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
     for step in steps_of(res.config):
         records = ((s.key, res.lake.record(step.stage, s.key)) for s in shown)
         seconds[step.verb] = {key: r.run.seconds for key, r in records if r and r.run}
-    whole = [sum(own.get(s.key, 0.0) for own in seconds.values()) for s in shown]
+    whole = [sum(own.get(s.key, 0.0) for own in seconds.values()) for s in shown if s.version]
     return {
         "retrainings": len(retrainings),
         "seconds": duration_text(sum(d.seconds for d in retrainings)),

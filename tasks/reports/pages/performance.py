@@ -73,16 +73,32 @@ def _rounded(value: Any) -> Any:
 def champion_bands(scored: Sequence[PartitionSummary], res: Resources) -> list[dict[str, Any]]:
     """Return version, first and last position, and the gate's evidence of each champion that scored some of the partitions."""
     bands: list[dict[str, Any]] = []
-    rows = {row.version: row for row in champion_periods(res.ledger.promotions())}
-    effects = {h.version: verdict_text(h) for h in res.ledger.hindsights()}
+    promotions = res.ledger.promotions()
+    periods, effects = champion_periods(promotions), {h.sequence: verdict_text(h) for h in res.ledger.hindsights()}
     for at, s in enumerate(scored):
         if bands and bands[-1]["version"] == s.version:
             bands[-1]["to"] = at
             continue
         version = str(s.version)
-        evidence = gate_text(rows[version]) if version in rows else ""
-        bands.append({"version": version, "from": at, "to": at, "gate": evidence, "effect": effects.get(version, "")})
+        moment = res.ref(s.key).complete
+        row = next((r for r in reversed(periods) if r.version == version and r.as_of < moment), None)
+        judged = judged_row(version, promotions)
+        bands.append(
+            {
+                "version": version,
+                "from": at,
+                "to": at,
+                "gate": gate_text(judged) if judged else "",
+                "effect": effects.get(row.sequence, "") if row else "",
+            }
+        )
     return bands
+
+
+def judged_row(version: str, rows: Sequence[Promotion]) -> Promotion | None:
+    """Return the newest ledger row with the gate's verdicts on a version or on its refit; None if the gate judged neither."""
+    judged = [row for row in rows if row.evidence.get("verdicts") and version in (row.version, row.evidence["judged"])]
+    return judged[-1] if judged else None
 
 
 def gate_text(row: Promotion) -> str:
@@ -98,7 +114,7 @@ def gate_text(row: Promotion) -> str:
 
 
 def groups_over_time(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] | None:
-    """Return the loss of each declared group by partition, and the newest fairness gaps; None if nothing is declared or measured."""
+    """Return the loss of each declared group and the fairness gaps by partition; None if nothing is declared or measured."""
     records = [
         (s.key, r.data) for s in shown if (r := res.lake.record(Stage.PERFORMANCE, s.key)) and r.data.get("segments")
     ]
@@ -131,20 +147,14 @@ def _groups(column: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> li
 
 def _gaps(
     column: str, records: Sequence[tuple[str, Mapping[str, Any]]], limits: Mapping[tuple[str, str], float]
-) -> list[list[str]]:
-    """Return metric, newest gap, limit and partition of each fairness rule of a column."""
-    newest = {
-        gap["metric"]: [
-            gap["metric"].replace("_", " "),
-            number(gap["gap"]),
-            number(limits.get((column, gap["metric"]))),
-            key,
-        ]
-        for key, data in records
-        for gap in data["fairness"]
-        if gap["column"] == column and gap["gap"] is not None
-    }
-    return list(newest.values())
+) -> list[dict[str, Any]]:
+    """Return metric, limit and the gap by partition of each fairness rule of a column."""
+    gaps = [{gap["metric"]: gap["gap"] for gap in data["fairness"] if gap["column"] == column} for _, data in records]
+    return [
+        {"metric": metric.replace("_", " "), "limit": limit, "values": [_rounded(own.get(metric)) for own in gaps]}
+        for (name, metric), limit in limits.items()
+        if name == column
+    ]
 
 
 def calibration(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any] | None:

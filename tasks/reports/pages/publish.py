@@ -11,7 +11,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ def refresh_pages(
                 *_html_files(page, data, files),
             ]:
                 _write(folder / path, text)
+            _delete_others(folder / name / "quarantine", files["checks"]["quarantine"])
+            _delete_others(folder / name / "drift", files["drift"]["verdicts"])
             content = {"layout_version": LAYOUT_VERSION, "digest": digest, "page": page}
             _write(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
         refresh_hub(res.settings)
@@ -99,12 +101,12 @@ def _files_by_partition(res: Resources, files: Mapping[str, Any]) -> Iterator[tu
     name, folder = res.config.name, res.settings.pages
     sources = {f"{name}/drift/{key}.json": (verdict, key) for key, verdict in files["drift"]["verdicts"].items()}
     for path, (verdict, key) in sources.items():
-        stamp = digest_json(verdict)
+        stamp = digest_json([LAYOUT_VERSION, verdict, drift_map.distributions_digest(res, key)])
         if _stamp(folder / path) != stamp:
             yield path, json.dumps({"stamp": stamp, **drift_map.partition_drift(res, key, verdict)}) + "\n"
     for key, own in files["checks"]["quarantine"].items():
         record = res.lake.record(Stage.VALID, key)
-        stamp = digest_json([dict(record.inputs), dict(record.data["reasons"])]) if record else ""
+        stamp = digest_json([LAYOUT_VERSION, dict(record.inputs), dict(record.data["reasons"])]) if record else ""
         if _stamp(folder / own["file"]) != stamp:
             yield own["file"], json.dumps({"stamp": stamp, **steps.quarantined_rows(res, key)}) + "\n"
 
@@ -112,22 +114,27 @@ def _files_by_partition(res: Resources, files: Mapping[str, Any]) -> Iterator[tu
 def _files_by_version(
     res: Resources, page: Mapping[str, Any], described: Mapping[str, Any], shown: Sequence[PartitionSummary]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the card of each version whose stage has changed, and the documentation of these and of the champion."""
+    """Yield the cards whose line with the stage of today has changed, and the documentation of the versions whose content may have.
+
+    That is every version without documentation, with another stage than on its card, or that scored one of the newest partitions.
+    """
     name, folder = res.config.name, res.settings.pages
-    try:
-        before = json.loads((folder / name / "versions.json").read_text(encoding="utf-8"))["versions"]
-    except (OSError, ValueError, KeyError):
-        before = []
-    written = {own["version"]: own["stage"] for own in before}
     for own in described["versions"]:
-        moved = written.get(own["version"]) != own["stage"]
-        if moved and own["card"]:
-            yield (
-                own["card"],
-                with_stage((folder / own["card"]).read_text(encoding="utf-8"), own["stage"], own["latest"]),
-            )
-        if (moved or own["stage"] == "champion") and (text := render_documentation(page, own, shown, res)):
-            yield documentation_name(name, own["version"]), text
+        card = (folder / own["card"]).read_text(encoding="utf-8") if own["card"] else ""
+        today = with_stage(card, own["stage"], own["latest"])
+        if today != card:
+            yield own["card"], today
+        path = documentation_name(name, own["version"])
+        due = today != card or own["scored"] or not (folder / path).is_file()
+        if due and (text := render_documentation(page, own, shown, res)):
+            yield path, text
+
+
+def _delete_others(folder: Path, keys: Collection[str]) -> None:
+    """Delete the files of partitions that the page does not show any more."""
+    for path in folder.glob("*.json"):
+        if path.stem not in keys:
+            path.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> str:

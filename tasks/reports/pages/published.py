@@ -146,8 +146,8 @@ def _kept(promise: Promise, record: Record) -> tuple[bool, int] | None:
 
     Several findings have the same check if model.yaml repeats one that every model has.
     """
-    about = (promise.type, ", ".join(promise.columns))
-    findings = [f for f in record.data.get("findings", ()) if (f["expectation"], f["column"]) == about]
+    about = (promise.type, ", ".join(promise.columns), promise.severity)
+    findings = [f for f in record.data.get("findings", ()) if (f["expectation"], f["column"], f["severity"]) == about]
     return (all(f["passed"] for f in findings), max(f["rows"] for f in findings)) if findings else None
 
 

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.contracts.escape import one_line
 from tasks.resources import Resources
 from tasks.storage.files import digest_json
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HERE = Path(__file__).parent
-STAGE = re.compile(r'(<p id="stage">Stage today: ).*(</p>)')
+STAGE = re.compile(r'(<p id="stage">Stage today: ).*?(</p>)', re.DOTALL)
 """The line of a card that changes after it was written."""
 DATE = re.compile(r"\d{4}-[\d :-]+")
 """A partition or a moment, which is not broken at its hyphens."""
@@ -44,7 +45,7 @@ def card_link(text: str, version: str, res: Resources) -> Any:
 
 def with_stage(card: str, stage: str, event: str) -> str:
     """Return a card with the version's stage of today in its line `STAGE`. A card of an earlier release has none and stays as it is."""
-    return STAGE.sub(lambda match: f"{match[1]}{escape(stage)}: {escape(event)}{match[2]}", card)
+    return STAGE.sub(lambda match: f"{match[1]}{escape(stage)}: {escape(one_line(event))}{match[2]}", card, count=1)
 
 
 def asset(name: str) -> str:

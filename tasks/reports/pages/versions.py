@@ -6,12 +6,11 @@ from typing import Any
 
 from tasks.contracts import Promotion
 from tasks.contracts.links import run_url
-from tasks.contracts.words import change_text
+from tasks.contracts.words import change_text, who
 from tasks.ledger.history import champion_periods
 from tasks.ledger.promotions import stage_of
 from tasks.lifecycle.hindsight import verdict_text
-from tasks.reports.pages.ledger import who
-from tasks.reports.pages.performance import gate_text
+from tasks.reports.pages.performance import gate_text, judged_row
 from tasks.reports.pages.template import card_link, card_name, documentation_name, facts_name
 from tasks.reports.refusals import failed_rules
 from tasks.reports.summary import PartitionSummary
@@ -56,12 +55,6 @@ def _evidence(row: Promotion, rows: Sequence[Promotion]) -> str:
     return gate_text(judged) if judged else ""
 
 
-def judged_row(version: str, rows: Sequence[Promotion]) -> Promotion | None:
-    """Return the newest ledger row with the gate's verdicts on a version or on its refit; None if the gate judged neither."""
-    judged = [row for row in rows if row.evidence.get("verdicts") and version in (row.version, row.evidence["judged"])]
-    return judged[-1] if judged else None
-
-
 def version_rows(res: Resources, shown: Sequence[PartitionSummary]) -> list[dict[str, Any]]:
     """Describe every version of the ledger, newest first, for the tables that compare and trace them."""
     rows = res.ledger.promotions()
@@ -86,7 +79,7 @@ def _version(row: Promotion, rows: Sequence[Promotion], scored: Sequence[str], r
         "trained": f"{first.as_of:%Y-%m-%d}",
         "run": run_url(res.settings.prefect_ui, first.flow_run) if first.flow_run else "",
         "mlflow": res.registry.version_url(row.version),
-        "judged": " to ".join(moment[:10] for moment in evidence.get("rows", ())),
+        "judged": _judged_text(row.version, evidence),
         "metrics": _metrics(evidence),
         "gate": {v["rule"]: _verdict(v) for v in evidence.get("verdicts", ())},
         "card": card if (res.settings.pages / card).is_file() else "",
@@ -95,6 +88,18 @@ def _version(row: Promotion, rows: Sequence[Promotion], scored: Sequence[str], r
         "scored": list(scored),
         "latest": row.reason,
     }
+
+
+def _judged_text(version: str, evidence: Mapping[str, Any]) -> str:
+    """Describe on which rows a version was judged, and for a refit, which version was judged in its place."""
+    if not evidence:
+        return "not judged by the gate"
+    span = " to ".join(moment[:10] for moment in evidence["rows"])
+    if evidence["judged"] == version:
+        return f"rows of {span}, which it had not learned from"
+    return (
+        f"version {evidence['judged']} on rows of {span}; this one is its refit, which has learned from these rows too"
+    )
 
 
 def _metrics(evidence: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,9 @@ const element = (tag, { attributes = {}, ...properties } = {}, ...children) => {
   return node;
 };
 const number = (value, digits = DIGITS) => (value === null || value === undefined ? "" : value.toFixed(digits));
-const percent = (value) => (value === null || value === undefined ? "" : value < -10 ? "below -1000 %" : `${(100 * value).toFixed(1)} %`);
+const percent = (value) => (value === null || value === undefined ? "" : value < -10 ? "below -1000%" : `${(100 * value).toFixed(1)}%`);
+// Order of two texts: as numbers if both are.
+const compare = (a, b) => (a !== "" && b !== "" && Number.isFinite(Number(a)) && Number.isFinite(Number(b)) ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true }));
 const isDate = (text) => /^\d{4}-[\d :-]+$/.test(text);
 const words = (name) => name.replaceAll("_", " ");
 const link = (text, href) => (href ? element("a", { href, textContent: text }) : document.createTextNode(text));
@@ -128,7 +130,7 @@ const listing = (root, { caption, columns, rows, filters = [], name }) => {
     const kept = rows.filter((row) => Object.entries(state.chosen).every(([at, value]) => !value || plain(row[at]) === value) && (!state.text || row.some((cell) => plain(cell).toLowerCase().includes(state.text))));
     if (state.sort === null) return kept;
     const at = Math.abs(state.sort) - 1, sign = Math.sign(state.sort);
-    return [...kept].sort((a, b) => sign * plain(a[at]).localeCompare(plain(b[at]), undefined, { numeric: true }));
+    return [...kept].sort((a, b) => sign * compare(plain(a[at]), plain(b[at])));
   };
   const holder = element("div"), count = element("span", { className: "soft", attributes: { role: "status" } });
   const draw = () => {
@@ -157,6 +159,27 @@ const listing = (root, { caption, columns, rows, filters = [], name }) => {
   } });
   root.replaceChildren(element("p", { className: "controls" }, element("label", { className: "choice" }, "containing ", search), ...selects, save, count), holder);
   draw();
+};
+
+// Runs the drawing of what was chosen last. An error is shown, and the answer to an earlier choice is dropped.
+const latest = (holder, build) => {
+  let turn = 0;
+  return async (...chosen) => {
+    const mine = ++turn;
+    try {
+      const nodes = await build(...chosen);
+      if (mine !== turn) return;
+      holder.replaceChildren(...nodes);
+      if (holder.getAttribute("role") === "status") holder.scrollIntoView({ block: "nearest" });
+    } catch (error) {
+      if (mine === turn) holder.replaceChildren(element("p", { textContent: `This cannot be shown: ${error.message}` }));
+    }
+  };
+};
+const read = async (file) => {
+  const response = await fetch(file, { cache: "no-cache" });
+  if (!response.ok) throw new Error(`${file}: ${response.status}`);
+  return response.json();
 };
 
 const views = {};
@@ -191,15 +214,20 @@ views.groups = (root, data) => {
   const draw = () => {
     const { groups, fairness } = data.segments.find(({ column }) => column === state.column) ?? data.segments[0];
     const labels = newest(data.partitions, state.size);
-    const series = groups.slice(0, 6).map((group, at) => ({ name: group.name, colour: colours[at], values: newest(group.losses, state.size) }));
+    const series = groups.slice(0, colours.length).map((group, at) => ({ name: group.name, colour: colours[at], values: newest(group.losses, state.size) }));
     drawLines(plot, { labels, series });
-    gaps.replaceChildren(...(fairness.length ? [table("fairness gaps, newest partition with enough rows in each group", ["metric", "#gap", "#limit", "partition"], fairness)] : []));
+    about.textContent = `Loss by ${state.column}.${groups.length > colours.length ? ` The ${colours.length} groups with most rows of ${groups.length} are drawn.` : ""}`;
+    gaps.replaceChildren(...fairness.flatMap(({ metric, limit, values }) => {
+      const gap = element("div", { className: "plot small" });
+      requestAnimationFrame(() => drawLines(gap, { labels, series: [{ name: metric, colour: "green", values: newest(values, state.size) }], limits: [{ name: "limit of the gate", value: limit }], format: (value) => number(value, 3) }));
+      return [element("h3", { textContent: `Fairness: ${metric} between the groups of ${state.column}` }), gap];
+    }));
   };
-  const gaps = element("div");
+  const gaps = element("div"), about = element("p", { className: "soft" });
   controls.append(choice("column", tables.map((name) => [name, name]), state.column, (value) => { state.column = value; draw(); }));
   const sizes = range(data.partitions.length, (value) => { state.size = value; draw(); });
   if (sizes) controls.append(sizes);
-  root.replaceChildren(controls, plot, gaps);
+  root.replaceChildren(controls, plot, about, gaps);
   redrawing(plot, draw);
 };
 
@@ -234,7 +262,7 @@ views.steps = (root, data) => {
   };
   const draw = () => {
     const columns = newest(data.partitions, state.size), first = data.partitions.length - columns.length;
-    matrix(holder, { caption: "partitions by step; a cell shows when it ran, how long, and links to its run", rows: data.steps.map((name) => ({ name })), columns, first, pick, cell: (r, c) => {
+    matrix(holder, { caption: "partitions by step; click a cell for its time, its duration and its run", rows: data.steps.map((name) => ({ name })), columns, first, pick, cell: (r, c) => {
       const [name, started, seconds] = data.cells[c][r] ?? ["missing"];
       return { level: states[name], mark: marks[name], text: started ? `${name}, ${started} UTC, ${seconds} s` : name };
     } });
@@ -250,20 +278,20 @@ views.quality = (root, data) => {
   const quarantine = async (key) => {
     const own = data.quarantine[key];
     if (!own) return element("p", { className: "soft", textContent: `No row of ${key} is in quarantine.` });
-    const content = await (await fetch(own.file, { cache: "no-cache" })).json();
+    const content = await read(own.file);
     const reasons = table(`reasons for quarantine in ${key}`, ["reason", "#rows"], Object.entries(content.reasons));
     return element("div", {}, reasons, content.rows.length ? table(`the first ${content.rows.length} of ${own.rows} rows in quarantine`, [content.key, "reasons"], content.rows) : "");
   };
-  const pick = async (r, c) => {
+  const pick = latest(details, async (r, c) => {
     const rule = data.rules[rows()[r]], cell = data.cells[c][rows()[r]], key = data.partitions[c];
     const result = cell === null ? "not checked" : cell === 0 ? "passed" : `failed for ${cell[0].toLocaleString("en")} rows (${percent(cell[1])}). ${cell[2]}`;
-    details.replaceChildren(element("p", {}, element("strong", { textContent: `${rule.name}, ${key}: ` }), result), await quarantine(key));
-  };
+    return [element("p", {}, element("strong", { textContent: `${rule.name}, ${key}: ` }), result), await quarantine(key)];
+  });
   const rows = () => data.rules.map((_, r) => r).filter((r) => state.all || failing[r]);
   const draw = () => {
     const columns = newest(data.partitions, state.size), first = data.partitions.length - columns.length, chosen = rows();
     if (!chosen.length) { holder.replaceChildren(element("p", { textContent: `All ${data.rules.length} checks passed in every partition.` })); return; }
-    matrix(holder, { caption: "checks of the data contract by partition; a cell shows the result and the partition's quarantine", rows: chosen.map((r) => ({ name: data.rules[r].name })), columns, first, pick, cell: (r, c) => {
+    matrix(holder, { caption: "checks of the data contract by partition; click a cell for the result and the partition's rows in quarantine", rows: chosen.map((r) => ({ name: data.rules[r].name })), columns, first, pick, cell: (r, c) => {
       const cell = data.cells[c][chosen[r]];
       if (cell === null || cell === undefined) return { level: "none", text: "not checked" };
       return cell === 0 ? { level: "ok", text: "passed" } : { level: colours[data.rules[chosen[r]].severity], mark: "!", text: `failed for ${cell[0]} rows` };
@@ -276,27 +304,26 @@ views.quality = (root, data) => {
 
 views.drift = (root, data) => {
   const state = { size: FIRST }, holder = element("div"), details = element("div", { attributes: { role: "status" } });
-  const pick = async (r, c) => {
-    const column = data.columns[r].name, key = data.partitions[c], content = await (await fetch(data.files.replace("KEY", key), { cache: "no-cache" })).json();
+  const pick = latest(details, async (r, c) => {
+    const column = data.columns[r].name, key = data.partitions[c], content = await read(data.files.replace("KEY", key));
     const signals = content.signals.filter((signal) => signal[0] === column);
     const drawn = content.distributions[column];
-    details.replaceChildren(element("h3", { textContent: `${column} in ${key}` }),
+    return [element("h3", { textContent: `${column} in ${key}` }),
       signals.length ? table("tests of this column", content.columns.slice(1), signals.map((signal) => signal.slice(1))) : element("p", { textContent: "It was not tested in this partition." }),
-      drawn ? compareDistributions(drawn, key) : element("p", { className: "soft", textContent: "No distribution is stored: the column is personal, or the partition was checked by an earlier version. A backfill of `watch` with mode=all stores it." }));
-    details.scrollIntoView({ block: "nearest" });
-  };
+      drawn ? compareDistributions(drawn, key) : element("p", { className: "soft", textContent: "No distribution is stored: the column is personal, or the partition was checked by an earlier version. A backfill of `watch` with mode=all stores it." })];
+  });
   const draw = () => {
     const columns = newest(data.partitions, state.size), first = data.partitions.length - columns.length;
-    matrix(holder, { caption: "drift score as a share of its threshold, by column and partition; a cell shows then and now", rows: data.columns, columns, first, pick, cell: (r, c) => {
+    matrix(holder, { caption: "drift score as a share of its threshold, by column and partition; click a cell for the column's tests and its distributions", rows: data.columns, columns, first, pick, cell: (r, c) => {
       const cell = data.cells[c][r];
       if (cell === null || cell === undefined) return { level: "none", text: "not tested" };
       const [ratio, flag] = cell, text = `${ratio === null ? "no threshold" : `${ratio.toFixed(2)} of the threshold`}`;
       if (flag === 1) return { level: "failed", mark: "●", text: `drifted, ${text}` };
       if (flag === 2) return { level: "info", mark: "~", text: `always different, ${text}` };
-      return { level: ratio === null ? "none" : ratio < 0.5 ? "ok" : ratio < 1 ? "low" : "warn", text: ratio !== null && ratio >= 1 ? `not significant, ${text}` : `no drift, ${text}` };
+      return { level: ratio === null ? "none" : ratio < 0.5 ? "ok" : ratio < 1 ? "low" : "warn", text: ratio !== null && ratio >= 1 ? `not tested or not significant, ${text}` : `no drift, ${text}` };
     } });
   };
-  root.replaceChildren(element("p", { className: "controls" }, range(data.partitions.length, (value) => { state.size = value; draw(); })), holder, legend([["failed", "drifted"], ["info", "always different: does not count"], ["low", "above half of the threshold"], ["ok", "below"], ["none", "not tested"]]), details);
+  root.replaceChildren(element("p", { className: "controls" }, range(data.partitions.length, (value) => { state.size = value; draw(); })), holder, legend([["failed", "drifted"], ["info", "always different: does not count"], ["warn", "above the threshold, but not counted"], ["low", "above half of the threshold"], ["ok", "below"], ["none", "not tested"]]), details);
   draw();
 };
 const compareDistributions = ({ labels, now, then, reference }, key) => {
@@ -312,24 +339,31 @@ views.listing = (root, data) => listing(root, data);
 
 views.compare = (root, data) => {
   const state = { a: data.compared[0], b: data.compared.at(-1) }, holder = element("div");
-  const card = async (version) => { const own = data.versions.find((v) => v.version === version); return own.file ? (await fetch(own.file, { cache: "no-cache" })).json() : null; };
+  const card = async (version) => { const own = data.versions.find((v) => v.version === version); return own.file ? read(own.file) : null; };
   const difference = (a, b) => {
-    const left = (a ?? "").split("\n"), right = (b ?? "").split("\n"), gone = new Set(left), come = new Set(right);
-    return [...left.filter((line) => !come.has(line) && line.trim()).map((line) => `- ${line}`), ...right.filter((line) => !gone.has(line) && line.trim()).map((line) => `+ ${line}`)];
+    const left = a.split("\n"), right = b.split("\n"), common = left.map(() => new Int32Array(right.length + 1));
+    common.push(new Int32Array(right.length + 1)); // lengths of the longest common subsequences of the rest
+    for (let i = left.length - 1; i >= 0; i--) for (let j = right.length - 1; j >= 0; j--) common[i][j] = left[i] === right[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+    const lines = [];
+    for (let i = 0, j = 0; i < left.length || j < right.length;) {
+      if (left[i] === right[j]) { i++; j++; } else if (j >= right.length || (i < left.length && common[i + 1][j] >= common[i][j + 1])) lines.push(`- ${left[i++]}`);
+      else lines.push(`+ ${right[j++]}`);
+    }
+    return lines;
   };
-  const draw = async () => {
+  const draw = latest(holder, async () => {
     const [a, b] = [state.a, state.b].map((version) => data.versions.find((v) => v.version === version)), [left, right] = await Promise.all([card(state.a), card(state.b)]);
     const heads = [`v${state.a}`, `v${state.b}`], rules = [...new Set([...Object.keys(a.gate), ...Object.keys(b.gate)])], metrics = [...new Set([...Object.keys(a.metrics), ...Object.keys(b.metrics)])];
-    const lines = left && right ? [...difference(left.config, right.config), ...difference(left.sql, right.sql)] : null;
+    const lines = left?.config && right?.config ? [...difference(left.config, right.config), ...difference(left.sql, right.sql)] : null;
     const importance = left && right ? [...new Set([...Object.keys(right.importance), ...Object.keys(left.importance)])].map((name) => [name, number(left.importance[name], 5), number(right.importance[name], 5)]) : [];
-    holder.replaceChildren(
+    return [
       table("what they are", ["property", ...heads], [["stage today", a.stage, b.stage], ["learned until", a.learned, b.learned], ["judged on", a.judged, b.judged], ["recipe", left?.recipe ?? "", right?.recipe ?? ""], ["card", link("its card", a.card), link("its card", b.card)]]),
       table("metrics on the rows on which each was judged; different rows are not comparable", ["metric", ...heads.map((head) => `#${head}`)], metrics.map((name) => [words(name), a.metrics[name] ?? "", b.metrics[name] ?? ""])),
       table("rules of the gate", ["rule", ...heads], rules.map((name) => [name, a.gate[name] ?? "", b.gate[name] ?? ""])),
       ...(importance.length ? [table("importance of the features", ["feature", ...heads.map((head) => `#${head}`)], importance)] : []),
       element("h3", { textContent: "Differences of model.yaml and SQL" }),
-      lines === null ? element("p", { className: "soft", textContent: "Not known: one of the versions was trained before cards kept their config." }) : lines.length ? element("pre", { tabIndex: 0, textContent: lines.join("\n") }) : element("p", { textContent: "None." }));
-  };
+      lines === null ? element("p", { className: "soft", textContent: "Not shown: one of the versions was trained before cards kept their config, or the model has personal columns." }) : lines.length ? element("pre", { tabIndex: 0, textContent: lines.join("\n") }) : element("p", { textContent: "None." })];
+  });
   const options = data.versions.map(({ version, stage }) => [version, `v${version} (${stage})`]);
   root.replaceChildren(element("p", { className: "controls" }, choice("compare", options, state.a, (value) => { state.a = value; draw(); }), choice("with", options, state.b, (value) => { state.b = value; draw(); })), holder);
   draw();
@@ -337,16 +371,16 @@ views.compare = (root, data) => {
 
 views.lineage = (root, data) => {
   const state = { version: (data.versions.find(({ stage }) => stage === "champion") ?? data.versions[0]).version }, holder = element("div");
-  const draw = async () => {
-    const own = data.versions.find(({ version }) => version === state.version), card = own.file ? await (await fetch(own.file, { cache: "no-cache" })).json() : null;
+  const draw = latest(holder, async () => {
+    const own = data.versions.find(({ version }) => version === state.version), card = own.file ? await read(own.file) : null;
     const learned = card ? card.learned : [];
     const step = (title, ...content) => element("li", {}, element("h3", { textContent: title }), ...content);
-    holder.replaceChildren(element("ol", { className: "lineage" },
+    return [element("ol", { className: "lineage" },
       step("Partitions", learned.length ? table("rows that it learned from", ["partition", "#rows", "digest"], learned) : element("p", { className: "soft", textContent: "Not on record beside the page; the card has them." })),
       step("Training", element("p", {}, `as of ${own.trained}. `, own.run ? link("its run in Prefect", own.run) : "")),
       step(`Version ${own.version}`, element("p", {}, `${own.stage}. `, link("its card", own.card), " ", link("in MLflow", own.mlflow))),
-      step("Predictions", element("p", { textContent: own.scored.length ? `${own.scored.length} partitions: ${own.scored.slice(0, 12).join(", ")}${own.scored.length > 12 ? " …" : ""}` : "none" }))));
-  };
+      step("Predictions", element("p", { textContent: own.scored.length ? `${own.scored.length} partitions: ${own.scored.slice(0, 12).join(", ")}${own.scored.length > 12 ? " …" : ""}` : "none" })))];
+  });
   root.replaceChildren(element("p", { className: "controls" }, choice("version", data.versions.map(({ version, stage }) => [version, `v${version} (${stage})`]), state.version, (value) => { state.version = value; draw(); })), holder);
   draw();
 };
@@ -374,7 +408,7 @@ views.models = (root) => {
     head.replaceChildren(element("button", { type: "button", className: "sort", textContent: head.textContent, onclick: () => {
       sign = -sign;
       const key = (row) => row.cells[at].dataset.sort ?? row.cells[at].textContent;
-      body.append(...rows.sort((a, b) => sign * key(a).localeCompare(key(b), undefined, { numeric: true })));
+      body.append(...rows.sort((a, b) => sign * compare(key(a), key(b))));
     } }));
   });
 };
