@@ -76,6 +76,6 @@ def limit_word(rule: str) -> str:
     name = rule.rpartition(": ")[2]
     if "lower bound" in rule:
         return "above"
-    if "upper bound of its gain" in rule or ("floor: " in rule and name in HIGHER_IS_BETTER):
+    if "upper bound" in rule or ("floor: " in rule and name in HIGHER_IS_BETTER):
         return "at least"
     return "below" if "better than the prior" in rule or "beats the prior" in rule else "at most"

@@ -74,7 +74,9 @@ def promises_of(expectations: Iterable[Expectation]) -> Iterator[Promise]:
     """Yield each check of some expectations."""
     for expectation in expectations:
         for arguments in expectation.checks():
-            plain: dict[str, Any] = json.loads(json.dumps(arguments, default=str))  # dates are text, tuples are lists
+            plain: dict[str, Any] = json.loads(
+                json.dumps(arguments, default=str), parse_constant=str
+            )  # dates and infinity as text
             columns = [plain.pop(name) for name in COLUMN_ARGUMENTS if name in plain] + plain.pop("column_list", [])
             yield Promise(expectation.type, tuple(columns), expectation.severity, plain)
 

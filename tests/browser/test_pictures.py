@@ -21,7 +21,7 @@ MODEL, DRIFTED = "flights", "2013-07"
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    window = browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light", device_scale_factor=1.5)
+    window = browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light")
     yield window.new_page()
     window.close()
 
@@ -66,7 +66,11 @@ def test_the_comparison_of_two_versions(page: Page, pages: str) -> None:
 
 def test_the_gates_verdicts_in_prefect(page: Page) -> None:
     settings = load_settings()
-    newest = post(settings, "artifacts/latest/filter", {"artifacts": {"key": {"any_": [f"{MODEL}-gate"]}}})
+    newest = post(
+        settings,
+        "artifacts/filter",
+        {"artifacts": {"key": {"any_": [f"{MODEL}-gate"]}}, "sort": "CREATED_DESC", "limit": 1},
+    )
     page.goto(f"{settings.prefect_url}/artifacts/artifact/{newest[0]['id']}", wait_until="networkidle")
     expect(page.get_by_role("table")).to_be_visible()
     save(page, "gate")

@@ -10,7 +10,7 @@ from tasks.contracts import Action, GateDecision, Promotion, Selection, Training
 from tasks.lifecycle.gate import NAN
 from tasks.models.metrics import finite
 from tasks.reports.pages.model import describe, render
-from tasks.reports.refusals import last_refusal, record_refusal, rule_text
+from tasks.reports.refusals import last_refusal, limit_word, record_refusal, rule_text
 from tasks.resources import Resources, open_resources
 
 MOMENT = datetime(2024, 3, 12, tzinfo=UTC)
@@ -88,3 +88,20 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
     assert last_refusal(res) is None
     append("refuse", "2", None, res)
     assert last_refusal(res) is None, "a person refused it, and not the gate"
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ("gain over the champion (refresh), upper bound", "at least"),
+        ("gain over version 2, the last change, upper bound", "at least"),
+        ("no segment worse off, upper bound of its gain", "at least"),
+        ("gain over the champion, lower bound", "above"),
+        ("floor: roc_auc", "at least"),
+        ("floor: log_loss", "at most"),
+        ("better than the prior: log_loss", "below"),
+        ("latency of one row, ms", "at most"),
+    ],
+)
+def test_each_rule_names_the_side_of_its_limit_on_which_it_passes(rule, word):
+    assert limit_word(rule) == word
