@@ -112,13 +112,25 @@ def test_a_partitions_distributions_are_those_of_its_rows(res):
     assert {signal[0] for signal in own["signals"]} >= {"weight", "city", "distance"}
 
 
-def test_an_unchanged_partitions_file_is_not_written_again(res, monkeypatch):
+def test_a_partitions_file_is_written_again_if_its_distributions_changed_and_not_else(res, monkeypatch):
     path = res.settings.pages / "tiny" / "drift" / f"{SHIFTED}.json"
-    before = path.stat().st_mtime_ns
-    monkeypatch.setattr(publish, "LAYOUT_VERSION", -1)
-    monkeypatch.setattr(publish.drift_map, "partition_drift", None)
+    before, stamp = path.stat().st_mtime_ns, data(res, f"drift/{SHIFTED}")["stamp"]
+    (res.settings.pages / "tiny.json").unlink()
     assert refresh_pages(open_resources("tiny")) is not None
     assert path.stat().st_mtime_ns == before
+    monkeypatch.setattr(publish.drift_map, "distributions_digest", lambda *_: "of a backfill of watch")
+    (res.settings.pages / "tiny.json").unlink()
+    refresh_pages(open_resources("tiny"))
+    assert data(res, f"drift/{SHIFTED}")["stamp"] != stamp
+
+
+def test_files_of_partitions_that_are_not_shown_any_more_are_deleted(res):
+    old = res.settings.pages / "tiny" / "drift" / "2001-01-01.json"
+    old.write_text("{}")
+    (res.settings.pages / "tiny.json").unlink()
+    refresh_pages(open_resources("tiny"))
+    assert not old.exists()
+    assert (old.parent / f"{SHIFTED}.json").exists()
 
 
 def test_every_entry_of_the_chain_is_in_the_ledger_page_and_the_export_has_its_evidence(res):
