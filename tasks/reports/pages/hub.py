@@ -52,6 +52,7 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "points": sparkline(trend),
         "skill": percent(trend[-1]) if trend else "",
         "skill_sort": trend[-1] if trend else -1,
+        "last_run": page["last_run"],
         "next_run": page["next_run"],
     }
 

@@ -60,6 +60,7 @@ def describe(
         "state": state(current),
         "headline": headline(champion, newest_assessed(res), config.target.eval_loss),
         "alerts": [vars(alert) for alert in current],
+        "last_run": _last_run(shown, res),
         "next_run": _next_run(schedules or ()),
         "schedules": schedules if schedules is None else [[s.deployment, s.rule, s.next_run_local] for s in schedules],
         "forms": list(forms),
@@ -178,6 +179,13 @@ def _row(p: Mapping[str, Any]) -> list[str]:
         p["key"], rows, p["late"], str(p["quarantined"] or 0), scored, p["labels"] or number(p["loss"]),
         bounds_text(p["interval"]), percent(p["skill"]), estimate, percent(p["drift"]), p["retraining"],
     ]  # fmt: skip
+
+
+def _last_run(shown: Sequence[PartitionSummary], res: Resources) -> str:
+    """Return when a step of one of the newest partitions ran last, UTC; empty if none has."""
+    records = (res.lake.record(stage, s.key) for s in shown[-LISTED:] for stage in Stage)
+    started = [r.run.started for r in records if r and r.run]
+    return f"{max(started).astimezone(UTC):%Y-%m-%d %H:%M} UTC" if started else ""
 
 
 def _next_run(schedules: Sequence[Schedule]) -> str:
