@@ -1,8 +1,9 @@
 """The web server of the models' pages: static files, on one address.
 
-python -m ops.page_server PORT HOST FOLDER
+python ops/page_server.py 8300 --bind 127.0.0.1 --directory .evergreen/pages
 """
 
+import argparse
 import functools
 import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -30,9 +31,14 @@ class Pages(SimpleHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve until the process is stopped."""
-    port, host, folder = sys.argv[1:]
-    PageServer((host, int(port)), functools.partial(Pages, directory=folder)).serve_forever()
+    """Serve until the process is stopped. The options are those of `python -m http.server`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--directory", required=True)
+    options = parser.parse_args()
+    pages = functools.partial(Pages, directory=options.directory)
+    PageServer((options.bind, options.port), pages).serve_forever()
 
 
 if __name__ == "__main__":

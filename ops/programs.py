@@ -80,7 +80,8 @@ def evidently_command(settings: Settings) -> tuple[object, ...]:
 
 def pages_command(settings: Settings) -> tuple[object, ...]:
     """Return the command of a web server for static files, which the models' pages are."""
-    return (sys.executable, "-P", ROOT / "ops" / "page_server.py", settings.pages_port, settings.host, settings.pages)
+    listen = (settings.pages_port, "--bind", settings.host, "--directory", settings.pages)
+    return (sys.executable, "-P", ROOT / "ops" / "page_server.py", *listen)
 
 
 def environment(settings: Settings) -> dict[str, str]:
