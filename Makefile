@@ -65,9 +65,9 @@ compare: setup ## compare changed models with a git revision on history: make co
 deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)
 
-model: setup ## create a model's folder and deployments: make model NAME=trains
+model: setup ## create a model from data: make model NAME=trains FROM=trains.parquet [TIME= KEY= TARGET= BY= DELAY=]; without FROM, empty files
 	@test -n "$(NAME)" || { echo "error: which name? make model NAME=trains" >&2; exit 1; }
-	@$(BIN)/python -m ops.new_model "$(NAME)"
+	@$(BIN)/python -m ops.new_model "$(NAME)" --from "$(FROM)" --time "$(TIME)" --key "$(KEY)" --target "$(TARGET)" --by "$(BY)" --delay "$(DELAY)"
 
 unit: setup ## run the tests that need no server; under a minute
 	@$(BIN)/python -m pytest -n $(CORES) -m unit $(T)
