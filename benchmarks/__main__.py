@@ -4,7 +4,7 @@
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
-Studies, which print their own tables: always, backfill, drift, elec2, gate, pages, policy, poll, replay, server.
+Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server.
 """
 
 import importlib
@@ -31,7 +31,7 @@ RATIOS = (
     "scoring",
     "serving",
 )
-STUDIES = ("always", "backfill", "drift", "elec2", "gate", "pages", "policy", "poll", "replay", "server")
+STUDIES = ("always", "backfill", "drift", "elec2", "gate", "new_model", "pages", "policy", "poll", "replay", "server")
 
 
 def main() -> int:

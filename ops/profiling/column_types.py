@@ -18,8 +18,14 @@ CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p"
 ISO = "iso"
 PROBE = 2_000
 """Different values of a column that are tried against all formats."""
-NAMED_AS_TIME = re.compile(r"(^|_)(ts|time|times|timestamp|epoch|date|day|dt|at|when|datetime)($|_|\d)|time$|date$|At$", re.IGNORECASE)
-UNITS = {"to_timestamp({})": (6e8, 4.2e9), "to_timestamp({} / 1e3)": (6e11, 4.2e12), "to_timestamp({} / 1e6)": (6e14, 4.2e15)}
+NAMED_AS_TIME = re.compile(
+    r"(^|_)(ts|time|times|timestamp|epoch|date|day|dt|at|when|datetime)($|_|\d)|time$|date$|At$", re.IGNORECASE
+)
+UNITS = {
+    "to_timestamp({})": (6e8, 4.2e9),
+    "to_timestamp({} / 1e3)": (6e11, 4.2e12),
+    "to_timestamp({} / 1e6)": (6e14, 4.2e15),
+}
 """Expressions of times since 1970 in seconds, milliseconds and microseconds, each with the numbers from 1989 to 2103."""
 MOSTLY = 0.98
 """Share of the values that must be numbers, or times, if others are taken as missing."""
@@ -47,18 +53,26 @@ def _typed(con: "duckdb.DuckDBPyConnection", name: str, kind: str, zone: str) ->
 def _typed_number(con: "duckdb.DuckDBPyConnection", column: Column) -> Column:
     """A number; a time since 1970 or a date as 20240131 if name and range are those of one; text if float64 would round it."""
     name = quoted(column.name)
-    low, high = con.execute(f"SELECT min({name}), max({name}) FROM {STORED} WHERE isfinite(CAST({name} AS DOUBLE))").fetchall()[0]  # noqa: S608
-    number = replace(column, type="number", sql=f"CASE WHEN isfinite(CAST({name} AS DOUBLE)) THEN CAST({name} AS DOUBLE) END")
+    low, high = con.execute(
+        f"SELECT min({name}), max({name}) FROM {STORED} WHERE isfinite(CAST({name} AS DOUBLE))"
+    ).fetchall()[0]  # noqa: S608
+    number = replace(
+        column, type="number", sql=f"CASE WHEN isfinite(CAST({name} AS DOUBLE)) THEN CAST({name} AS DOUBLE) END"
+    )
     if low is None or column.stored == "BOOLEAN":
         return number
     if is_integer(column.stored) and max(abs(low), abs(high)) >= EXACT:
         number = replace(column, type="text", sql=f"CAST({name} AS VARCHAR)")
     if not NAMED_AS_TIME.search(column.name):
         return number
-    if is_integer(column.stored) and 19000101 <= low and high <= 21001231:
+    if is_integer(column.stored) and low >= 19000101 and high <= 21001231:
         parsed = f"try_strptime(CAST({name} AS VARCHAR), '%Y%m%d')"
-        (bad,) = con.execute(f"SELECT count(*) FROM {STORED} WHERE {name} IS NOT NULL AND {parsed} IS NULL").fetchall()[0]  # noqa: S608
-        return number if bad else replace(column, type="time", sql=f"CAST({parsed} AS TIMESTAMPTZ)", formats=("%Y%m%d",))
+        (bad,) = con.execute(f"SELECT count(*) FROM {STORED} WHERE {name} IS NOT NULL AND {parsed} IS NULL").fetchall()[
+            0
+        ]  # noqa: S608
+        return (
+            number if bad else replace(column, type="time", sql=f"CAST({parsed} AS TIMESTAMPTZ)", formats=("%Y%m%d",))
+        )
     for unit, (first, last) in UNITS.items():
         if first <= low and high <= last:
             return replace(column, type="time", sql=unit.format(name), formats=("since 1970",))
@@ -71,21 +85,30 @@ def _typed_text(con: "duckdb.DuckDBPyConnection", column: Column) -> Column:
     filled, numbers, codes, longest = con.execute(
         f"SELECT count(nullif(trim({name}), '')), count(TRY_CAST({name} AS DOUBLE)) FILTER (WHERE NOT contains({name}, '_')), "  # noqa: S608
         rf"count(*) FILTER (WHERE regexp_matches({name}, '^[+-]?0\d')), max(length({name})) FROM {STORED}"
-        if column.stored == "VARCHAR" else f"SELECT count({name}), 0, 0, 0 FROM {STORED}"  # noqa: S608
+        if column.stored == "VARCHAR"
+        else f"SELECT count({name}), 0, 0, 0 FROM {STORED}"  # noqa: S608
     ).fetchall()[0]
     if not filled:
         return replace(column, type="empty") if column.stored == "VARCHAR" else column
     if longest and (formats := time_formats(con, column.name)):
         sql = text_time_sql(column.name, formats)
-        (bad,) = con.execute(f"SELECT count(*) FROM {STORED} WHERE nullif(trim({name}), '') IS NOT NULL AND ({sql}) IS NULL").fetchall()[0]  # noqa: S608
+        (bad,) = con.execute(
+            f"SELECT count(*) FROM {STORED} WHERE nullif(trim({name}), '') IS NOT NULL AND ({sql}) IS NULL"
+        ).fetchall()[0]  # noqa: S608
         if bad <= filled * (1 - MOSTLY):
             return replace(column, type="time", sql=sql, formats=formats, unreadable=bad)
-    truths = con.execute(f"SELECT count(*) FROM {STORED} WHERE lower(trim({name})) IN ('true', 'false')").fetchall()[0][0] if longest else 0  # noqa: S608
+    truths = (
+        con.execute(f"SELECT count(*) FROM {STORED} WHERE lower(trim({name})) IN ('true', 'false')").fetchall()[0][0]
+        if longest
+        else 0
+    )  # noqa: S608
     if truths == filled:
         return replace(column, type="number", sql=f"CAST(lower(trim({name})) = 'true' AS DOUBLE)")
     if numbers >= filled * MOSTLY and not codes:
         value = f"TRY_CAST({name} AS DOUBLE)"
-        return replace(column, type="number", sql=f"CASE WHEN isfinite({value}) THEN {value} END", unreadable=filled - numbers)
+        return replace(
+            column, type="number", sql=f"CASE WHEN isfinite({value}) THEN {value} END", unreadable=filled - numbers
+        )
     return replace(column, sql=f"nullif({column.sql}, '')")
 
 
@@ -95,7 +118,9 @@ def time_formats(con: "duckdb.DuckDBPyConnection", name: str) -> tuple[str, ...]
         f"SELECT DISTINCT trim({quoted(name)}) AS {quoted(name)} FROM {STORED} "  # noqa: S608
         rf"WHERE regexp_matches({quoted(name)}, '\d') AND length(trim({quoted(name)})) BETWEEN 8 AND 40 ORDER BY 1 LIMIT {PROBE * 20}"
     )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE probe AS SELECT * FROM ({query}) ORDER BY hash({quoted(name)}), 1 LIMIT {PROBE}")  # noqa: S608
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE probe AS SELECT * FROM ({query}) ORDER BY hash({quoted(name)}), 1 LIMIT {PROBE}"
+    )  # noqa: S608
     (total,) = con.execute("SELECT count(*) FROM probe").fetchall()[0]
     if not total:
         return ()
@@ -103,7 +128,9 @@ def time_formats(con: "duckdb.DuckDBPyConnection", name: str) -> tuple[str, ...]
     chosen: list[str] = []
     for _ in range(3):
         rest = f"FROM probe WHERE ({text_time_sql(name, chosen)}) IS NULL" if chosen else "FROM probe"
-        plausible = ", ".join(f"count(*) FILTER (WHERE year({text_time_sql(name, [form])}) BETWEEN 1900 AND 2100)" for form in formats)
+        plausible = ", ".join(
+            f"count(*) FILTER (WHERE year({text_time_sql(name, [form])}) BETWEEN 1900 AND 2100)" for form in formats
+        )
         counts = con.execute(f"SELECT {plausible} {rest}").fetchall()[0]
         best = max(range(len(formats)), key=lambda at: (counts[at] or 0, -at))
         if not counts[best] or counts[best] < 0.02 * total:

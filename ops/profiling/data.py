@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 STORED = "stored"
 """Table with the rows as they are in the files. The text of CSV files is text."""
+PANDAS_INDEX = r"__index_level_\d+__"
+"""Name of a column that pandas adds to Parquet files for an index without a name."""
 SOURCE = "source file"
 """Its column with the file of a row."""
 
@@ -34,10 +36,14 @@ def find_data(given: str) -> Data:
     path = _all_files(path) if (ROOT / path).is_dir() else path
     files = [file for file in matches(path) if file.name.lower().endswith(SUFFIXES) and file.stat().st_size]
     if not files:
-        raise UnusableData(f"FROM={given}: no file with rows matches {path}; give a Parquet or CSV file, a pattern, or a folder")
+        raise UnusableData(
+            f"FROM={given}: no file with rows matches {path}; give a Parquet or CSV file, a pattern, or a folder"
+        )
     kinds = {is_csv(file) for file in files}
     if len(kinds) > 1:
-        raise UnusableData(f"FROM={given}: Parquet and CSV files together; give a pattern of one kind, such as {given}/*.parquet")
+        raise UnusableData(
+            f"FROM={given}: Parquet and CSV files together; give a pattern of one kind, such as {given}/*.parquet"
+        )
     return Data(path, tuple(files), kinds.pop())
 
 
@@ -85,14 +91,14 @@ def _reader(con: "duckdb.DuckDBPyConnection", data: Data) -> str:
     mark, empty, _ = read_header(con, data.files[0], ())
     return (
         f"read_csv([{files}], all_varchar=true, header=true, delim={literal(mark)}, quote='\"', escape='\"', skip={empty}, "
-        f"union_by_name=true, filename={literal(SOURCE)})"
+        f"union_by_name=true, hive_partitioning=false, filename={literal(SOURCE)})"
     )
 
 
 def stored_types(con: "duckdb.DuckDBPyConnection") -> dict[str, str]:
     """Return name and type of each column of the files."""
     rows = con.execute(f"DESCRIBE {STORED}").fetchall()
-    return {str(name): str(kind) for name, kind, *_ in rows if name != SOURCE}
+    return {str(name): str(kind) for name, kind, *_ in rows if name != SOURCE and not re.fullmatch(PANDAS_INDEX, name)}
 
 
 def differing_types(con: "duckdb.DuckDBPyConnection", data: Data) -> dict[str, str]:

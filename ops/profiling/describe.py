@@ -46,7 +46,9 @@ def _counts(con: "duckdb.DuckDBPyConnection", columns: Sequence[Column], rows: i
     found = [_counted(column, rows, values[5 * at : 5 * at + 5]) for at, column in enumerate(columns)]
     few = [column.name for column in found if column.distinct <= EXACT_UP_TO * 1.1]
     if few:
-        exact = con.execute(f"SELECT {', '.join(f'count(DISTINCT {quoted(name)})' for name in few)} FROM {ROWS}").fetchall()[0]  # noqa: S608
+        exact = con.execute(
+            f"SELECT {', '.join(f'count(DISTINCT {quoted(name)})' for name in few)} FROM {ROWS}"
+        ).fetchall()[0]  # noqa: S608
         by_name = dict(zip(few, exact, strict=True))
         found = [replace(column, distinct=by_name.get(column.name, column.distinct)) for column in found]
     return found
@@ -54,7 +56,13 @@ def _counts(con: "duckdb.DuckDBPyConnection", columns: Sequence[Column], rows: i
 
 def _counted(column: Column, rows: int, values: Sequence[Any]) -> Column:
     filled, distinct, low, high, fractions = values
-    counted = replace(column, rows=rows, nulls=rows - filled, distinct=min(distinct, filled), whole=column.type == "number" and not fractions)
+    counted = replace(
+        column,
+        rows=rows,
+        nulls=rows - filled,
+        distinct=min(distinct, filled),
+        whole=column.type == "number" and not fractions,
+    )
     if column.type == "number" and filled:
         return replace(counted, numbers=(float(low), float(high)))
     if column.type == "time" and filled:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 COUNT, NOT_NULL, BETWEEN, IN_SET = (
     f"expect_{name}"
-    for name in ("table_row_count_to_be_between", "column_values_to_not_be_null", "column_values_to_be_between", "column_values_to_be_in_set")
+    for name in (
+        "table_row_count_to_be_between",
+        "column_values_to_not_be_null",
+        "column_values_to_be_between",
+        "column_values_to_be_in_set",
+    )
 )
 FAR = 10
 """Robust ranges outside of the robust range from which on values are far from the others."""
@@ -32,7 +37,9 @@ class Check(NamedTuple):
     comment: str
 
 
-def expectations(con: "duckdb.DuckDBPyConnection", features: Features, time: str, periods: Periods, names: Mapping[str, str]) -> list[Check]:
+def expectations(
+    con: "duckdb.DuckDBPyConnection", features: Features, time: str, periods: Periods, names: Mapping[str, str]
+) -> list[Check]:
     """Return the expectations of a model.
 
     Args:
@@ -44,7 +51,12 @@ def expectations(con: "duckdb.DuckDBPyConnection", features: Features, time: str
     """
     ranges = [_range(column, names) for column in features.numeric if column.distinct > 2]
     sets = [_set(con, column, time, names) for column in features.categorical]
-    return [_row_count(periods), *_nulls(con, features.all, time, periods, names), *filter(None, ranges), *filter(None, sets)]
+    return [
+        _row_count(periods),
+        *_nulls(con, features.all, time, periods, names),
+        *filter(None, ranges),
+        *filter(None, sets),
+    ]
 
 
 def _row_count(periods: Periods) -> Check:
@@ -114,11 +126,13 @@ def _set(con: "duckdb.DuckDBPyConnection", column: Column, time: str, names: Map
     values = closed_set(con, column, time) if column.type == "text" else []
     if not values:
         return None
-    comment = f"no other value since the first half of the rows; a new one is reported only, `severity: warning` would quarantine its rows"
+    comment = "no other value since the first half of the rows; a new one is reported only, `severity: warning` would quarantine its rows"
     return Check(IN_SET, "info", (), {"column": names[column.name], "value_set": values}, comment)
 
 
-def seasonal(con: "duckdb.DuckDBPyConnection", features: Features, time: str, periods: Periods, days: float) -> dict[str, float]:
+def seasonal(
+    con: "duckdb.DuckDBPyConnection", features: Features, time: str, periods: Periods, days: float
+) -> dict[str, float]:
     """Return the numbers whose monthly means repeat after a year, with the correlation between the years; needs 18 months of rows."""
     import numpy as np
 
@@ -127,14 +141,22 @@ def seasonal(con: "duckdb.DuckDBPyConnection", features: Features, time: str, pe
         return {}
     month = f"date_trunc('month', timezone({literal(periods.zone)}, {quoted(time)}))"
     means = ", ".join(f"avg({quoted(column.name)})" for column in columns)
-    table = con.execute(f"SELECT epoch({month}), {means} FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()[1:-1]  # noqa: S608
+    table = con.execute(
+        f"SELECT epoch({month}), {means} FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()[1:-1]  # noqa: S608
     found = {}
     for at, column in enumerate(columns, start=1):
         values = np.array([np.nan if row[at] is None else row[at] for row in table], dtype="float64")
         before, after = values[:-12], values[12:]
         both = np.isfinite(before) & np.isfinite(after)
         scale = (column.numbers[4] - column.numbers[2]) / 1.35
-        if both.sum() >= 6 and scale > 0 and values[np.isfinite(values)].std() > 0.2 * scale and before[both].std() and after[both].std():
+        if (
+            both.sum() >= 6
+            and scale > 0
+            and values[np.isfinite(values)].std() > 0.2 * scale
+            and before[both].std()
+            and after[both].std()
+        ):
             correlation = float(np.corrcoef(before[both], after[both])[0, 1])
             if correlation > 0.7:
                 found[column.name] = correlation

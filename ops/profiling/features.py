@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from configs.flat import quoted
 from configs.features import LARGEST_NUMBER
+from configs.flat import quoted
 from ops.profiling.describe import ROWS, scalar
 from ops.profiling.roles import IDENTIFIER
 from ops.profiling.scores import single_column_scores
@@ -76,7 +76,9 @@ def choose_features(
             excluded[column.name] = f"has the outcome in it: alone it predicts {target.name} with {metric} {score:.3f}"
             able.remove(column)
         elif score >= CLOSE[target.kind]:
-            notes[column.name] = f"alone it predicts {target.name} with {metric} {score:.3f}: is it known at the prediction time?"
+            notes[column.name] = (
+                f"alone it predicts {target.name} with {metric} {score:.3f}: is it known at the prediction time?"
+            )
     numeric = tuple(column for column in able if not is_category(column))
     return Features(numeric, tuple(c for c in able if is_category(c)), excluded, notes, scores)
 
@@ -101,7 +103,12 @@ def unusable(column: Column) -> str:
     unique = column.distinct > 0.9 * (column.rows - column.nulls) and column.distinct > 100
     if unique and (column.type == "text" or (column.whole and IDENTIFIER.search(column.name))):
         return "identifies the row: (almost) each has a value of its own"
-    if unique and column.whole and column.numbers[-1] - column.numbers[0] < 1.2 * column.rows and column.distinct > 1000:
+    if (
+        unique
+        and column.whole
+        and column.numbers[-1] - column.numbers[0] < 1.2 * column.rows
+        and column.distinct > 1000
+    ):
         return "numbers the rows: (almost) each has a whole number of its own"
     if is_category(column) and column.distinct > min(MOST_CATEGORIES, max(column.rows // LEAST_ROWS, 2)):
         return f"text or identifiers with {column.distinct:,} different values, too many for a category"
@@ -132,4 +139,7 @@ def closed_set(con: "duckdb.DuckDBPyConnection", column: Column, time: str) -> l
     early = int(scalar(con, f"SELECT count(DISTINCT {name}) FROM {ROWS} WHERE {moment} <= {middle}"))  # noqa: S608
     if early < column.distinct:
         return []
-    return [str(v) for (v,) in con.execute(f"SELECT DISTINCT {name} FROM {ROWS} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()]  # noqa: S608
+    return [
+        str(v)
+        for (v,) in con.execute(f"SELECT DISTINCT {name} FROM {ROWS} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()
+    ]  # noqa: S608

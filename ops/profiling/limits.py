@@ -14,7 +14,9 @@ LEAST = 30
 """Rows with an outcome that a partition must have to count."""
 
 
-def loss_of_prior(con: "duckdb.DuckDBPyConnection", time: str, target: TargetChoice, outcome: str, periods: Periods) -> tuple[float, float]:
+def loss_of_prior(
+    con: "duckdb.DuckDBPyConnection", time: str, target: TargetChoice, outcome: str, periods: Periods
+) -> tuple[float, float]:
     """Return a limit on the loss, a twentieth above the worst partition's loss by a constant prediction, and that loss.
 
     A constant prediction is the share of each class, or the mean, in all rows.
@@ -24,7 +26,7 @@ def loss_of_prior(con: "duckdb.DuckDBPyConnection", time: str, target: TargetCho
     if target.kind == "regression":
         loss = f"pow(outcome - (SELECT avg(outcome) FROM ({rows})), 2)"  # noqa: S608
     elif target.kind == "binary":
-        loss = f"-ln(CASE WHEN outcome = 1 THEN share ELSE 1 - share END)"
+        loss = "-ln(CASE WHEN outcome = 1 THEN share ELSE 1 - share END)"
         rows = f"SELECT *, (SELECT avg(outcome) FROM ({rows})) AS share FROM ({rows})"  # noqa: S608
     else:
         total = sum(target.counts.values())

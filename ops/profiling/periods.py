@@ -18,7 +18,9 @@ PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
 LEAST_PARTITIONS, LEAST_ROWS = 12, 50
 PLAYED = 6
 """Partitions that the first `make play` plays after the first champion."""
-DURATIONS = tuple(timedelta(hours=h) for h in (1, 2, 3, 6, 12, 24, 48, 72)) + tuple(timedelta(days=d) for d in (7, 14, 21, 28, 56, 84, 168, 364))
+DURATIONS = tuple(timedelta(hours=h) for h in (1, 2, 3, 6, 12, 24, 48, 72)) + tuple(
+    timedelta(days=d) for d in (7, 14, 21, 28, 42, 56, 84, 168, 364)
+)
 """Lengths that a holdout may have."""
 ENOUGH_HELD, LEAST_HELD, ENOUGH_RARE = 400, 60, 40
 """Rows of a holdout, and rows of the rarest class in it, that are aimed at and needed."""
@@ -54,7 +56,9 @@ def read_span(con: "duckdb.DuckDBPyConnection", time: str, target: str, zone: st
     return Span(*(v.astimezone(UTC) if isinstance(v, datetime) else v for v in values))
 
 
-def label_delay(con: "duckdb.DuckDBPyConnection", time: str, label_time: str, span: Span) -> tuple[timedelta, str, bool]:
+def label_delay(
+    con: "duckdb.DuckDBPyConnection", time: str, label_time: str, span: Span
+) -> tuple[timedelta, str, bool]:
     """Return the label delay, what it was inferred from, and whether that is sure.
 
     It is the time within which 99 % of outcomes became known, if a column has when; else how much earlier the outcomes end than the rows.
@@ -72,14 +76,26 @@ def label_delay(con: "duckdb.DuckDBPyConnection", time: str, label_time: str, sp
 
 def round_up(span: timedelta) -> timedelta:
     """Return a duration rounded up to minutes, hours or days, by its length."""
-    unit = timedelta(days=1) if span > timedelta(days=2) else timedelta(hours=1) if span > timedelta(hours=1) else timedelta(minutes=1)
+    unit = (
+        timedelta(days=1)
+        if span > timedelta(days=2)
+        else timedelta(hours=1)
+        if span > timedelta(hours=1)
+        else timedelta(minutes=1)
+    )
     return ceil(span / unit) * unit
 
 
 def span_words(span: timedelta) -> str:
     """Return a duration as a person reads it."""
     days, hours = span / timedelta(days=1), span / timedelta(hours=1)
-    return f"{days:.1f} days" if days >= 2 else f"{hours:.1f} hours" if hours >= 1 else f"{span / timedelta(minutes=1):.0f} minutes"
+    return (
+        f"{days:.1f} days"
+        if days >= 2
+        else f"{hours:.1f} hours"
+        if hours >= 1
+        else f"{span / timedelta(minutes=1):.0f} minutes"
+    )
 
 
 def choose_every(span: Span, given: str, by_file: Every | None, zone: str) -> tuple[Every, str]:
@@ -113,7 +129,11 @@ def choose_block(span: Span, every: Every, holdout: timedelta) -> tuple[Every, f
         return "D", days * min(1.0, share)
     if share >= SPARSE:
         return "H", holdout / timedelta(hours=1) * min(1.0, span.hours / max(1.0, span.length / timedelta(hours=1)))
-    return ("W", days / 7 * min(1.0, 7 * share)) if every == "W" or share * 7 >= SPARSE else ("M", days / 31 * min(1.0, 31 * share))
+    return (
+        ("W", days / 7 * min(1.0, 7 * share))
+        if every == "W" or share * 7 >= SPARSE
+        else ("M", days / 31 * min(1.0, 31 * share))
+    )
 
 
 def choose_holdout(span: Span, every: Every, target: TargetChoice) -> tuple[timedelta, str]:
@@ -130,7 +150,11 @@ def choose_holdout(span: Span, every: Every, target: TargetChoice) -> tuple[time
             break
         held, blocks = per_second * length.total_seconds(), choose_block(span, every, length)[1]
         best = length
-        reason = f"about {held:,.0f} rows" + (f", {held * rare:,.0f} of the rarest class" if target.counts else "") + f", in {blocks:.0f} blocks"
+        reason = (
+            f"about {held:,.0f} rows"
+            + (f", {held * rare:,.0f} of the rarest class" if target.counts else "")
+            + f", in {blocks:.0f} blocks"
+        )
         if held >= ENOUGH_HELD and held * rare >= ENOUGH_RARE and blocks >= 10:
             break
     held = per_second * best.total_seconds() if best else 0

@@ -3,13 +3,14 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from configs.base import parse_duration
 from configs.flat import quoted
 from configs.schema import RESERVED_COLUMNS, TIME_KEY
+from ops.profiling.column_types import ISO, read_types
 from ops.profiling.data import differing_types, find_data, open_rows
 from ops.profiling.dated import with_dates
 from ops.profiling.describe import describe
@@ -19,7 +20,6 @@ from ops.profiling.limits import loss_of_prior
 from ops.profiling.periods import Span, choose_every, choose_periods, label_delay, read_span
 from ops.profiling.roles import choose_key, choose_label_time, choose_time, require_column, target_name
 from ops.profiling.target import choose_kind
-from ops.profiling.column_types import ISO, read_types
 from ops.profiling.values import Choice, Column, Data, KeyChoice, Periods, TargetChoice, UnusableData
 
 if TYPE_CHECKING:
@@ -99,15 +99,20 @@ def _plan(con: "duckdb.DuckDBPyConnection", data: Data, options: Options, now: d
     periods = choose_periods(con, time.name, target, span, every, zone, delay, now)
     taken = {time.name, target.name, *key.columns, *([label_time.name] if label_time else [])}
     outcome = outcome_value(target)
+    differing |= dict.fromkeys(re.findall(r"(\w+)=%", data.path), "a part of the date in the names of folders")
     features = choose_features(con, list(columns.values()), taken, target, outcome, differing)
     if not features.all:
-        raise UnusableData(f"no column can be a feature: {'; '.join(f'{n}: {r}' for n, r in features.excluded.items())}")
+        raise UnusableData(
+            f"no column can be a feature: {'; '.join(f'{n}: {r}' for n, r in features.excluded.items())}"
+        )
     names = model_names(columns, target)
     checks = expectations(con, features, time.name, periods, names)
     found = seasonal(con, features, time.name, periods, span.length / timedelta(days=1))
     reasons = sql_reasons(data, columns, time.name, key, target, label_time, features, names)
     floor = loss_of_prior(con, time.name, target, outcome, periods)
-    return Plan(data, columns, time, key, target, label_time, features, periods, span, checks, found, names, reasons, floor)
+    return Plan(
+        data, columns, time, key, target, label_time, features, periods, span, checks, found, names, reasons, floor
+    )
 
 
 def _roles(
@@ -130,7 +135,9 @@ def _delay(
     given = options.delay
     inferred = label_delay(con, time.name, label_time.name if label_time else "", span)
     if not given and options.ask and not inferred[2]:
-        given = options.ask(f"After what time is an outcome known, such as 30min, 6h or 14D? [{inferred[0]}: {inferred[1]}] ").strip()
+        given = options.ask(
+            f"After what time is an outcome known, such as 30min, 6h or 14D? [{inferred[0]}: {inferred[1]}] "
+        ).strip()
     if not given:
         return inferred
     try:
@@ -151,12 +158,20 @@ def outcome_value(target: TargetChoice) -> str:
     if target.kind == "multiclass":
         return text
     positive = target.positive.replace("'", "''")
-    return f"CAST({text} = '{positive}' AS DOUBLE)" if target.positive else f"CAST(lower({text}) IN ('1', 'true') AS DOUBLE)"
+    return (
+        f"CAST({text} = '{positive}' AS DOUBLE)"
+        if target.positive
+        else f"CAST(lower({text}) IN ('1', 'true') AS DOUBLE)"
+    )
 
 
 def model_names(columns: Mapping[str, Column], target: TargetChoice) -> dict[str, str]:
     """Return the name in model.yaml of each column: its own, if that is allowed."""
-    reserved = {name for names in RESERVED_COLUMNS.values() for name in names} | {f"p_{name}".lower() for name in target.classes} | {TIME_KEY}
+    reserved = (
+        {name for names in RESERVED_COLUMNS.values() for name in names}
+        | {f"p_{name}".lower() for name in target.classes}
+        | {TIME_KEY}
+    )
     names: dict[str, str] = {}
     for name in sorted(columns, key=lambda name: name != target.name):
         own = name
@@ -178,9 +193,12 @@ def sql_reasons(
     clock = columns[time]
     as_text = [c.name for c in features.numeric if c.stored == "VARCHAR" and (not data.is_csv or c.unreadable)]
     reasons = {
-        "columns have other names here: " + ", ".join(sorted(n for n in used if names[n] != n)): any(names[n] != n for n in used),
+        "columns have other names here: " + ", ".join(sorted(n for n in used if names[n] != n)): any(
+            names[n] != n for n in used
+        ),
         f"{target.name} is converted to 0 and 1": bool(target.positive),
-        f"{target.name} has text in a column of numbers": target.kind == "regression" and bool(columns[target.name].unreadable),
+        f"{target.name} has text in a column of numbers": target.kind == "regression"
+        and bool(columns[target.name].unreadable),
         f"outcomes are known at {label_time.name if label_time else ''}": label_time is not None,
         "the key is made of several columns": not key.columns or len(key.columns) > 1,
         "rows with the same key are left out": bool(key.duplicates),

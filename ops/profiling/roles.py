@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 IDENTIFIER = re.compile(r"(^|_)(id|ids|key|uuid|guid|pk|no|nr|number|code|ref|hash)$|^(id|key)_|Id$|ID$|UUID$")
 NOT_EVENT = re.compile(
     r"ingest|load|insert|import|etl|sync|upload|extract|creat|updat|modif|process|birth|dob|signup|register|joined|since|due|end|until|"
-    r"expir|clos|resolv|label|outcome|target|known|settle|matur|return|deliver|cancel|arriv|complet|finish|partition", re.IGNORECASE,
+    r"expir|clos|resolv|label|outcome|target|known|settle|matur|return|deliver|cancel|arriv|complet|finish|partition",
+    re.IGNORECASE,
 )
 INGESTED = re.compile(r"ingest|load|insert|import|etl|sync|upload|extract|updat|modif", re.IGNORECASE)
-EVENT = re.compile(r"^(at|ts|dt|time|date|day|timestamp|datetime)$|event|happen|occur|order|request|sched|observ|measur|pickup|start|trans", re.IGNORECASE)
-LATER = re.compile(r"label|outcome|target|known|settle|matur|resolv|clos|decid|result|verified|return|deliver|paid|complet", re.IGNORECASE)
+EVENT = re.compile(
+    r"^(at|ts|dt|time|date|day|timestamp|datetime)$|event|happen|occur|order|request|sched|observ|measur|pickup|start|trans",
+    re.IGNORECASE,
+)
+LATER = re.compile(
+    r"label|outcome|target|known|settle|matur|resolv|clos|decid|result|verified|return|deliver|paid|complet",
+    re.IGNORECASE,
+)
 TARGET = re.compile(r"^(target|label|y|outcome|class|response|result)$|(^|_)(target|label|outcome)$", re.IGNORECASE)
 TARGET_WORD = re.compile(
-    r"churn|default|fraud|late$|fail|converted|click|won$|survived|defect|cancell?ed|returned|delayed|paid_back|bad$|risk$|rating|grade", re.IGNORECASE
+    r"churn|default|fraud|late$|fail|converted|click|won$|survived|defect|cancell?ed|returned|delayed|paid_back|bad$|risk$|rating|grade",
+    re.IGNORECASE,
 )
 ROW_KEY = "row_key"
 
@@ -51,7 +59,9 @@ def choose_time(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column],
     if given:
         column = require_column(columns, "TIME", given)
         if column.type != "time":
-            raise UnusableData(f"TIME={given}: its values are no times; store them as timestamps, or as text in one format such as 2024-03-31 15:00")
+            raise UnusableData(
+                f"TIME={given}: its values are no times; store them as timestamps, or as text in one format such as 2024-03-31 15:00"
+            )
         return Choice(given, "given as TIME")
     if not times:
         raise UnusableData(
@@ -59,30 +69,50 @@ def choose_time(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column],
         )
     if len(times) == 1:
         return Choice(times[0].name, "the only column with times")
-    earliest = [column for column in times if not _mostly_later(con, column, times)]
-    ranked = sorted(times, key=lambda column: _time_rank(column, column in earliest), reverse=True)
+    orders = {column.name: _order(con, column, times) for column in times}
+    ranked = sorted(times, key=lambda column: _time_rank(column, orders[column.name]), reverse=True)
     others = ", ".join(column.name for column in ranked[1:])
-    return Choice(ranked[0].name, f"of {len(times)} columns with times, by its name, its values and its order before the others ({others})", sure=False)
+    return Choice(
+        ranked[0].name,
+        f"of {len(times)} columns with times, by its name, its values and its order before the others ({others})",
+        sure=False,
+    )
 
 
-def _time_rank(column: Column, is_earliest: bool) -> tuple[bool, int, bool, int, int]:
-    name = column.name
-    points = 2 * bool(EVENT.search(name)) - 3 * bool(NOT_EVENT.search(name)) + is_earliest
-    return (column.null_share < 0.01, points, is_earliest, -column.nulls, column.distinct)
+def _time_rank(column: Column, order: str) -> tuple[bool, bool, int, bool, int, int]:
+    points = 2 * bool(EVENT.search(column.name)) - 3 * bool(NOT_EVENT.search(column.name)) + (order != "later")
+    return (column.null_share < 0.01, order != "coarser", points, order != "later", -column.nulls, column.distinct)
 
 
-def _mostly_later(con: "duckdb.DuckDBPyConnection", column: Column, times: Sequence[Column]) -> bool:
-    """Whether a time is at or after another one of the same row in almost all rows, as that of ingestion is."""
+def _order(con: "duckdb.DuckDBPyConnection", column: Column, times: Sequence[Column]) -> str:
+    """Return `coarser` if a column is another one's day, `later` if it is at or after another one in almost all rows; else nothing."""
+    order = ""
     for other in times:
-        if other is not column:
-            query = f"SELECT avg(CAST({quoted(column.name)} >= {quoted(other.name)} AS INT)), avg(CAST({quoted(column.name)} = {quoted(other.name)} AS INT)) FROM {ROWS}"  # noqa: S608
-            later, same = con.execute(query).fetchall()[0]
-            if (later or 0) > 0.99 and (same or 0) < 0.5:
-                return True
-    return False
+        if other is column:
+            continue
+        own, its = quoted(column.name), quoted(other.name)
+        shares = (
+            f"avg(CAST({sql} AS INT))"
+            for sql in (
+                f"{own} >= {its}",
+                f"{own} = {its}",
+                f"{own} = date_trunc('day', {its})",
+                f"{its} = date_trunc('day', {own})",
+            )
+        )
+        later, same, is_day, has_day = (
+            share or 0 for share in con.execute(f"SELECT {', '.join(shares)} FROM {ROWS}").fetchall()[0]
+        )  # noqa: S608
+        if is_day > 0.99 and same < 0.99:
+            return "coarser"
+        if later > 0.99 and same < 0.5 and has_day < 0.99:
+            order = "later"
+    return order
 
 
-def choose_label_time(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], time: str, target: str) -> Choice | None:
+def choose_label_time(
+    con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], time: str, target: str
+) -> Choice | None:
     """Return the column with the time when the outcome became known, None if there is none.
 
     Its name is that of one, or it has values in the rows with an outcome only, and it is never before the prediction time.
@@ -105,13 +135,17 @@ def choose_label_time(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Co
     return None
 
 
-def choose_key(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], time: str, target: str, given: str = "") -> KeyChoice:
+def choose_key(
+    con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], time: str, target: str, given: str = ""
+) -> KeyChoice:
     """Return how a row is identified: by a unique column, by the time, by time and one or two columns, or by all its values."""
     rows = columns[time].rows
     if given:
         column = require_column(columns, "KEY", given)
         if column.nulls:
-            raise UnusableData(f"KEY={given}: {column.nulls:,} of {rows:,} rows have no value, but a key identifies every row; choose another column")
+            raise UnusableData(
+                f"KEY={given}: {column.nulls:,} of {rows:,} rows have no value, but a key identifies every row; choose another column"
+            )
         return _with_duplicates(con, columns, column, time, "given as KEY")
     able = [c for c in columns.values() if _can_identify(c, time, target)]
     able.sort(key=lambda column: (not IDENTIFIER.search(column.name), list(columns).index(column.name)))
@@ -132,30 +166,44 @@ def _can_identify(column: Column, time: str, target: str) -> bool:
     return column.name not in (time, target) and not column.nulls and (column.type == "text" or whole)
 
 
-def _with_duplicates(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], column: Column, time: str, reason: str) -> KeyChoice:
+def _with_duplicates(
+    con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], column: Column, time: str, reason: str
+) -> KeyChoice:
     duplicates = column.rows - _distinct(con, [column.name])
     if not duplicates:
         return KeyChoice(column.name, (column.name,), f"{reason}; unique in all {column.rows:,} rows")
-    newest = next((c.name for c in columns.values() if c.type == "time" and c.name != time and INGESTED.search(c.name)), time)
+    newest = next(
+        (c.name for c in columns.values() if c.type == "time" and c.name != time and INGESTED.search(c.name)), time
+    )
     return KeyChoice(
-        column.name, (column.name,), f"{reason}; {duplicates:,} rows repeat a key: the newest by {newest} is kept", duplicates, newest
+        column.name,
+        (column.name,),
+        f"{reason}; {duplicates:,} rows repeat a key: the newest by {newest} is kept",
+        duplicates,
+        newest,
     )
 
 
-def _combined(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], able: Sequence[Column], time: str, rows: int) -> KeyChoice:
+def _combined(
+    con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], able: Sequence[Column], time: str, rows: int
+) -> KeyChoice:
     """Return a key of the time and one or two columns, else of all values of a row."""
     name = ROW_KEY
     while name in columns:
         name += "_"
-    parts = [column.name for column in able if 1 < column.distinct][:8]
+    parts = [column.name for column in able if column.distinct > 1][:8]
     pairs = [[a, b] for at, a in enumerate(parts[:4]) for b in parts[at + 1 : 4]]
     for extra in (*([part] for part in parts), *pairs):
         possible = columns[time].distinct
         for part in extra:
             possible *= columns[part].distinct
         if possible >= rows and _distinct(con, [time, *extra]) == rows:
-            return KeyChoice(name, (time, *extra), f"no column is unique, but {time} and {' and '.join(extra)} are together")
-    return KeyChoice(name, (), "no column is unique: a digest of the row without its outcome, and a number where rows are the same")
+            return KeyChoice(
+                name, (time, *extra), f"no column is unique, but {time} and {' and '.join(extra)} are together"
+            )
+    return KeyChoice(
+        name, (), "no column is unique: a digest of the row without its outcome, and a number where rows are the same"
+    )
 
 
 def _distinct(con: "duckdb.DuckDBPyConnection", names: Sequence[str]) -> int:
@@ -175,12 +223,18 @@ def target_name(columns: Mapping[str, Column], taken: Sequence[str], ask: Callab
         UnusableData: No column can be the target.
     """
     able = [
-        c.name for c in columns.values()
-        if c.name not in taken and c.type in ("number", "text") and c.distinct > 1
-        and not (c.type == "text" and c.distinct > 50) and not (c.distinct > 50 and IDENTIFIER.search(c.name))
+        c.name
+        for c in columns.values()
+        if c.name not in taken
+        and c.type in ("number", "text")
+        and c.distinct > 1
+        and not (c.type == "text" and c.distinct > 50)
+        and not (c.distinct > 50 and IDENTIFIER.search(c.name))
     ]
     if not able:
-        raise UnusableData("no column can be the target: each is constant, a time, or text with many values; name it: TARGET=column")
+        raise UnusableData(
+            "no column can be the target: each is constant, a time, or text with many values; name it: TARGET=column"
+        )
     for pattern in (TARGET, TARGET_WORD):
         if named := [name for name in able if pattern.search(name)]:
             return Choice(named[-1], "by its name; not given as TARGET", sure=False)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SAMPLE, BINS = 50_000, 64
 
 
-def single_column_scores(con: "duckdb.DuckDBPyConnection", columns: Sequence[Column], target: TargetChoice, outcome: str) -> Mapping[str, float]:
+def single_column_scores(
+    con: "duckdb.DuckDBPyConnection", columns: Sequence[Column], target: TargetChoice, outcome: str
+) -> Mapping[str, float]:
     """Return the score of each column.
 
     Args:
@@ -33,9 +35,14 @@ def single_column_scores(con: "duckdb.DuckDBPyConnection", columns: Sequence[Col
     (rows,) = con.execute(f"SELECT count(*) FROM ({known})").fetchall()[0]  # noqa: S608
     step = max(1, rows // SAMPLE)
     names = ", ".join([quoted(column.name) for column in columns] + [quoted("known outcome")])
-    sample = con.execute(f"SELECT {names} FROM ({known}) WHERE hash({quoted('row number')}) % {step} = 0 ORDER BY {quoted('row number')}").fetchnumpy()  # noqa: S608
+    sample = con.execute(
+        f"SELECT {names} FROM ({known}) WHERE hash({quoted('row number')}) % {step} = 0 ORDER BY {quoted('row number')}"
+    ).fetchnumpy()  # noqa: S608
     outcomes = _outcomes(sample["known outcome"], target)
-    return {column.name: _score(_bins(sample[column.name], column), outcomes, target.kind == "regression") for column in columns}
+    return {
+        column.name: _score(_bins(sample[column.name], column), outcomes, target.kind == "regression")
+        for column in columns
+    }
 
 
 def _outcomes(values: np.ndarray, target: TargetChoice) -> np.ndarray:
@@ -50,7 +57,11 @@ def _bins(values: np.ndarray, column: Column) -> np.ndarray:
     missing = np.ma.getmaskarray(values)
     if column.type == "number":
         numbers = np.ma.filled(values, 0.0).astype("float64")
-        edges = np.unique(np.quantile(numbers[~missing], np.linspace(0, 1, BINS + 1)[1:-1])) if (~missing).any() else np.zeros(0)
+        edges = (
+            np.unique(np.quantile(numbers[~missing], np.linspace(0, 1, BINS + 1)[1:-1]))
+            if (~missing).any()
+            else np.zeros(0)
+        )
         bins = np.searchsorted(edges, numbers, side="left") + 1
     else:
         texts = np.where(missing, "", np.ma.getdata(values)).astype(str)

@@ -44,7 +44,9 @@ def outcome_expression(column: Column, target: TargetChoice) -> str:
     return f"CASE WHEN {name} IS NOT NULL THEN CAST({text} = {literal(target.positive)} AS INTEGER) END"
 
 
-def key_expression(key: KeyChoice, columns: Mapping[str, Column], time: str, time_sql: str, left_out: Sequence[str]) -> str:
+def key_expression(
+    key: KeyChoice, columns: Mapping[str, Column], time: str, time_sql: str, left_out: Sequence[str]
+) -> str:
     """Return SQL for the key as text.
 
     Args:
@@ -56,7 +58,9 @@ def key_expression(key: KeyChoice, columns: Mapping[str, Column], time: str, tim
     """
     if key.columns:
         return " || '-' || ".join(_as_text(columns[name], time, time_sql) for name in key.columns)
-    own = [name for name, column in columns.items() if name not in left_out and column.type in ("number", "text", "time")]
+    own = [
+        name for name, column in columns.items() if name not in left_out and column.type in ("number", "text", "time")
+    ]
     texts = ", ".join(f"coalesce(CAST({quoted(name)} AS VARCHAR), '')" for name in own)
     digest = f"md5(concat_ws('|', {texts}))"
     return f"{digest} || '-' || row_number() OVER (PARTITION BY {digest} ORDER BY {', '.join(map(quoted, left_out)) or '1'})"
@@ -66,7 +70,11 @@ def _as_text(column: Column, time: str, time_sql: str) -> str:
     if column.name == time:
         return f"strftime({time_sql}, '%Y-%m-%dT%H:%M:%S.%f')"
     name = quoted(column.name)
-    return f"CAST(CAST({name} AS BIGINT) AS VARCHAR)" if column.stored in ("DOUBLE", "FLOAT") else f"CAST({name} AS VARCHAR)"
+    return (
+        f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
+        if column.stored in ("DOUBLE", "FLOAT")
+        else f"CAST({name} AS VARCHAR)"
+    )
 
 
 def source_sql(model: str, selects: Mapping[str, str], time_sql: str, kept: str) -> str:
@@ -74,16 +82,18 @@ def source_sql(model: str, selects: Mapping[str, str], time_sql: str, kept: str)
     columns = ",\n    ".join(f"{sql} AS {quoted(name)}" for name, sql in selects.items())
     return (
         f"-- {model}: key, time and features of [$start, $end). DuckDB SQL, written by `make model FROM=`.\n"
-        f"SELECT\n    {columns}\nFROM {TABLE}\nWHERE {time_sql} >= $start AND {time_sql} < $end{kept}\n"  # noqa: S608
+        f"SELECT\n    {columns}\nFROM {TABLE}\nWHERE {time_sql} >= $start AND {time_sql} < $end{kept}\n"
     )
 
 
-def labels_sql(model: str, key: tuple[str, str], outcome: tuple[str, str], known_at: str, time_sql: str, kept: str, is_known: str) -> str:
+def labels_sql(
+    model: str, key: tuple[str, str], outcome: tuple[str, str], known_at: str, time_sql: str, kept: str, is_known: str
+) -> str:
     """Return the text of labels.sql. `key` and `outcome` are a name in model.yaml and its SQL."""
     inner = f"{key[1]} AS {quoted(key[0])}, {outcome[1]} AS {quoted(outcome[0])}, {known_at} AS known_at"
     return (
         f"-- {model}: key, outcome and known_at of the rows of [$start, $end). Rows whose outcome is not known yet are left out.\n"
-        f"SELECT * FROM (\n    SELECT {inner}\n    FROM {TABLE}\n    WHERE {time_sql} >= $start AND {time_sql} < $end{kept}\n)\n"  # noqa: S608
+        f"SELECT * FROM (\n    SELECT {inner}\n    FROM {TABLE}\n    WHERE {time_sql} >= $start AND {time_sql} < $end{kept}\n)\n"
         f"WHERE {quoted(outcome[0])} IS NOT NULL AND known_at IS NOT NULL{is_known}\n"
     )
 

@@ -37,7 +37,11 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
             yield kind, str(len(names)), ", ".join(names[:MOST]) + (" ..." if len(names) > MOST else "")
     for name, reason in plan.features.excluded.items():
         yield "not used", name, reason
-    yield "expectations", str(len(plan.checks)), "rows of a partition, missing values, ranges and categories of the history"
+    yield (
+        "expectations",
+        str(len(plan.checks)),
+        "rows of a partition, missing values, ranges and categories of the history",
+    )
     if plan.sql_reasons:
         yield "SQL", "source.sql, labels.sql", "; ".join(plan.sql_reasons)
 
@@ -50,6 +54,8 @@ def points_to_check(plan: Plan) -> list[str]:
     if not plan.time.sure:
         points.append(f"Is {plan.time.name} the moment of the prediction? Else give TIME=")
     if not plan.periods.sure_delay:
-        points.append(f"Is an outcome known {span_text(plan.periods.delay)} after the prediction? Else give DELAY=: a model learns from what it should not know yet")
+        points.append(
+            f"Is an outcome known {span_text(plan.periods.delay)} after the prediction? Else give DELAY=: a model learns from what it should not know yet"
+        )
     points += [f"{name}: {note}" for name, note in plan.features.notes.items()]
     return points

@@ -10,7 +10,10 @@ from tasks.source.values import is_integer
 if TYPE_CHECKING:
     import duckdb
 
-POSITIVE = re.compile(r"^(1|y|yes|true|t|positive|pos|bad|fraud|churn(ed)?|default(ed)?|late|fail(ed)?|up|won|win|converted|returned|cancell?ed|delayed|sick|spam|>.*)$", re.IGNORECASE)
+POSITIVE = re.compile(
+    r"^(1|y|yes|true|t|positive|pos|bad|fraud|churn(ed)?|default(ed)?|late|fail(ed)?|up|won|win|converted|returned|cancell?ed|delayed|sick|spam|>.*)$",
+    re.IGNORECASE,
+)
 TRUTHS = ({"0", "1"}, {"true", "false"})
 """Values of a binary target that need no SQL."""
 MOST_WHOLE = 10
@@ -30,9 +33,13 @@ def choose_kind(con: "duckdb.DuckDBPyConnection", column: Column, choice: Choice
     """
     name = column.name
     if column.type not in ("number", "text"):
-        raise UnusableData(f"TARGET={name}: its values are {column.type}, but a target has numbers, or text with a few classes; choose another column")
+        raise UnusableData(
+            f"TARGET={name}: its values are {column.type}, but a target has numbers, or text with a few classes; choose another column"
+        )
     if column.distinct < 2:
-        raise UnusableData(f"TARGET={name}: it has {column.distinct} different values, so there is nothing to predict; choose another column")
+        raise UnusableData(
+            f"TARGET={name}: it has {column.distinct} different values, so there is nothing to predict; choose another column"
+        )
     values = dict(top_values(con, name)) if column.distinct <= MOST_CLASSES else {}
     if column.distinct == 2:
         return _binary(name, values, choice)
@@ -44,7 +51,9 @@ def choose_kind(con: "duckdb.DuckDBPyConnection", column: Column, choice: Choice
         return _multiclass(column, values, choice)
     if column.rows - column.nulls < 10 * LEAST:
         raise UnusableData(_too_few(name, column.rows - column.nulls, 10 * LEAST, "rows with an outcome"))
-    return TargetChoice(name, "regression", choice.reason, f"numbers with {column.distinct:,} different values", choice.sure)
+    return TargetChoice(
+        name, "regression", choice.reason, f"numbers with {column.distinct:,} different values", choice.sure
+    )
 
 
 def _binary(name: str, values: dict[str, int], choice: Choice) -> TargetChoice:
@@ -61,9 +70,24 @@ def _binary(name: str, values: dict[str, int], choice: Choice) -> TargetChoice:
         reason = f"two values; {one!r} counts as 1, {'by its name' if len(named) == 1 else 'the less frequent one'}"
     count, other = values[one], sum(values.values()) - values[one]
     if min(count, other) < 2 * LEAST:
-        raise UnusableData(_too_few(name, min(count, other), 2 * LEAST, f"rows of its less frequent value, of {count + other:,} with an outcome"))
+        raise UnusableData(
+            _too_few(
+                name,
+                min(count, other),
+                2 * LEAST,
+                f"rows of its less frequent value, of {count + other:,} with an outcome",
+            )
+        )
     share = f"{100 * count / (count + other):.2g} % of {count + other:,} rows are 1"
-    return TargetChoice(name, "binary", choice.reason, f"{reason}; {share}", choice.sure, positive=positive, counts={"1": count, "0": other})
+    return TargetChoice(
+        name,
+        "binary",
+        choice.reason,
+        f"{reason}; {share}",
+        choice.sure,
+        positive=positive,
+        counts={"1": count, "0": other},
+    )
 
 
 def _multiclass(column: Column, values: dict[str, int], choice: Choice) -> TargetChoice:
@@ -80,7 +104,14 @@ def _multiclass(column: Column, values: dict[str, int], choice: Choice) -> Targe
     ordered = sorted(kept, key=float) if numbers else kept
     reason = f"{'whole numbers' if numbers else 'text'} with {column.distinct} different values"
     return TargetChoice(
-        column.name, "multiclass", choice.reason, reason, choice.sure, tuple(ordered), left_out=tuple(few), counts={v: values[v] for v in ordered}
+        column.name,
+        "multiclass",
+        choice.reason,
+        reason,
+        choice.sure,
+        tuple(ordered),
+        left_out=tuple(few),
+        counts={v: values[v] for v in ordered},
     )
 
 

@@ -11,19 +11,30 @@ from configs.base import span_text
 from configs.flat import quoted
 from configs.schema import HOURS
 from ops.profiling import sql
+from ops.profiling.column_types import ISO
 from ops.profiling.features import CLOSE
 from ops.profiling.periods import PERIOD
 from ops.profiling.plan import Plan, table_format
 from ops.profiling.roles import INGESTED
-from ops.profiling.column_types import ISO
 from ops.profiling.values import Column, UnusableData
 from tasks.contracts.escape import one_line
 
 CALENDAR = {"M": 2, "W": 4, "D": 7, "H": 24}
 SAMPLE_FROM, SAMPLE = 400_000, 200_000
 """Rows of the first window above which a sample is used, and its size."""
-PARAMS = {"n_estimators": 100, "learning_rate": 0.1, "max_depth": 4, "min_child_weight": 5, "subsample": 0.8, "colsample_bytree": 0.8}
-SPACE = {"max_depth": {"low": 2, "high": 7}, "learning_rate": {"low": 0.03, "high": 0.2, "log": True}, "min_child_weight": {"low": 1, "high": 50, "log": True}}
+PARAMS = {
+    "n_estimators": 100,
+    "learning_rate": 0.1,
+    "max_depth": 4,
+    "min_child_weight": 5,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+}
+SPACE = {
+    "max_depth": {"low": 2, "high": 7},
+    "learning_rate": {"low": 0.03, "high": 0.2, "log": True},
+    "min_child_weight": {"low": 1, "high": 50, "log": True},
+}
 METRIC = {"binary": "log_loss", "multiclass": "log_loss", "regression": "squared_error"}
 
 
@@ -44,7 +55,9 @@ def model_yaml(name: str, plan: Plan) -> str:
 
     jinja = environment()
     jinja.filters |= {"y": yaml_value, "c": yaml_comment}
-    return jinja.get_template("profiled.yaml.j2").render(name=name, p=plan.periods, **_roles(plan), **_columns(plan), **_rules(plan))
+    return jinja.get_template("profiled.yaml.j2").render(
+        name=name, p=plan.periods, **_roles(plan), **_columns(plan), **_rules(plan)
+    )
 
 
 def _roles(plan: Plan) -> dict[str, Any]:
@@ -74,18 +87,28 @@ def _zone_reason(plan: Plan) -> str:
     if plan.periods.zone != "UTC":
         return f"{clock.name} has this zone in the files"
     has_zone = "ZONE" in clock.stored or "since 1970" in clock.formats or any("%z" in form for form in clock.formats)
-    return "the times have their zone" if has_zone else "ASSUMED, if the times are without zone; a local one is such as Europe/Berlin"
+    return (
+        "the times have their zone"
+        if has_zone
+        else "ASSUMED, if the times are without zone; a local one is such as Europe/Berlin"
+    )
 
 
 def _stored_times(column: Column) -> str:
     forms = [("ISO 8601" if form == ISO else form) for form in column.formats]
-    return f"{'text' if column.stored == 'VARCHAR' else column.stored} in the format {' or '.join(forms)}" if forms else column.stored
+    return (
+        f"{'text' if column.stored == 'VARCHAR' else column.stored} in the format {' or '.join(forms)}"
+        if forms
+        else column.stored
+    )
 
 
 def _columns(plan: Plan) -> dict[str, Any]:
     return {
         "numeric": [{"name": plan.names[c.name], "comment": _numbers(c, plan)} for c in plan.features.numeric],
-        "categorical": [{"name": plan.names[c.name], "comment": _categories(c, plan)} for c in plan.features.categorical],
+        "categorical": [
+            {"name": plan.names[c.name], "comment": _categories(c, plan)} for c in plan.features.categorical
+        ],
         "excluded": list(plan.features.excluded.items()),
         "rows": f"{plan.span.rows:,}",
         "checks": [{"entry": _entry(check), "comment": check.comment} for check in plan.checks],
@@ -111,7 +134,11 @@ def _nulls(column: Column) -> str:
 
 def _note(column: Column, plan: Plan) -> str:
     score = plan.features.scores.get(column.name, 0)
-    return f". CHECK: {plan.features.notes[column.name]}" if score >= CLOSE[plan.target.kind] and column.name in plan.features.notes else ""
+    return (
+        f". CHECK: {plan.features.notes[column.name]}"
+        if score >= CLOSE[plan.target.kind] and column.name in plan.features.notes
+        else ""
+    )
 
 
 def _entry(check: Any) -> Mapping[str, Any]:
@@ -123,7 +150,9 @@ def _entry(check: Any) -> Mapping[str, Any]:
 
 def _seasonal_reason(plan: Plan) -> str:
     if plan.seasonal:
-        return "their monthly means repeat after a year: " + ", ".join(f"{n} (r = {r:.2f})" for n, r in plan.seasonal.items())
+        return "their monthly means repeat after a year: " + ", ".join(
+            f"{n} (r = {r:.2f})" for n, r in plan.seasonal.items()
+        )
     long = plan.span.length >= timedelta(days=18 * 30)
     return "no column's monthly means repeat after a year" if long else "unknown: that needs 18 months of rows"
 
@@ -163,17 +192,27 @@ def sql_files(name: str, plan: Plan) -> dict[str, str]:
     columns, target = plan.columns, plan.columns[plan.target.name]
     form, csv, zone = table_format(plan), plan.data.is_csv, plan.periods.zone
     if plan.key.name == plan.time.name:
-        raise UnusableData(f"KEY={plan.time.name}: the time can be the key of a flat file only, but SQL is needed; add a column that identifies a row")
+        raise UnusableData(
+            f"KEY={plan.time.name}: the time can be the key of a flat file only, but SQL is needed; add a column that identifies a row"
+        )
     time_sql = sql.time_expression(columns[plan.time.name], csv, form, zone)
     later = [plan.target.name, *([plan.label_time.name] if plan.label_time else [])]
-    later += [c.name for c in columns.values() if c.name not in later and (INGESTED.search(c.name) or c.name in plan.features.excluded)]
+    later += [
+        c.name
+        for c in columns.values()
+        if c.name not in later and (INGESTED.search(c.name) or c.name in plan.features.excluded)
+    ]
     key = sql.key_expression(plan.key, columns, plan.time.name, time_sql, later)
     selects = {plan.names.get(plan.key.name, plan.key.name): key, plan.names[plan.time.name]: time_sql}
     selects |= {plan.names[c.name]: sql.number_expression(c) for c in plan.features.numeric}
     selects |= {plan.names[c.name]: f"CAST({quoted(c.name)} AS VARCHAR)" for c in plan.features.categorical}
     kept = sql.newest_only(plan.key, sorted(n for n, c in columns.items() if c.type in ("number", "text", "time")))
     delay = int(plan.periods.delay / timedelta(microseconds=1))
-    known_at = sql.time_expression(columns[plan.label_time.name], csv, form, zone) if plan.label_time else f"{time_sql} + to_microseconds({delay})"
+    known_at = (
+        sql.time_expression(columns[plan.label_time.name], csv, form, zone)
+        if plan.label_time
+        else f"{time_sql} + to_microseconds({delay})"
+    )
     outcome = plan.names[plan.target.name], sql.outcome_expression(target, plan.target)
     return {
         "source.sql": sql.source_sql(name, selects, time_sql, kept),
