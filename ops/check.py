@@ -1,8 +1,8 @@
 """Check that every model has its deployments and every deployment its model: `python -m ops.check`.
 
 Part of `make lint`. It loads every model, so an error in a model.yaml fails here too. Great Expectations checks the
-arguments of its expectations. A change that breaks the published contract without declaring it is a problem before a run refuses it.
-Rules that are valid but cannot work are warnings, and do not fail.
+arguments of its expectations, and its estimators the values of their parameters. A change that breaks the published contract
+without declaring it is a problem before a run refuses it. Rules that are valid but cannot work are warnings, and do not fail.
 """
 
 import sys
@@ -16,6 +16,7 @@ import yaml
 from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
+from ops.candidate_values import unfit_parameters
 from ops.workable import warnings
 from tasks.errors import UnreadableContract
 from tasks.resources import open_resources
@@ -122,10 +123,12 @@ def broken_contracts(models: Iterable[str]) -> Iterator[str]:
 
 def _config_error(name: str) -> ConfigError | None:
     try:
-        check_arguments(load_model(name).config)
+        model = load_model(name)
+        check_arguments(model.config)
     except ConfigError as error:
         return error
-    return None
+    unfit = "\n".join(unfit_parameters(model.config, model.folder / "model.yaml"))
+    return ConfigError(unfit) if unfit else None
 
 
 if __name__ == "__main__":

@@ -4,47 +4,24 @@ Some follow from the file alone. Others need rows: those of the lake, else those
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.base import span_text
-from configs.errors import ConfigError
 from configs.schema import HOURS, ModelConfig
-from ops.play_range import training_partitions
+from ops.first_window import Sample, read_sample
 from tasks.contracts import Stage
 from tasks.errors import EvergreenError
 from tasks.resources import Resources
-from tasks.source.extent import available_partitions, why_no_partition
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_READ = 31
-"""Maximum partitions that are read from the source: those of the first holdout."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The rows of the first training window.
-
-    Attributes:
-        origin: `the lake` or `the source`.
-        rows: Median number of rows of a partition.
-        per_day: Rows of a day of time.
-        holdout: The rows of the last partitions of the window, which contain its holdout.
-        blocked: Why the first partition would be blocked, empty if it would not.
-    """
-
-    origin: str
-    rows: float
-    per_day: float
-    holdout: "pd.DataFrame"
-    blocked: str
+MOST_QUARANTINED = 0.05
+"""Share of quarantined rows up to which there is no warning."""
 
 
 def warnings(res: Resources) -> Iterator[str]:
@@ -124,6 +101,13 @@ def row_warnings(sample: Sample, config: ModelConfig) -> Iterator[tuple[str, str
             "",
             f"the first partition would be blocked: {sample.blocked}. Correct the source or the expectation",
         )
+    elif sample.quarantined[0] > MOST_QUARANTINED:
+        yield (
+            "expectations",
+            "",
+            f"{sample.quarantined[0]:.0%} of the first partition's rows would be quarantined (in {sample.origin}), so they are neither "
+            f"scored nor learned from: {sample.quarantined[1]}. Correct the source or the expectation, or use `severity: info`",
+        )
     yield from _group_warnings(sample, config)
 
 
@@ -202,60 +186,3 @@ def config_value(key: str, config: ModelConfig) -> str:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
     return f"{value:g}" if isinstance(value, int | float) else ""
-
-
-def read_sample(res: Resources) -> tuple[Sample | None, str]:
-    """Return the sample of the first training window from the lake, else from the source; or None and why there is none."""
-    try:
-        if done := _validated(res):
-            return lake_sample(done, res), ""
-        keys = available_partitions(res.model)
-        return (source_sample(keys, res), "") if keys else (None, why_no_partition(res.model))
-    except (EvergreenError, ConfigError, OSError) as error:
-        return None, str(error)
-
-
-def _validated(res: Resources) -> dict[str, int]:
-    """Return the number of valid rows of each validated partition with rows."""
-    records = (res.lake.record(Stage.VALID, key) for key in res.lake.keys(Stage.VALID))
-    return {r.partition: r.rows for r in records if r and r.status == "done" and r.rows}
-
-
-def lake_sample(rows: Mapping[str, int], res: Resources) -> Sample:
-    """Return the sample of validated partitions. `rows` has their numbers of rows, oldest first."""
-    import pandas as pd
-
-    keys = list(rows)
-    held = _holdout_keys(keys, res)
-    frames = [res.lake.read(Stage.VALID, key, [*res.config.features.categorical, *res.config.groups]) for key in held]
-    record = res.lake.record(Stage.VALID, res.lake.keys(Stage.VALID)[0])
-    blocked = record.reason if record and record.status == "blocked" else ""
-    return _sample("the lake", rows, pd.concat(frames, ignore_index=True), blocked, res)
-
-
-def source_sample(keys: list[str], res: Resources) -> Sample:
-    """Return the sample of partitions of the source, of which only those of the first holdout and the first one are read."""
-    import pandas as pd
-
-    from tasks.source.rows import read_source
-    from tasks.validation.expectations import structural_expectations, validate_frame
-
-    frames = {key: read_source(res.model, res.ref(key)).to_pandas() for key in _holdout_keys(keys, res)}
-    first = frames[keys[0]] if keys[0] in frames else read_source(res.model, res.ref(keys[0])).to_pandas()
-    result = validate_frame(first, structural_expectations(res.config) + res.config.expectations, res.config.key)
-    blocked = "; ".join(f.message for f in result.blocking) if len(first) else ""
-    rows = {key: len(frame) for key, frame in frames.items() if len(frame)} or {keys[0]: len(first)}
-    names = [*res.config.features.categorical, *res.config.groups]
-    return _sample("the source", rows, pd.concat(frames.values(), ignore_index=True)[names], blocked, res)
-
-
-def _holdout_keys(keys: list[str], res: Resources) -> list[str]:
-    """Return the last partitions of the first training window, which contain its holdout."""
-    window = keys[: training_partitions(keys, res.config)]
-    start = res.ref(window[-1]).end - res.config.training.window.holdout
-    return [key for key in window if res.ref(key).end > start][-MOST_READ:]
-
-
-def _sample(origin: str, rows: Mapping[str, int], holdout: "pd.DataFrame", blocked: str, res: Resources) -> Sample:
-    days = sum((ref.end - ref.start) / timedelta(days=1) for ref in map(res.ref, rows))
-    return Sample(origin, float(median(rows.values())), sum(rows.values()) / days, holdout, blocked)

@@ -54,8 +54,8 @@ def _typed_number(con: "duckdb.DuckDBPyConnection", column: Column) -> Column:
     """A number; a time since 1970 or a date as 20240131 if name and range are those of one; text if float64 would round it."""
     name = quoted(column.name)
     low, high = con.execute(
-        f"SELECT min({name}), max({name}) FROM {STORED} WHERE isfinite(CAST({name} AS DOUBLE))"
-    ).fetchall()[0]  # noqa: S608
+        f"SELECT min({name}), max({name}) FROM {STORED} WHERE isfinite(CAST({name} AS DOUBLE))"  # noqa: S608
+    ).fetchall()[0]
     number = replace(
         column, type="number", sql=f"CASE WHEN isfinite(CAST({name} AS DOUBLE)) THEN CAST({name} AS DOUBLE) END"
     )
@@ -67,9 +67,9 @@ def _typed_number(con: "duckdb.DuckDBPyConnection", column: Column) -> Column:
         return number
     if is_integer(column.stored) and low >= 19000101 and high <= 21001231:
         parsed = f"try_strptime(CAST({name} AS VARCHAR), '%Y%m%d')"
-        (bad,) = con.execute(f"SELECT count(*) FROM {STORED} WHERE {name} IS NOT NULL AND {parsed} IS NULL").fetchall()[
+        (bad,) = con.execute(f"SELECT count(*) FROM {STORED} WHERE {name} IS NOT NULL AND {parsed} IS NULL").fetchall()[  # noqa: S608
             0
-        ]  # noqa: S608
+        ]
         return (
             number if bad else replace(column, type="time", sql=f"CAST({parsed} AS TIMESTAMPTZ)", formats=("%Y%m%d",))
         )
@@ -93,15 +93,15 @@ def _typed_text(con: "duckdb.DuckDBPyConnection", column: Column) -> Column:
     if longest and (formats := time_formats(con, column.name)):
         sql = text_time_sql(column.name, formats)
         (bad,) = con.execute(
-            f"SELECT count(*) FROM {STORED} WHERE nullif(trim({name}), '') IS NOT NULL AND ({sql}) IS NULL"
-        ).fetchall()[0]  # noqa: S608
+            f"SELECT count(*) FROM {STORED} WHERE nullif(trim({name}), '') IS NOT NULL AND ({sql}) IS NULL"  # noqa: S608
+        ).fetchall()[0]
         if bad <= filled * (1 - MOSTLY):
             return replace(column, type="time", sql=sql, formats=formats, unreadable=bad)
     truths = (
-        con.execute(f"SELECT count(*) FROM {STORED} WHERE lower(trim({name})) IN ('true', 'false')").fetchall()[0][0]
+        con.execute(f"SELECT count(*) FROM {STORED} WHERE lower(trim({name})) IN ('true', 'false')").fetchall()[0][0]  # noqa: S608
         if longest
         else 0
-    )  # noqa: S608
+    )
     if truths == filled:
         return replace(column, type="number", sql=f"CAST(lower(trim({name})) = 'true' AS DOUBLE)")
     if numbers >= filled * MOSTLY and not codes:
@@ -119,8 +119,8 @@ def time_formats(con: "duckdb.DuckDBPyConnection", name: str) -> tuple[str, ...]
         rf"WHERE regexp_matches({quoted(name)}, '\d') AND length(trim({quoted(name)})) BETWEEN 8 AND 40 ORDER BY 1 LIMIT {PROBE * 20}"
     )
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE probe AS SELECT * FROM ({query}) ORDER BY hash({quoted(name)}), 1 LIMIT {PROBE}"
-    )  # noqa: S608
+        f"CREATE OR REPLACE TEMP TABLE probe AS SELECT * FROM ({query}) ORDER BY hash({quoted(name)}), 1 LIMIT {PROBE}"  # noqa: S608
+    )
     (total,) = con.execute("SELECT count(*) FROM probe").fetchall()[0]
     if not total:
         return ()

@@ -49,7 +49,7 @@ def _spans(con: "duckdb.DuckDBPyConnection", time: str, zone: str) -> dict[str, 
     """Return the first and the last time of the rows of each file, as naive local time."""
     query = f"SELECT {quoted(SOURCE)}, min({quoted(time)}), max({quoted(time)}) FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1"  # noqa: S608
     rows = con.execute(query).fetchall()
-    return {str(Path(f)): tuple(t.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in (a, b)) for f, a, b in rows}  # type: ignore[misc]
+    return {str(Path(f)): tuple(t.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in (a, b)) for f, a, b in rows}
 
 
 def _fits(path: str, name: str, every: Every, spans: dict[str, tuple[datetime, datetime]]) -> bool:

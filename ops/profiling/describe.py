@@ -47,8 +47,8 @@ def _counts(con: "duckdb.DuckDBPyConnection", columns: Sequence[Column], rows: i
     few = [column.name for column in found if column.distinct <= EXACT_UP_TO * 1.1]
     if few:
         exact = con.execute(
-            f"SELECT {', '.join(f'count(DISTINCT {quoted(name)})' for name in few)} FROM {ROWS}"
-        ).fetchall()[0]  # noqa: S608
+            f"SELECT {', '.join(f'count(DISTINCT {quoted(name)})' for name in few)} FROM {ROWS}"  # noqa: S608
+        ).fetchall()[0]
         by_name = dict(zip(few, exact, strict=True))
         found = [replace(column, distinct=by_name.get(column.name, column.distinct)) for column in found]
     return found

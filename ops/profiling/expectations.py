@@ -64,7 +64,7 @@ def _row_count(periods: Periods) -> Check:
     low, high = min(periods.rows), max(periods.rows)
     inner = sorted(periods.rows[1:-1] or periods.rows)
     period = PERIOD[periods.every]
-    comment = f"{len(periods.rows)} {period}s had {low:,} to {high:,} rows, {inner[len(inner) // 2]:,} in the middle one; half to twice as many pass"
+    comment = f"{len(periods.rows)} {period}s had {low:,} to {high:,} rows, median {inner[len(inner) // 2]:,}; half to twice as many pass"
     return Check(COUNT, "critical", (), {"min_value": max(1, low // 2), "max_value": 2 * high}, comment)
 
 
@@ -142,8 +142,8 @@ def seasonal(
     month = f"date_trunc('month', timezone({literal(periods.zone)}, {quoted(time)}))"
     means = ", ".join(f"avg({quoted(column.name)})" for column in columns)
     table = con.execute(
-        f"SELECT epoch({month}), {means} FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1 ORDER BY 1"
-    ).fetchall()[1:-1]  # noqa: S608
+        f"SELECT epoch({month}), {means} FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1 ORDER BY 1"  # noqa: S608
+    ).fetchall()[1:-1]
     found = {}
     for at, column in enumerate(columns, start=1):
         values = np.array([np.nan if row[at] is None else row[at] for row in table], dtype="float64")

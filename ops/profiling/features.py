@@ -141,5 +141,5 @@ def closed_set(con: "duckdb.DuckDBPyConnection", column: Column, time: str) -> l
         return []
     return [
         str(v)
-        for (v,) in con.execute(f"SELECT DISTINCT {name} FROM {ROWS} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()
-    ]  # noqa: S608
+        for (v,) in con.execute(f"SELECT DISTINCT {name} FROM {ROWS} WHERE {name} IS NOT NULL ORDER BY 1").fetchall()  # noqa: S608
+    ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
 LEAST_PARTITIONS, LEAST_ROWS = 12, 50
-PLAYED = 6
+PLAYED = 3
 """Partitions that the first `make play` plays after the first champion."""
 DURATIONS = tuple(timedelta(hours=h) for h in (1, 2, 3, 6, 12, 24, 48, 72)) + tuple(
     timedelta(days=d) for d in (7, 14, 21, 28, 42, 56, 84, 168, 364)
@@ -53,7 +53,8 @@ def read_span(con: "duckdb.DuckDBPyConnection", time: str, target: str, zone: st
         f"count(DISTINCT CAST(timezone({literal(zone)}, {at}) AS DATE)), count(DISTINCT date_trunc('hour', {at})) FROM {ROWS}"
     )
     values = con.execute(query).fetchall()[0]
-    return Span(*(v.astimezone(UTC) if isinstance(v, datetime) else v for v in values))
+    first, last, last_known = (v.astimezone(UTC) for v in values[:3])
+    return Span(first, last, last_known, *map(int, values[3:]))
 
 
 def label_delay(
@@ -115,7 +116,7 @@ def choose_every(span: Span, given: str, by_file: Every | None, zone: str) -> tu
     if chosen is None:
         raise UnusableData(
             f"the rows cover {span_words(span.length)}, from {span.first:%Y-%m-%d %H:%M} to {span.last:%Y-%m-%d %H:%M}, but at least "
-            f"{LEAST_PARTITIONS} hours are needed: a model is trained on older partitions and judged on newer ones; give data of a longer time"
+            f"{LEAST_PARTITIONS} hours are needed: a model is trained on older rows and judged on newer ones; give data of a longer time"
         )
     why = "given as BY" if given else "as the files" if chosen == by_file else "longest with enough partitions"
     return chosen, f"{why}: {counts[chosen]:.0f} {PERIOD[chosen]}s of about {span.rows / counts[chosen]:,.0f} rows"
@@ -184,9 +185,9 @@ def choose_periods(
     first = ceil(least / per) + 1
     if first >= len(keys):
         raise UnusableData(
-            f"{len(keys)} complete {PERIOD[every[0]]}s of rows, but a first champion needs {first} of them (a holdout of {span_text(holdout)}, a "
-            f"validation split of that length and a label delay of {span_text(delay[0])} before each, and rows to fit), and one more is played; "
-            f"give data of a longer time, or a shorter BY="
+            f"{len(keys)} complete {PERIOD[every[0]]}s, but a first champion needs {first} of them (a holdout of {span_text(holdout)}, "
+            f"a validation split of that length, a label delay of {span_text(delay[0])} before each, and rows to fit), and one more "
+            f"is played; give data of a longer time, or a shorter BY="
         )
     first = max(first, len(keys) - PLAYED) if len(keys) > first + PLAYED else first
     reasons = {"every": every[1], "holdout": held_reason, "delay": delay[1]}
@@ -202,8 +203,9 @@ def _partitions(
     start = f"date_trunc('{PERIOD[every]}', timezone({literal(zone)}, {quoted(time)}))"
     form = {"M": "%Y-%m", "W": "%G-W%V", "D": "%Y-%m-%d", "H": "%Y-%m-%dT%H"}[every]
     query = (
-        f"SELECT strftime(CAST({start} AS TIMESTAMP), '{form}'), timezone({literal(zone)}, CAST({start} AS TIMESTAMP) + INTERVAL 1 {PERIOD[every]}), "  # noqa: S608
-        f"count(*) FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1, 2 ORDER BY 1"
+        f"SELECT strftime(CAST({start} AS TIMESTAMP), '{form}'), "  # noqa: S608
+        f"timezone({literal(zone)}, CAST({start} AS TIMESTAMP) + INTERVAL 1 {PERIOD[every]}), count(*) "
+        f"FROM {ROWS} WHERE {quoted(time)} IS NOT NULL GROUP BY 1, 2 ORDER BY 1"
     )
     found = con.execute(query).fetchall()
     typical = span.length / max(1, span.rows) * 3

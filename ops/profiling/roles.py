@@ -65,7 +65,7 @@ def choose_time(con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column],
         return Choice(given, "given as TIME")
     if not times:
         raise UnusableData(
-            "no column is a time, but a model needs the time of each prediction. Add one, as a timestamp or as text such as 2024-03-31 15:00"
+            "no column is a time, but a model needs the time of each prediction. Add one, as a timestamp or text such as 2024-03-31 15:00"
         )
     if len(times) == 1:
         return Choice(times[0].name, "the only column with times")
@@ -101,8 +101,9 @@ def _order(con: "duckdb.DuckDBPyConnection", column: Column, times: Sequence[Col
             )
         )
         later, same, is_day, has_day = (
-            share or 0 for share in con.execute(f"SELECT {', '.join(shares)} FROM {ROWS}").fetchall()[0]
-        )  # noqa: S608
+            share or 0
+            for share in con.execute(f"SELECT {', '.join(shares)} FROM {ROWS}").fetchall()[0]  # noqa: S608
+        )
         if is_day > 0.99 and same < 0.99:
             return "coarser"
         if later > 0.99 and same < 0.5 and has_day < 0.99:
@@ -122,7 +123,8 @@ def choose_label_time(
             continue
         own, outcome, start = quoted(column.name), quoted(target), quoted(time)
         query = (
-            f"SELECT count({own}), count(*) FILTER (WHERE {own} < {start}), count(*) FILTER (WHERE ({own} IS NULL) <> ({outcome} IS NULL)), "  # noqa: S608
+            f"SELECT count({own}), count(*) FILTER (WHERE {own} < {start}), "  # noqa: S608
+            f"count(*) FILTER (WHERE ({own} IS NULL) <> ({outcome} IS NULL)), "
             f"count(*) FILTER (WHERE {outcome} IS NULL), count(*) FILTER (WHERE {outcome} IS NOT NULL AND {own} IS NULL) FROM {ROWS}"
         )
         filled, before, differ, open_rows, without = con.execute(query).fetchall()[0]

@@ -36,8 +36,8 @@ def single_column_scores(
     step = max(1, rows // SAMPLE)
     names = ", ".join([quoted(column.name) for column in columns] + [quoted("known outcome")])
     sample = con.execute(
-        f"SELECT {names} FROM ({known}) WHERE hash({quoted('row number')}) % {step} = 0 ORDER BY {quoted('row number')}"
-    ).fetchnumpy()  # noqa: S608
+        f"SELECT {names} FROM ({known}) WHERE hash({quoted('row number')}) % {step} = 0 ORDER BY {quoted('row number')}"  # noqa: S608
+    ).fetchnumpy()
     outcomes = _outcomes(sample["known outcome"], target)
     return {
         column.name: _score(_bins(sample[column.name], column), outcomes, target.kind == "regression")

@@ -92,7 +92,7 @@ def labels_sql(
     """Return the text of labels.sql. `key` and `outcome` are a name in model.yaml and its SQL."""
     inner = f"{key[1]} AS {quoted(key[0])}, {outcome[1]} AS {quoted(outcome[0])}, {known_at} AS known_at"
     return (
-        f"-- {model}: key, outcome and known_at of the rows of [$start, $end). Rows whose outcome is not known yet are left out.\n"
+        f"-- {model}: key, outcome and known_at of the rows of [$start, $end). Rows whose outcome is not known yet are left out.\n"  # noqa: S608
         f"SELECT * FROM (\n    SELECT {inner}\n    FROM {TABLE}\n    WHERE {time_sql} >= $start AND {time_sql} < $end{kept}\n)\n"
         f"WHERE {quoted(outcome[0])} IS NOT NULL AND known_at IS NOT NULL{is_known}\n"
     )

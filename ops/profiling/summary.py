@@ -54,8 +54,9 @@ def points_to_check(plan: Plan) -> list[str]:
     if not plan.time.sure:
         points.append(f"Is {plan.time.name} the moment of the prediction? Else give TIME=")
     if not plan.periods.sure_delay:
+        delay = span_text(plan.periods.delay)
         points.append(
-            f"Is an outcome known {span_text(plan.periods.delay)} after the prediction? Else give DELAY=: a model learns from what it should not know yet"
+            f"Is an outcome known {delay} after the prediction? Else give DELAY=, or a model learns from labels that nobody had"
         )
     points += [f"{name}: {note}" for name, note in plan.features.notes.items()]
     return points

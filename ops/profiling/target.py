@@ -45,7 +45,7 @@ def choose_kind(con: "duckdb.DuckDBPyConnection", column: Column, choice: Choice
         return _binary(name, values, choice)
     if column.type == "text" and not values:
         raise UnusableData(
-            f"TARGET={name}: text with {column.distinct:,} different values, more than {MOST_CLASSES} classes; merge classes, or choose another column"
+            f"TARGET={name}: text with {column.distinct:,} different values, more than {MOST_CLASSES} classes; choose another column"
         )
     if column.type == "text" or (column.whole and column.distinct <= MOST_WHOLE):
         return _multiclass(column, values, choice)
@@ -97,8 +97,8 @@ def _multiclass(column: Column, values: dict[str, int], choice: Choice) -> Targe
     if sum(values[value] for value in few) > RARE * total or len(kept) < 3:
         name = few[0] if few else ""
         raise UnusableData(
-            f"TARGET={column.name}: class {name!r} has {values.get(name, 0)} rows, but at least {LEAST} are needed for each of three or more "
-            f"classes; merge rare classes, remove them, or give more data"
+            f"TARGET={column.name}: class {name!r} has {values.get(name, 0)} rows, but at least {LEAST} are needed for each of three "
+            f"or more classes; merge rare classes, remove them, or give more data"
         )
     numbers = is_integer(column.stored) or all(re.fullmatch(r"-?\d+", value) for value in kept)
     ordered = sorted(kept, key=float) if numbers else kept

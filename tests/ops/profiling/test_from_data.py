@@ -1,6 +1,7 @@
 """`make model FROM=`: what is inferred from generated data with traps, and that the written model works on them."""
 
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(root: Path, source: str, **given: str) -> tuple[Plan, ModelConfig]:
+def made(root: Path, source: str, **given: Any) -> tuple[Plan, ModelConfig]:
     """Return the plan and the config of a model from data."""
     shutil.rmtree(root / "configs" / "unseen", ignore_errors=True)
     shutil.copy(ROOT / "prefect.yaml", root)
@@ -287,9 +288,12 @@ def test_files_whose_rows_are_of_other_days_than_their_names_have_no_dates(root:
     assert (config.source.file.every, config.source.file.path) == (None, str(root / "in" / "*.parquet"))
 
 
-MISSING = {
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+MISSING: dict[str, tuple[Change, dict[str, str], str]] = {
     "no time": (lambda f: f.drop(columns=["ordered_at", "loaded_at", "day"]), {}, "no column is a time"),
-    "too short a time": (lambda f: f.assign(ordered_at=START + pd.to_timedelta(np.arange(len(f)), unit="s")), {}, "at least 12 hours are needed"),
+    "too short a time": (
+        lambda f: f.assign(ordered_at=START + pd.to_timedelta(np.arange(len(f)), unit="s")), {}, "at least 12 hours are needed"
+    ),
     "too few rows": (lambda f: f.head(150), {}, "give at least 480 rows"),
     "too few positives": (lambda f: f.assign(target=(np.arange(len(f)) < 15).astype(int)), {}, "15 rows of its less frequent value"),
     "constant target": (lambda f: f.assign(target=1), {"target": "target"}, "nothing to predict"),
@@ -298,7 +302,9 @@ MISSING = {
     "unknown column": (lambda f: f, {"target": "Target"}, "did you mean 'target'?"),
     "unknown period": (lambda f: f, {"by": "decade"}, "M, W, D or H"),
     "no duration": (lambda f: f, {"delay": "soon"}, "is not a duration"),
-    "a key with nulls": (lambda f: f.assign(order_id=f["order_id"].where(f.index > 3)), {"key": "order_id"}, "4 of 3,000 rows have no value"),
+    "a key with nulls": (
+        lambda f: f.assign(order_id=f["order_id"].where(f.index > 3)), {"key": "order_id"}, "4 of 3,000 rows have no value"
+    ),
     "too few partitions": (lambda f: f, {"by": "M"}, "a first champion needs"),
 }  # fmt: skip
 
