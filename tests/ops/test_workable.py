@@ -78,6 +78,12 @@ CASES = {
         "expectations: the first partition would be blocked: weight",
         "Correct the source or the expectation",
     ),
+    "an expectation that quarantines many rows": (
+        "{type: expect_column_values_to_be_between, kwargs: {column: weight, min_value: -50, max_value: 50, mostly: 0.9}} -> "
+        "{type: expect_column_values_to_be_between, severity: warning, kwargs: {column: weight, min_value: 3, max_value: 50}}",
+        "of the first partition's rows would be quarantined (in the source), so they are neither scored nor learned from: weight",
+        "use `severity: info`",
+    ),
 }
 
 
