@@ -116,7 +116,7 @@ def unusable(column: Column) -> str:
 
 
 def _known_with_outcome(con: "duckdb.DuckDBPyConnection", column: Column, target: TargetChoice) -> str:
-    """Return that a column gets its values together with the outcome: it is empty where the outcome is, and filled elsewhere."""
+    """Return that a column gets its values together with the outcome: it is empty where the outcome is, or hardly elsewhere."""
     if not column.nulls:
         return ""
     own, outcome = quoted(column.name), quoted(target.name)
@@ -125,8 +125,10 @@ def _known_with_outcome(con: "duckdb.DuckDBPyConnection", column: Column, target
         f"count(*) FILTER (WHERE {outcome} IS NOT NULL AND {own} IS NULL), count(*) FILTER (WHERE {outcome} IS NOT NULL) FROM {ROWS}"
     )
     open_rows, both, only_own, known = con.execute(query).fetchall()[0]
-    if open_rows >= 20 and both >= 0.99 * open_rows and only_own < 0.5 * known:
-        return f"known only with the outcome: empty in all {open_rows:,} rows whose {target.name} is not known yet"
+    always = both >= 0.99 * open_rows and only_own < 0.5 * known
+    nowhere_else = both >= 0.5 * open_rows and only_own <= 0.01 * both
+    if open_rows >= 20 and (always or nowhere_else):
+        return f"known only with the outcome: empty in {both:,} of {open_rows:,} rows without {target.name}, in {only_own:,} others"
     return ""
 
 

@@ -97,7 +97,8 @@ def _plan(con: "duckdb.DuckDBPyConnection", data: Data, options: Options, now: d
     every = choose_every(span, options.by, data.every, zone)
     delay = _delay(con, options, time, label_time, span)
     periods = choose_periods(con, time.name, target, span, every, zone, delay, now)
-    taken = {time.name, target.name, *key.columns, *([label_time.name] if label_time else [])}
+    parts = key.columns if len(key.columns) == 1 else ()  # parts of a longer key may be features
+    taken = {time.name, target.name, *parts, *([label_time.name] if label_time else [])}
     outcome = outcome_value(target)
     differing |= dict.fromkeys(re.findall(r"(\w+)=%", data.path), "a part of the date in the names of folders")
     features = choose_features(con, list(columns.values()), taken, target, outcome, differing)

@@ -3,6 +3,8 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, combinations
+from math import prod
 from typing import TYPE_CHECKING
 
 from configs.flat import quoted
@@ -34,6 +36,8 @@ TARGET_WORD = re.compile(
     re.IGNORECASE,
 )
 ROW_KEY = "row_key"
+MOST_PARTS, SAMPLE = 6, 50_000
+"""Columns that are tried as parts of a key, and the rows in which a combination must be unique before all are looked at."""
 
 
 def require_column(columns: Mapping[str, Column], option: str, name: str) -> Column:
@@ -189,28 +193,29 @@ def _with_duplicates(
 def _combined(
     con: "duckdb.DuckDBPyConnection", columns: Mapping[str, Column], able: Sequence[Column], time: str, rows: int
 ) -> KeyChoice:
-    """Return a key of the time and one or two columns, else of all values of a row."""
+    """Return a key of the time and up to three columns, else of all values of a row."""
     name = ROW_KEY
     while name in columns:
         name += "_"
-    parts = [column.name for column in able if column.distinct > 1][:8]
-    pairs = [[a, b] for at, a in enumerate(parts[:4]) for b in parts[at + 1 : 4]]
-    for extra in (*([part] for part in parts), *pairs):
-        possible = columns[time].distinct
-        for part in extra:
-            possible *= columns[part].distinct
-        if possible >= rows and _distinct(con, [time, *extra]) == rows:
-            return KeyChoice(
-                name, (time, *extra), f"no column is unique, but {time} and {' and '.join(extra)} are together"
-            )
+    able = [column for column in able if column.distinct > 1]
+    able.sort(key=lambda c: (c.type != "text" and not IDENTIFIER.search(c.name), -c.distinct, c.name))
+    parts = [column.name for column in able][:MOST_PARTS]
+    for extra in chain.from_iterable(combinations(parts, size) for size in (1, 2, 3)):
+        together = [time, *extra]
+        enough = prod(columns[part].distinct for part in together) >= rows
+        if enough and _distinct(con, together, SAMPLE) == min(rows, SAMPLE) and _distinct(con, together) == rows:
+            return KeyChoice(name, tuple(together), f"no column is unique, but {', '.join(together)} are together")
     return KeyChoice(
         name, (), "no column is unique: a digest of the row without its outcome, and a number where rows are the same"
     )
 
 
-def _distinct(con: "duckdb.DuckDBPyConnection", names: Sequence[str]) -> int:
-    """Count the different combinations of values."""
-    return int(scalar(con, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(map(quoted, names))} FROM {ROWS})"))  # noqa: S608
+def _distinct(con: "duckdb.DuckDBPyConnection", names: Sequence[str], first: int = 0) -> int:
+    """Count the different combinations of values, of the `first` rows only if given."""
+    within = f" WHERE rowid < {first}" if first else ""
+    return int(
+        scalar(con, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(map(quoted, names))} FROM {ROWS}{within})")  # noqa: S608
+    )
 
 
 def target_name(columns: Mapping[str, Column], taken: Sequence[str], ask: Callable[[str], str] | None) -> Choice:
