@@ -5,6 +5,7 @@
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
 Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server.
+Studies, which print their own tables: always, backfill, drift, elec2, gate, pages, policy, poll, replay, server, source_database.
 """
 
 import importlib
@@ -32,6 +33,19 @@ RATIOS = (
     "serving",
 )
 STUDIES = ("always", "backfill", "drift", "elec2", "gate", "new_model", "pages", "policy", "poll", "replay", "server")
+STUDIES = (
+    "always",
+    "backfill",
+    "drift",
+    "elec2",
+    "gate",
+    "pages",
+    "policy",
+    "poll",
+    "replay",
+    "server",
+    "source_database",
+)
 
 
 def main() -> int:

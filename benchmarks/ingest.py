@@ -10,7 +10,7 @@ from benchmarks.harness import Row, in_this_process, in_turns, row
 from configs.settings import load_settings
 from tasks.contracts import Stage
 from tasks.resources import live_resources
-from tasks.source.files import source_files
+from tasks.source.kinds import source_files
 from tasks.steps.ingest import ingest
 
 MONTH = "2013-05"

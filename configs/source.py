@@ -1,4 +1,4 @@
-"""Schema of `source:` in model.yaml: the files and SQL of a model's rows."""
+"""Schema of `source:` in model.yaml: the files, database tables and SQL of a model's rows."""
 
 import re
 from collections.abc import Mapping
@@ -8,24 +8,59 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from configs.base import Duration, Every, Name, Strict
+from configs.database import ColumnType, database_problem
 from configs.paths import path_problem
 
 FLAT = "rows"
 """Name of a flat file in its generated queries."""
+DATABASE_KEYS = ("table", "query", "time", "time_zone", "types", "watermark", "fingerprint", "timeout")
+"""Keys of a table that only a database has."""
 
 
 class Table(Strict):
-    """One table that the SQL can read by its name: Parquet or CSV files."""
+    """One table that the SQL can read by its name: Parquet or CSV files, or a table of a database."""
 
     path: str = Field(
+        "",
         description="file; * and ? match several; with `every`, %Y, %m, %d, %H (or %G-W%V for weeks) in the name or in folders "
-        "stand for the start of the file's period"
+        "stand for the start of the file's period",
     )
     every: Every | None = Field(None, description="period of one file, in the partitions' time zone")
     time_format: str | None = Field(
         None,
-        description="format of times that are text, as in `strptime`: %d/%m/%Y %H:%M; by default ISO 8601. Other text is refused",
+        description="format of times that are text, as in `strptime`: %d/%m/%Y %H:%M; by default ISO 8601. Other text is refused. "
+        "Of a database: how `time` is stored, `epoch`, `epoch_ms` and `epoch_us` too",
     )
+    connection: Name | None = Field(
+        None,
+        description="database instead of files: EVERGREEN_CONNECTION_<NAME> in the environment has its address, else the Prefect "
+        "secret block evergreen-connection-<name>",
+    )
+    table: str | None = Field(None, description="name of the database's table, such as sales.orders")
+    query: str | None = Field(
+        None,
+        description="instead of `table`: SQL that runs in the database. $start and $end become literals of the partition's range, with "
+        "`lookback`",
+    )
+    time: str | None = Field(
+        None,
+        description="column of the database's table: only rows of the partition's range, with `lookback`, are read. Without it all are",
+    )
+    time_zone: str | None = Field(
+        None,
+        description="zone of a `time` that is stored without one; by default UTC, and of a `source.file` the partitions' zone",
+    )
+    types: Mapping[str, ColumnType] = Field({}, description="types by column, to which the database's values are cast")
+    watermark: str | None = Field(
+        None,
+        description="column that grows with each change of a row: its maximum and the number of rows decide whether a range has changed",
+    )
+    fingerprint: str | None = Field(
+        None,
+        description="SQL whose one row decides whether a range has changed; by default a digest of all its rows. $start and $end as in "
+        "`query`",
+    )
+    timeout: Duration = Field(timedelta(minutes=30), description="longest time of one query of the database")
     known_at: str | None = Field(
         None,
         description="SQL expression: time when a row becomes known; the leakage check hides rows that are known later",
@@ -37,11 +72,43 @@ class Table(Strict):
     def _outcomes_have_a_time(self) -> Self:
         if bool(self.outcomes) != bool(self.outcomes_known_at):
             raise ValueError("`outcomes` and `outcomes_known_at` go together: give both or neither")
+        if self.is_database:
+            return self._require_database()
+        if given := [n for n in DATABASE_KEYS if getattr(self, n) != type(self).model_fields[n].default]:
+            raise ValueError(f"{given[0]}: is for a table of a database; give `connection` too, or remove it")
+        if not self.path:
+            raise ValueError("give `path`, or `connection` with `table` or `query`")
         if self.time_format and not re.search("%[Yy]", self.time_format):
             raise ValueError(f"time_format: {self.time_format!r} has no year; write a format such as %d/%m/%Y %H:%M")
         if problem := path_problem(self.path, self.every):
             raise ValueError(f"path: {self.path!r}: {problem}")
         return self
+
+    def _require_database(self) -> Self:
+        if self.path or self.every:
+            raise ValueError("`path` and `every` are for files; a table of a database has `connection` and `time`")
+        if problem := database_problem(
+            self.table, self.query, self.time, self.time_format, self.time_zone, self.watermark, self.fingerprint
+        ):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def is_database(self) -> bool:
+        """Whether it is a table of a database."""
+        return self.connection is not None
+
+    @property
+    def is_ranged(self) -> bool:
+        """Whether only the files or rows of a partition's range are read."""
+        return self.every is not None or self.time is not None
+
+    @property
+    def place(self) -> str:
+        """Where its rows are, for messages."""
+        if not self.is_database:
+            return self.path
+        return f"{f'table {self.table}' if self.table else 'the query'} of connection {self.connection!r}"
 
 
 class Source(Strict):
@@ -81,6 +148,8 @@ class Source(Strict):
         given = (n for n in ("sql", "labels", "lookback") if getattr(self, n) != type(self).model_fields[n].default)
         if self.file and any(given):  # not `model_fields_set`: the recorded config of a version has all keys
             raise ValueError("`sql`, `labels` and `lookback` can only be used with `tables`, not with `file`")
+        if self.file and self.file.is_database and not self.file.time:
+            raise ValueError("file.time: is missing; a table of a database needs the column of its rows' time")
         return self
 
     @property

@@ -14,10 +14,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
+from configs.load import load_model, model_names
 from configs.settings import ROOT, Settings, disable_telemetry, load_env, load_settings
 from ops.errors import DeployFailed, StackError
 from ops.notify import ADDRESS, BLOCK, ensure_notifications
 from ops.terminal import print_error
+from tasks.source.prefect_access import limit_name
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -29,6 +31,9 @@ LOST_RUNS = "crash-lost-runs"
 BACKFILLS, BACKFILL_PRIORITY = "backfills", 10
 """Queue of `backfill/manual` and its priority. The default queue has priority 1 and goes first."""
 BACKFILL_DESCRIPTION = "Backfills. The default queue goes first, and the limit leaves it one slot of the worker."
+
+CONNECTION_SESSIONS = 4
+"""Sessions that all runs together have with a database, until a person changes the limit in Prefect."""
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=180)
 """Six heartbeats (one every 30 s, see pyproject.toml). A busy machine delays some, and a live run must not be marked as crashed."""
@@ -87,6 +92,8 @@ async def prepare(settings: Settings) -> None:
             ) from error
         await ensure_pool(client, settings.pool)
         await ensure_queue(client, settings.pool, BACKFILLS, BACKFILL_PRIORITY, max(1, settings.run_limit - 1))
+        for connection in connections():
+            await ensure_connection_limit(client, connection)
         for automation in (lost_runs(), *await ensure_notifications(client, settings)):
             await ensure_automation(client, automation)
 
@@ -114,6 +121,30 @@ async def ensure_queue(client: "PrefectClient", pool: str, name: str, priority: 
         )
     except ObjectAlreadyExists:
         return
+
+
+def connections() -> list[str]:
+    """The connections to databases of all models that can be read, sorted."""
+    found = set()
+    for name in model_names():
+        try:
+            tables = load_model(name).config.source.views.values()
+        except ConfigError:
+            continue  # its own runs report it
+        found |= {table.connection for table in tables if table.connection}
+    return sorted(found)
+
+
+async def ensure_connection_limit(client: "PrefectClient", connection: str) -> None:
+    """Limit the sessions of a database, unless there is a limit, since a person may have changed it."""
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectNotFound
+
+    name = limit_name(connection)
+    try:
+        await client.read_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=CONNECTION_SESSIONS))
 
 
 async def ensure_automation(client: "PrefectClient", automation: "AutomationCore") -> None:

@@ -9,7 +9,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.errors import NotEnoughData
 from tasks.resources import Resources
 from tasks.source.extent import available_partitions, why_no_partition
-from tasks.source.files import has_files
+from tasks.source.kinds import is_covered
 from tasks.storage.partitions import between, in_order_of_time, partition
 
 
@@ -68,7 +68,7 @@ def split_range(first: str, last: str, res: Resources) -> tuple[list[str], list[
     name, champions = res.config.name, res.ledger.champions()
     list(between(res.config, first, last))  # the names are valid
     refs = [res.ref(key) for key in available_partitions(res.model) if key <= last]
-    due = [ref.key for ref in refs if ref.complete <= datetime.now(UTC) and has_files(res.model, ref)]
+    due = [ref.key for ref in refs if ref.complete <= datetime.now(UTC) and is_covered(res.model, ref)]
     if champions:
         first = next((key for key in due if key >= first and res.ref(key).complete > champions[0].as_of), "")
     else:

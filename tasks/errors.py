@@ -25,6 +25,10 @@ class SourceUnavailable(EvergreenError):
     """The source does not respond. No partition is blocked. Repeat the call later."""
 
 
+class SourceRefused(EvergreenError):
+    """The source does not accept the address, the password or the request for a table. No partition is blocked. Correct the connection."""
+
+
 class UnknownPlan(EvergreenError):
     """No stored backfill plan has this digest."""
 

@@ -1,23 +1,23 @@
 """The partitions of a source, and a cheap digest of what each one is read from."""
 
-import functools
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from configs.flat import literal, quoted
 from configs.load import Model
-from configs.source import FLAT, Table
+from configs.source import FLAT
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
-from tasks.source.files import file_starts, find_files, list_paths, source_files
-from tasks.source.placement import EARLIEST, latest, require_placed
+from tasks.source.files import list_paths
+from tasks.source.kinds import open_tables, require_covered, source_files
+from tasks.source.moments import EARLIEST, latest
+from tasks.source.placement import require_placed
 from tasks.source.session import connect, raw_sql
 from tasks.source.views import STORED
 from tasks.storage import partitions
 from tasks.storage.answer_log import served_fingerprint, served_partitions
-from tasks.storage.files import digest_file, digest_json
+from tasks.storage.files import digest_json
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
 _FLAT_DIGESTS: dict[tuple[Any, ...], dict[datetime, str]] = {}
@@ -40,12 +40,10 @@ def why_no_partition(model: Model) -> str:
     """
     if available_partitions(model):
         return ""
-    action = "Nothing can be processed. Check `source` in model.yaml, and that its files are there"
-    for name, table in model.config.source.views.items():
-        if not (file_starts(table) if table.every else find_files(table, "UTC", EARLIEST, EARLIEST)):
-            named = "" if model.config.source.file else f" of table {name!r}"
-            start = f" for the start of a period (every: {table.every})" if table.every else ""
-            return f"the source has no partition: no file{named} matches {table.path}{start}. {action}"
+    action = "Nothing can be processed. Check `source` in model.yaml, and that its files or rows are there"
+    for table in open_tables(model).values():
+        if not (table.span() if table.is_ranged else table.covers(EARLIEST, EARLIEST)):
+            return f"the source has no partition: {table.empty}. {action}"
     problem = (
         "its dated tables have no period in common" if len(model.config.source.views) > 1 else "its files have no rows"
     )
@@ -55,9 +53,9 @@ def why_no_partition(model: Model) -> str:
 
 
 def _table_partitions(model: Model) -> list[str]:
-    config, zone = model.config, ZoneInfo(model.config.partition.timezone)
-    dated = [t for t in config.source.views.values() if t.every]
-    ranges = [_file_range(t, zone) for t in dated] if dated else [_time_range(model)]
+    config = model.config
+    ranged = [table for table in open_tables(model).values() if table.is_ranged]
+    ranges = [table.span() for table in ranged] if ranged else [_time_range(model)]
     known = [r for r in ranges if r]
     if len(known) < len(ranges):
         return []
@@ -68,15 +66,6 @@ def _table_partitions(model: Model) -> list[str]:
     return [r.key for r in partitions.between(config, partitions.containing(config, first).key, newest.key)]
 
 
-def _file_range(table: Table, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
-    """The start of a table's first file and the end of its last, None if it has no file."""
-    assert table.every is not None
-    starts = file_starts(table)
-    if not starts:
-        return None
-    return starts[0].replace(tzinfo=zone), partitions.next_start(starts[-1], table.every).replace(tzinfo=zone)
-
-
 def _time_range(model: Model) -> tuple[datetime, datetime] | None:
     """The first time in a source without dated files, and 1 microsecond after the last, None if it has no rows.
 
@@ -84,7 +73,7 @@ def _time_range(model: Model) -> tuple[datetime, datetime] | None:
         SourceMismatch: it has rows, and no partition can have any of them.
     """
     time, first, last = quoted(model.config.time), EARLIEST, latest(model.config)
-    files = {n: find_files(t, "UTC", EARLIEST, EARLIEST) for n, t in model.config.source.views.items()}
+    files = {name: table.files(EARLIEST, EARLIEST) for name, table in open_tables(model).items()}
     if not all(files.values()):
         return None
     within = f"{time} >= TIMESTAMPTZ {literal(first.isoformat())} AND {time} < TIMESTAMPTZ {literal(last.isoformat())}"
@@ -116,22 +105,17 @@ def is_served(model: Model, key: str) -> bool:
 def table_fingerprint(model: Model, ref: PartitionRef) -> str:
     """A cheap digest of what a partition reads from the tables, where outcomes always come from.
 
-    Of dated files these are names, sizes and contents. Of one flat file it is the partition's own rows, so that adding rows does not
-    change the digests of older partitions.
+    Of dated files these are names, sizes and contents, of a database what its table declares. Of one flat file it is the partition's own
+    rows, so that adding rows does not change the digests of older partitions.
 
     Raises:
         MissingSource: the tables have nothing for the partition.
     """
-    if model.config.source.file and not model.config.source.file.every:
+    if model.config.source.file and not model.config.source.file.is_ranged:
         return _flat_fingerprint(model, ref)
-    stats = [(p, p.stat()) for paths in source_files(model, ref).values() for p in paths]
-    return digest_json([(p.name, s.st_size, _digest(p, s.st_size, s.st_mtime_ns)) for p, s in stats])
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    """A file's digest. This process computes it again only if size or time have changed."""
-    return digest_file(path)
+    tables, start = open_tables(model), ref.start - model.config.source.lookback
+    require_covered(tables, ref)
+    return digest_json([part for table in tables.values() for part in table.fingerprint(start, ref.end)])
 
 
 def _flat_fingerprint(model: Model, ref: PartitionRef) -> str:

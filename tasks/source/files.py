@@ -1,4 +1,4 @@
-"""The files of a table, and those that a partition is read from."""
+"""The files of a table, and those that cover a range of time."""
 
 import fnmatch
 import os
@@ -9,12 +9,9 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
-from configs.load import Model
 from configs.paths import any_date, dated_path, parse_date
 from configs.settings import ROOT
 from configs.source import Table
-from tasks.contracts import PartitionRef
-from tasks.errors import MissingSource
 from tasks.storage import partitions
 
 
@@ -88,29 +85,6 @@ def _escape(path: str) -> str:
 def path_pattern(path: Path) -> str:
     """A file's path as DuckDB must be given it: there every path is a pattern, and `[1]` is not itself."""
     return re.sub(r"[\[*?]", r"[\g<0>]", str(path))
-
-
-def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
-    """The files that a partition is read from, with `source.lookback`, by table.
-
-    Raises:
-        MissingSource: a table has no file for the partition's own range.
-    """
-    config = model.config
-    files = {}
-    for name, table in config.source.views.items():
-        if not find_files(table, config.partition.timezone, ref.start, ref.end):
-            raise MissingSource(
-                f"{ref}: table {name!r} has no file for it (expected {table.path}); there is nothing to ingest yet"
-            )
-        files[name] = find_files(table, config.partition.timezone, ref.start - config.source.lookback, ref.end)
-    return files
-
-
-def has_files(model: Model, ref: PartitionRef) -> bool:
-    """Whether every table has a file for the partition's own range."""
-    zone = model.config.partition.timezone
-    return all(find_files(table, zone, ref.start, ref.end) for table in model.config.source.views.values())
 
 
 def folder_columns(files: Iterable[Path]) -> set[str]:

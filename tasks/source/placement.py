@@ -14,6 +14,8 @@ from configs.load import Model
 from configs.schema import ModelConfig
 from tasks.errors import SourceMismatch
 from tasks.source.files import file_start, list_paths
+from tasks.source.kinds import open_tables
+from tasks.source.moments import EARLIEST, latest
 from tasks.source.session import connect, raw_sql
 from tasks.source.values import FILE, time_advice
 from tasks.source.views import STORED, TIME_TEXT
@@ -24,16 +26,9 @@ if TYPE_CHECKING:
     import duckdb
 
 Files = Mapping[str, Sequence[Path]]
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-"""No row can be older. Earlier times are placeholders or typing errors."""
 _BEFORE_ALL, _AFTER_ALL = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC)
 _UNPLACED: dict[tuple[Any, ...], str] = {}
 """Results of `unplaced_rows`, by the config and SQL, the path, size and time of the files, and the hour."""
-
-
-def latest(config: ModelConfig) -> datetime:
-    """The present plus `source.ahead`, up to the hour: no row can be later."""
-    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1) + config.source.ahead
 
 
 def require_placed(model: Model, files: dict[str, list[Path]]) -> None:
@@ -52,8 +47,11 @@ def unplaced_rows(model: Model, files: dict[str, list[Path]]) -> str:
     Of a flat file each row is checked, and of tables without dated files each row of source.sql. SQL on dated files may leave out rows.
     """
     config = model.config
-    if not config.source.file and any(table.every for table in config.source.views.values()):
+    if not config.source.file and any(table.is_ranged for table in config.source.views.values()):
         return ""
+    for table in open_tables(model).values():
+        if problem := table.unplaced():
+            return f"{model.folder}: {problem}"
     stats = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for paths in files.values() for path in paths)
     key = (
         config.model_dump_json(include={"source", "partition", "time", "key"}),

@@ -17,7 +17,7 @@ from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import find_text, is_csv
 from tasks.source.extent import is_served
-from tasks.source.files import source_files
+from tasks.source.kinds import source_files
 from tasks.source.placement import require_placed
 from tasks.source.session import connect, raw_sql
 from tasks.source.values import EMPTY, LARGE, SMALL, is_number, number_sql

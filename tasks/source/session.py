@@ -1,6 +1,7 @@
 """DuckDB sessions in which a model's tables are views. All source files are read through them. Their time zone is UTC.
 
-A session can read the files of these tables and nothing else: no other file, no network, no extension, no environment variable.
+Rows of a database are in local files by then. A session can read the files of these tables and nothing else: no other file, no network,
+no extension, no environment variable.
 """
 
 import re
@@ -69,12 +70,17 @@ def connect(
             if flat:
                 con.execute(f"CREATE VIEW {quoted(STORED)} AS {flat_view(model.config, table, groups, stored=True)}")
         yield con
+    except SourceMismatch as error:
+        if (text := _with_places(model, files, str(error))) == str(error):
+            raise
+        raise SourceMismatch(text) from error.__cause__
     except duckdb.Error as error:
         cause = None if model.config.personal else error  # a traceback has the causes of an error
         csv_files = [path for paths in files.values() for path in paths if is_csv(path)]
         if refused := refusal(error, csv_files, hider(model.config)):
-            raise SourceMismatch(f"{model.folder}: {refused}") from cause
-        message = f"{model.folder}: {_library_text(model.config, error)}; read from {list_paths(files)}"
+            raise SourceMismatch(_with_places(model, files, f"{model.folder}: {refused}")) from cause
+        text = f"{model.folder}: {_library_text(model.config, error)}; read from {list_paths(files)}"
+        message = _with_places(model, files, text)
         if isinstance(error, duckdb.PermissionException):
             raise SourceMismatch(
                 f"{message}. SQL can read only the files of `source` in model.yaml. Add a table with this path there, and use its name"
@@ -92,6 +98,14 @@ def connect(
         raise
     finally:
         con.close()
+
+
+def _with_places(model: Model, files: dict[str, list[Path]], text: str) -> str:
+    """A message with the names of tables of a database in place of the local files with their rows."""
+    for name, table in model.config.source.views.items():
+        for path in files[name] if table.is_database else ():
+            text = text.replace(str(path), table.place).replace(list_paths({name: [path]}), table.place)
+    return text
 
 
 def _restrict(con: "duckdb.DuckDBPyConnection", paths: list[Path]) -> None:

@@ -5,7 +5,7 @@ from tasks.contracts import PartitionRef, Stage
 from tasks.errors import CorruptPartition, SourceMismatch
 from tasks.resources import Resources
 from tasks.source.extent import fingerprint, is_served
-from tasks.source.files import source_files
+from tasks.source.kinds import source_files
 from tasks.source.leaks import check_leaks
 from tasks.source.placement import unplaced_rows
 from tasks.source.rows import read_source
@@ -90,8 +90,11 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
     digests = {"source": fingerprint(res.model, ref), "config": source_digest(res.model)}
     if (rule := res.config.partition.late_rows) != "rescore":
         digests["late_rows"] = rule  # so that another rule reads the source again
-    record, dated = done_record(Stage.RAW, ref, res), any(table.every for table in res.config.source.views.values())
-    if dated or is_served(res.model, ref.key) or (record and not changed_inputs(record, VERSION, digests)):
+    record, flat = done_record(Stage.RAW, ref, res), res.config.source.file
+    dated = any(table.is_ranged for table in res.config.source.views.values())
+    if (dated and not (flat and flat.is_database)) or is_served(res.model, ref.key):
+        return digests
+    if record and not changed_inputs(record, VERSION, digests):
         return digests
     unplaced = unplaced_rows(res.model, source_files(res.model, ref))
     return digests | ({"unplaced": digest_json(unplaced)} if unplaced else {})

@@ -9,7 +9,7 @@ from configs.training import TrainingWindow
 from tasks.contracts import PartitionRef, Stage, Window
 from tasks.errors import MissingFeature, MissingPartition, NotEnoughData
 from tasks.resources import Resources
-from tasks.source.files import has_files
+from tasks.source.kinds import is_covered
 from tasks.steps.collect import labelled_rows
 from tasks.steps.order import newest_moment
 from tasks.storage.answer_log import served_partitions
@@ -90,7 +90,7 @@ def validation_states(res: Resources) -> dict[str, str]:
         without_requests = {ref.key for ref in between(res.config, first, max(states))} - served - states.keys()
         states |= dict.fromkeys(without_requests, "blocked")
     gaps = [ref for ref in between(res.config, min(states), max(states)) if ref.key not in states] if states else []
-    return states | {ref.key: "blocked" for ref in gaps if not has_files(res.model, ref)}
+    return states | {ref.key: "blocked" for ref in gaps if not is_covered(res.model, ref)}
 
 
 def window_from_lineage(model: str, record: Mapping[str, Any]) -> Window:

@@ -1,0 +1,56 @@
+"""Local files with rows that were fetched from elsewhere. They belong to this process, and are deleted when it ends.
+
+A killed process leaves its files to the next one that fetches.
+"""
+
+import atexit
+import os
+import shutil
+import time
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+from configs.settings import load_settings
+from tasks.storage.folders import make_folder
+
+KEPT_SECONDS = 600
+"""How long a file is kept after its last use, while the process runs."""
+_NUMBERS = count(1)
+_FOLDERS: dict[tuple[Path, int], Path] = {}
+
+
+def new_extract(name: str) -> Path:
+    """The path of a new file. Files that were not used for some time are deleted.
+
+    Args:
+        name: What it has, for a person who looks at the folder.
+    """
+    folder = _folder()
+    for old in folder.glob("*.parquet"):
+        if old.stat().st_mtime < time.time() - KEPT_SECONDS:
+            old.unlink(missing_ok=True)
+    return folder / f"{name}-{next(_NUMBERS)}.parquet"
+
+
+def use(path: Path) -> bool:
+    """Whether a file is still there. It is then kept for some time."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _folder() -> Path:
+    """The folder of this process, below the home."""
+    settings = load_settings()
+    root, pid = settings.path(settings.home) / "extracts", os.getpid()
+    if (root, pid) not in _FOLDERS:
+        for other in root.glob("*") if root.is_dir() else ():
+            if not (other.name.isdigit() and psutil.pid_exists(int(other.name)) and int(other.name) != pid):
+                shutil.rmtree(other, ignore_errors=True)
+        _FOLDERS[root, pid] = make_folder(root / str(pid))
+        atexit.register(shutil.rmtree, root / str(pid), ignore_errors=True)
+    return make_folder(_FOLDERS[root, pid])
