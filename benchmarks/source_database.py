@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 ADDRESS = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
-VARIABLE, TABLE, ROWS, REPEATS = "EVERGREEN_CONNECTION_BENCHMARK", "evergreen_source_benchmark", 1_000_000, 5
+VARIABLE, TABLE, ROWS, REPEATS = "EVERGREEN_CONNECTION_BENCHMARK", "evergreen_source_benchmark", 1_000_000, 3
 WINDOW = {"min_partitions": 2, "min_rows": 100, "holdout": "1D"}
 NUMBERS = [f"x{at}" for at in range(16)]
 QUERY = f"SELECT id, t, city, late, {', '.join(NUMBERS)} FROM {TABLE} WHERE t >= $start AND t < $end"
