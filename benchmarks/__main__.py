@@ -4,8 +4,8 @@
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
-Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server.
-Studies, which print their own tables: always, backfill, drift, elec2, gate, pages, policy, poll, replay, server, source_database.
+Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server,
+source_database.
 """
 
 import importlib
@@ -32,13 +32,13 @@ RATIOS = (
     "scoring",
     "serving",
 )
-STUDIES = ("always", "backfill", "drift", "elec2", "gate", "new_model", "pages", "policy", "poll", "replay", "server")
 STUDIES = (
     "always",
     "backfill",
     "drift",
     "elec2",
     "gate",
+    "new_model",
     "pages",
     "policy",
     "poll",
