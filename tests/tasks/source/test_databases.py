@@ -1,6 +1,6 @@
 """A table of a database keeps the contracts of a table of files, on SQLite and on PostgreSQL."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -8,8 +8,10 @@ import yaml
 
 from configs.load import load_model
 from tasks.errors import LeakFound, MissingSource, SourceMismatch
+from tasks.source import fetch
 from tasks.source.arrivals import arrivals
 from tasks.source.extent import available_partitions, fingerprint, why_no_partition
+from tasks.source.kinds import open_tables
 from tasks.source.leaks import check_leaks
 from tasks.source.rows import read_labels, read_source
 from tasks.storage.lake import table_digest
@@ -211,3 +213,27 @@ def test_postgresql_numeric_is_cast_to_the_declared_type(tiny, tmp_path, monkeyp
         assert rows["weight"].tolist() == parcels(0).sort_values(["sent", "parcel"])["weight"].round(3).tolist()
         assert set(rows["distance"]) == {0.1 + 0.2}
         assert set(rows["city"]) == {"ab"}
+
+
+def test_postgresql_returns_rows_in_batches(tiny, tmp_path, monkeypatch):
+    """A query with bound parameters comes in one batch. Ours has literals, so that memory does not grow with the rows."""
+    with new_database("postgresql", tmp_path) as address:
+        monkeypatch.setenv(ADDRESS, address)
+        load_parcels(address)
+        columns = "sent, weight, distance, city, late, arrived"
+        more = f"SELECT parcel || repeat('x', 100) || n, {columns} FROM parcels, generate_series(1, 100) n"
+        query = f"{more} WHERE sent >= $start AND sent < $end"
+        model = database_model(tiny, address, table=None, query=query)
+        sizes = []
+
+        def guarded(batches, *_):
+            for batch in batches:
+                sizes.append(batch.num_rows)
+                yield batch
+
+        monkeypatch.setattr(fetch, "_guarded", guarded)
+        (table,) = open_tables(model).values()
+        start = datetime(2024, 3, 1, tzinfo=UTC)
+        table.files(start, start + timedelta(days=DAYS))
+        assert sum(sizes) == 150 * DAYS * 100
+        assert len(sizes) > 2
