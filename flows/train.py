@@ -21,6 +21,7 @@ from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
+from tasks.reports.card.unfitted import publish_unfitted
 from tasks.reports.refusals import record_refusal
 from tasks.resources import open_resources
 
@@ -55,5 +56,7 @@ def train(
     record_refusal(training, res)
     if training.challenger:
         publish_card(training, res)
+    else:
+        publish_unfitted(training, res)
     training, line, tags = publish_training(res, training)
     return end_run(line, tags, data=training)

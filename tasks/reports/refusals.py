@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.kinds import HIGHER_IS_BETTER
-from tasks.contracts import Training
+from tasks.contracts import Training, Verdict
 from tasks.models.metrics import finite
 from tasks.resources import Resources
 from tasks.storage.files import replacing
@@ -36,10 +36,15 @@ def record_refusal(training: Training, res: Resources) -> None:
     """Write down a training in which nothing beat the prior. It has no version, so the ledger has no row of it."""
     if training.version:
         return
-    verdicts = [asdict(v) | finite({"value": v.value, "threshold": v.threshold}) for v in training.decision.verdicts]
+    verdicts = [verdict_values(v) for v in training.decision.verdicts]
     note = {"as_of": training.window.as_of.isoformat(), "at": datetime.now(UTC).isoformat(), "verdicts": verdicts}
     with replacing(res.lake.root / FILE) as draft:
         draft.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def verdict_values(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as the ledger's evidence has it: null for NaN."""
+    return asdict(verdict) | finite({"value": verdict.value, "threshold": verdict.threshold})
 
 
 def last_refusal(res: Resources) -> Refusal | None:

@@ -158,6 +158,7 @@ def _html_files(
         "versions": {
             "timeline": files["versions"]["timeline"],
             "timeline_columns": versions.TIMELINE,
+            "unfitted": files["versions"]["unfitted"],
             "versions": versions.version_table(files["versions"]["versions"]),
         },
         "ledger": {"columns": ledger.COLUMNS, "rows": files["ledger"]["rows"][: model.LISTED]},

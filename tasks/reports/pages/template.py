@@ -2,6 +2,7 @@
 
 import functools
 import re
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ ASSETS = ("pages.css", "uplot.css", "uplot.js", "pages.js", "uplot-LICENSE.txt")
 def card_name(model: str, version: str) -> str:
     """Return the file name of a version's model card in the folder of the pages."""
     return f"{model}-v{version}.html"
+
+
+def training_name(model: str, as_of: datetime) -> str:
+    """Return the file name of the card of a training that has no version, in the folder of the pages."""
+    return f"{model}-training-{as_of:%Y%m%dT%H%M}.html"
 
 
 def facts_name(model: str, version: str) -> str:

@@ -25,7 +25,7 @@ def describe_versions(res: Resources, shown: Sequence[PartitionSummary]) -> dict
     newest = [own["version"] for own in rows]
     champions = list(dict.fromkeys(row.version for row in champion_periods(res.ledger.promotions())[::-1]))
     pair = (champions if len(champions) > 1 else newest)[:2]
-    return {"timeline": timeline(res), "versions": rows, "compared": pair[::-1]}
+    return {"timeline": timeline(res), "versions": rows, "compared": pair[::-1], "unfitted": unfitted(res)}
 
 
 def timeline(res: Resources) -> list[list[Any]]:
@@ -45,6 +45,13 @@ def timeline(res: Resources) -> list[list[Any]]:
         for row in reversed(rows)
         if row.sequence in periods or row.to_stage == "refused"
     ]
+
+
+def unfitted(res: Resources) -> list[dict[str, str]]:
+    """List the cards of the trainings in which nothing beat the prior, newest first, as cells with a link."""
+    paths = sorted(res.settings.pages.glob(f"{res.config.name}-training-*.html"), reverse=True)
+    names = {path.name: path.stem.rpartition("-")[2] for path in paths}
+    return [{"text": f"{t[:4]}-{t[4:6]}-{t[6:8]}", "href": name} for name, t in names.items()]
 
 
 def _evidence(row: Promotion, rows: Sequence[Promotion]) -> str:

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
-from tasks.contracts import Action, GateDecision, Promotion, Selection, Training, Verdict, Window
+from tasks.contracts import Action, GateDecision, Promotion, Recipe, Selection, Training, Trial, Verdict, Window
 from tasks.lifecycle.gate import NAN
 from tasks.models.metrics import finite
+from tasks.orchestration.prefect_tasks import simulation
+from tasks.reports.card.unfitted import publish_unfitted
 from tasks.reports.pages.model import describe, render
+from tasks.reports.pages.publish import refresh_pages
+from tasks.reports.pages.versions import unfitted
 from tasks.reports.refusals import last_refusal, limit_word, record_refusal, rule_text
 from tasks.resources import Resources, open_resources
 
-MOMENT = datetime(2024, 3, 12, tzinfo=UTC)
+MOMENT, RECIPE = datetime(2024, 3, 12, tzinfo=UTC), Recipe("trees", "xgboost", {})
 
 
 def evidence(verdict: Verdict) -> dict[str, Any]:
@@ -105,3 +109,21 @@ def test_the_last_refusal_is_that_of_the_newest_training_and_ends_with_one_that_
 )
 def test_each_rule_names_the_side_of_its_limit_on_which_it_passes(rule, word):
     assert limit_word(rule) == word
+
+
+def test_a_training_in_which_nothing_beat_the_prior_has_a_card_to_which_the_versions_page_links(tiny) -> None:
+    res = open_resources("tiny")
+    window = Window("tiny", ("2024-03-01",), (), MOMENT, MOMENT, MOMENT, MOMENT)
+    trials = (Trial("baseline: prior", RECIPE, 0.69, (0.69,)), Trial("trees <b>", RECIPE, 0.7, (0.7,)))
+    beaten = Verdict("trees beats the prior on the validation splits", "failed", False, 0.7, 0.69)
+    training = Training(window, Selection("", trials, None), GateDecision("", None, (beaten,)))
+    with simulation():
+        publish_unfitted(training, res)
+    (link,) = unfitted(res)
+    assert link["text"] == "2024-03-12"
+    card = (res.settings.pages / link["href"]).read_text()
+    assert "trees beats the prior on the validation splits: the value is 0.7, and must be below 0.69" in card
+    assert "<td>0.70000</td>" in card.replace(' class="n"', "")
+    assert "trees &lt;b&gt;" in card
+    refresh_pages(res)
+    assert f'<a href="{link["href"]}">as of 2024-03-12</a>' in (res.settings.pages / "tiny-versions.html").read_text()
