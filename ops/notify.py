@@ -116,7 +116,7 @@ def failure_notification(block: UUID, pool: str) -> "AutomationCore":
             ),
         },
         block,
-        "{{ flow.name }} {{ flow_run.name | PLAIN }}: {{ flow_run.state.name }}".replace("PLAIN", PLAIN),
+        "{{ flow_run.name | PLAIN }}: {{ flow_run.state.name }}".replace("PLAIN", PLAIN),
         "{{ flow_run.state.message | PLAIN }}\n{{ flow_run|ui_url }}".replace("PLAIN", PLAIN),
     )
 

@@ -76,7 +76,13 @@ def fill(settings: Settings, api: httpx.Client) -> Prefect:
     """Create runs with tags, and a deployment of the flow `retrain`."""
 
     def create(path: str, **body: Any) -> dict[str, Any]:
-        return api.post(path, json=body).raise_for_status().json()
+        response = api.post(path, json=body)
+        for _ in range(20):
+            if response.status_code != 503:  # the database of a server that has just started is locked for moments
+                break
+            time.sleep(1)
+            response = api.post(path, json=body)
+        return response.raise_for_status().json()
 
     flow = create("flows/", name="retrain")["id"]
     deployment = create(

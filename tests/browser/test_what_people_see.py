@@ -100,7 +100,7 @@ def test_is_the_model_still_good_and_for_whom_not(page: Page, stack: Copy) -> No
     expect(legend).to_contain_text("best constant prediction")
     expect(legend).to_contain_text(content["partitions"][-1]["key"])
     chart.get_by_label("metric").select_option("skill")
-    expect(legend).to_contain_text(f"{100 * newest['skill']:.1f} %")
+    expect(legend).to_contain_text(f"{100 * newest['skill']:.1f}%")
     expect(chart.get_by_role("table", name="champion periods")).to_contain_text("passed ")
     page.get_by_role("link", name="drift", exact=True).click()
     page.get_by_role("button", name=re.compile(f"^weight, {SHIFTED}: drifted")).click()

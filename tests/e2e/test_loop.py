@@ -191,6 +191,7 @@ def test_drift_detected_without_a_server_is_decided_when_the_server_is_back(stac
     """The event is lost, but the fact is in the database. `remind` sends its event again."""
     stack.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-23")
     stack.down()
+    shift(stack, "2024-03-24", 10)
     fact = stack.run("python", "-c", DRIFT_WITHOUT_SERVER).split()[-1]
     stack.up()
     assert runs_about(stack, fact) == []
@@ -209,9 +210,7 @@ def test_a_lost_event_delays_the_retraining_until_remind_sends_it_again(stack):
     (automation,) = [a for a in stack.ask("automations/filter", {}) if a["name"] == name]
     stack.ask(f"automations/{automation['id']}", {"enabled": False}, "PATCH")
     stack.deployment("backfill/manual", model="tiny", start="2024-03-17", end="2024-03-24")
-    path = stack.folder / "data" / "parcels-2024-03-25.parquet"
-    rows = pd.read_parquet(path)
-    rows.assign(weight=rows["weight"] + 10).to_parquet(path, index=False)  # no champion has seen such weights
+    shift(stack, "2024-03-25", 40)
     stack.deployment("process/tiny", partition="2024-03-25")
     fact = stack.run("python", "-c", NEWEST_FACT).split()[-1]
     time.sleep(10)  # longer than the automation needs
@@ -225,6 +224,13 @@ def test_a_lost_event_delays_the_retraining_until_remind_sends_it_again(stack):
     reminders = [r for r in stack.runs_of("remind") if r["id"] not in before and r["state_type"] == "COMPLETED"]
     assert {r["created_by"]["type"] for r in reminders} == {"SCHEDULE"}
     assert stack.run("python", "-c", DECISIONS).count(fact) == 1
+
+
+def shift(copy: Copy, day: str, by: float) -> None:
+    """Make the parcels of a day heavier than any before: a column that is different each day counts only if it is further away."""
+    path = copy.folder / "data" / f"parcels-{day}.parquet"
+    rows = pd.read_parquet(path)
+    rows.assign(weight=rows["weight"] + by).to_parquet(path, index=False)
 
 
 NEWEST_FACT = """
