@@ -116,7 +116,9 @@ def failure_notification(block: UUID, pool: str) -> "AutomationCore":
             ),
         },
         block,
-        "{{ flow_run.name | PLAIN }}: {{ flow_run.state.name }}".replace("PLAIN", PLAIN),
+        # A run that crashed before it was named has a name of Prefect's, without the flow.
+        "{{ (flow_run.name if flow_run.name.startswith(flow.name) else flow.name ~ ' ' ~ flow_run.name) | PLAIN }}"
+        ": {{ flow_run.state.name }}".replace("PLAIN", PLAIN),
         "{{ flow_run.state.message | PLAIN }}\n{{ flow_run|ui_url }}".replace("PLAIN", PLAIN),
     )
 

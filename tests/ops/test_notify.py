@@ -110,3 +110,19 @@ def test_a_reason_with_a_tag_is_plain_text_in_a_message(text: str) -> None:
     assert render_user_template_sync(failed.subject, context) == f"promote {shown}: Failed"
     message, _, _ = failed.body.partition("\n")  # the second line is the run's address
     assert render_user_template_sync(message, context) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [("process tiny 2024-03-18", "process tiny 2024-03-18: Failed"), ("hot-hyena", "process hot-hyena: Failed")],
+)
+def test_the_subject_names_the_flow_once(name: str, subject: str) -> None:
+    from types import SimpleNamespace
+    from uuid import uuid4
+
+    from prefect.server.utilities.user_templates import render_user_template_sync
+
+    run = SimpleNamespace(name=name, state=SimpleNamespace(name="Failed", message=""))
+    context = {"flow": SimpleNamespace(name="process"), "flow_run": run}
+    (failed,) = failure_notification(uuid4(), "evergreen").actions
+    assert render_user_template_sync(failed.subject, context) == subject
