@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.flat import literal, quoted
+from configs.flat import literal
 from configs.settings import ROOT
 from ops.profiling.values import Data, UnusableData
 from tasks.source.csv_lines import is_csv, read_header
@@ -118,8 +118,3 @@ def differing_types(con: "duckdb.DuckDBPyConnection", data: Data) -> dict[str, s
         elif texts and len(types) > 1:
             problems[name] = f"{' and '.join(types)} in different files"
     return problems
-
-
-def quoted_names(names: list[str]) -> str:
-    """Return names of columns for SQL."""
-    return ", ".join(map(quoted, names))

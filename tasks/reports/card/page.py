@@ -4,7 +4,6 @@ It is one self-contained HTML page on the training's MLflow run, with its plots 
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts import Comparison, Promotion, Scorecard, Training, Verdict, Version
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.links import run_url
-from tasks.contracts.words import change_text, who, without_credentials
+from tasks.contracts.words import change_text, who
 from tasks.drift.workspace import project_id
 from tasks.lifecycle.evidence import decision_evidence
 from tasks.models.features import predict
@@ -21,7 +20,9 @@ from tasks.models.importance import importances
 from tasks.models.targets import outcomes
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.reports.card import plots
-from tasks.reports.pages.template import card_name, facts_name, render_template
+from tasks.reports.card.facts import write_facts
+from tasks.reports.card.limits import limits, warnings
+from tasks.reports.pages.template import card_name, render_template
 from tasks.resources import LiveResources
 from tasks.storage.files import replacing
 from tasks.training.evaluation import evaluation_rows
@@ -65,40 +66,8 @@ def publish_card(training: Training, res: LiveResources) -> None:
         res.registry.annotate(version.run_id, own[0], gate, {**own[1], "model-card.html": page.encode()}, description)
         with replacing(res.settings.pages / card_name(res.config.name, version.version)) as draft:
             draft.write_text(page, encoding="utf-8")
-        _write_facts(training, version, importance, res)
+        write_facts(training, version, importance, res)
         run_log().info("model card of version %s written", version.version)
-
-
-def _write_facts(training: Training, version: Version, importance: Mapping[str, float], res: LiveResources) -> None:
-    """Write what other pages show of a version: its recipe, its training rows, the importances, and the texts of its config."""
-    recipe, lineage = version.recipe, res.registry.document(version.run_id, "lineage.json")
-    params = ", ".join(f"{k}={v}" for k, v in sorted(recipe.params.items()))
-    facts = {
-        "version": version.version,
-        "recipe": f"{recipe.estimator} ({recipe.candidate}), {params or 'defaults'}, calibration {recipe.calibration}",
-        "window": [version.window_start.isoformat(), version.window_end.isoformat()],
-        "rows": version.rows,
-        "as_of": version.as_of.isoformat(),
-        "digest": version.digest,
-        "learned": [[part["partition"], part["rows"], part["digest"][:16]] for part in lineage["learned"]],
-        "packages": lineage["packages"],
-        "importance": dict(sorted(importance.items(), key=lambda item: -item[1])),
-        "limits": limits(training, version, lineage.get("labelled", version.rows), res),
-        **_texts(res),
-    }
-    with replacing(res.settings.pages / facts_name(res.config.name, version.version)) as draft:
-        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-
-
-def _texts(res: LiveResources) -> dict[str, str]:
-    """Return model.yaml and the SQL, without credentials; nothing of a model with personal columns, whose values may be in them."""
-    if res.config.personal:
-        return {"config": "", "sql": ""}
-    config = (res.model.folder / "model.yaml").read_text(encoding="utf-8")
-    return {
-        "config": without_credentials(config),
-        "sql": without_credentials(f"{res.model.source_sql}\n{res.model.labels_sql}"),
-    }
 
 
 def _links(res: LiveResources) -> str:
@@ -298,45 +267,3 @@ def _lineage(
         ],
         "loss": res.config.target.eval_loss.replace("_", " "),
     }
-
-
-def warnings(importance: Mapping[str, float], lineage: Mapping[str, Any]) -> list[str]:
-    """List features without importance, and files with uncommitted changes."""
-    lines = []
-    if unimportant := [name for name, value in importance.items() if value <= 0]:
-        lines.append(
-            f"These features have no importance on the judged rows, shuffling them does not raise the loss: "
-            f"{', '.join(unimportant)}. If that is so for several versions, remove them from new ones (`features.retired`)."
-        )
-    if changed := lineage.get("uncommitted"):
-        lines.append(f"These files differed from the git commit at training: {', '.join(changed[:8])}.")
-    return lines
-
-
-def limits(training: Training, version: Version, labelled: int, res: LiveResources) -> list[str]:
-    """List the limits of a version's evidence. `labelled` is the number of rows in its training window."""
-    config, comparison, window = res.config, training.comparison, training.window
-    assert comparison
-    small = [s for s in comparison.segments if config.gate.segments and s.rows < config.gate.segments.min_rows]
-    lines = [
-        f"It was trained on rows from {version.window_start:%Y-%m-%d} to {version.window_end:%Y-%m-%d} only, not on other seasons.",
-        f"The intervals come from {comparison.blocks} blocks of time. They do not cover changes that are slower than that.",
-        "A null and a category that is not in the training data are treated as missing.",
-    ]
-    if labelled > version.rows:
-        lines.append(
-            f"It was fitted on a sample of {version.rows:,} of {labelled:,} labelled rows, because of training.window.max_rows. "
-            f"The sample is proportional to the partitions, with seed {config.training.seed}."
-        )
-    if window.passed_over:
-        lines.append(f"Blocked partitions were skipped: {', '.join(window.passed_over)}.")
-    if small and config.gate.segments:
-        names = ", ".join(s.name for s in small[:12])
-        lines.append(f"Segments of fewer than {config.gate.segments.min_rows} rows are shown, but not judged: {names}.")
-    if not config.gate.fairness:
-        lines.append("No groups are declared in model.yaml, so fairness between groups was not judged.")
-    if version.recipe.calibration == "none" and config.target.kind != "regression":
-        lines.append(
-            "Probabilities are the estimator's own: calibration did not improve them significantly, or is not configured."
-        )
-    return lines
