@@ -19,7 +19,9 @@ STAGE = re.compile(r'(<p id="stage">Stage today: ).*?(</p>)', re.DOTALL)
 """The line of a card that changes after it was written."""
 DATE = re.compile(r"\d{4}-[\d :-]+")
 """A partition or a moment, which is not broken at its hyphens."""
-ASSETS = ("pages.css", "uplot.css", "uplot.js", "pages.js", "uplot-LICENSE.txt")
+SCRIPTS = ("uplot.js", "elements.js", "charts.js", "tables.js", "pages.js")
+"""Scripts of the pages, each after those that it uses."""
+ASSETS = ("pages.css", "uplot.css", *SCRIPTS, "uplot-LICENSE.txt")
 """Files that the pages load from the folder `assets` beside them. `uplot` is uPlot 1.6.32: small, without `eval`."""
 
 
@@ -86,4 +88,6 @@ def render_template(template: Path, **content: Any) -> str:
     A template whose `alone` is true gives one self-contained file. The others load `ASSETS`.
     """
     env = _environment(template.parent)
-    return env.get_template(template.name).render(css=asset("pages.css"), assets=assets_digest(), **content)
+    return env.get_template(template.name).render(
+        css=asset("pages.css"), assets=assets_digest(), scripts=SCRIPTS, **content
+    )
