@@ -90,18 +90,21 @@ def recent_keys(res: Resources, count: int) -> list[str]:
     return sorted({*res.lake.keys(Stage.RAW)[-count:], *res.lake.keys(Stage.PREDICTIONS)[-count:]})
 
 
-def summarise(res: Resources, keys: Collection[str] | None = None, with_decay: bool = True) -> list[PartitionSummary]:
+def summarise(
+    res: Resources, keys: Collection[str] | None = None, with_decay: bool = True, with_intervals: bool = True
+) -> list[PartitionSummary]:
     """Summarise ingested partitions, oldest first.
 
     Args:
         res: The resources of the model.
         keys: Only these partitions; None for all.
         with_decay: Also judge decay, and whether estimates are trusted.
+        with_intervals: Also compute the intervals of estimates, from the errors of all earlier ones.
     """
     facts = [f for f in res.ledger.facts() if f.kind not in FOR_PEOPLE]
     decisions, rows = {d.fact_id: d for d in res.ledger.decisions()}, res.ledger.promotions()
     shown = [key for key in res.lake.keys(Stage.RAW) if keys is None or key in keys]
-    drift, errors = drift_verdicts(shown, res), matured_errors(res)
+    drift, errors = drift_verdicts(shown, res), matured_errors(res) if with_intervals else None
     own = {key: tuple(f for f in facts if f.partition == key) for key in shown}
     return [_summary(key, res, own[key], decisions, rows, drift.get(key, {}), errors, with_decay) for key in shown]
 
@@ -119,7 +122,7 @@ def _summary(
     decisions: Mapping[str, Decision],
     rows: Sequence[Promotion],
     drift: Mapping[str, Any],
-    errors: Sequence[EstimationError],
+    errors: Sequence[EstimationError] | None,
     with_decay: bool,
 ) -> PartitionSummary:
     """Summarise one partition from the records of its stages."""
@@ -150,7 +153,7 @@ def _summary(
         interval=(bounds[0], bounds[1]) if bounds and None not in bounds else None,
         estimate=estimated.get(loss),
         estimated_auc=estimated.get("roc_auc"),
-        estimate_interval=estimate_interval(estimate, errors, rows, res) if estimate else None,
+        estimate_interval=estimate_interval(estimate, errors, rows, res) if estimate and errors is not None else None,
         skill=measured.get("skill"),
         skill_interval=measured.get("skill_interval"),
         trust=_trust(estimate, res) if estimate and with_decay else "",

@@ -40,7 +40,7 @@ PERFORMANCE_LEGEND = (
 def publish_process(res: Resources, runs: Sequence[PartitionRun]) -> tuple[str, list[str]]:
     """Create the page and the tables of a `process` run; returns the headline and the run's tags."""
     name, keys = res.config.name, [r.partition for r in runs]
-    shown = summarise(res, keys, with_decay=False)
+    shown = summarise(res, keys, with_decay=False, with_intervals=False)
     facts = [
         f"- {f.partition}: {f.kind}: {for_markdown(f.payload['told'])}, fact `{f.id}` emitted"
         for s in shown

@@ -41,6 +41,7 @@ def describe(
     schedules: Sequence[Schedule] | None = None,
     forms: Sequence[Mapping[str, Any]] = (),
     shown: Sequence[PartitionSummary] | None = None,
+    files: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Collect the content of the page as plain values.
 
@@ -49,11 +50,12 @@ def describe(
         schedules: As in `alerts`.
         forms: Prefect's forms that start a run: text, address, parameters, and whether they have `start` and `end`.
         shown: The newest partitions, if they were summarised already.
+        files: The contents of the files beside the page, if they were collected already. See `data_files`.
     """
     config, current = res.config, alerts(res, schedules)
     shown = summarise(res, recent_keys(res, NEWEST), with_decay=False) if shown is None else shown
+    files = data_files(res, shown) if files is None else files
     champion, refusal = res.ledger.champion(), last_refusal(res)
-    decisions = decision_rows(res)
     return {
         "model": config.name,
         "description": config.description.strip(),
@@ -72,24 +74,23 @@ def describe(
         "partitions": [_partition(s, res) for s in shown[-LISTED:]],
         "trend": [round(s.skill, 4) for s in shown if s.skill is not None][-TREND:],
         "drift": drift_now(res, shown, LISTED),
-        "decisions": decisions[:LISTED],
+        "decisions": decision_rows(res)[:LISTED],
         "last_decision": _last_decision(res),
         "gain": gain_now(res),
-        "contract": contract_summary(
-            checks_by_partition(res, [s.key for s in shown]), [s.key for s in shown if s.blocked]
-        ),
+        "contract": contract_summary(files["checks"], [s.key for s in shown if s.blocked]),
         "costs": _costs(res, shown),
-        "has": {"groups": groups_over_time(res, shown) is not None, "calibration": calibration(res, shown) is not None},
+        "has": {name: name in files for name in ("groups", "calibration")},
         "links": _links(champion, res),
     }
 
 
 def data_files(res: Resources, shown: Sequence[PartitionSummary]) -> dict[str, Any]:
-    """Return the contents of the files that this page's charts are drawn from, by name."""
+    """Return the contents of the files that this page is made from, by name. Those without content are left out."""
     own = {
         "performance": performance(res, shown),
         "groups": groups_over_time(res, shown),
         "calibration": calibration(res, shown),
+        "checks": checks_by_partition(res, [s.key for s in shown]),
     }
     return {name: content for name, content in own.items() if content}
 

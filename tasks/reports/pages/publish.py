@@ -52,8 +52,8 @@ def refresh_pages(
     folder, name = res.settings.pages, res.config.name
     with FileLock(make_folder(folder) / ".lock"):  # an older state must not overwrite a newer one
         shown = summarise(res, recent_keys(res, model.NEWEST), with_decay=False)
-        page, data = model.describe(res, schedules, forms, shown), describe_data(res)
         files = dict(_data_files(res, shown, forms))
+        page, data = model.describe(res, schedules, forms, shown, files), describe_data(res)
         digest = digest_json([LAYOUT_VERSION, page, data, files])
         if changed := _written_digest(folder, name) != digest:
             _write_assets(folder)
@@ -81,7 +81,6 @@ def _data_files(
     listed = {"caption": "the ledger, newest first", "filters": [3, 6, 7], "name": f"{name}-ledger"}
     yield from model.data_files(res, shown).items()
     yield "steps", steps.steps_by_partition(res, keys)
-    yield "checks", steps.checks_by_partition(res, keys)
     yield "drift", drift_map.drift_by_column(res, keys)
     yield "decisions", decisions.decision_listing(res)
     yield "versions", versions.describe_versions(res, shown)
