@@ -20,7 +20,7 @@ from tasks.storage.aside import is_kept_aside, kept_aside, put_back
 from tasks.storage.earlier import damaged_contents
 from tasks.storage.files import digest_of, open_file, replacing
 from tasks.storage.integrity import damage, intact_record
-from tasks.storage.lake import changed_inputs
+from tasks.storage.records import changed_inputs
 from tasks.storage.retention import remove_unneeded
 
 log = logging.getLogger(__name__)

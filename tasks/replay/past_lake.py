@@ -6,19 +6,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
 from upath import UPath
 
 from tasks.contracts import PartitionRef, Record, Stage
 from tasks.errors import CorruptPartition, FutureRead
 from tasks.storage.lake import STAGES_WITH_ROWS, Lake
+from tasks.storage.records import parse_record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHARED_STAGES = (Stage.RAW, Stage.VALID, Stage.QUARANTINE, Stage.SKETCHES)
 """Stages that do not depend on the policy: a replay reads production's files."""
-_RECORD = TypeAdapter(Record)
 
 
 class ReplayLake(Lake):
@@ -114,7 +113,7 @@ class ReplayLake(Lake):
         """Return the record of an output that was already written under this name, and add it to this policy's outputs."""
         path = self.root / "steps" / stage / f"{key}-{name}.json"
         try:
-            record = _RECORD.validate_json(path.read_bytes())
+            record = parse_record(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
         if stage in STAGES_WITH_ROWS and record.status == "done" and not path.with_suffix(".parquet").is_file():

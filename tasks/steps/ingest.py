@@ -12,7 +12,8 @@ from tasks.source.rows import read_source
 from tasks.steps.late_rows import merge_late_rows
 from tasks.steps.step import Step, StepOutput, done_record
 from tasks.storage.files import digest_json, replacing
-from tasks.storage.lake import changed_inputs, table_digest
+from tasks.storage.lake import table_digest
+from tasks.storage.records import changed_inputs
 
 VERSION = 1
 

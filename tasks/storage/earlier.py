@@ -22,7 +22,8 @@ from tasks.contracts import Record, Stage
 from tasks.errors import PartitionChanged
 from tasks.storage.files import digest_json, digest_of, open_file, replacing
 from tasks.storage.folders import make_folder
-from tasks.storage.lake import Lake, dump_record, parse_record
+from tasks.storage.lake import Lake
+from tasks.storage.records import dump_record, parse_record
 
 FOLDER, PINNED = "earlier", "pinned"
 KEPT_STAGES = (Stage.RAW, Stage.VALID, Stage.PREDICTIONS, Stage.LABELS)

@@ -8,7 +8,8 @@ from typing import IO
 
 from tasks.contracts import Record, RunInfo, Stage
 from tasks.storage.files import digest_json, digest_of, open_file
-from tasks.storage.lake import STAGES_WITH_ROWS, SUFFIXES, Lake, parse_record, record_checksum
+from tasks.storage.lake import STAGES_WITH_ROWS, SUFFIXES, Lake
+from tasks.storage.records import parse_record, record_checksum
 
 PAUSES = (0.1, 0.5, 0.0)
 """Seconds after which a damage is checked again: another process may be between writing a file and its record."""

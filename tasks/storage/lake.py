@@ -4,7 +4,6 @@ Files are written atomically, and the record is written last. An output is done 
 Its file is compared with the record when it is read.
 """
 
-import functools
 import io
 import json
 import time
@@ -15,20 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
 from upath import UPath
 
 from tasks.contracts import Freshness, PartitionRef, Record, RunInfo, Stage
 from tasks.errors import CorruptPartition, MissingPartition
 from tasks.storage.files import digest_file, digest_json, digest_of, open_file, replacing
+from tasks.storage.records import changed_inputs, dump_record, parse_record, read_cached, record_checksum
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_RECORD = TypeAdapter(Record)
 SUFFIXES = ("parquet", "html", "distributions")
 """Suffixes of the files that a step may write beside its record."""
+STAGES_WITH_ROWS = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)
+"""Stages that write a file with rows. The others have only a record."""
 BATCH_ROWS = 1 << 18
 """Rows that are held in memory at a time where a partition is read in batches."""
 
@@ -73,9 +73,9 @@ class Lake:
         path = self.path(stage, key, "json")
         try:
             if not isinstance(path, Path):
-                return _RECORD.validate_json(path.read_bytes())
+                return parse_record(path.read_bytes())
             stat = path.stat()
-            return _read_record(str(path), stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            return read_cached(str(path), stat.st_mtime_ns, stat.st_ino, stat.st_size)
         except (FileNotFoundError, ValueError):
             return None
 
@@ -240,7 +240,7 @@ class Lake:
             run=run and replace(run, files={name: self._digest_of_file(name) for name in files}),
         )
         if record.run:
-            checksum = record_checksum(json.loads(_RECORD.dump_json(record)))
+            checksum = record_checksum(json.loads(dump_record(record)))
             record = replace(record, run=replace(record.run, checksum=checksum))
         with replacing(self.path(stage, ref.key, "json")) as draft:
             draft.write_bytes(dump_record(record) + b"\n")
@@ -290,26 +290,6 @@ class Lake:
         return self.file(record.stage, record.partition).is_file()
 
 
-@functools.lru_cache(maxsize=50_000)
-def _read_record(path: str, changed: int, inode: int, size: int) -> Record:
-    """A record, cached until its file is replaced, because each is read many times."""
-    return _RECORD.validate_json(Path(path).read_bytes())
-
-
-def parse_record(content: bytes) -> Record:
-    """Read a record.
-
-    Raises:
-        ValueError: it is not a record.
-    """
-    return _RECORD.validate_json(content)
-
-
-def dump_record(record: Record) -> bytes:
-    """A record as JSON."""
-    return _RECORD.dump_json(record, indent=1)
-
-
 def table_digest(table: "pa.Table") -> str:
     """The digest that a table's file would have."""
     import pyarrow.parquet as pq
@@ -319,18 +299,3 @@ def table_digest(table: "pa.Table") -> str:
         writer.write_table(plain)
     content.seek(0)
     return digest_of(content)
-
-
-def record_checksum(content: Mapping[str, Any]) -> str:
-    """Digest of a record's JSON object without its checksum."""
-    return digest_json({**content, "run": {name: v for name, v in content["run"].items() if name != "checksum"}})
-
-
-STAGES_WITH_ROWS = (Stage.RAW, Stage.VALID, Stage.SKETCHES, Stage.PREDICTIONS, Stage.SHADOW, Stage.FORMER, Stage.LABELS)
-"""Stages that write a file with rows. The others have only a record."""
-
-
-def changed_inputs(record: Record, version: int, inputs: Mapping[str, str]) -> list[str]:
-    """The names of the inputs whose digests differ from the record, and the stage's code if its version differs."""
-    names = [name for name in {**record.inputs, **inputs} if record.inputs.get(name) != inputs.get(name)]
-    return sorted(names) + (["the stage's code"] if record.version != version else [])
