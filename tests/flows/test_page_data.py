@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.contracts import Stage
+from tasks.contracts.words import change_text
 from tasks.reports.pages import publish
 from tasks.reports.pages.publish import refresh_pages
 from tasks.resources import open_resources
@@ -172,14 +173,16 @@ def test_versions_are_compared_by_the_numbers_of_the_gate(res):
 
 def test_a_card_shows_the_stage_of_today(res):
     champion = res.ledger.champion()
-    assert f'<p id="stage">Stage today: champion: {champion.reason}</p>' in html(res, f"tiny-v{champion.version}")
+    assert f'<p id="stage">Stage today: champion. Newest event: {change_text(champion)}: {champion.reason}</p>' in html(
+        res, f"tiny-v{champion.version}"
+    )
     path = res.settings.pages / f"tiny-v{champion.version}.html"
     versions = res.settings.pages / "tiny" / "versions.json"
     versions.write_text(versions.read_text().replace('"stage":"champion"', '"stage":"challenger"'))
     path.write_text(re.sub("Stage today: [^<]*", "Stage today: challenger", path.read_text()))
     (res.settings.pages / "tiny.json").unlink()
     refresh_pages(open_resources("tiny"))
-    assert "Stage today: champion: " in path.read_text()
+    assert "Stage today: champion. " in path.read_text()
 
 
 def test_the_documentation_of_the_champion_has_the_headings_of_annex_iv(res):

@@ -53,7 +53,9 @@ def card_link(text: str, version: str, res: Resources) -> Any:
 
 def with_stage(card: str, stage: str, event: str) -> str:
     """Return a card with the version's stage of today in its line `STAGE`. A card of an earlier release has none and stays as it is."""
-    return STAGE.sub(lambda match: f"{match[1]}{escape(stage)}: {escape(one_line(event))}{match[2]}", card, count=1)
+    return STAGE.sub(
+        lambda match: f"{match[1]}{escape(stage)}. Newest event: {escape(one_line(event))}{match[2]}", card, count=1
+    )
 
 
 def asset(name: str) -> str:

@@ -93,7 +93,7 @@ def _version(row: Promotion, rows: Sequence[Promotion], scored: Sequence[str], r
         "documentation": documentation if (res.settings.pages / facts).is_file() else "",
         "file": facts if (res.settings.pages / facts).is_file() else "",
         "scored": list(scored),
-        "latest": row.reason,
+        "latest": f"{change_text(row)}: {row.reason}",
     }
 
 

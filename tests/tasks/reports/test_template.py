@@ -7,9 +7,9 @@ CARD = '<p class="verdict">x</p>\n<p id="stage">Stage today: unknown</p>\n<p>Sta
 
 def test_the_stage_of_a_card_is_replaced_each_time():
     once = with_stage(CARD, "champion", "ann: new routes\nfrom June on")
-    assert '<p id="stage">Stage today: champion: ann: new routes from June on</p>' in once
+    assert '<p id="stage">Stage today: champion. Newest event: ann: new routes from June on</p>' in once
     twice = with_stage(once, "retired", "replaced by version 4")
-    assert '<p id="stage">Stage today: retired: replaced by version 4</p>' in twice
+    assert '<p id="stage">Stage today: retired. Newest event: replaced by version 4</p>' in twice
     assert "champion" not in twice
     assert "<p>Stage today: other</p>" in twice
 
