@@ -25,10 +25,8 @@ TOKEN = re.compile(r"%-?.?|\*\*/|\*+|\?")
 
 def path_problem(path: str, every: Every | None) -> str:
     """Return why no file can be found under a path, and what to write instead; empty if files can be found."""
-    if "://" in path or path.startswith("~"):
-        return (
-            "a path must be of a local file, absolute or relative to the repository; addresses and ~ are not expanded"
-        )
+    if path.startswith("~"):
+        return "a path must be absolute, relative to the repository, or an address; ~ is not expanded"
     if path.endswith(("/", "\\")) or not path:
         return "a path must name the files too, not only their folder: add a name, or *.parquet for all of them"
     if any("**" in part and part != "**" for part in path.split("/")):

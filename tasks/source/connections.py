@@ -1,6 +1,5 @@
 """Sessions with a database: its address from the environment or from a Prefect secret, and errors without it."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from configs.source import Table
 from tasks.errors import EvergreenError, SourceMismatch, SourceRefused, SourceUnavailable
 from tasks.source import prefect_access
 from tasks.source.dialects import DIALECTS, Dialect
+from tasks.source.secret_values import connection_value, variable
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
@@ -51,7 +51,7 @@ class Database:
     @property
     def variable(self) -> str:
         """The variable of the environment that has the address."""
-        return f"EVERGREEN_CONNECTION_{self.name.upper()}"
+        return variable(self.name)
 
     @property
     def dialect(self) -> Dialect:
@@ -125,12 +125,7 @@ class Database:
         Raises:
             SourceRefused: there is none.
         """
-        block = f"evergreen-connection-{self.name.replace('_', '-')}"
-        if address := os.environ.get(self.variable) or prefect_access.secret(block):
-            return address.strip()
-        raise SourceRefused(
-            f"{self.place}: the connection has no address; set {self.variable} for the worker, or create the Prefect secret block {block!r}"
-        )
+        return connection_value(self.name, self.place)
 
     def _shown(self, text: str, state: str) -> str:
         """An error's text without address, password and query. Only its code if the model has personal columns."""

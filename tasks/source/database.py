@@ -13,9 +13,11 @@ from configs.load import Model
 from configs.source import Table
 from tasks.errors import SourceMismatch
 from tasks.source.connections import Database
+from tasks.source.dialects import Selection
 from tasks.source.extracts import KEPT_SECONDS, new_extract, use
 from tasks.source.fetch import digest_rows, fetch
 from tasks.source.moments import EARLIEST, latest
+from tasks.source.origins import remember
 from tasks.source.queries import Queries
 from tasks.source.stored_times import LOCAL, ZONED, StoredTime
 from tasks.storage.files import digest_json
@@ -33,7 +35,6 @@ class DatabaseTable:
 
     def __init__(self, model: Model, name: str, table: Table) -> None:
         self.config, self.name, self.table = model.config, name, table
-        self.database = Database.of(model.config, table)
         self.is_ranged = table.is_ranged
         self.expected = f"no rows for it or after it ({table.place})"
         self.empty = f"table {name!r} has no rows ({table.place})"
@@ -68,9 +69,10 @@ class DatabaseTable:
         known = bool(digest) and time.monotonic() - computed < KEPT_SECONDS
         if known and (path := _EXTRACTS.get((*key, digest))) and use(path):
             return [path]
-        path = new_extract(f"{self.config.name}-{self.name}")
+        path = new_extract(f"{self.config.name}-{self.name}.parquet")
         with self._queries() as queries:
-            fetch(queries.con, self.database, queries.selection(queries.ranged(start, end)), path)
+            self._fetch(queries, queries.selection(queries.ranged(start, end)), path)
+        remember(path, self.table.place)
         if known:
             _EXTRACTS[(*key, digest)] = path
         return [path]
@@ -105,15 +107,27 @@ class DatabaseTable:
             "correct them, or exclude them by `query`"
         )
 
+    @property
+    def database(self) -> Database:
+        """The database of its connection."""
+        return Database.of(self.config, self.table)
+
     @contextmanager
     def _queries(self) -> Iterator[Queries]:
         with self.database.session() as con:
             yield Queries(self.config, self.table, con, self.database.dialect)
 
+    def _fetch(self, queries: Queries, selection: Selection, path: Path) -> None:
+        fetch(queries.con, self.database, selection, path)
+
+    @property
+    def _address(self) -> str:
+        return self.database.address
+
     def _key(self, start: datetime, end: datetime) -> tuple[str, str]:
         """The table and the range of which it is read."""
         table = [self.config.name, self.name, self.config.features.columns, self.table.model_dump(mode="json")]
-        return digest_json([*table, self.database.address]), f"{start} {end}" if self.is_ranged else ""
+        return digest_json([*table, self._address]), f"{start} {end}" if self.is_ranged else ""
 
     def _state(self, queries: Queries, start: datetime, end: datetime, is_cheap: bool = False) -> list[str]:
         """The values that decide whether a range has changed; with `is_cheap` only the number of rows if nothing is declared."""

@@ -22,16 +22,19 @@ _FOLDERS: dict[tuple[Path, int], Path] = {}
 
 
 def new_extract(name: str) -> Path:
-    """The path of a new file. Files that were not used for some time are deleted.
+    """The path of a new file, in a new folder. Files that were not used for some time are deleted.
 
     Args:
-        name: What it has, for a person who looks at the folder.
+        name: Its name, such as orders.parquet. It may be in folders: country=DE/orders.parquet.
     """
     folder = _folder()
-    for old in folder.glob("*.parquet"):
-        if old.stat().st_mtime < time.time() - KEPT_SECONDS:
-            old.unlink(missing_ok=True)
-    return folder / f"{name}-{next(_NUMBERS)}.parquet"
+    for old in folder.iterdir():
+        newest = max((path.stat().st_mtime for path in old.rglob("*")), default=0.0)
+        if max(newest, old.stat().st_mtime) < time.time() - KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    path = folder / str(next(_NUMBERS)) / name
+    make_folder(path.parent)
+    return path
 
 
 def use(path: Path) -> bool:

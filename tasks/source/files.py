@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from configs.paths import any_date, dated_path, parse_date
 from configs.settings import ROOT
 from configs.source import Table
+from tasks.source.origins import origin
 from tasks.storage import partitions
 
 
@@ -27,11 +28,6 @@ def find_files(table: Table, zone: str, start: datetime, end: datetime) -> list[
     return paths
 
 
-def file_starts(table: Table) -> list[datetime]:
-    """The starts of the periods for which a dated table has files, as naive local time, oldest first."""
-    return sorted({start for start, _ in list_files(table) if start})
-
-
 def list_files(table: Table) -> list[tuple[datetime | None, Path]]:
     """All files of a table, each with the start of its period as naive local time, None if the table is not dated."""
     if (every := table.every) is None:
@@ -45,13 +41,16 @@ def file_start(table: Table, file: Path) -> datetime | None:
     """The start of the period of a file of a dated table, as naive local time, None if no period has a file of its name."""
     assert table.every is not None
     path = _normalised(table.path)
-    return parse_date(path, str(file) if path.startswith("/") else str(file.relative_to(ROOT)), table.every)
+    name = origin(file)
+    return parse_date(
+        path, name if path.startswith("/") or table.is_remote else str(file.relative_to(ROOT)), table.every
+    )
 
 
 @lru_cache(maxsize=256)
 def _normalised(path: str) -> str:
     """A path without redundant parts."""
-    return str(PurePath(path))
+    return path if "://" in path else str(PurePath(path))
 
 
 def matches(path: str) -> list[Path]:
@@ -94,6 +93,4 @@ def folder_columns(files: Iterable[Path]) -> set[str]:
 
 def list_paths(files: dict[str, list[Path]]) -> str:
     """Return the paths for a message, relative to the repository where they are in it."""
-    return ", ".join(
-        str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p) for paths in files.values() for p in paths
-    )
+    return ", ".join(dict.fromkeys(origin(p).removeprefix(f"{ROOT}/") for paths in files.values() for p in paths))

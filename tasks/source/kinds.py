@@ -1,15 +1,17 @@
-"""The kinds of tables, behind one contract: files and tables of databases. A further kind is a further class in `open_tables`."""
+"""The kinds of tables, behind one contract: files, Delta tables and tables of databases. A further kind is a further class in `_kind`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from configs.load import Model
+from configs.source import Table
 from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
 from tasks.source.database import DatabaseTable
-from tasks.source.file_table import FileTable
+from tasks.source.delta import DeltaTable
+from tasks.source.file_table import FileTable, RemoteTable
 
 
 class SourceTable(Protocol):
@@ -58,14 +60,19 @@ class SourceTable(Protocol):
 
 def open_tables(model: Model) -> dict[str, SourceTable]:
     """The tables of a model by their names in its SQL."""
-    return {
-        name: DatabaseTable(model, name, table) if table.is_database else FileTable(model, name, table)
-        for name, table in model.config.source.views.items()
-    }
+    return {name: _kind(table)(model, name, table) for name, table in model.config.source.views.items()}
+
+
+def _kind(table: Table) -> Callable[[Model, str, Table], SourceTable]:
+    if table.is_database:
+        return DatabaseTable
+    if table.delta is not None:
+        return DeltaTable
+    return RemoteTable if table.is_remote else FileTable
 
 
 def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
-    """The local files that a partition is read from, with `source.lookback`, by table. Rows of a database are fetched into one.
+    """The local files that a partition is read from, with `source.lookback`, by table. Rows from elsewhere are fetched into some.
 
     Raises:
         MissingSource: a table has nothing for the partition's own range.

@@ -1,6 +1,6 @@
 """DuckDB sessions in which a model's tables are views. All source files are read through them. Their time zone is UTC.
 
-Rows of a database are in local files by then. A session can read the files of these tables and nothing else: no other file, no network,
+Rows from elsewhere are in local files by then. A session can read the files of these tables and nothing else: no other file, no network,
 no extension, no environment variable.
 """
 
@@ -20,6 +20,7 @@ from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
 from tasks.source.files import list_paths, path_pattern
+from tasks.source.origins import origin
 from tasks.source.tables import group_files
 from tasks.source.values import refusal
 from tasks.source.views import STORED, common_types, declared_columns, flat_view, table_view, text_columns
@@ -71,16 +72,16 @@ def connect(
                 con.execute(f"CREATE VIEW {quoted(STORED)} AS {flat_view(model.config, table, groups, stored=True)}")
         yield con
     except SourceMismatch as error:
-        if (text := _with_places(model, files, str(error))) == str(error):
+        if (text := _with_places(files, str(error))) == str(error):
             raise
         raise SourceMismatch(text) from error.__cause__
     except duckdb.Error as error:
         cause = None if model.config.personal else error  # a traceback has the causes of an error
         csv_files = [path for paths in files.values() for path in paths if is_csv(path)]
         if refused := refusal(error, csv_files, hider(model.config)):
-            raise SourceMismatch(_with_places(model, files, f"{model.folder}: {refused}")) from cause
+            raise SourceMismatch(_with_places(files, f"{model.folder}: {refused}")) from cause
         text = f"{model.folder}: {_library_text(model.config, error)}; read from {list_paths(files)}"
-        message = _with_places(model, files, text)
+        message = _with_places(files, text)
         if isinstance(error, duckdb.PermissionException):
             raise SourceMismatch(
                 f"{message}. SQL can read only the files of `source` in model.yaml. Add a table with this path there, and use its name"
@@ -100,11 +101,10 @@ def connect(
         con.close()
 
 
-def _with_places(model: Model, files: dict[str, list[Path]], text: str) -> str:
-    """A message with the names of tables of a database in place of the local files with their rows."""
-    for name, table in model.config.source.views.items():
-        for path in files[name] if table.is_database else ():
-            text = text.replace(str(path), table.place).replace(list_paths({name: [path]}), table.place)
+def _with_places(files: dict[str, list[Path]], text: str) -> str:
+    """A message with the places from which rows were fetched in place of the local files with them."""
+    for path in (path for paths in files.values() for path in paths):
+        text = text.replace(str(path), origin(path))
     return text
 
 

@@ -9,7 +9,7 @@ from configs.flat import literal, quoted
 from configs.source import Table
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import is_csv, read_header
-from tasks.source.files import folder_columns, path_pattern
+from tasks.source.files import path_pattern
 from tasks.source.values import EMPTY, FILE, has_zone, is_local, is_zoned
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def _read_columns(
 ) -> Columns:
     if not is_csv(path):
         own = dict(_with_types(con, Columns("read_parquet", ", hive_partitioning=false"), path).types)
-        return _with_types(con, Columns("read_parquet", _folders(path, own)), path)
+        return _with_types(con, Columns("read_parquet", _folders(table, path, own, texts)), path)
     mark, empty, names = read_header(con, path, declared)
     options, text = {"delim": mark, "quote": '"', "escape": '"', "skip": empty}, dict.fromkeys(names, "VARCHAR")
-    as_text = _with_types(con, _csv(options, text, path), path)
+    as_text = _with_types(con, _csv(options, text, _folders(table, path, text, texts)), path)
     return as_text if declared else _sniff(con, table, path, as_text, texts)
 
 
@@ -135,7 +135,7 @@ def _sniff(
         con.execute(strict)  # a line with more or fewer values than the first one leads to a wrong delimiter
     options = {"delim": mark, "quote": quote, "escape": escape, "skip": skip, "header": header}
     own = [field["name"] for field in fields]
-    found = _with_types(con, _csv(options, dict.fromkeys(own, "VARCHAR"), path), path)
+    found = _with_types(con, _csv(options, dict.fromkeys(own, "VARCHAR"), _folders(table, path, own, texts)), path)
     kinds = {field["name"]: _value_type(field["type"], table.time_format) for field in fields}
     kinds = {n: kind for n, kind in kinds.items() if kind == "BIGINT" or not (kind == "VARCHAR" or n.lower() in texts)}
     empty = _without_values(con, path, found, [name for name in own if name not in kinds])
@@ -159,12 +159,10 @@ def _without_values(con: "duckdb.DuckDBPyConnection", path: Path, columns: Colum
     return {name for name, count in zip(texts, row, strict=True) if not count}
 
 
-def _csv(options: Mapping[str, object], kinds: Types, path: Path) -> Columns:
+def _csv(options: Mapping[str, object], kinds: Types, folders: str) -> Columns:
     """How to read a CSV file of which everything is known."""
     given = {"auto_detect": False, "header": True, **options, "columns": kinds}
-    return Columns(
-        "read_csv", "".join(f", {k}={_value(v)}" for k, v in given.items() if v != "(empty)") + _folders(path, kinds)
-    )
+    return Columns("read_csv", "".join(f", {k}={_value(v)}" for k, v in given.items() if v != "(empty)") + folders)
 
 
 def _value(value: object) -> str:
@@ -179,7 +177,20 @@ def _with_types(con: "duckdb.DuckDBPyConnection", columns: Columns, path: Path) 
     return Columns(columns.function, columns.options, types)
 
 
-def _folders(path: Path, own: Types) -> str:
-    """The option that a folder such as `date=2024-03-01` is a column, unless the file has a column of its name."""
-    folders = folder_columns([path])
-    return f", hive_partitioning={str(bool(folders) and not folders & {name.lower() for name in own}).lower()}"
+def _folders(table: Table, path: Path, own: Collection[str], texts: Collection[str]) -> str:
+    """The options for columns of folders such as `date=2024-03-01`. There are none if the file has a column of such a name.
+
+    Their types are those that model.yaml declares, and text for columns of text. For DuckDB, `month=01` is text and `month=12` a number.
+    """
+    folders = [part.partition("=")[0] for part in path.parent.parts if "=" in part]
+    declared = {name.lower(): kind for name, kind in table.types.items()} if not table.is_selected else {}
+    if unknown := sorted(declared.keys() - {name.lower() for name in folders}):
+        raise SourceMismatch(
+            f"{path}: {', '.join(unknown)} is not the name of a folder such as {unknown[0]}=...; `types` of files is for columns in the "
+            "names of folders, since a column in the files has their type. Remove it"
+        )
+    if not folders or {name.lower() for name in folders} & {name.lower() for name in own}:
+        return ", hive_partitioning=false"
+    types = {name: declared.get(name.lower(), "VARCHAR") for name in folders if name.lower() in {*declared, *texts}}
+    listed = ", ".join(f"{quoted(name)}: {kind}" for name, kind in sorted(types.items()))
+    return f", hive_partitioning=true{f', hive_types={{{listed}}}' if types else ''}"

@@ -93,7 +93,7 @@ def inputs(ref: PartitionRef, res: Resources) -> dict[str, str]:
         digests["late_rows"] = rule  # so that another rule reads the source again
     record, flat = done_record(Stage.RAW, ref, res), res.config.source.file
     dated = any(table.is_ranged for table in res.config.source.views.values())
-    if (dated and not (flat and flat.is_database)) or is_served(res.model, ref.key):
+    if (dated and not (flat and flat.is_selected)) or is_served(res.model, ref.key):
         return digests
     if record and not changed_inputs(record, VERSION, digests):
         return digests

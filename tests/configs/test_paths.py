@@ -62,7 +62,6 @@ def test_names_that_no_period_has_are_no_dates():
         ("d/rows.csv", "D", "needs a path with %Y"),
         ("d/rows-%Y.csv", None, "needs `every`"),
         ("d/year=%Y/month=%m/", "M", "*.parquet"),
-        ("s3://bucket/rows.csv", None, "local file"),
         ("~/rows.csv", None, "~"),
         ("d/rows**.csv", None, "data/**/rows.csv"),
     ],

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import get_current_settings
-from upath import UPath
 
 from configs.settings import ROOT
 from flows.backfill import backfill
@@ -23,6 +22,7 @@ from tasks.contracts import Stage
 from tasks.errors import ClusterMismatch
 from tasks.resources import open_resources
 from tasks.storage.lake import Lake
+from tests.buckets import key_variables, new_bucket
 from tests.conftest import free_port
 from tests.flows.test_backfill import contents, final_state, start, wait_until
 
@@ -103,29 +103,10 @@ def test_a_worker_with_another_lake_is_refused(workspace):
 @pytest.fixture
 def bucket(monkeypatch) -> Iterator[str]:
     """An S3 server with an empty bucket, configured by address and key in the environment."""
-    port = free_port()
-    script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
-        ("AWS_ACCESS_KEY_ID", "testing"),
-        ("AWS_SECRET_ACCESS_KEY", "testing"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                UPath("s3://lake-of-tests", use_listings_cache=False).fs.mkdir("lake-of-tests")
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+    with new_bucket("lake-of-tests") as endpoint:
+        for name, value in key_variables(endpoint).items():
+            monkeypatch.setenv(name, value)
         yield "s3://lake-of-tests/lake"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.mark.slow

@@ -1,0 +1,47 @@
+"""Values of connections: addresses of databases and options of storage, from the environment or from a Prefect secret."""
+
+import json
+import os
+from typing import Any
+
+from tasks.errors import SourceRefused
+from tasks.source import prefect_access
+
+
+def variable(connection: str) -> str:
+    """The variable of the environment that has a connection's value."""
+    return f"EVERGREEN_CONNECTION_{connection.upper()}"
+
+
+def connection_value(connection: str, place: str, what: str = "address") -> str:
+    """The value of a connection, from the environment, else from the Prefect secret.
+
+    Raises:
+        SourceRefused: there is none.
+    """
+    block = f"evergreen-connection-{connection.replace('_', '-')}"
+    if value := os.environ.get(variable(connection)) or prefect_access.secret(block):
+        return value.strip()
+    raise SourceRefused(
+        f"{place}: the connection has no {what}; set {variable(connection)} for the worker, or create the Prefect secret block {block!r}"
+    )
+
+
+def storage_options(connection: str | None, place: str) -> dict[str, Any]:
+    """The options of the library that reads an address, such as `{"key": "...", "secret": "..."}`. Empty without a connection.
+
+    Raises:
+        SourceRefused: the connection has no value, or one that is not a JSON object. The value is not shown.
+    """
+    if connection is None:
+        return {}
+    try:
+        options = json.loads(connection_value(connection, place, "options"))
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise SourceRefused(
+            f'{place}: the options of connection {connection!r} are not a JSON object such as {{"key": "...", "secret": "..."}} '
+            f"(their text is not shown); correct {variable(connection)} or the secret"
+        ) from None
+    return options
