@@ -18,6 +18,7 @@ from configs.settings import ROOT, load_settings
 from tasks.errors import EvergreenError, SourceMismatch, SourceRefused, SourceUnavailable
 from tasks.source.database import DatabaseTable
 from tasks.source.dialects import Generic, Selection
+from tasks.source.moments import EARLIEST, latest
 from tasks.source.queries import Queries
 from tasks.source.remote import REFUSED
 from tasks.source.secret_values import storage_options
@@ -45,6 +46,28 @@ class DeltaTable(DatabaseTable):
         with self._errors():
             self._log()
         return super().fingerprint(start, end)
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The first and the last time of its rows that can be in a partition, None if there is none. From the log, if that has them."""
+        ranges = self._ranges()
+        if ranges and all(EARLIEST <= low and high < latest(self.config) for low, high in ranges):
+            return min(low for low, _ in ranges), max(high for _, high in ranges)
+        return super().span()
+
+    def covers(self, start: datetime, end: datetime) -> bool:
+        """Whether it has rows of a range, or rows before and after it. A table without `time` has always."""
+        if ranges := self._ranges():
+            return any(low < end for low, _ in ranges) and any(high + ROUNDED >= start for _, high in ranges)
+        return super().covers(start, end)
+
+    def _ranges(self) -> list[tuple[datetime, datetime]]:
+        """The times of the first and the last row of each data file; empty if the log does not have those of each."""
+        if self.table.time is None:
+            return []
+        with self._queries() as queries:
+            stored = queries.stored(queries.base(EARLIEST, EARLIEST))
+        ranges = [_range(file, stored, self.table.time) for file in _actions(self._log())]
+        return [known for known in ranges if known] if all(ranges) else []
 
     @contextmanager
     def _queries(self) -> Iterator[Queries]:
@@ -172,11 +195,17 @@ def _actions(table: "deltalake.DeltaTable") -> list[dict[str, Any]]:
 
 def _has(file: Mapping[str, Any], stored: StoredTime, column: str, start: datetime, end: datetime) -> bool:
     """Whether a file can have rows of a range. A file of which the log does not tell it can."""
+    known = _range(file, stored, column)
+    return known is None or (known[0] < end and known[1] + ROUNDED >= start)
+
+
+def _range(file: Mapping[str, Any], stored: StoredTime, column: str) -> tuple[datetime, datetime] | None:
+    """The smallest and the largest time of a file's rows, None if the log does not have them."""
     partition = file.get(f"partition.{column}")
     low, high = file.get(f"min.{column}", partition), file.get(f"max.{column}", partition)
     if low is None or high is None:
-        return True
+        return None
     try:
-        return stored.parse(low) < end and stored.parse(high) + ROUNDED >= start
+        return stored.parse(low), stored.parse(high)
     except (ValueError, TypeError, OverflowError):
-        return True
+        return None

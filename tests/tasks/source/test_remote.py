@@ -208,3 +208,30 @@ def test_columns_in_the_names_of_folders_have_the_declared_type_in_every_partiti
         assert [set(frame.to_pydict()["city"]) for frame in rows] == [{text} for text in expected]
     with pytest.raises(SourceMismatch, match="weight is not the name of a folder"):
         read_source(table_model(tiny, types={"weight": "DOUBLE"}), partition(model.config, KEYS[0]))
+
+
+class Breaking(http.server.BaseHTTPRequestHandler):
+    """Promises a thousand bytes, and ends after ten."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"0123456789")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def test_a_connection_that_is_lost_half_way_is_an_outage_and_leaves_no_file(tiny):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        model = table_model(tiny, path=f"http://127.0.0.1:{web.server_port}/rows.parquet", every=None)
+        with pytest.raises(SourceUnavailable, match="Run it again when the storage is available"):
+            read_source(model, partition(model.config, KEYS[0]))
+        web.shutdown()
+    assert not [path for path in tiny.rglob("extracts/**/*") if path.is_file()]
