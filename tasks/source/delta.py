@@ -50,7 +50,7 @@ class DeltaTable(DatabaseTable):
     def span(self) -> tuple[datetime, datetime] | None:
         """The first and the last time of its rows that can be in a partition, None if there is none. From the log, if that has them."""
         ranges = self._ranges()
-        if ranges and all(EARLIEST <= low and high < latest(self.config) for low, high in ranges):
+        if ranges and all(low >= EARLIEST and high < latest(self.config) for low, high in ranges):
             return min(low for low, _ in ranges), max(high for _, high in ranges)
         return super().span()
 

@@ -214,3 +214,11 @@ def test_a_table_on_s3_is_read_by_a_step(tiny, tmp_path, monkeypatch):
 def test_keys_that_do_not_fit_are_refused(tiny, keys, message):
     with pytest.raises(ConfigError, match=message):
         delta_model(tiny, "data/parcels", **keys)
+
+
+def test_the_range_of_a_table_is_known_from_its_log_alone(tiny, table):
+    model = delta_model(tiny, table)
+    expected = available_partitions(model)
+    for path in Path(table).rglob("*.parquet"):
+        path.unlink()
+    assert available_partitions(model) == expected
