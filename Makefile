@@ -1,6 +1,6 @@
 # Requires python3 (3.11 or newer) and make. The first target that needs anything else installs it into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play up down restart-worker serve status audit compare deploy model unit test test-all lint format bench ci clean lock
+.PHONY: help setup demo play up down restart-worker serve status audit compare backup restore deploy model unit test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -61,6 +61,13 @@ audit: setup ## show the champion at a time, and why: make audit MODEL=flights [
 compare: setup ## compare changed models with a git revision on history: make compare BASE=main [MODEL= START= END= POLICY=]
 	@test -n "$(BASE)" || { echo "error: compare with which revision? make compare BASE=main MODEL=flights" >&2; exit 1; }
 	@$(BIN)/python -m ops.compare "$(BASE)" --model "$(MODEL)" --start "$(START)" --end "$(END)" --policy "$(POLICY)"
+
+backup: setup ## copy ledger, MLflow and Prefect while they run: make backup [TO=backups]
+	@$(BIN)/python -m ops.backup $(if $(TO),"$(TO)")
+
+restore: setup ## restore a backup into an empty stack, start it and audit every model: make restore FROM=backups/...
+	@test -n "$(FROM)" || { echo "error: which backup? make restore FROM=backups/2026-01-31T02-00-00Z" >&2; exit 1; }
+	@$(BIN)/python -m ops.restore "$(FROM)"
 
 deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|prod
 	@$(BIN)/python -m ops.deploy --env $(ENV)

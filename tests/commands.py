@@ -140,8 +140,6 @@ NOT_RUN = {
     "python -m ops.keys --write": Exclusion("writes a page of the docs", "tests/ops/test_keys.py"),
     "uv add s3fs": Exclusion("changes what is installed", "tests/flows/test_backfill_elsewhere.py"),
     "mlflow models serve": Exclusion("is named as a reference, not to be typed"),
-    "pg_dump": Exclusion("is a program of PostgreSQL, which tests do not install"),
-    "pg_restore": Exclusion("is a program of PostgreSQL, which tests do not install"),
     "EVERGREEN_NOTIFY_URL=mailto://user:password@example.com make up": Exclusion(
         "would send messages to people", "tests/e2e/test_loop.py"
     ),
@@ -180,6 +178,11 @@ REPLACEMENTS = [
         "replay/manual -p model=electricity -p start=1996-W27 -p end=1998-W49",
         "replay/manual -p model=electricity -p start=1996-W27 -p end=1996-W32",
         "127 weeks take many minutes",
+    ),
+    Replacement(
+        "FROM=backups/2026-11-30T07-31-12Z",
+        "FROM=$(ls -d backups/*Z | tail -1)",
+        "the backup that the command before it made",
     ),
     Replacement("FROM=1998-W27 TO=1998-W40", "FROM=1998-W39 TO=1998-W40", "two weeks instead of fourteen"),
 ]

@@ -1,0 +1,170 @@
+"""Restore a backup into an empty stack, start it, and audit every model: `make restore FROM=backups/2026-01-31T02-00-00Z`."""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from configs.errors import ConfigError
+from configs.load import model_names
+from configs.settings import ROOT, Settings, load_settings
+from ops import stack, supervision
+from ops.backup import ARTIFACTS, FORMAT, MANIFEST, artifacts, databases, digests, lake_outputs, ledger_rows, run_tool
+from ops.errors import StackError
+from ops.programs import home_of
+from ops.terminal import print_error, terminal
+from tasks.errors import EvergreenError
+from tasks.resources import open_resources
+from tasks.storage.folders import make_folder, make_home
+
+
+def restore(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Put databases and artifacts of a backup where the settings say, and return the backup's manifest.
+
+    Raises:
+        StackError: The backup is damaged, the stack runs, or something is there already. Nothing was changed.
+    """
+    content = read_manifest(folder)
+    urls, files = databases(settings), artifacts(settings)
+    kinds = {name: kind for name, kind in content["databases"].items() if kind}
+    require_empty(settings, {name: urls[name] for name in kinds}, files)
+    for name, kind in kinds.items():
+        if kind != urls[name].get_backend_name():
+            raise StackError(
+                f"the backup has {name} from {kind}, but the settings name {urls[name].get_backend_name()}; use the same kind"
+            )
+    make_home(home_of(settings))
+    if isinstance(files, Path) and (folder / ARTIFACTS).is_dir():
+        draft = files.with_name(f"{files.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(folder / ARTIFACTS, draft)
+        files.rmdir() if files.is_dir() else make_folder(files.parent)
+        draft.rename(files)
+    for name in sorted(
+        kinds, key=["prefect", "mlflow", "ledger"].index
+    ):  # the ledger last: without it, nothing counts as restored
+        put_database(folder / name, urls[name])
+    return content
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a whole backup.
+
+    Raises:
+        StackError: The folder is no backup, of another format, or has a file that is missing or differs.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StackError(f"{folder} is no backup: {error}; give the folder that `make backup` printed") from error
+    if content.get("format") != FORMAT:
+        raise StackError(f"{folder} has format {content.get('format')}; this code restores format {FORMAT}")
+    found = digests(folder)
+    for name, digest in content["files"].items():
+        if found.get(name) != digest:
+            raise StackError(f"{folder / name} is {'damaged' if name in found else 'missing'}; use another backup")
+    return content
+
+
+def require_empty(settings: Settings, urls: Mapping[str, sa.URL], files: Path | str) -> None:
+    """Require that nothing runs and nothing would be replaced.
+
+    Raises:
+        StackError: Something runs, or is there.
+    """
+    if supervision.states(home_of(settings)):
+        raise StackError("the stack runs; run `make down`, and restore into an empty EVERGREEN_HOME")
+    if isinstance(files, Path) and files.is_dir() and any(files.iterdir()):
+        raise StackError(
+            f"{files} has files; a backup is restored into an empty stack: move it away, or set another EVERGREEN_HOME"
+        )
+    for name, url in urls.items():
+        if url.get_backend_name() == "sqlite":
+            there = Path(url.database or "").exists()
+        else:
+            engine = sa.create_engine(url)
+            there = bool(sa.inspect(engine).get_table_names())
+            engine.dispose()
+        if there:
+            place = url.render_as_string(hide_password=True)
+            raise StackError(f"the database of {name}, {place}, is there already; move it away, or name an empty one")
+
+
+def put_database(source: Path, url: sa.URL) -> None:
+    """Restore one database, all or nothing."""
+    if url.get_backend_name() != "sqlite":
+        run_tool("pg_restore", url, "--no-owner", "--exit-on-error", "--single-transaction", str(source))
+        return
+    target = Path(url.database or "")
+    part = make_folder(target.parent) / f"{target.name}.part"
+    part.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
+        old.backup(new)
+    part.chmod(0o600)
+    part.rename(target)
+
+
+def verify(settings: Settings, content: Mapping[str, Any]) -> list[str]:
+    """Audit each model, and compare ledger and lake with the manifest. Returns the problems.
+
+    MLflow has to run.
+    """
+    from tasks.lifecycle.audit import audit
+
+    url, problems = databases(settings)["ledger"], []
+    found = ledger_rows(url)
+    for model, entry in content["ledger"].items():
+        if found.get(model) != entry:
+            problems.append(f"{model}: the ledger ends with {found.get(model)}, the backup with {entry}")
+    for model in sorted(set(model_names()) & content["ledger"].keys()):
+        problems += [f"{model}: {problem}" for problem in audit(open_resources(model), None, None).problems]
+    outputs = lake_outputs(settings)
+    for model, counts in content["lake"]["outputs"].items():
+        for stage, count in counts.items():
+            if (now := outputs.get(model, {}).get(stage, 0)) < count:
+                problems.append(
+                    f"{model}: the lake has {now} outputs of {stage}, and had {count}; restore {content['lake']['address']}, or run "
+                    f"`prefect deployment run backfill/manual -p model={model} -p mode=missing` for the missing partitions"
+                )
+    return problems
+
+
+def main() -> int:
+    """Restore, start the stack and audit. Exit status 1 if there are problems."""
+    parser = argparse.ArgumentParser(prog="make restore", usage="make restore FROM=folder", description=__doc__)
+    parser.add_argument("folder")
+    folder, console = ROOT / parser.parse_args().folder, terminal()
+    try:
+        settings = load_settings()
+        with console.status("verifying and copying"):
+            content = restore(settings, folder)
+        console.print(
+            f"Restored {folder}, made {content['made_at']} at commit {content['commit'][:10]}.", soft_wrap=True
+        )
+        stack.up(settings, console)
+        os.environ.update(stack.environment(settings))
+        with console.status("auditing"):
+            problems = verify(settings, content)
+    except (ConfigError, StackError, EvergreenError) as error:
+        return print_error(error)
+    for problem in problems:
+        console.print(f"problem: {problem}", style="red", soft_wrap=True, markup=False)
+    if not problems:
+        models = ", ".join(content["ledger"]) or "no model"
+        console.print(
+            f"Verified: chain, digests and MLflow's tags of {models} agree, and the lake has all outputs.",
+            soft_wrap=True,
+        )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
