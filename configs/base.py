@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 EXAMPLE = {"M": "2013-05", "W": "2013-W20", "D": "2013-05-14", "H": "2013-05-14T10"}
 PATTERN = {
@@ -53,7 +53,12 @@ def to_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-Duration = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36525)), BeforeValidator(parse_duration)]
+Duration = Annotated[
+    timedelta,
+    Field(ge=timedelta(0), le=timedelta(days=36525)),
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+\s*(min|h|D|W)|P.+)$"}),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Every = Literal["M", "W", "D", "H"]
 

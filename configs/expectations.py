@@ -1,9 +1,11 @@
 """The expectations of Great Expectations, and which values can occur in a column. Great Expectations is not imported."""
 
-import difflib
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any, Literal
+
+from configs.nearest import hint
 
 ColumnKind = Literal["number", "text", "time"]
 
@@ -35,12 +37,38 @@ BOUNDS_OF_VALUES = tuple(
 """Expectations whose `min_value` and `max_value` are values of the column, and not a count or a length."""
 
 
+SQL_ONLY = (
+    *(f"expect_column_values_to_{name}match_like_pattern{end}" for name in ("", "not_") for end in ("", "_list")),
+    "expect_query_results_to_match_comparison",
+    "expect_table_row_count_to_equal_other_table",
+)
+"""Expectations that Great Expectations has for tables of a database only. The rows of a partition are a data frame."""
+SUPPORTED = tuple(name for name in EXPECTATIONS if name not in SQL_ONLY)
+"""Expectations that a model.yaml may have."""
+
+
 def unknown_expectation(name: str) -> str:
-    """Return that Great Expectations has no such expectation, with the most similar name; empty if it has."""
-    if name in EXPECTATIONS:
-        return ""
-    closest = difflib.get_close_matches(name, EXPECTATIONS, n=1)
-    return f"Great Expectations has no {name!r}" + (f"; did you mean {closest[0]!r}?" if closest else "")
+    """Return that there is no such expectation, or none for a data frame, and which to use instead; empty if there is one."""
+    if name in SQL_ONLY:
+        instead = f"; use {name.replace('like_pattern', 'regex')}" if "like_pattern" in name else ""
+        return f"Great Expectations has {name} for tables of a database only, and checks a partition as a data frame{instead}"
+    return "" if name in SUPPORTED else f"Great Expectations has no {name!r}; {hint(name, SUPPORTED)}"
+
+
+def unsatisfiable(kwargs: Mapping[str, Any]) -> str:
+    """Return why no row can satisfy a check with these arguments: an empty range, an empty set, an invalid pattern. Empty if one can."""
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+        return f"min_value: {low!r} is above max_value ({high!r}), so no value passes; exchange them"
+    if kwargs.get("value_set") in ([], ()):
+        return "value_set: is empty, so no value passes; list the allowed values"
+    listed = kwargs.get("regex_list")
+    for pattern in (kwargs.get("regex"), *(listed if isinstance(listed, list | tuple) else ())):
+        try:
+            re.compile(pattern if isinstance(pattern, str) else "")
+        except re.error as error:
+            return f"regex: {pattern!r} is not a regular expression: {error}"
+    return ""
 
 
 def impossible_values(name: str, kwargs: Mapping[str, Any], kinds: Mapping[str, ColumnKind]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.base import Every, Strict
 from configs.kinds import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from configs.nearest import hint
 
 Gap = Literal[
     "demographic_parity_difference",
@@ -121,7 +122,11 @@ class Gate(Strict):
     than the champion beyond chance.
     """
 
-    floor: Mapping[str, float] = Field(min_length=1, description="by metric: highest loss or lowest score that passes")
+    floor: Mapping[str, float] = Field(
+        min_length=1,
+        description="by metric: highest loss or lowest score that passes; docs/names.md lists the metrics",
+        json_schema_extra={"propertyNames": {"enum": [*LOWER_IS_BETTER, *HIGHER_IS_BETTER]}},
+    )
     min_rows: int = Field(100, ge=2, description="with fewer labelled rows in the holdout no rule can be judged")
     gain: Gain = Gain()
     refresh: Refresh = Refresh()
@@ -134,9 +139,9 @@ class Gate(Strict):
     @field_validator("floor")
     @classmethod
     def _metrics_have_a_direction(cls, value: Mapping[str, float]) -> Mapping[str, float]:
-        unknown = sorted(set(value) - {*HIGHER_IS_BETTER, *LOWER_IS_BETTER})
-        if unknown:
-            raise ValueError(f"no such metric, or it has no better direction: {', '.join(unknown)}")
+        known = (*LOWER_IS_BETTER, *HIGHER_IS_BETTER)
+        if unknown := next((name for name in value if name not in known), None):
+            raise ValueError(f"there is no metric {unknown!r} that can have a limit; {hint(unknown, known)}")
         return value
 
 

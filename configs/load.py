@@ -1,6 +1,7 @@
 """Load a model's folder into a frozen config."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, UnknownModel
 from configs.flat import flat_sql
+from configs.nearest import nearest_name
 from configs.override import require_allowed
 from configs.schema import ModelConfig
 from configs.settings import load_settings
@@ -112,13 +114,19 @@ def explain(path: Path, error: Any) -> str:
     keys = [str(part) for part in error["loc"]]
     where = f"{path}: {'.'.join(keys) or 'the whole file'}"
     if error["type"] == "extra_forbidden":
-        closest = difflib.get_close_matches(keys[-1], valid_keys(error["loc"][:-1]), n=1)
-        return f"{where}: unknown key" + (f"; did you mean {closest[0]!r}?" if closest else "; remove it")
+        known = valid_keys(error["loc"][:-1])
+        nearest = nearest_name(keys[-1], known)
+        return f"{where}: unknown key; " + (
+            f"did you mean {nearest!r}?" if nearest else f"remove it, or use one of {', '.join(known)}"
+        )
     if error["type"] == "missing":
         return f"{where}: is missing"
     message = error["msg"].removeprefix("Value error, ")
     value = error.get("input")
     value_text = "" if isinstance(value, dict | BaseModel) else f" (the value is {value!r})"
+    if error["type"] == "literal_error" and isinstance(value, str):
+        nearest = nearest_name(value, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        value_text += f"; did you mean {nearest!r}?" if nearest else ""
     return f"{where}: {message}{value_text}"
 
 

@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
 from configs.contract import Contract
-from configs.expectations import ColumnKind, impossible_values, unknown_expectation
+from configs.expectations import SUPPORTED, ColumnKind, impossible_values, unknown_expectation
 from configs.features import Features
 from configs.gate import Gate, PromotionConfig
-from configs.kinds import KINDS, LOSSES, METRICS, Kind, Loss
+from configs.kinds import HIGHER_IS_BETTER, KINDS, LOSSES, LOWER_IS_BETTER, METRICS, Kind, Loss
 from configs.monitoring import ChampionConfig, Monitoring
 from configs.paths import folder_problem
 from configs.replay import Replay
@@ -77,6 +77,11 @@ def class_name(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
+ClassName = Annotated[
+    str, BeforeValidator(class_name), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
+]
+
+
 class Target(Strict):
     """The target, and the label delay."""
 
@@ -85,7 +90,7 @@ class Target(Strict):
         "binary",
         description="binary (0 or 1, true or false), multiclass (text or whole numbers) or regression (a number)",
     )
-    classes: tuple[Annotated[str, BeforeValidator(class_name)], ...] = Field(
+    classes: tuple[ClassName, ...] = Field(
         (), description="multiclass: all classes, in the order of the probabilities; whole numbers are read as text"
     )
     loss: Loss | None = Field(None, description="loss for comparisons; regression: squared_error or absolute_error")
@@ -121,7 +126,10 @@ class Expectation(Strict):
     critical check than `mostly` allows, the partition is blocked.
     """
 
-    type: str = Field(description="name in Great Expectations, in snake case")
+    type: str = Field(
+        description="name in Great Expectations, in snake case; docs/names.md lists them with their arguments",
+        json_schema_extra={"enum": [*SUPPORTED]},
+    )
     severity: Severity = Field(
         "critical",
         description="critical: quarantines rows, and blocks the partition if more fail than `mostly` allows; "
@@ -294,12 +302,13 @@ class ModelConfig(Strict):
         kind = self.target.kind
         for name, candidate in self.training.candidates.items():
             if kind not in KINDS[candidate.estimator]:
-                raise ValueError(f"training.candidates.{name}: {candidate.estimator} is not for {kind} targets")
-        unknown = sorted(set(self.gate.floor) - set(METRICS[kind]))
-        if unknown:
-            raise ValueError(
-                f"gate.floor: {kind} targets have no {', '.join(unknown)}; they have {', '.join(METRICS[kind])}"
-            )
+                able = ", ".join(estimator for estimator, kinds in KINDS.items() if kind in kinds)
+                raise ValueError(
+                    f"training.candidates.{name}: {candidate.estimator} is not for {kind} targets; {able} are"
+                )
+        limited = [name for name in METRICS[kind] if name in (*LOWER_IS_BETTER, *HIGHER_IS_BETTER)]
+        if unknown := sorted(set(self.gate.floor) - set(limited)):
+            raise ValueError(f"gate.floor: {kind} targets have no {', '.join(unknown)}; they have {', '.join(limited)}")
         allowed = (*self.features.categorical, *self.groups)
         columns = [("segments", c) for c in (self.gate.segments.columns if self.gate.segments else ())]
         for rule, column in columns + [("fairness", f.column) for f in self.gate.fairness]:

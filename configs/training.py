@@ -1,13 +1,13 @@
 """Schema of `training:` in model.yaml: the window, the candidates, their search, and the selection."""
 
-import difflib
 from collections.abc import Iterable, Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from configs.base import Duration, Name, Strict
 from configs.kinds import PARAMETERS, Estimator
+from configs.nearest import hint
 
 Value = bool | int | float | str | None
 
@@ -71,8 +71,26 @@ class Search(Strict):
         return self
 
 
+def _parameters_by_estimator(schema: dict[str, Any]) -> None:
+    """Add the names of each estimator's parameters to the JSON Schema of a candidate."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"estimator": {"const": name}}, "required": ["estimator"]},
+            "then": {
+                "properties": {
+                    "params": {"properties": dict.fromkeys(own, True), "additionalProperties": False},
+                    "search": {"properties": {"space": {"propertyNames": {"enum": [*own]}}}},
+                }
+            },
+        }
+        for name, own in PARAMETERS.items()
+    ]
+
+
 class Candidate(Strict):
     """An estimator and its parameters. The estimator determines the preprocessing."""
+
+    model_config = ConfigDict(json_schema_extra=_parameters_by_estimator)
 
     estimator: Estimator = Field(description="the estimator, which also determines the preprocessing")
     params: Mapping[str, Value] = Field(default_factory=dict, description="parameters by their name in the estimator")
@@ -89,9 +107,8 @@ def _require_declared(estimator: Estimator, where: str, names: Iterable[str]) ->
     """Raise ValueError for a parameter that the estimator does not have, or that cannot be set here."""
     for name in names:
         if name not in PARAMETERS[estimator]:
-            closest = difflib.get_close_matches(name, PARAMETERS[estimator], n=1)
-            hint = f"did you mean {closest[0]!r}?" if closest else f"it takes {', '.join(PARAMETERS[estimator])}"
-            raise ValueError(f"{where}: {estimator} has no parameter {name!r} here; {hint}")
+            known = hint(name, PARAMETERS[estimator], "it takes")
+            raise ValueError(f"{where}: {estimator} has no parameter {name!r} here; {known}")
 
 
 class TrainingConfig(Strict):

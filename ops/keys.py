@@ -1,7 +1,7 @@
 """Table of all keys of model.yaml, generated from the schema, for the end of docs/add-a-model.md.
 
 python -m ops.keys            print the table
-python -m ops.keys --write    write it into the file; a test requires that the file is up to date
+python -m ops.keys --write    write it into the page, and docs/names.md and configs/model.schema.json; tests require that all are up to date
 """
 
 import sys
@@ -119,13 +119,21 @@ def current_table(path: Path = PAGE) -> str:
     return text[text.index(MARK) :] if MARK in text else ""
 
 
+def generated() -> dict[Path, str]:
+    """Return the texts of all files that are generated from the schema, by their path."""
+    from ops import json_schema, names
+
+    before = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    return {PAGE: before + render(), names.PAGE: names.render(), json_schema.FILE: json_schema.render()}
+
+
 def main() -> int:
     """Print the tables of keys, or write them into the page with `--write`."""
     if "--write" not in sys.argv[1:]:
         print(render(), end="")
         return 0
-    before = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-    PAGE.write_text(before + render(), encoding="utf-8")
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -4,7 +4,6 @@ Rows that fail a critical or warning check are quarantined, also those that `mos
 rows: not-null with `mostly` below 1 allows nulls.
 """
 
-import difflib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
+from configs.expectations import unsatisfiable
+from configs.nearest import hint
 from configs.schema import Expectation, ModelConfig
 from configs.settings import disable_telemetry
 from tasks.contracts import Finding, Validation
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NOT_ARGUMENTS = (
+    *("id", "meta", "notes", "rendered_content", "batch_id", "description", "severity"),
+    *("catch_exceptions", "result_format", "windows", "library_metadata"),
+)
+"""Fields of Great Expectations' classes that are no arguments of a check: `severity` is a key of the expectation."""
 ROW_COUNTS = ("expect_table_row_count_to_be_between", "expect_table_row_count_to_equal")
 """Expectations of the number of rows, the only ones that apply to a partition without rows."""
 
@@ -87,13 +93,15 @@ def validate_frame(
 
 
 def check_arguments(config: ModelConfig) -> None:
-    """Check that Great Expectations accepts the arguments of the config's expectations.
+    """Check that Great Expectations accepts the arguments of the config's expectations, and that a row can satisfy them.
 
     Raises:
         ConfigError: it does not. The message has the model, the entry, the error, and the most similar valid name.
     """
     for check in _checks(config.expectations, f"model {config.name}: "):
         _build(check, 0)
+        if problem := unsatisfiable(check.kwargs):
+            raise ConfigError(f"{check.where}.kwargs.{problem}")
 
 
 def _checks(expectations: Iterable[Expectation], prefix: str = "") -> Iterator[Check]:
@@ -104,10 +112,7 @@ def _checks(expectations: Iterable[Expectation], prefix: str = "") -> Iterator[C
 
 def _build(check: Check, number: int) -> Any:
     """Build the object of Great Expectations. Its results are not in order, and `number` identifies this one's."""
-    disable_telemetry()
-    import great_expectations.expectations.registry as registry
-
-    kind = registry.get_expectation_impl(check.type)
+    kind = expectation_class(check.type)
     try:
         return kind(**check.kwargs, severity=check.severity, meta={"number": number})
     except ValueError as error:
@@ -127,14 +132,22 @@ def _explain(check: Check, kind: Any, error: Mapping[str, Any]) -> str:
     if name == "__root__":
         return f"{check.where}.kwargs: {check.type}: {error['msg']}"
     if "extra" in error["msg"]:
-        return f"{check.where}.kwargs.{name}: {check.type} has no such argument{_nearest(name, kind.__fields__)}"
+        return f"{check.where}.kwargs.{name}: {check.type} has no such argument; {hint(name, arguments_of(kind), 'it takes')}"
     value = f" (it is {check.kwargs[name]!r})" if name in check.kwargs else ""
     return f"{check.where}.kwargs.{name}: {error['msg']}{value}"
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+def expectation_class(name: str) -> Any:
+    """Return the class of an expectation of Great Expectations."""
+    disable_telemetry()
+    import great_expectations.expectations.registry as registry
+
+    return registry.get_expectation_impl(name)
+
+
+def arguments_of(kind: Any) -> dict[str, bool]:
+    """Return the arguments of an expectation of Great Expectations that a model.yaml may give, and whether each is required."""
+    return {name: bool(field.required) for name, field in kind.__fields__.items() if name not in NOT_ARGUMENTS}
 
 
 def _batch(frame: "pd.DataFrame") -> Any:

@@ -1,16 +1,22 @@
 """The table of the keys of model.yaml matches the schema and is complete."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from configs.load import configs_folder, model_names
-from ops.keys import PAGE, current_table, keys, render
+from ops.keys import PAGE, current_table, generated, keys, render
 
 
 def test_the_table_on_the_page_is_up_to_date() -> None:
     assert current_table() == render(), f"run `python -m ops.keys --write`, and commit {PAGE.name}"
+
+
+@pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
+def test_a_generated_file_is_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == generated()[path], "run `python -m ops.keys --write`, and commit it"
 
 
 def test_every_key_has_a_description() -> None:
