@@ -22,7 +22,7 @@ from tasks.orchestration.timeouts import seconds_of
 from tasks.reports.artifacts import publish_training
 from tasks.reports.card.page import publish_card
 from tasks.reports.card.unfitted import publish_unfitted
-from tasks.reports.refusals import record_refusal
+from tasks.reports.refusals import record_refusal, recording_failure
 from tasks.resources import open_resources
 
 
@@ -52,7 +52,8 @@ def train(
     """
     res = open_resources(model, runtime.flow_run.get_id() or "")
     deliver(res)
-    training = train_and_judge(as_of, reason, res)
+    with recording_failure(as_of, res):
+        training = train_and_judge(as_of, reason, res)
     record_refusal(training, res)
     if training.challenger:
         publish_card(training, res)

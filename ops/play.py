@@ -140,10 +140,13 @@ class Play:
                 f"version {challenger.version} passed the gate and waits for your approval: prefect deployment run promote/manual "
                 f'-p model={name} -p by=YOU -p reason="..."; then run the same command again, which continues'
             )
+        from tasks.reports.refusals import last_refusal
+
+        refusal = last_refusal(self.res)
+        change = f"\nTo change in configs/{name}/model.yaml: {refusal.advice}" if refusal else ""
         raise StackError(
             f"the gate refused the first version of {name}, so there is no champion as of {key}. `make status MODEL={name}` has "
-            f"each rule that refused, its value and its limit. Change configs/{name}/model.yaml, or begin later: a later FROM is more "
-            f"training data"
+            f"each rule that refused, its value and its limit. A later FROM is more training data.{change}"
         )
 
     def wait_for_decisions(self, keys: Collection[str]) -> None:

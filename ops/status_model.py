@@ -22,8 +22,9 @@ def print_model(res: LiveResources, console: Console) -> None:
     _print_versions(res, console)
     if refusal := last_refusal(res):
         console.print(f"  {for_terminal(refusal.headline)}")
-        for rule in refusal.rules:
+        for rule in refusal.rules if not refusal.failed else ():
             console.print(f"    {for_terminal(rule)}")
+        console.print(f"    to change: {for_terminal(refusal.advice)}", style="yellow")
     console.print(f"  lake: {for_terminal(last_verification(res))}")
     _print_grid(res, console)
     if lines := events(res)[-EVENTS:]:

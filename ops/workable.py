@@ -141,22 +141,9 @@ def _sizes(values: "pd.Series") -> "pd.Series":
     return values.astype(object).where(values.notna(), "(null)").value_counts()
 
 
-KEY_OF_RULE = {
-    "calibration error": "gate.calibration.at_most",
-    "gain over the champion (refresh)": "gate.refresh",
-    "gain over version": "gate.refresh",
-    "gain": "gate.gain",
-    "fairness: ": "gate.fairness",
-    "latency of one row": "gate.budgets.one_row_ms",
-    "latency of a thousand rows": "gate.budgets.thousand_rows_ms",
-    "size, MB": "gate.budgets.size_mb",
-    "mean move of predictions": "gate.refit.max_move",
-}
-"""The key of model.yaml with the limit of a rule, by the beginning of the rule's name. Other rules are about the candidates."""
-
-
 def training_warnings(res: Resources) -> Iterator[tuple[str, str, str]]:
     """Yield the limits of the gate that the last training did not keep, if the model has no champion yet."""
+    from tasks.reports.advice import key_of_rule
     from tasks.reports.refusals import last_refusal
 
     if not res.lake.keys(Stage.VALID):
@@ -165,12 +152,8 @@ def training_warnings(res: Resources) -> Iterator[tuple[str, str, str]]:
         refusal = last_refusal(res) if res.ledger.champion() is None else None
     except (EvergreenError, SQLAlchemyError, OSError):
         return
-    for text in refusal.rules if refusal else ():
-        rule = text.removeprefix("refit: ").removeprefix("shadow: ")
-        floor = f"gate.floor.{rule.split(': ')[1]}" if rule.startswith("floor: ") else ""
-        key = floor or next(
-            (key for start, key in KEY_OF_RULE.items() if rule.startswith(start)), "training.candidates"
-        )
+    for text in refusal.rules if refusal and not refusal.failed else ():
+        key = key_of_rule(text)
         assert refusal
         yield (
             key,
@@ -178,6 +161,8 @@ def training_warnings(res: Resources) -> Iterator[tuple[str, str, str]]:
             f"the training as of {refusal.as_of:%Y-%m-%d} was refused, and there is no champion yet. {text}. "
             f"Change the limit, the candidates or the window",
         )
+    if refusal and refusal.failed:
+        yield "training", "", f"{refusal.headline}, and there is no champion yet: {refusal.advice}"
 
 
 def config_value(key: str, config: ModelConfig) -> str:

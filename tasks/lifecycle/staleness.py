@@ -30,7 +30,8 @@ from tasks.storage.blocks import labelled_blocks
 from tasks.storage.files import digest_json
 from tasks.storage.partitions import containing
 from tasks.training.fit import fit_recipe, training_ends
-from tasks.training.window import locate_window, require_enough_rows, rows_to_fit, training_inputs
+from tasks.training.shortage import require_enough_rows
+from tasks.training.window import locate_window, rows_to_fit, training_inputs
 
 VERSION = 1
 Blocks = Sequence[Sequence[float]]
@@ -109,7 +110,7 @@ def _measurement(version: str, age: float, old: Blocks, new: Blocks, res: Resour
 def _new_fit(recipe: Recipe, window: Window, until: datetime, res: Resources) -> Any:
     """Fit the recipe on the window's rows before `until`."""
     rows = rows_to_fit(res, window, until)
-    require_enough_rows(res.config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
+    require_enough_rows(res.config, rows, f"from {window.start:%Y-%m-%dT%H:%M%z} to {until:%Y-%m-%dT%H:%M%z}")
     return fit_recipe(recipe, rows, until, res)
 
 

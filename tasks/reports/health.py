@@ -13,6 +13,7 @@ from tasks.ledger.history import was_requested
 from tasks.lifecycle.facts import decay_text
 from tasks.lifecycle.lateness import late_partition, nothing_scored, old_champion
 from tasks.orchestration.schedules import Schedule
+from tasks.reports.refusals import last_refusal
 from tasks.resources import Resources
 from tasks.source.extent import why_no_partition
 from tasks.steps.decay import decay_at
@@ -146,7 +147,10 @@ def _version_alerts(res: Resources) -> Iterator[Alert]:
     name, ledger = res.config.name, res.ledger
     champion, challenger, rows = ledger.champion(), ledger.challenger(), ledger.promotions()
     if champion is None and res.lake.keys(Stage.VALID):
-        yield Alert(Severity.ACTION, "it has no champion yet", f"prefect deployment run train/{name}")
+        refusal = last_refusal(res)
+        train = f"prefect deployment run train/{name}"
+        message = f"it has no champion yet: {refusal.headline}" if refusal else "it has no champion yet"
+        yield Alert(Severity.ACTION, message, f"{refusal.advice}. Then {train}" if refusal else train)
     if challenger and was_requested(challenger.version, champion, rows):
         approve = f'prefect deployment run promote/manual -p model={name} -p by=YOU -p reason="..."'
         yield Alert(

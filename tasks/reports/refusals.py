@@ -1,32 +1,48 @@
-"""Why the last training was refused: each rule that it did not pass, with its value and its limit."""
+"""Why the last training gave no version: each rule that it did not pass, with its value and its limit, or its error; and what to change."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from configs.kinds import HIGHER_IS_BETTER
 from tasks.contracts import Training, Verdict
+from tasks.contracts.words import first_line
+from tasks.errors import EvergreenError
 from tasks.models.metrics import finite
+from tasks.reports.advice import advice
 from tasks.resources import Resources
+from tasks.steps.order import newest_moment
 from tasks.storage.files import replacing
 
 FILE = "refused_training.json"
-"""In the model's folder of the lake: the newest training in which nothing beat the prior. The ledger has no row of it."""
+"""In the model's folder of the lake: the newest training in which nothing beat the prior, or that failed. The ledger has no row of it."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A training that was refused. `version` is empty if nothing beat the prior."""
+    """A training that was refused, or that failed.
+
+    Attributes:
+        version: Empty if nothing beat the prior, or if the training failed.
+        rules: A sentence for each rule that did not pass; of a training that failed, its error.
+        advice: What to change, in one line.
+        failed: Whether it ended with an error, such as too few rows.
+    """
 
     as_of: datetime
     version: str
     rules: tuple[str, ...]
+    advice: str = ""
+    failed: bool = False
 
     @property
     def headline(self) -> str:
         """The refusal in one line."""
+        if self.failed:
+            return f"the last training, as of {self.as_of:%Y-%m-%d}, failed"
         rules = "1 rule" if len(self.rules) == 1 else f"{len(self.rules)} rules"
         what = f"version {self.version} did not pass {rules} of the gate" if self.version else "nothing beat the prior"
         return f"the last training, as of {self.as_of:%Y-%m-%d}, was refused: {what}"
@@ -37,7 +53,28 @@ def record_refusal(training: Training, res: Resources) -> None:
     if training.version:
         return
     verdicts = [verdict_values(v) for v in training.decision.verdicts]
-    note = {"as_of": training.window.as_of.isoformat(), "at": datetime.now(UTC).isoformat(), "verdicts": verdicts}
+    _write(training.window.as_of, res, verdicts=verdicts)
+
+
+@contextmanager
+def recording_failure(as_of: datetime | None, res: Resources) -> Iterator[None]:
+    """Write down an expected error of a training, such as too few rows, and raise it again. It has no version either.
+
+    Args:
+        as_of: As-of time of the training. None: that of the newest partition.
+        res: The resources of the model.
+    """
+    try:
+        yield
+    except EvergreenError as error:
+        with suppress(EvergreenError):  # without any partition there is no newest moment
+            as_of = as_of or newest_moment(res)
+        _write(as_of or datetime.now(UTC), res, verdicts=[], error=first_line(str(error)))
+        raise
+
+
+def _write(as_of: datetime, res: Resources, **content: Any) -> None:
+    note = {"as_of": as_of.isoformat(), "at": datetime.now(UTC).isoformat(), **content}
     with replacing(res.lake.root / FILE) as draft:
         draft.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
@@ -48,7 +85,7 @@ def verdict_values(verdict: Verdict) -> dict[str, Any]:
 
 
 def last_refusal(res: Resources) -> Refusal | None:
-    """Return the newest training that the gate judged, if it was refused; None if it passed or there is none."""
+    """Return the newest training that ended, if it was refused or failed; None if it passed or there is none."""
     rows = [r for r in res.ledger.promotions() if r.evidence.get("verdicts") and r.recorded_at]
     last = rows[-1] if rows else None
     try:
@@ -56,10 +93,14 @@ def last_refusal(res: Resources) -> Refusal | None:
     except (FileNotFoundError, ValueError):
         note = None
     if note and (not last or not last.recorded_at or datetime.fromisoformat(note["at"]) > last.recorded_at):
-        return Refusal(datetime.fromisoformat(note["as_of"]), "", failed_rules(note["verdicts"]))
+        as_of = datetime.fromisoformat(note["as_of"])
+        if error := note.get("error"):
+            return Refusal(as_of, "", (error,), error, failed=True)
+        return Refusal(as_of, "", failed_rules(note["verdicts"]), advice(note["verdicts"], res.config))
     if last is None or last.action != "refuse":
         return None
-    return Refusal(last.as_of, last.version, failed_rules(last.evidence["verdicts"]))
+    verdicts = last.evidence["verdicts"]
+    return Refusal(last.as_of, last.version, failed_rules(verdicts), advice(verdicts, res.config))
 
 
 def failed_rules(verdicts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

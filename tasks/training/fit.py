@@ -17,8 +17,9 @@ from tasks.resources import Resources, uncommitted_files
 from tasks.storage.earlier import Contents, contents_name
 from tasks.training.definition import DOCUMENT, Definition, current_definition, recorded_definition, sql_of
 from tasks.training.pinned import contents_of
+from tasks.training.shortage import require_enough_rows
 from tasks.training.splits import fit, predict_out_of_fold, time_splits
-from tasks.training.window import count_rows, require_enough_rows, rows_to_fit, training_inputs
+from tasks.training.window import count_rows, rows_to_fit, training_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def make_version(
     config, started = res.config, time.monotonic()
     until, window_end = training_ends(role, window, res)
     rows = rows_to_fit(res, window, until)
-    require_enough_rows(config, rows, f"[{window.start.isoformat()}, {until.isoformat()})")
+    require_enough_rows(config, rows, f"from {window.start:%Y-%m-%dT%H:%M%z} to {until:%Y-%m-%dT%H:%M%z}")
     model = fit_recipe(recipe, rows, until, res)
     seconds = time.monotonic() - started
     draft = Version(

@@ -20,8 +20,9 @@ from tasks.models.targets import outcomes, predict_prior, prior_of
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.storage.blocks import labelled_blocks
+from tasks.training.shortage import require_enough_rows
 from tasks.training.splits import OutOfFold, Split, predict_out_of_fold, time_splits
-from tasks.training.window import require_enough_rows, rows_to_fit, training_inputs
+from tasks.training.window import rows_to_fit, training_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,7 +222,7 @@ def selection_rows(window: Window, res: Resources) -> "tuple[pd.DataFrame, datet
     """
     end = window.holdout_start - res.config.target.delay
     rows = rows_to_fit(res, window, end)
-    require_enough_rows(res.config, rows, f"[{window.start.isoformat()}, {end.isoformat()})")
+    require_enough_rows(res.config, rows, f"from {window.start:%Y-%m-%dT%H:%M%z} to {end:%Y-%m-%dT%H:%M%z}")
     return rows, end
 
 

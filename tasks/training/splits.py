@@ -24,7 +24,7 @@ from tasks.models.features import inputs_of, predict
 from tasks.models.metrics import row_loss
 from tasks.models.targets import outcomes
 from tasks.resources import Resources
-from tasks.training.window import require_enough_rows
+from tasks.training.shortage import no_split, shortage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,19 +68,16 @@ def time_splits(rows: "pd.DataFrame", end: datetime, config: ModelConfig) -> lis
         start = end - number * length
         train = rows[rows[config.time] < start - config.target.delay]
         validation = rows[(rows[config.time] >= start) & (rows[config.time] < start + length)]
-        try:
-            require_enough_rows(config, train, f"before {start.isoformat()}")
-        except NotEnoughData as error:
+        if problem := shortage(config, train, f"before {start:%Y-%m-%dT%H:%M%z}"):
             if not splits:
-                raise NotEnoughData(
-                    f"{config.name}: the window is too short to choose a candidate on the {length.days} days before its holdout: {error}"
-                ) from None
+                raise NotEnoughData(no_split(config, problem))
             break
         if len(validation):
             splits.append(Split(train, validation))
     if not splits:
         raise NotEnoughData(
-            f"{config.name}: no labelled rows in the {rules.splits} validation splits before {end.isoformat()}"
+            f"{config.name}: no labelled row in the {rules.splits} validation splits before {end.isoformat()}; raise training.splits, or "
+            f"lengthen training.window.holdout, which is the length of a split"
         )
     return splits[::-1]
 

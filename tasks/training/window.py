@@ -16,6 +16,7 @@ from tasks.storage.answer_log import served_partitions
 from tasks.storage.frames import concatenate
 from tasks.storage.partitions import between, partition
 from tasks.training.memory import allocate_sample, require_memory, sample_rows
+from tasks.training.shortage import needed_time, too_few_partitions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +45,7 @@ def choose_window(config: ModelConfig, states: Mapping[str, str], as_of: datetim
     known = (ref for ref in (partition(config, key) for key in states) if ref.complete <= as_of and ref.start < end)
     done = sorted(ref.key for ref in known if states[ref.key] == "done")
     if len(done) < rules.min_partitions:
-        raise NotEnoughData(
-            f"{config.name}: {len(done)} validated partitions with matured labels as of {as_of.isoformat()}, without empty ones, but "
-            f"training.window.min_partitions is {rules.min_partitions}; run `backfill` for earlier ones, or lower it"
-        )
+        raise NotEnoughData(too_few_partitions(config, len(done), as_of.isoformat()))
     keys = done[-rules.partitions :] if rules.partitions else done
     refs = list(between(config, keys[0], keys[-1]))
     missing = [r.key for r in refs if r.key not in states]
@@ -131,7 +129,7 @@ def read_rows(
         ]
     if not frames:
         raise NotEnoughData(
-            f"{config.name}: no partition of the window overlaps [{start.isoformat()}, {end.isoformat()})"
+            f"{config.name}: no labelled row from {start:%Y-%m-%dT%H:%M%z} to {end:%Y-%m-%dT%H:%M%z}; {needed_time(config)}"
         )
     return concatenate(frames, {name for frame in frames for name in frame.columns} - {config.target.column})
 
@@ -163,31 +161,6 @@ def _labelled_rows(
             f"run `backfill` with mode=stale for the training window"
         )
     return rows
-
-
-def require_enough_rows(config: ModelConfig, rows: "pd.DataFrame", span: str) -> None:
-    """Require `training.window.min_rows` labelled rows and every class.
-
-    Args:
-        span: The rows' period, for the message.
-
-    Raises:
-        NotEnoughData: There are fewer rows, or a class has none.
-    """
-    min_rows, target = config.training.window.min_rows, config.target
-    if len(rows) < min_rows:
-        raise NotEnoughData(
-            f"{config.name}: {len(rows)} labelled rows in {span}, but training.window.min_rows is {min_rows}; use a longer window"
-        )
-    classes = set(rows[target.column].unique())
-    if target.kind == "binary" and len(classes) < 2:
-        raise NotEnoughData(
-            f"{config.name}: every outcome in {span} is {rows[target.column].iloc[0]:g}; a classifier needs both"
-        )
-    if missing := [name for name in target.classes if name not in classes]:
-        raise NotEnoughData(
-            f"{config.name}: no row in {span} has class {', '.join(missing)}; use a longer window, or remove it from target.classes"
-        )
 
 
 def training_inputs(window: Window, res: Resources) -> list[Any]:

@@ -49,7 +49,10 @@ def test_a_training_is_possible_once_there_are_enough_rows_to_fit_on(tiny: Path)
     for key in DAYS[:8]:
         for step in (INGEST, VALIDATE, COLLECT):
             advance(step, res.ref(key), res)
-    assert "147 labelled rows in before 2024-03-03" in training_problem(DAYS[6], res)
+    assert (
+        "training.window.min_rows is 200, but there are 147 labelled rows before 2024-03-03T00:00+0000; set it to at most 147, or wait "
+        "for 1 more partition"
+    ) in training_problem(DAYS[6], res)
     assert training_problem(DAYS[7], res) == ""
 
 

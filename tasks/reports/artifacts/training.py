@@ -6,8 +6,10 @@ from dataclasses import replace
 from tasks.contracts import PRIOR, GateDecision, Training, Trial
 from tasks.contracts.escape import for_markdown
 from tasks.contracts.words import change_text
+from tasks.reports.advice import advice
 from tasks.reports.artifacts.model import publish_model
 from tasks.reports.artifacts.page import publish_page, publish_table, table_lines, version_link
+from tasks.reports.refusals import verdict_values
 from tasks.resources import Resources
 
 GATE_LEGEND = "A rule of which the value is on the wrong side of the threshold refuses the version; the note has what was compared."
@@ -34,7 +36,7 @@ def publish_training(res: Resources, training: Training) -> tuple[Training, str,
         *_version_links(res, training),
     ]
     publish_table(res, "gate", gate_rows(decision), f"{name}: {gate_headline(decision)}. {GATE_LEGEND}")
-    line = publish_page(res, "train", training_headline(name, training), page)
+    line = publish_page(res, "train", training_headline(name, training, what_to_change(training, res)), page)
     if res.ledger.in_flight() is None:  # otherwise `retrain` publishes it at its end
         publish_model(res)
     return training, line, training_tags(training)
@@ -56,14 +58,22 @@ def refused_change(decision: GateDecision) -> list[str]:
     ]
 
 
-def training_headline(name: str, training: Training) -> str:
-    """Summarise the result of a training in one line."""
+def what_to_change(training: Training, res: Resources) -> str:
+    """Return what to change in model.yaml after a training that leaves the model without a champion; empty if it has one."""
+    if training.decision.passed or res.ledger.champion():
+        return ""
+    return advice([verdict_values(verdict) for verdict in training.decision.verdicts], res.config)
+
+
+def training_headline(name: str, training: Training, change: str = "") -> str:
+    """Summarise the result of a training in one line. `change` is what to change if there is no champion."""
     row, version, reasons = training.row, training.version, "; ".join(training.decision.reasons)
+    end = f"There is no champion yet. To change: {change}" if change else "The champion stayed"
     if not version:
-        return f"{name}: nothing beats the prior, so none was fitted and the champion stayed. {reasons}"
+        return f"{name}: nothing beats the prior, so none was fitted. {end}. {reasons}"
     if row is None or row.to_stage == "refused":
         reasons = reasons or (row.reason if row else "")
-        return f"{name}: version {version} was refused by the gate: {reasons}. The champion stayed."
+        return f"{name}: version {version} was refused by the gate: {reasons}. {end}."
     line = f"{name}: version {version} passed the gate and {change_text(row)}"
     if row.action == "request":
         return f"{line}: run `promote`."

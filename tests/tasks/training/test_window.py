@@ -30,7 +30,7 @@ def test_partitions_without_rows_are_neither_counted_nor_learned_from(tiny):
     assert window.passed_over == ()
     assert (window.start, window.end) == (res.ref("2024-03-02").start, res.ref("2024-03-07").end)
     assert window.as_of == res.ref("2024-03-08").as_of, "the newest partition, although it has no rows"
-    with pytest.raises(NotEnoughData, match=r"3 validated partitions with matured labels as of .*, without empty ones"):
+    with pytest.raises(NotEnoughData, match=r"3 validated partitions have matured labels as of .*, without empty ones"):
         locate_window(res, res.ref("2024-03-05").as_of)
 
 
