@@ -19,6 +19,7 @@ from configs.gate import Gate, PromotionConfig
 from configs.kinds import HIGHER_IS_BETTER, KINDS, LOSSES, LOWER_IS_BETTER, METRICS, Kind, Loss
 from configs.monitoring import ChampionConfig, Monitoring
 from configs.paths import folder_problem
+from configs.publish import Sink, publish_problem
 from configs.replay import Replay
 from configs.retention import Retention
 from configs.retraining import Retraining
@@ -183,6 +184,9 @@ class ModelConfig(Strict):
     replay: Replay = Replay()
     retention: Retention = Retention()
     contract: Contract = Contract()
+    publish: Mapping[Name, Sink] = Field(
+        {}, description="places outside of the lake that get outputs, by a name of your choice"
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -278,6 +282,12 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"source.served_from: {first!r} is not a partition; this model's partitions have names such as {EXAMPLE[every]!r}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sinks_fit_the_columns(self) -> Self:
+        if problem := publish_problem(self.publish, {"predictions": (self.key, self.time), "quarantine": self.columns}):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

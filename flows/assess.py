@@ -4,6 +4,7 @@
                                  predictions, estimates ───┴─assess→ performance ─→ decay fact ─→ event
                          challenger in shadow mode ──→ good enough? → promotion, or a request for approval
                   previous champion in shadow mode ──→ measured effect of the promotion → verdict, rollback if it hurt
+    performance, decisions ─send→ the places that `publish` names; nothing depends on it
 
 Started by its schedule, or by hand:
 
@@ -17,6 +18,7 @@ from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.partitions import assess_partition, follow_outcomes
 from tasks.lifecycle.retraining import follow_up
+from tasks.lifecycle.sending import send_outputs
 from tasks.orchestration.run_names import name_by_partition
 from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
@@ -46,6 +48,7 @@ def assess(
     runs = [assess_partition(ref, res) for ref in maturing_partitions(res, partition, moment)]
     publish_hindsights(res, follow_outcomes(res, moment))
     line, tags = publish_assess(res, runs)
+    sending = send_outputs(res)
     publish_model(res)
     deliver(res)
-    return end_run(line, tags, failed=any(r.newly_blocked for r in runs))
+    return end_run(line + sending.message, [*tags, *sending.tags], failed=any(r.newly_blocked for r in runs))

@@ -23,6 +23,7 @@ from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
 from tasks.backfill.verify import remove_earlier_contents, write_verification
 from tasks.backfill.workers import Workers
 from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
+from tasks.lifecycle.sending import Sending, send_outputs
 from tasks.orchestration.run_names import name_by_range
 from tasks.orchestration.run_tags import end_run, tag_failed_run, tag_run
 from tasks.orchestration.timeouts import seconds_of
@@ -93,9 +94,11 @@ def backfill(
     if current.request.mode == "verify":
         write_verification(current, outcomes, res)
         remove_earlier_contents(res)
-    if current.todo:
+    stopped = bool(states & {"not started", "incomplete"})
+    sending = Sending() if stopped else send_outputs(res)
+    if current.todo or sending.had_work:
         publish_model(res)
-    if states & {"not started", "incomplete"}:
+    if stopped:
         tag_run(tags)
         return Cancelled(message=line)
-    return end_run(line, tags, failed=bool(states & {"failed", "blocked"}))
+    return end_run(line + sending.message, [*tags, *sending.tags], failed=bool(states & {"failed", "blocked"}))

@@ -3,6 +3,7 @@
     source ─ingest→ raw ─validate→ valid (+ quarantine) ─score→ predictions ─estimate→ estimates
                                      ├─sketch→ sketches ─────────┴─watch→ monitoring ─→ drift fact ─→ event
                                      └─ challenger ─shadow→ shadow; previous champion ─former→ former
+    predictions, quarantine ─send→ the places that `publish` names; nothing depends on it
 
 Started by its schedule, or by hand:
 
@@ -16,6 +17,7 @@ from configs.choices import AsOf, ModelName, PartitionKey
 from tasks.lifecycle.outbox import check_alias, deliver
 from tasks.lifecycle.partitions import process_partition
 from tasks.lifecycle.retraining import follow_up
+from tasks.lifecycle.sending import send_outputs
 from tasks.orchestration.run_names import name_by_partition
 from tasks.orchestration.run_tags import end_run, tag_failed_run
 from tasks.orchestration.timeouts import seconds_of
@@ -48,7 +50,8 @@ def process(
     follow_up(res)
     runs = [process_partition(ref, res) for ref in due_partitions(res, partition, as_of)]
     line, tags = publish_process(res, runs)
-    if not runs or any(r.steps_run or r.newly_blocked for r in runs):
+    sending = send_outputs(res)
+    if not runs or any(r.steps_run or r.newly_blocked for r in runs) or sending.had_work:
         publish_model(res)
     deliver(res)
-    return end_run(line, tags, failed=any(r.newly_blocked for r in runs))
+    return end_run(line + sending.message, [*tags, *sending.tags], failed=any(r.newly_blocked for r in runs))

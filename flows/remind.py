@@ -1,6 +1,7 @@
-"""Send facts again, close retrainings whose run died, request another attempt of failed ones, report what is late, cancel hung runs.
+"""Send facts and outputs again, close retrainings whose run died, request another attempt, report what is late, cancel hung runs.
 
     ledger ── facts without a decision, failed retrainings, undelivered rows ──> events
+    lake ──── outputs that a place of `publish` does not have ──> sent
     clock ─── a partition that has not come in time, a champion that is too old ──> facts ──> events
     clock ─── a run that has not stopped at its limit ──> cancelled, so that the worker kills its process
 
@@ -9,6 +10,7 @@ Started by its schedule, so that facts recorded while the server was down are de
     prefect deployment run remind/all
 """
 
+import time
 from datetime import UTC, datetime
 
 from httpx import HTTPError
@@ -22,6 +24,7 @@ from tasks.errors import EvergreenError
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.overdue import report_overdue
 from tasks.lifecycle.retraining import follow_up
+from tasks.lifecycle.sending import SECONDS, send_outputs
 from tasks.orchestration.api import open_api
 from tasks.orchestration.run_names import name_by_minute
 from tasks.orchestration.run_tags import end_run, tag_failed_run
@@ -32,14 +35,17 @@ from tasks.resources import open_resources
 
 @flow(name="remind", timeout_seconds=seconds_of("remind"), flow_run_name=name_by_minute, on_failure=[tag_failed_run])
 def remind() -> State:
-    """Send the facts of every model again, and report what is late. An error of one model does not stop the others."""
-    sent, overdue, failed, hung = 0, list[Fact](), [], []
+    """Send the facts and outputs of every model again, and report what is late. An error of one model does not stop the others."""
+    sent, overdue, failed, hung, unsent = 0, list[Fact](), [], [], dict[str, str]()
+    deadline = time.monotonic() + SECONDS
     for name in model_names():
         try:
             res = open_resources(name, runtime.flow_run.get_id() or "")
             deliver(res)
             sent += len(follow_up(res))
             overdue += report_overdue(res)
+            sending = send_outputs(res, deadline)
+            unsent |= {name: sending.message} if sending.failed else {}
             publish_model(res)
         except (EvergreenError, ValueError) as error:
             get_run_logger().error("%s: %s", name, error)
@@ -56,6 +62,7 @@ def remind() -> State:
         else "No fact had to be sent again."
     )
     line += "".join(f" {fact.model}: {fact.payload['told']}." for fact in overdue)
+    line += "".join(f" {name}:{message}" for name, message in unsent.items())
     line += "".join(f" Stopped: {run}." for run in hung)
     line += f" Failed for {', '.join(failed)}; see the log." if failed else ""
-    return end_run(line, ["warning"] if overdue else [], failed=bool(failed or hung))
+    return end_run(line, ["warning"] if overdue or unsent else [], failed=bool(failed or hung))

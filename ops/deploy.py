@@ -128,10 +128,11 @@ def connections() -> list[str]:
     found = set()
     for name in model_names():
         try:
-            tables = load_model(name).config.source.views.values()
+            config = load_model(name).config
         except ConfigError:
             continue  # its own runs report it
-        found |= {table.connection for table in tables if table.connection}
+        found |= {table.connection for table in config.source.views.values() if table.connection}
+        found |= {sink.connection for sink in config.publish.values() if sink.table and sink.connection}
     return sorted(found)
 
 

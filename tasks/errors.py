@@ -29,6 +29,18 @@ class SourceRefused(EvergreenError):
     """The source does not accept the address, the password or the request for a table. No partition is blocked. Correct the connection."""
 
 
+class SinkUnavailable(EvergreenError):
+    """A place that `publish` names does not respond. The rows are in the lake, and the next run sends them."""
+
+
+class SinkRefused(EvergreenError):
+    """A place that `publish` names does not accept the address, the password or the request. Correct the connection, or grant the right."""
+
+
+class SinkMismatch(EvergreenError):
+    """The table that `publish` names does not take the rows: it has other columns or types. Change it, or choose another table."""
+
+
 class UnknownPlan(EvergreenError):
     """No stored backfill plan has this digest."""
 

@@ -20,9 +20,9 @@ from prefect.utilities.timeout import CancelledError as LimitReached
 from sqlalchemy.exc import OperationalError
 
 from configs.settings import load_settings
-from tasks.errors import RegistryUnavailable, SourceUnavailable
+from tasks.errors import RegistryUnavailable, SinkUnavailable, SourceUnavailable
 
-TRANSIENT = (SourceUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
+TRANSIENT = (SourceUnavailable, SinkUnavailable, RegistryUnavailable, OperationalError, ConnectionError, TimeoutError)
 """Errors that are worth a retry. A failed expectation, a wrong config or a full disk is not."""
 RETRY_SECONDS = [5.0 * 2**n for n in range(5)]
 """Seconds before each retry of a task. `EVERGREEN_RETRIES` sets how many there are."""

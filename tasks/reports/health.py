@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from configs.errors import ConfigError
 from tasks.contracts import Promotion, Stage
-from tasks.contracts.words import first_line
+from tasks.contracts.words import counted, first_line
 from tasks.errors import EvergreenError
 from tasks.ledger.history import was_requested
 from tasks.lifecycle.facts import decay_text
@@ -15,6 +15,8 @@ from tasks.lifecycle.lateness import late_partition, nothing_scored, old_champio
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.refusals import last_refusal
 from tasks.resources import Resources
+from tasks.sinks.records import failures
+from tasks.sinks.send import find_unsent
 from tasks.source.extent import why_no_partition
 from tasks.steps.decay import decay_at
 from tasks.steps.drift_verdict import drift_verdicts, suggestion
@@ -64,6 +66,7 @@ def alerts(res: Resources, schedules: Iterable[Schedule] | None = None) -> list[
         *_decision_alerts(res, datetime.now(UTC)),
         *_performance_alerts(res),
         *_overdue_alerts(res, datetime.now(UTC)),
+        *_sink_alerts(res),
     ]
     return sorted(unsorted, key=lambda alert: list(Severity).index(alert.severity))
 
@@ -199,6 +202,15 @@ def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
             old.message,
             f"see why no training was promoted: `make status MODEL={name}`, or the page {name}-decisions",
         )
+
+
+def _sink_alerts(res: Resources) -> Iterator[Alert]:
+    """Places that `publish` names and that do not have all outputs, since the last attempt failed."""
+    for name, sink in res.config.publish.items():
+        for key, error, at in [*failures(res.lake, name)][:1]:
+            count = counted(len(find_unsent(res, name)), "partition")
+            message = f"{count} of {sink.output} not sent to {name}; {key} failed at {at:%Y-%m-%d %H:%M} UTC: {first_line(error)}"
+            yield Alert(Severity.ERROR, message, "The next run tries again, or now: prefect deployment run remind/all")
 
 
 def _decision_alerts(res: Resources, now: datetime) -> Iterator[Alert]:

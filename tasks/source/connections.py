@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from configs.schema import ModelConfig
@@ -24,6 +24,8 @@ REFUSED = (
 INVALID = r"missing \"=\"|invalid (integer value|URI|connection option|percent|port)|unexpected character|not a valid|end of string"
 MISMATCH = r"no such (table|column)|does not exist|Type mismatch|syntax error|invalid input syntax|out of range"
 TIMEOUT = r"statement timeout|SQLSTATE: 57014"
+Kind = Literal["invalid", "timeout", "refused", "mismatch", "unavailable"]
+"""What an error of a database is about: its address, the time limit, our rights, the query or the rows, or anything else."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ class Database:
         )
 
     @contextmanager
-    def session(self) -> Iterator["Connection"]:
+    def session(self, writes: bool = False) -> Iterator["Connection"]:
         """Open a session. In a flow run it takes a slot of the connection's concurrency limit.
+
+        Args:
+            writes: Whether it may write. Then it is one transaction, which is rolled back unless the body commits it.
 
         Raises:
             SourceUnavailable: the database does not answer, or not in time.
@@ -80,7 +85,7 @@ class Database:
         try:
             import adbc_driver_manager as adbc
 
-            with prefect_access.slot(self.name), dialect.connect(address, self.seconds) as con:
+            with prefect_access.slot(self.name), dialect.connect(address, self.seconds, writes) as con:
                 yield con
         except ImportError:
             package = dialect.package.replace("_", "-")
@@ -94,6 +99,23 @@ class Database:
 
     def translate(self, error: Exception) -> EvergreenError:
         """A driver's error as one that can be shown: without address and password, and with what to do."""
+        kind, problem = self.classify(error)
+        if kind == "invalid":
+            return SourceRefused(f"{problem}. Correct {self.variable}")
+        if kind == "timeout":
+            return SourceUnavailable(f"{problem}. Increase `timeout`, or add an index on `time`")
+        if kind == "refused":
+            return SourceRefused(
+                f"{problem}. Correct {self.variable} or the secret, or grant the right to read, and run it again"
+            )
+        if kind == "mismatch":
+            return SourceMismatch(
+                f"{problem}. Correct the table in model.yaml, or declare the column in `types`, or change the table"
+            )
+        return SourceUnavailable(f"{problem}. Run it again when the database is available")
+
+    def classify(self, error: Exception) -> tuple[Kind, str]:
+        """The kind of a driver's error, and what it reports without address and password."""
         state = getattr(error, "sqlstate", None) or ""
         state = state or (match[1] if (match := re.search(r"SQLSTATE: (\w{5})", str(error))) else "")
         text = str(error)
@@ -102,21 +124,20 @@ class Database:
         shown = "its text is not shown, since it may have the password" if invalid else self._shown(text, state)
         problem = f"{self.place}: the database reports: {shown}"
         if invalid:
-            return SourceRefused(f"{self.place}: the address is not valid ({shown}). Correct {self.variable}")
+            return "invalid", f"{self.place}: the address is not valid ({shown})"
         if state == "57014" or re.search(TIMEOUT, text):
-            return SourceUnavailable(
-                f"{problem}. The query took longer than `timeout`, {self.seconds:g} s. Increase `timeout`, or add an index on `time`"
-            )
+            return "timeout", f"{problem}. The query took longer than `timeout`, {self.seconds:g} s"
         if state[:2] == "28" or state in ("42501", "3D000") or (not state and re.search(REFUSED, text)):
-            return SourceRefused(
-                f"{problem}. Correct {self.variable} or the secret, or grant the right to read, and run it again"
-            )
-        is_about_query = type(error).__name__ in ("ProgrammingError", "DataError", "NotSupportedError")
-        if state[:2] in ("42", "22", "3F") or (not state and (is_about_query or re.search(MISMATCH, text))):
-            return SourceMismatch(
-                f"{problem}. Correct the table in model.yaml, or declare the column in `types`, or change the table"
-            )
-        return SourceUnavailable(f"{problem}. Run it again when the database is available")
+            return "refused", problem
+        is_about_query = type(error).__name__ in (
+            "ProgrammingError",
+            "DataError",
+            "IntegrityError",
+            "NotSupportedError",
+        )
+        if state[:2] in ("42", "22", "23", "3F") or (not state and (is_about_query or re.search(MISMATCH, text))):
+            return "mismatch", problem
+        return "unavailable", problem
 
     @property
     def address(self) -> str:

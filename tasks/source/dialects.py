@@ -44,8 +44,8 @@ class Dialect(Protocol):
     time_form: str
     """How a time is stored if model.yaml does not declare it, see `StoredTime`; empty if its type decides."""
 
-    def connect(self, address: str, seconds: float) -> "Connection":
-        """Open a session that only reads, and in which a query may take this long."""
+    def connect(self, address: str, seconds: float, writes: bool = False) -> "Connection":
+        """Open a session in which a query may take this long. It only reads, or with `writes` is one transaction."""
         ...
 
     def column_types(self, con: "Connection", sql: str) -> dict[str, str]:
@@ -73,10 +73,10 @@ class Generic:
     def __init__(self, package: str) -> None:
         self.package = package
 
-    def connect(self, address: str, seconds: float) -> "Connection":
+    def connect(self, address: str, seconds: float, writes: bool = False) -> "Connection":
         """Open a session."""
         driver: Any = importlib.import_module(f"{self.package}.dbapi")
-        con: Connection = driver.connect(address, autocommit=True)
+        con: Connection = driver.connect(address, autocommit=not writes)
         return con
 
     def column_types(self, con: "Connection", sql: str) -> dict[str, str]:
@@ -112,17 +112,17 @@ class PostgreSQL(Generic):
 
     sql_types: Mapping[str, str] = {**Generic.sql_types, "VARCHAR": "text", "TIMESTAMPTZ": "timestamptz"}
 
-    def connect(self, address: str, seconds: float) -> "Connection":
-        """Open a session in UTC that only reads. A server that is gone is noticed within a minute."""
+    def connect(self, address: str, seconds: float, writes: bool = False) -> "Connection":
+        """Open a session in UTC. A server that is gone is noticed within a minute."""
         is_url = address.startswith("postgres")
         for option, number in _PATIENCE.items():
             if option not in address:
                 separator = ("&" if "?" in address else "?") if is_url else " "
                 address += f"{separator}{option}={number}"
-        con = super().connect(address, seconds)
+        con = super().connect(address, seconds, writes)
         settings = {
-            "timezone": "UTC", "datestyle": "ISO", "extra_float_digits": "1", "default_transaction_read_only": "on",
-            "statement_timeout": str(int(seconds * 1000)),
+            "timezone": "UTC", "datestyle": "ISO", "extra_float_digits": "1", "statement_timeout": str(int(seconds * 1000)),
+            **({} if writes else {"default_transaction_read_only": "on"}),
         }  # fmt: skip
         with closing(con.cursor()) as cursor:
             for name, value in settings.items():
@@ -146,10 +146,10 @@ class SQLite(Generic):
     _SAMPLES: Mapping[str, str] = {"DOUBLE": "0.5", "BIGINT": "0", "BOOLEAN": "0"}
     _ARROW: Mapping[str, str] = {"DOUBLE": "double", "BIGINT": "int64", "BOOLEAN": "int64", "BLOB": "binary"}
 
-    def connect(self, address: str, seconds: float) -> "Connection":
-        """Open a file for reading, by its path or an address such as sqlite:////data/sales.db."""
+    def connect(self, address: str, seconds: float, writes: bool = False) -> "Connection":
+        """Open a file by its path or an address such as sqlite:////data/sales.db. Only a session that writes creates it."""
         path = unquote(re.sub(r"^sqlite:(///)?", "", address).partition("?")[0])
-        return super().connect(f"file:{quote(path)}?mode=ro", seconds)
+        return super().connect(f"file:{quote(path)}?mode={'rwc' if writes else 'ro'}", seconds, writes)
 
     def column_types(self, con: "Connection", sql: str) -> dict[str, str]:
         """The declared types of the columns, which their values need not have."""

@@ -44,6 +44,7 @@ from tasks.orchestration import events
 from tasks.orchestration.on_arrival import TAG
 from tasks.registry import CHALLENGER, CHAMPION
 from tasks.registry.versions import TAG_FIELDS
+from tasks.sinks.records import Sent
 from tasks.steps import decay
 from tasks.steps.drift_verdict import judge_drift
 from tasks.steps.order import ALL
@@ -189,7 +190,7 @@ def values() -> Names:
 
 
 def records() -> Names:
-    return {"record": names_of(Record), "run": names_of(RunInfo)}
+    return {"record": names_of(Record), "run": names_of(RunInfo), "sent": names_of(Sent)}
 
 
 def names_of(contract: Any) -> tuple[str, ...]:

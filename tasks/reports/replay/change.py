@@ -21,7 +21,7 @@ SHOWN = 40
 """Most rows of a table."""
 REFUSALS = (": REFUSED", ": could not be judged")
 """What follows the name of a rule in the line of a verdict that refuses a version."""
-IGNORED = ("contract", "description", "dictionary", "retention")
+IGNORED = ("contract", "description", "dictionary", "publish", "retention")
 """Keys of model.yaml that change no result."""
 
 

@@ -1,0 +1,85 @@
+"""A Delta table as a target. The rows of a partition are replaced in one commit."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from configs.flat import literal
+from configs.publish import Sink
+from configs.schema import ModelConfig
+from configs.settings import ROOT
+from tasks.errors import SinkMismatch
+from tasks.sinks.storage import storage_options, translate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARTITION_BY = ["model", "partition"]
+"""How a new table is divided into files, so that a partition is replaced without rewriting others."""
+
+
+class DeltaTarget:
+    """A Delta table, see `Target`."""
+
+    def __init__(self, name: str, sink: Sink, config: ModelConfig) -> None:
+        self.name, self.sink, self.config, address = name, sink, config, str(sink.delta)
+        self.address = address if "://" in address else str(ROOT / address)
+
+    def replace(self, partition: str, schema: "pa.Schema", rows: "Iterator[pa.Table]") -> int:
+        """See `Target`. If another process commits the same partition in between, this commit fails, and the next run sends it."""
+        import pyarrow as pa
+        from deltalake import write_deltalake
+
+        options = storage_options(self.name, self.sink, self.config)
+        count, problem = 0, list[Exception]()
+
+        def parts() -> "Iterator[pa.RecordBatch]":
+            nonlocal count
+            try:
+                for table in rows:
+                    count += table.num_rows
+                    yield from table.to_batches()
+            except Exception as error:
+                problem.append(error)
+                raise
+
+        where = f"model = {literal(self.config.name)} AND partition = {literal(partition)}"
+        try:
+            self._check(schema, options)
+            reader = pa.RecordBatchReader.from_batches(schema, parts())
+            write_deltalake(
+                self.address,
+                reader,
+                mode="overwrite",
+                predicate=where,
+                partition_by=PARTITION_BY,
+                storage_options=options or None,
+            )
+        except Exception as error:  # noqa: BLE001  (a traceback has the causes of an error, and their texts may have secrets)
+            raise translate(problem[0] if problem else error, self.name, self.sink, self.config, options) from None
+        return count
+
+    def _check(self, schema: "pa.Schema", options: Mapping[str, Any]) -> None:
+        """Require that an existing table has these columns. Further ones become null.
+
+        Raises:
+            SinkMismatch: it has not.
+        """
+        from deltalake import DeltaTable, Schema
+
+        stored = dict(options) or None
+        if not DeltaTable.is_deltatable(self.address, storage_options=stored):
+            return
+        present = {f.name: str(f.type) for f in DeltaTable(self.address, storage_options=stored).schema().fields}
+        wanted = {f.name: f for f in Schema.from_arrow(schema).fields}
+        missing = [name for name in wanted if name not in present]
+        problems = [f"it has no column {name} ({wanted[name].type})" for name in missing]
+        problems += [
+            f"column {n} is {present[n]}, not {f.type}"
+            for n, f in wanted.items()
+            if present.get(n, str(f.type)) != str(f.type)
+        ]
+        if problems:
+            way = "add it with `DeltaTable(...).alter.add_columns`, or " if missing else ""
+            raise SinkMismatch(
+                f"publish.{self.name}: {self.sink.place}: {'; '.join(problems)}. Nothing was sent. {way}choose another table"
+            )
