@@ -21,7 +21,7 @@ from tasks.source.dialects import Generic, Selection
 from tasks.source.moments import EARLIEST, latest
 from tasks.source.queries import Queries
 from tasks.source.remote import REFUSED
-from tasks.source.secret_values import storage_options
+from tasks.source.secret_values import storage_options, without_options
 from tasks.source.stored_times import ZONED, StoredTime
 from tasks.storage.files import replacing
 from tasks.storage.personal import error_text
@@ -132,7 +132,7 @@ class DeltaTable(DatabaseTable):
 
     def _translated(self, error: Exception) -> EvergreenError:
         kind, text = type(error).__name__, " ".join(error_text(self.config, error).split())[:400].rstrip(".")
-        problem = f"{self.table.place}: {text}"
+        problem = f"{self.table.place}: {without_options(text, self.table.connection)}"
         if kind == "TableNotFoundError" or "does not exist" in text:
             return SourceRefused(f"{problem}. Correct `delta` in model.yaml, or create the table")
         if "reader feature" in str(error) or kind == "DeltaProtocolError":

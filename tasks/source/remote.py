@@ -18,7 +18,7 @@ from tasks.errors import EvergreenError, SourceMismatch, SourceRefused, SourceUn
 from tasks.source import prefect_access
 from tasks.source.extracts import new_extract, use
 from tasks.source.origins import remember
-from tasks.source.secret_values import storage_options, variable
+from tasks.source.secret_values import storage_options, variable, without_options
 from tasks.storage.files import replacing
 
 LISTED_SECONDS = 5
@@ -143,7 +143,7 @@ class RemoteFiles:
     def _translated(self, error: Exception, address: str) -> EvergreenError:
         names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e}
         text = "" if self.personal else f": {' '.join(str(error).split())[:300]}"
-        problem = f"{address}: {type(error).__name__}{text}".rstrip(".")
+        problem = without_options(f"{address}: {type(error).__name__}{text}", self.table.connection).rstrip(".")
         own = (
             f"{variable(self.table.connection)} or the secret" if self.table.connection else "the worker's environment"
         )

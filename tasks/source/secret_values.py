@@ -7,6 +7,9 @@ from typing import Any
 from tasks.errors import SourceRefused
 from tasks.source import prefect_access
 
+LEAST_SECRET = 3
+"""Characters of a value up to which it is no secret, such as `1`."""
+
 
 def variable(connection: str) -> str:
     """The variable of the environment that has a connection's value."""
@@ -45,3 +48,14 @@ def storage_options(connection: str | None, place: str) -> dict[str, Any]:
             f"(their text is not shown); correct {variable(connection)} or the secret"
         ) from None
     return options
+
+
+def without_options(text: str, connection: str | None) -> str:
+    """A text without the values of a connection's options, since a library may quote them."""
+    try:
+        options = storage_options(connection, "")
+    except SourceRefused:
+        return text
+    for value in sorted(map(str, options.values()), key=len, reverse=True):
+        text = text.replace(value, "***") if len(value) > LEAST_SECRET else text
+    return text

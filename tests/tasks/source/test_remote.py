@@ -137,6 +137,14 @@ def test_options_that_are_no_json_are_refused_without_their_text(tiny, bucket, m
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_library_that_quotes_an_option_does_not_show_it(tiny, bucket, monkeypatch):
+    monkeypatch.setenv("EVERGREEN_CONNECTION_STORE", json.dumps({"endpoint_url": "no-address-but-s3cret"}))
+    model = table_model(tiny, path=f"{bucket}/{Path(own_path(tiny)).name}", connection="store")
+    with pytest.raises((SourceRefused, SourceUnavailable), match=r"\*\*\*") as caught:
+        read_source(model, partition(model.config, KEYS[0]))
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_file_that_is_written_while_it_is_read_is_no_source(tiny, bucket, monkeypatch):
     model = table_model(tiny, path=f"{bucket}/{Path(own_path(tiny)).name}")
     table = remote.RemoteFiles(model.config.source.tables["parcels"], personal=False)
