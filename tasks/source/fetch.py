@@ -5,12 +5,12 @@ from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.flat import literal, quoted
+from configs.schema import ModelConfig
 from configs.settings import load_settings
 from tasks.errors import EvergreenError, SourceMismatch, SourceUnavailable
-from tasks.source.connections import Database
 from tasks.source.dialects import Selection
 from tasks.storage.files import replacing
 from tasks.storage.personal import error_text
@@ -20,7 +20,30 @@ if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
 
 
-def fetch(con: "Connection", database: Database, selection: Selection, path: Path) -> None:
+class Place(Protocol):
+    """What rows are fetched from, for messages and limits."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Config of the model."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Name of the table and of its place."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Longest time of a query."""
+        ...
+
+    def translate(self, error: Exception) -> EvergreenError:
+        """An error of the library as one that can be shown."""
+        ...
+
+
+def fetch(con: "Connection", database: Place, selection: Selection, path: Path) -> None:
     """Write the rows of a query to a Parquet file. In memory are a few batches. If it fails, there is no file.
 
     Raises:
@@ -37,7 +60,7 @@ def fetch(con: "Connection", database: Database, selection: Selection, path: Pat
         )
 
 
-def digest_rows(con: "Connection", database: Database, selection: Selection, names: list[str]) -> list[Any]:
+def digest_rows(con: "Connection", database: Place, selection: Selection, names: list[str]) -> list[Any]:
     """The number of rows of a query and an order-independent digest of them, for a database that cannot compute one."""
     columns = ", ".join(map(quoted, names))
     return _stream(
@@ -48,7 +71,7 @@ def digest_rows(con: "Connection", database: Database, selection: Selection, nam
     )
 
 
-def _stream(con: "Connection", database: Database, selection: Selection, sql: str) -> list[Any]:
+def _stream(con: "Connection", database: Place, selection: Selection, sql: str) -> list[Any]:
     """Run SQL in DuckDB on the batches of a query, which are the table `reader`, and return its first row."""
     import duckdb
     import pyarrow as pa
@@ -79,7 +102,7 @@ def _stream(con: "Connection", database: Database, selection: Selection, sql: st
 
 
 def _guarded(
-    batches: "pa.RecordBatchReader", database: Database, errors: list[EvergreenError]
+    batches: "pa.RecordBatchReader", database: Place, errors: list[EvergreenError]
 ) -> Iterator["pa.RecordBatch"]:
     """The batches of a query. An error is kept in `errors`, since DuckDB replaces it; a query may take only so long."""
     end = time.monotonic() + database.seconds
@@ -102,7 +125,7 @@ def _named_column(text: str, names: list[str]) -> str:
     return f"{head}{mark}{names[int(number)]!r}:{end}" if mark and number.isdigit() else text
 
 
-def _require_types(database: Database, selection: Selection, schema: "pa.Schema") -> None:
+def _require_types(database: Place, selection: Selection, schema: "pa.Schema") -> None:
     """Refuse columns that arrive with other types, since a value of SQLite's first rows is of another one."""
     for name, kind in (selection.arrow or {}).items():
         own = str(schema.field(name).type)
