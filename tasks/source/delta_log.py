@@ -2,32 +2,42 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from configs.database import EPOCHS
 from tasks.errors import SourceMismatch
-from tasks.source.stored_times import StoredTime
+from tasks.source.stored_times import NEAR, ZONED, StoredTime
 
 if TYPE_CHECKING:
     import deltalake
 
 ROUNDED = timedelta(milliseconds=1)
 """The log has times in milliseconds, rounded down."""
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 READABLE = {"timestampNtz"}
 """Features of a table, beyond those of version 1, that are read."""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file of a version: path and size, and the times of its first and last row, None if the log does not have them."""
+    """A data file of a version.
+
+    Attributes:
+        name: Its path and size.
+        first, last: The times of its first and last row, None if the log does not have them.
+        earliest, latest: Limits of these times: where clocks are changed, a local time has two meanings.
+    """
 
     name: str
-    first: datetime | None
-    last: datetime | None
+    first: datetime | None = None
+    last: datetime | None = None
+    earliest: datetime = FIRST
+    latest: datetime = LAST
 
     def can_have(self, start: datetime, end: datetime) -> bool:
         """Whether it can have rows of a range."""
-        return self.first is None or self.last is None or (self.first < end and self.last + ROUNDED >= start)
+        return self.earliest < end and self.latest >= start
 
 
 class Log:
@@ -60,11 +70,13 @@ def _data_file(row: Mapping[str, Any], column: str | None, stored: StoredTime | 
     name, partition = f"{row['path']} {row['size_bytes']}", row.get(f"partition.{column}")
     low, high = row.get(f"min.{column}", partition), row.get(f"max.{column}", partition)
     if stored is None or low is None or high is None:
-        return DataFile(name, None, None)
+        return DataFile(name)
+    wider = timedelta(0) if stored.form == ZONED or stored.form in EPOCHS else NEAR
     try:
-        return DataFile(name, stored.parse(low), stored.parse(high))
+        first, last = stored.parse(low).astimezone(UTC), stored.parse(high).astimezone(UTC)
+        return DataFile(name, first, last, first - wider, last + wider + ROUNDED)
     except (ValueError, TypeError, OverflowError):
-        return DataFile(name, None, None)
+        return DataFile(name)
 
 
 def require_readable(table: "deltalake.DeltaTable", place: str) -> None:

@@ -6,7 +6,11 @@ A killed process leaves its files to the next one that fetches.
 import atexit
 import os
 import shutil
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -18,32 +22,52 @@ from tasks.storage.folders import make_folder
 KEPT_SECONDS = 600
 """How long a file is kept after its last use, while the process runs."""
 _NUMBERS = count(1)
+_LOCK = threading.RLock()
+_USED: dict[Path, float] = {}
+"""When each file was used last. Not its time of change, by which other caches know a file."""
+_HELD: Counter[Path] = Counter()
+"""By how many readers each file is used."""
 _FOLDERS: dict[tuple[Path, int], Path] = {}
 
 
 def new_extract(name: str) -> Path:
-    """The path of a new file, in a new folder. Files that were not used for some time are deleted.
+    """The path of a new file, in a new folder. Files that nobody has used or held for some time are deleted.
 
     Args:
         name: Its name, such as orders.parquet. It may be in folders: country=DE/orders.parquet.
     """
-    folder = _folder()
-    for old in folder.iterdir():
-        newest = max((path.stat().st_mtime for path in old.rglob("*")), default=0.0)
-        if max(newest, old.stat().st_mtime) < time.time() - KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    path = folder / str(next(_NUMBERS)) / name
-    make_folder(path.parent)
+    with _LOCK:
+        now = time.monotonic()
+        for old in [path for path, used in _USED.items() if now - used > KEPT_SECONDS and not _HELD[path]]:
+            old.unlink(missing_ok=True)
+            del _USED[old]
+        path = _folder() / str(next(_NUMBERS)) / name
+        make_folder(path.parent)
+        _USED[path] = now
     return path
 
 
 def use(path: Path) -> bool:
     """Whether a file is still there. It is then kept for some time."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        return False
+    with _LOCK:
+        if path not in _USED or not path.exists():
+            return False
+        _USED[path] = time.monotonic()
     return True
+
+
+@contextmanager
+def hold(paths: Iterable[Path]) -> Iterator[None]:
+    """Keep files as long as they are used in the body. Paths of other files are left alone."""
+    own = [path for path in paths if path in _USED]
+    with _LOCK:
+        _HELD.update(own)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _HELD.subtract(own)
+            _USED.update(dict.fromkeys((path for path in own if path in _USED), time.monotonic()))
 
 
 def _folder() -> Path:

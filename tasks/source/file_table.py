@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from zoneinfo import ZoneInfo
 from configs.load import Model
 from configs.paths import any_date, parse_date
 from configs.source import Table
+from tasks.source.extracts import hold
 from tasks.source.files import find_files, list_files
 from tasks.source.remote import RemoteFile, RemoteFiles
 from tasks.storage.files import digest_file
@@ -96,7 +98,12 @@ class RemoteTable(FileTable):
 
     def files(self, start: datetime, end: datetime) -> list[Path]:
         """Local copies of the files of a range."""
-        return [self.remote.copy(file) for file in self._found(start, end)]
+        paths: list[Path] = []
+        with ExitStack() as held:
+            for file in self._found(start, end):
+                paths.append(self.remote.copy(file))
+                held.enter_context(hold(paths[-1:]))
+        return paths
 
     def _found(self, start: datetime, end: datetime) -> list[RemoteFile]:
         first, last = (t.astimezone(ZoneInfo(self._zone)).replace(tzinfo=None) for t in (start, end))
@@ -111,9 +118,7 @@ class RemoteTable(FileTable):
         every, path = self.table.every, self.table.path
         if every is None:
             return [(None, file) for file in self.remote.matches(path)]
-        dated = [
-            (parse_date(path, f.address, every), f) for f in self.remote.matches(any_date(path).replace("[", "[[]"))
-        ]
+        dated = [(parse_date(path, f.address, every), f) for f in self.remote.matches(any_date(path))]
         return sorted((start, file) for start, file in dated if start and floor(start, every) == start)
 
     def _state(self, file: RemoteFile) -> tuple[str, int, Any]:

@@ -1,6 +1,7 @@
 """The kinds of tables, behind one contract: files, Delta tables and tables of databases. A further kind is a further class in `_kind`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from tasks.contracts import PartitionRef
 from tasks.errors import MissingSource
 from tasks.source.database import DatabaseTable
 from tasks.source.delta import DeltaTable
+from tasks.source.extracts import hold
 from tasks.source.file_table import FileTable, RemoteTable
 
 
@@ -31,7 +33,7 @@ class SourceTable(Protocol):
     empty: str
 
     def span(self) -> tuple[datetime, datetime] | None:
-        """The start of its first and the end of its last file, or the times of the first and the last row. None if there is none."""
+        """From the start of its first file or row to before the end of its last one. None if there is none."""
         ...
 
     def covers(self, start: datetime, end: datetime) -> bool:
@@ -79,7 +81,12 @@ def source_files(model: Model, ref: PartitionRef) -> dict[str, list[Path]]:
     """
     tables = open_tables(model)
     require_covered(tables, ref)
-    return {name: table.files(ref.start - model.config.source.lookback, ref.end) for name, table in tables.items()}
+    files: dict[str, list[Path]] = {}
+    with ExitStack() as held:  # fetching one table may take longer than files of another are kept
+        for name, table in tables.items():
+            files[name] = table.files(ref.start - model.config.source.lookback, ref.end)
+            held.enter_context(hold(files[name]))
+    return files
 
 
 def require_covered(tables: dict[str, SourceTable], ref: PartitionRef) -> None:

@@ -5,10 +5,11 @@ are the same as those of local files.
 """
 
 import re
+import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,20 @@ STATES = (
     *("Last-Modified", "LastModified", "last_modified", "mtime", "created"),
 )
 """What file systems tell about a file that changes with its content, the surest first."""
+GONE = 404
+"""Status of a web server that has no such file."""
 REFUSED = r"Access Denied|AccessDenied|Forbidden|Unauthorized|InvalidAccessKeyId|SignatureDoesNotMatch|[Cc]redentials|\b40[13]\b"
 _LISTS: dict[tuple[str, str | None], tuple[float, "list[RemoteFile]"]] = {}
-_COPIES: dict[tuple[str, str], Path] = {}
-"""Local copies by address and state."""
+_COPIES: "dict[tuple[RemoteFile, str | None], Path]" = {}
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, order=True)
 class RemoteFile:
-    """A file at an address. `state` changes with its content, such as an ETag."""
+    """A file at an address. `key` is its name in the storage, and `state` changes with its content, such as an ETag."""
 
     address: str
+    key: str
     size: int
     state: str
 
@@ -53,60 +57,78 @@ class RemoteFiles:
 
     def __init__(self, table: Table, personal: bool) -> None:
         self.table, self.personal = table, personal
-        self.scheme = table.path.partition("://")[0]
 
     def matches(self, pattern: str) -> list[RemoteFile]:
-        """The files at addresses of a pattern, sorted.
+        """The files at addresses of a pattern, sorted. Only * and ? have a meaning in it.
 
         Raises:
             SourceUnavailable: the storage does not answer. SourceRefused: it does not accept us, or there is no such bucket.
         """
-        key = pattern, self.table.connection
+        key, began = (pattern, self.table.connection), time.monotonic()
         read, files = _LISTS.get(key, (0.0, []))
-        if time.monotonic() - read > LISTED_SECONDS or not read:
-            began = time.monotonic()
-            with self._errors(pattern), self._slot():
-                files = self._listed(pattern)
-            _LISTS[key] = began, files
-        return files
+        if read and began - read <= LISTED_SECONDS:
+            return files
+        with self._errors(pattern), self._slot():
+            listed = self._listed(pattern)
+        with _LOCK:  # a slow thread must not replace a newer list
+            if _LISTS.get(key, (0.0, []))[0] <= began:
+                _LISTS[key] = began, listed
+            return _LISTS[key][1]
 
     def copy(self, file: RemoteFile) -> Path:
-        """A local copy of a file with this state or a newer one. It is in folders such as `country=DE` if the file is.
+        """A local copy of a file. It is in folders such as `country=DE` if the file is.
 
         Raises:
             SourceUnavailable: the file changed meanwhile, or the connection was lost. There is no copy then.
         """
-        if (copied := _COPIES.get((file.address, file.state))) and use(copied):
+        key = file, self.table.connection
+        if (copied := _COPIES.get(key)) and use(copied):
             return copied
-        folders = [part for part in file.address.split("/")[3:-1] if "=" in part]
+        folders = [part for part in file.address.partition("://")[2].split("/")[1:-1] if "=" in part]
         path = new_extract("/".join([*folders, file.name]))
         with self._errors(file.address), self._slot(), replacing(path) as draft:
-            system, name = self._system(file.address)
-            system.get_file(name, str(draft))
-            found = self._file(file.address, system.info(name))
-        if found != file:
-            path.unlink(missing_ok=True)
-            _LISTS.clear()
-            raise SourceUnavailable(f"{file.address} was written while it was read. Run it again when it is complete")
+            system, _ = self._system(self.table.path)
+            system.get_file(file.key, str(draft))
+            found = self._file(file.address, system.info(file.key) | {"name": file.key})
+            if found != file or (file.size and draft.stat().st_size != file.size):
+                _LISTS.clear()
+                raise SourceUnavailable(
+                    f"{file.address} was written while it was read, or is incomplete. Run it again when it is complete"
+                )
         remember(path, file.address)
-        _COPIES[file.address, file.state] = path
+        _COPIES[key] = path
         return path
 
     def _listed(self, pattern: str) -> list[RemoteFile]:
         system, name = self._system(pattern)
-        if not re.search(r"[*?\[]", pattern):
-            try:
-                return [self._file(pattern, system.info(name))]
-            except FileNotFoundError:
-                infos: dict[str, dict[str, Any]] = {}
-        else:
-            infos = system.glob(name, detail=True)
-        if not infos and self.scheme not in ("http", "https"):
-            system.ls(
-                name.partition("/")[0], refresh=True
-            )  # a bucket that does not exist is an error, and not an empty list
-        files = [(f"{self.scheme}://{path}", info) for path, info in infos.items() if info["type"] == "file"]
-        return sorted(self._file(address, info) for address, info in files)
+        if not re.search(r"[*?]", pattern):
+            return self._one(system, pattern, name)
+        from fsspec.utils import glob_translate
+
+        is_match = re.compile(glob_translate(name.replace("[", "[[]"))).match
+        found = system.find(re.split(r"[*?]", name)[0].rpartition("/")[0], detail=True)
+        files = [info for key, info in found.items() if info["type"] == "file" and is_match(key)]
+        if not found:
+            self._require_bucket(system, name)
+        start = pattern[: len(pattern) - len(name)] if pattern.endswith(name) else f"{pattern.partition('://')[0]}://"
+        return sorted(self._file(f"{start}{info['name']}", info) for info in files)
+
+    def _one(self, system: Any, address: str, name: str) -> list[RemoteFile]:
+        """The file of this name, if it exists. A web server that does not answer, or refuses us, is an error of its own."""
+        try:
+            return [self._file(address, system.info(name) | {"name": name})]
+        except FileNotFoundError as error:
+            cause = error.__cause__
+            if cause is not None and not isinstance(cause, FileNotFoundError) and getattr(cause, "status", 0) != GONE:
+                raise cause from None
+        if "://" in address and not address.startswith("http"):
+            self._require_bucket(system, name)
+        return []
+
+    def _require_bucket(self, system: Any, name: str) -> None:
+        """Require that there is a bucket: a list of one that does not exist may be empty. Who may not list it all is not told."""
+        with suppress(PermissionError):
+            system.ls(name.partition("/")[0], refresh=True)
 
     def _file(self, address: str, info: dict[str, Any]) -> RemoteFile:
         state = next((str(info[name]) for name in STATES if info.get(name)), "")
@@ -115,14 +137,15 @@ class RemoteFiles:
                 f"{address}: the server has neither ETag nor Last-Modified for it, so a change could not be seen; "
                 f"configure the server, or copy the file"
             )
-        return RemoteFile(address, int(info.get("size") or 0), state)
+        return RemoteFile(address, str(info["name"]), int(info.get("size") or 0), state.removeprefix("W/").strip('"'))
 
     def _system(self, address: str) -> tuple[Any, str]:
         """The file system of an address, and the file's name in it."""
         from fsspec.core import url_to_fs
 
-        options = storage_options(self.table.connection, self.table.path)
-        system, name = url_to_fs(address, use_listings_cache=False, **_patience(self.scheme), **options)
+        scheme = address.partition("://")[0]
+        options = _merged(_patience(scheme), storage_options(self.table.connection, self.table.path))
+        system, name = url_to_fs(address, use_listings_cache=False, **options)
         return system, str(name)
 
     def _slot(self) -> Any:
@@ -142,8 +165,8 @@ class RemoteFiles:
 
     def _translated(self, error: Exception, address: str) -> EvergreenError:
         names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e}
-        text = "" if self.personal else f": {' '.join(str(error).split())[:300]}"
-        problem = without_options(f"{address}: {type(error).__name__}{text}", self.table.connection).rstrip(".")
+        shown = without_options(" ".join(str(error).split()), self.table.connection)[:300]
+        problem = f"{address}: {type(error).__name__}{'' if self.personal else f': {shown}'}".rstrip(".")
         own = (
             f"{variable(self.table.connection)} or the secret" if self.table.connection else "the worker's environment"
         )
@@ -155,9 +178,15 @@ class RemoteFiles:
             return SourceRefused(f"{problem}. Correct the credentials in {own}, or grant the right to list and to read")
         if isinstance(error, FileNotFoundError):
             return SourceRefused(f"{problem}. Correct the address in model.yaml, or create the bucket")
-        if isinstance(error, TypeError | ValueError) and "argument" in str(error):
+        if isinstance(error, TypeError | ValueError):
             return SourceRefused(f"{problem}. Correct the options of the storage in {own}")
         return SourceUnavailable(f"{problem}. Run it again when the storage is available")
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Options with those of the connection, which win. Mappings in both are merged."""
+    nested = {k: {**base[k], **v} for k, v in own.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return {**base, **own, **nested}
 
 
 def _patience(scheme: str) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from tasks.errors import SourceRefused
 from tasks.source import prefect_access
@@ -51,11 +54,20 @@ def storage_options(connection: str | None, place: str) -> dict[str, Any]:
 
 
 def without_options(text: str, connection: str | None) -> str:
-    """A text without the values of a connection's options, since a library may quote them."""
+    """A text without the values of a connection's options, and without users and passwords in addresses: a library may quote them."""
     try:
-        options = storage_options(connection, "")
+        options: Any = storage_options(connection, "")
     except SourceRefused:
-        return text
-    for value in sorted(map(str, options.values()), key=len, reverse=True):
+        options = {}
+    for value in sorted(_texts(options), key=len, reverse=True):
         text = text.replace(value, "***") if len(value) > LEAST_SECRET else text
-    return text
+    return re.sub(r"://[^/\s@]+@", "://***@", text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The values of options at any depth, as text."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+    elif not isinstance(value, bool):
+        yield from (str(value), unquote(str(value)))

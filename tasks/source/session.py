@@ -19,6 +19,7 @@ from configs.schema import ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch, SourceUnavailable
 from tasks.source.csv_lines import is_csv
+from tasks.source.extracts import hold
 from tasks.source.files import list_paths, path_pattern
 from tasks.source.origins import origin
 from tasks.source.tables import group_files
@@ -70,7 +71,8 @@ def connect(
             con.execute(f"CREATE VIEW {quoted(name)} AS {_view(name, table, base, cutoff)}")
             if flat:
                 con.execute(f"CREATE VIEW {quoted(STORED)} AS {flat_view(model.config, table, groups, stored=True)}")
-        yield con
+        with hold(path for paths in files.values() for path in paths):
+            yield con
     except SourceMismatch as error:
         if (text := _with_places(files, str(error))) == str(error):
             raise

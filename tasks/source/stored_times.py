@@ -15,7 +15,7 @@ from configs.flat import literal, quoted
 ZONED, LOCAL = "TIMESTAMPTZ", "TIMESTAMP"
 ISO = "%Y-%m-%d %H:%M:%S"
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
-_NEAR = timedelta(hours=3)
+NEAR = timedelta(hours=3)
 """Clocks are changed by less than that."""
 
 
@@ -36,7 +36,7 @@ class StoredTime:
 
         Local times next to a change of the clocks are ambiguous, so such a range is wider by three hours. The model's own SQL restricts it.
         """
-        return {"start": self._literal(start, -_NEAR), "end": self._literal(end, _NEAR)}
+        return {"start": self._literal(start, -NEAR), "end": self._literal(end, NEAR)}
 
     def _literal(self, moment: datetime, wider: timedelta) -> str:
         moment = moment.astimezone(UTC)
@@ -44,7 +44,7 @@ class StoredTime:
             return str((moment - _UNIX) // timedelta(microseconds=1) * EPOCHS[self.form] // 1_000_000)
         if self.form == ZONED:
             return f"{ZONED} {literal(f'{moment:{ISO}.%f}+00:00')}"
-        offsets = {(moment + span).astimezone(self.zone).utcoffset() for span in (-_NEAR, timedelta(0), _NEAR)}
+        offsets = {(moment + span).astimezone(self.zone).utcoffset() for span in (-NEAR, timedelta(0), NEAR)}
         local = (moment if len(offsets) == 1 else moment + wider).astimezone(self.zone)
         return f"{LOCAL} {literal(f'{local:{ISO}.%f}')}" if self.form == LOCAL else literal(local.strftime(self.form))
 

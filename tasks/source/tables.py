@@ -95,7 +95,15 @@ def group_files(
             raise SourceMismatch(
                 f"{path} is empty (0 bytes): it does not even have the names of its columns. Write it again, or remove it"
             )
-        key = (path, stat.st_size, stat.st_mtime_ns, table.time_format, tuple(declared), *sorted(texts))
+        key = (
+            path,
+            stat.st_size,
+            stat.st_mtime_ns,
+            table.time_format,
+            *table.types.items(),
+            tuple(declared),
+            *sorted(texts),
+        )
         if key not in _COLUMNS:
             _COLUMNS[key] = _read_columns(con, table, path, declared, texts)
         groups.setdefault(_COLUMNS[key], []).append(path)

@@ -1,6 +1,7 @@
 """A Delta table keeps the contracts of a table of files. Its fingerprint of a range is that of the data files that can have its rows."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from configs.errors import ConfigError
 from configs.load import Model, load_model
-from tasks.errors import MissingSource, SourceMismatch, SourceRefused
+from tasks.errors import MissingSource, SourceMismatch, SourceRefused, SourceUnavailable
 from tasks.resources import open_resources
 from tasks.source import delta
 from tasks.source.arrivals import arrivals
@@ -57,10 +58,14 @@ def prints(model: Model) -> list[str]:
     return [fingerprint(model, partition(model.config, key)) for key in KEYS]
 
 
-@pytest.fixture
-def table(tiny, tmp_path, monkeypatch) -> str:
-    """The tiny model's rows, a commit for each day."""
+@pytest.fixture(autouse=True)
+def each_look_reads_the_log(monkeypatch) -> None:
     monkeypatch.setattr(delta, "READ_SECONDS", 0)
+
+
+@pytest.fixture
+def table(tiny, tmp_path) -> str:
+    """The tiny model's rows, a commit for each day."""
     address = str(tmp_path / "delta" / "parcels")
     for day in range(DAYS):
         write(address, parcels(day))
@@ -110,6 +115,51 @@ def one_row(tiny: Path, folder: Path, moment: datetime, **options: Any) -> delta
     write(address, parcels(0).head(1).assign(parcel="x", sent=pd.Timestamp(moment)), **options)
     model = delta_model(tiny, address)
     return delta.DeltaTable(model, "parcels", model.config.source.views["parcels"])
+
+
+def source_of(model: Model) -> delta.DeltaTable:
+    return delta.DeltaTable(model, "parcels", model.config.source.views["parcels"])
+
+
+def test_a_row_in_the_hour_that_clocks_repeat_changes_both_its_hours(tiny, tmp_path):
+    """02:30 in Vienna on that day is 00:30 and 01:30 in UTC."""
+    address, hour = str(tmp_path / "delta" / "hour"), datetime(2024, 10, 27, 1, tzinfo=UTC)
+    row = parcels(0).head(1)
+    write(address, row.assign(sent=pd.Timestamp("2024-10-26 12:00")))
+    source = source_of(delta_model(tiny, address, time_zone="Europe/Vienna", outcomes=None, outcomes_known_at=None))
+    before = source.fingerprint(hour, hour + timedelta(hours=1))
+    write(address, row.assign(parcel="twice", sent=pd.Timestamp("2024-10-27 02:30")))
+    assert source.fingerprint(hour, hour + timedelta(hours=1)) != before
+    (path,) = source.files(hour, hour + timedelta(hours=1))
+    assert "twice" in pd.read_parquet(path)["parcel"].tolist()
+
+
+def test_rows_of_a_version_that_was_undone_are_not_those_of_the_restored_one(tiny, table):
+    source, day = source_of(delta_model(tiny, table)), timedelta(days=1)
+    start = datetime(2024, 3, 2, tzinfo=UTC)
+    version, before = DeltaTable(table).version(), source.fingerprint(start, start + day)
+    write(table, parcels(1).head(1).assign(parcel="undone"))
+    (later,) = source.files(start, start + day)
+    assert "undone" in pd.read_parquet(later)["parcel"].tolist()
+    DeltaTable(table).restore(version)
+    assert source.fingerprint(start, start + day) == before
+    (path,) = source.files(start, start + day)
+    assert "undone" not in pd.read_parquet(path)["parcel"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["timestamp[us, tz=UTC]", "date32[day]"])
+def test_the_newest_partition_is_there_if_its_rows_are_at_its_very_start(tiny, tmp_path, kind):
+    days = [pd.Timestamp(f"2024-03-0{day}", tz="UTC") for day in (1, 2, 3)]
+    frame = pd.concat([parcels(0).head(1).assign(sent=day, parcel=str(day)) for day in days])
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    column = pa.array([day.date() for day in days]) if "date" in kind else rows["sent"].cast(pa.timestamp("us", "UTC"))
+    address = str(tmp_path / "delta" / "days")
+    write_deltalake(address, rows.set_column(rows.column_names.index("sent"), "sent", column))
+    assert available_partitions(delta_model(tiny, address, outcomes=None, outcomes_known_at=None)) == [
+        "2024-03-01",
+        "2024-03-02",
+        "2024-03-03",
+    ]
 
 
 def test_arrivals_change_with_each_commit(tiny, table):
@@ -176,9 +226,12 @@ def test_errors_say_what_to_do(tiny, table, change):
         features = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
         protocol = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
         log.write_text(json.dumps({"protocol": protocol}) + "\n")
-        expected = SourceMismatch, "REORG TABLE"
+        expected = (
+            SourceMismatch,
+            "deletionVectors, with which it cannot be read here. Remove them (deletion vectors: REORG TABLE",
+        )
     model = delta_model(tiny, table, **keys)
-    with pytest.raises(expected[0], match=expected[1]):
+    with pytest.raises(expected[0], match=rf"the Delta table .*{re.escape(expected[1])}"):
         read_source(model, partition(model.config, KEYS[0]))
 
 
@@ -202,18 +255,38 @@ def test_a_table_on_s3_is_read_by_a_step(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"AWS_ENDPOINT_URL": "http://user:s3cret@127.0.0.1:9", "AWS_ALLOW_HTTP": "true"},
+        {"AWS_ALLOW_HTTP": "s3cret", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        {"AWS_SECRET_ACCESS_KEY": 5, "AWS_ACCESS_KEY_ID": "s3cret"},
+    ],
+)
+def test_options_are_not_in_errors(tiny, monkeypatch, options):
+    monkeypatch.setenv(
+        "EVERGREEN_CONNECTION_STORE", json.dumps({"AWS_REGION": "us-east-1", "max_retries": "0"} | options)
+    )
+    model = delta_model(tiny, "s3://no-such-bucket/table", connection="store")
+    with pytest.raises((SourceRefused, SourceUnavailable)) as caught:
+        read_source(model, partition(model.config, KEYS[0]))
+    assert "s3cret" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"address": "s3://key:secret@bucket/table"}, "must not be in model.yaml"),
         ({"path": "x.parquet"}, "path: is for a table of files"),
         ({"watermark": "sent"}, "watermark: is for a table of a database"),
-        ({"delta": "data/*.parquet"}, "must be one table"),
+        ({"address": "data/*.parquet"}, "must be one table"),
         ({"connection": "store"}, "is local; remove it"),
         ({"time": None, "time_format": "epoch"}, "add it"),
     ],
 )
 def test_keys_that_do_not_fit_are_refused(tiny, keys, message):
     with pytest.raises(ConfigError, match=message):
-        delta_model(tiny, "data/parcels", **keys)
+        delta_model(tiny, **({"address": "data/parcels"} | keys))
 
 
 def test_the_range_of_a_table_is_known_from_its_log_alone(tiny, table):

@@ -8,6 +8,8 @@ import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from upath import UPath
 from configs.errors import ConfigError
 from configs.load import Model, load_model
 from tasks.errors import MissingSource, SourceMismatch, SourceRefused, SourceUnavailable
-from tasks.source import remote
+from tasks.source import extracts, remote
 from tasks.source.arrivals import arrivals
 from tasks.source.extent import available_partitions, fingerprint
+from tasks.source.kinds import open_tables
 from tasks.source.rows import read_labels, read_source
 from tasks.storage.lake import table_digest
 from tasks.storage.partitions import partition
@@ -183,10 +186,114 @@ def test_a_file_on_a_web_server(tiny, tmp_path):
         web.shutdown()
 
 
+class Breaking(http.server.BaseHTTPRequestHandler):
+    """Promises a thousand bytes, and ends after ten."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"0123456789")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+class Failing(Breaking):
+    """Answers with one status."""
+
+    status = 503
+
+    def do_HEAD(self) -> None:
+        self.send_error(self.status)
+
+    def do_GET(self) -> None:
+        self.send_error(self.status)
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, SourceUnavailable), (401, SourceRefused), (0, SourceUnavailable)])
+def test_a_web_server_that_fails_or_refuses_is_not_one_without_the_file(tiny, monkeypatch, status, error):
+    monkeypatch.setattr(Failing, "status", status or 500)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        port = web.server_port if status else free_port()
+        model = table_model(tiny, path=f"http://127.0.0.1:{port}/my%20rows.parquet", every=None)
+        with pytest.raises(error):
+            read_source(model, partition(model.config, KEYS[0]))
+        web.shutdown()
+
+
+def test_headers_are_options_of_a_web_server(tiny, monkeypatch):
+    class Asking(http.server.SimpleHTTPRequestHandler):
+        def send_head(self) -> Any:
+            if self.headers["Authorization"] == "Bearer t0ken":
+                return super().send_head()
+            return self.send_error(401)
+
+    handler = functools.partial(Asking, directory=str(Path(own_path(tiny)).parent))
+    expected = digests(load_model("tiny"))[0]
+    first = sorted(Path(own_path(tiny)).parent.iterdir())[0]
+    monkeypatch.setenv(
+        "EVERGREEN_CONNECTION_STORE", json.dumps({"client_kwargs": {"headers": {"Authorization": "Bearer t0ken"}}})
+    )
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        model = table_model(
+            tiny, path=f"http://127.0.0.1:{web.server_port}/{first.name}", every=None, connection="store"
+        )
+        assert digests_of(model, KEYS[:1]) == [expected]
+        web.shutdown()
+
+
+def digests_of(model: Model, keys: list[str]) -> list[str]:
+    return [table_digest(read_source(model, partition(model.config, key))) for key in keys]
+
+
+def test_a_file_with_the_time_of_an_earlier_one_but_another_size_is_copied_again(tiny, bucket):
+    files = remote.RemoteFiles(
+        table_model(tiny, path=f"{bucket}/*.parquet", every=None).config.source.tables["parcels"], False
+    )
+    file = files.matches(f"{bucket}/*.parquet")[0]
+    path = files.copy(file)
+    assert files.copy(file) == path
+    other = replace(file, size=file.size + 1)
+    with pytest.raises(SourceUnavailable, match="was written while it was read"):
+        files.copy(other)
+
+
+def test_copies_that_are_held_stay_while_others_take_long(tiny, bucket, monkeypatch):
+    monkeypatch.setattr(extracts, "KEPT_SECONDS", -1)
+    model = table_model(tiny, path=f"{bucket}/*.parquet", every=None)
+    (table,) = open_tables(model).values()
+    paths = table.files(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 5, tzinfo=UTC))
+    assert len(paths) > 3
+    assert all(path.exists() for path in paths)
+    with extracts.hold(paths):
+        extracts.new_extract("other.parquet")
+        assert all(path.exists() for path in paths)
+    extracts.new_extract("other.parquet")
+    assert not any(path.exists() for path in paths)
+
+
+def test_names_with_special_characters_are_themselves(tiny, bucket):
+    first = sorted(Path(own_path(tiny)).parent.iterdir())[0]
+    expected = digests(load_model("tiny"))[0]
+    for name in ("s[1].parquet", "p%20q.parquet", "ü #+.parquet"):
+        (bucket / "odd" / name).write_bytes(first.read_bytes())
+        assert digests_of(table_model(tiny, path=f"{bucket}/odd/{name}", every=None), KEYS[:1]) == [expected], name
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         ({"path": "https://user:secret@host/x.csv", "every": None}, "user or password must not be in model.yaml"),
+        ({"path": "s3://key:secret@bucket/x.csv", "every": None}, "user or password must not be in model.yaml"),
+        ({"path": "sftp://user:secret@host/x.csv", "every": None}, "user or password must not be in model.yaml"),
+        ({"path": "zip://x.csv::s3://bucket/x.zip", "every": None}, "chain of file systems"),
         ({"path": "https://host/*.csv", "every": None}, "a web server cannot list its files"),
         ({"path": "https://host/%Y-%m-%d.csv"}, "a web server cannot list its files"),
         ({"path": "S 3://host/x.csv", "every": None}, "is not the scheme of an address"),
@@ -216,23 +323,6 @@ def test_columns_in_the_names_of_folders_have_the_declared_type_in_every_partiti
         assert [set(frame.to_pydict()["city"]) for frame in rows] == [{text} for text in expected]
     with pytest.raises(SourceMismatch, match="weight is not the name of a folder"):
         read_source(table_model(tiny, types={"weight": "DOUBLE"}), partition(model.config, KEYS[0]))
-
-
-class Breaking(http.server.BaseHTTPRequestHandler):
-    """Promises a thousand bytes, and ends after ten."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.send_header("ETag", '"1"')
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(b"0123456789")
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
 
 
 def test_a_connection_that_is_lost_half_way_is_an_outage_and_leaves_no_file(tiny):
