@@ -5,7 +5,7 @@
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
 Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server,
-source_database.
+sink_database, source_database.
 """
 
 import importlib
@@ -44,6 +44,7 @@ STUDIES = (
     "poll",
     "replay",
     "server",
+    "sink_database",
     "source_database",
 )
 

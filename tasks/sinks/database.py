@@ -41,6 +41,8 @@ class PostgreSQLTable:
     types: Mapping[str, str] = {TEXT: "text", NUMBER: "double precision", COUNT: "bigint", TIME: "timestamptz"}
     kinds: Mapping[str, str] = {TEXT: "VARCHAR", NUMBER: "DOUBLE", COUNT: "BIGINT", TIME: "TIMESTAMPTZ"}
     """The names that `Dialect.column_types` has for these types."""
+    index = "USING brin (partition, model)"
+    """Index of a new table, by which a partition's rows are found. A B-tree of as many equal keys doubles the time of an insertion."""
 
     def lock(self, key: str) -> str:
         """SQL that waits until no other transaction has this key, and keeps it until the end of the transaction."""
@@ -60,6 +62,7 @@ class SQLiteTable:
 
     types: Mapping[str, str] = {TEXT: "TEXT", NUMBER: "REAL", COUNT: "INTEGER", TIME: "TEXT"}
     kinds: Mapping[str, str] = {TEXT: "VARCHAR", NUMBER: "DOUBLE", COUNT: "BIGINT", TIME: "VARCHAR"}
+    index = "(partition, model)"
 
     def lock(self, key: str) -> str:
         """See `PostgreSQLTable`. The database's own lock is enough."""
@@ -126,7 +129,7 @@ class DatabaseTarget:
             listed = ", ".join(f"{quoted(name)} {own.types[kind]}" for name, kind in wanted.items())
             _run(cursor, f"CREATE TABLE IF NOT EXISTS {self.quoted} ({listed})")
             index = quoted(f"{self.table.rpartition('.')[2][:40]}_by_partition")
-            _run(cursor, f"CREATE INDEX IF NOT EXISTS {index} ON {self.quoted} (model, partition)")
+            _run(cursor, f"CREATE INDEX IF NOT EXISTS {index} ON {self.quoted} {own.index}")
         present = self.database.dialect.column_types(con, f"SELECT * FROM {self.quoted}")  # noqa: S608
         if problems := list(self._differences(present, wanted, own)):
             raise SinkMismatch(
