@@ -94,7 +94,8 @@ def main() -> int:
         models = model_names()
         invalid = {name: error for name in models if (error := _config_error(name))}
         valid = [name for name in models if name not in invalid]
-        problems = [*map(str, invalid.values()), *broken_contracts(valid), *find_problems(models, read_deployments())]
+        problems = [*map(str, invalid.values()), *broken_contracts(valid), *shared_targets(valid)]
+        problems += find_problems(models, read_deployments())
         for line in (w for name in valid for w in warnings(open_resources(name))):
             print(f"warning: {line}", file=sys.stderr)
     except ConfigError as error:
@@ -119,6 +120,18 @@ def broken_contracts(models: Iterable[str]) -> Iterator[str]:
             continue
         if problem:
             yield problem
+
+
+def shared_targets(models: Iterable[str]) -> Iterator[str]:
+    """Yield each target of `publish` that two models cannot share: the same files, or a table for two different outputs."""
+    used: dict[tuple[str | None, str], tuple[str, str]] = {}
+    for name, model in ((name, load_model(name)) for name in models):
+        for key, sink in model.config.publish.items():
+            place = sink.path.format(model=name, partition="{partition}") if sink.path else sink.place
+            other, output = used.setdefault((sink.connection, place), (f"{name}: publish.{key}", sink.output))
+            if not other.startswith(f"{name}:") and (sink.path or output != sink.output):
+                way = "add {model} to its path" if sink.path else "choose another table, since they have other columns"
+                yield f"{model.folder / 'model.yaml'}: publish.{key}: {sink.place} is also that of {other}; {way}"
 
 
 def _config_error(name: str) -> ConfigError | None:

@@ -41,8 +41,9 @@ class Sending:
     @property
     def message(self) -> str:
         """A sentence for each sink that failed, beginning with a space, and one if outputs are left."""
+        errors = {name: error.removeprefix(f"publish.{name}: ") for name, error in self.errors.items()}
         text = "".join(
-            f" Not sent to {name}: {counted(count, 'partition')}, tried again by the next run: {first_line(self.errors[name])}."
+            f" Not sent to {name}: {counted(count, 'partition')}, tried again by the next run: {first_line(errors[name])}."
             for name, count in self.failed.items()
         )
         return text + (f" {counted(self.left, 'output')} left to send, by the next run." if self.left else "")

@@ -209,7 +209,8 @@ def _sink_alerts(res: Resources) -> Iterator[Alert]:
     for name, sink in res.config.publish.items():
         for key, error, at in [*failures(res.lake, name)][:1]:
             count = counted(len(find_unsent(res, name)), "partition")
-            message = f"{count} of {sink.output} not sent to {name}; {key} failed at {at:%Y-%m-%d %H:%M} UTC: {first_line(error)}"
+            reason = first_line(error.removeprefix(f"publish.{name}: "))
+            message = f"{count} of {sink.output} not sent to {name}; {key} failed at {at:%Y-%m-%d %H:%M} UTC: {reason}"
             yield Alert(Severity.ERROR, message, "The next run tries again, or now: prefect deployment run remind/all")
 
 

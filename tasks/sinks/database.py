@@ -32,7 +32,7 @@ class TargetDatabase(Database):
             return SinkMismatch(
                 f"{problem}. Nothing was changed. Correct the table or its schema, or choose another table"
             )
-        return SinkUnavailable(f"{problem}. Nothing was changed. The next run tries again")
+        return SinkUnavailable(f"{problem}. The next run tries again")
 
 
 class PostgreSQLTable:

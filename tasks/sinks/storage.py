@@ -42,4 +42,4 @@ def translate(
     text = " ".join(error_text(config, error).split())
     for value in sorted(map(str, options.values()), key=len, reverse=True):
         text = text.replace(value, "***") if len(value) > 3 else text
-    return SinkUnavailable(f"publish.{name}: {sink.place}: {text[:500]}. Nothing was changed. The next run tries again")
+    return SinkUnavailable(f"publish.{name}: {sink.place}: {text[:500]}. The next run tries again")
