@@ -45,6 +45,7 @@ MODELING = {
     "dictionary",
     "retention",
     "contract",
+    "publish",
 }
 """Keys of model.yaml on which the ingested and validated rows do not depend."""
 

@@ -41,6 +41,10 @@ class SinkMismatch(EvergreenError):
     """The table that `publish` names does not take the rows: it has other columns or types. Change it, or choose another table."""
 
 
+class SinkRowsRefused(EvergreenError):
+    """A place that `publish` names does not take the rows of one partition. Other partitions are sent."""
+
+
 class UnknownPlan(EvergreenError):
     """No stored backfill plan has this digest."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tasks.contracts.words import counted, first_line
-from tasks.errors import SinkRefused, SinkUnavailable
+from tasks.errors import SinkMismatch, SinkRefused, SinkUnavailable
 from tasks.orchestration.prefect_tasks import as_task, run_log
 from tasks.resources import Resources
 from tasks.sinks.records import Sent
@@ -57,7 +57,7 @@ class Sending:
 def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
     """Send what the sinks of a model do not have, newest partition first, each as a task.
 
-    A sink that does not respond or refuses us gets nothing more in this run, and the others continue.
+    A sink that does not respond, refuses us or has other columns gets nothing more in this run. The others continue.
 
     Args:
         res: The model's resources.
@@ -78,7 +78,7 @@ def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
         try:
             sent = send_partition(item, res)
         except Exception as error:  # noqa: BLE001  (nothing may depend on a sink)
-            if isinstance(error, SinkUnavailable | SinkRefused):
+            if isinstance(error, SinkUnavailable | SinkRefused | SinkMismatch):
                 down.add(item.name)
             result.failed[item.name] += 1
             result.errors.setdefault(item.name, str(error))

@@ -1,5 +1,6 @@
 """A table of a database as a target. The rows of a partition are deleted and inserted in one transaction, by ADBC."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from configs.flat import literal, quoted
 from configs.publish import Sink
 from configs.schema import ModelConfig
-from tasks.errors import EvergreenError, SinkMismatch, SinkRefused, SinkUnavailable, SourceRefused
+from tasks.errors import EvergreenError, SinkMismatch, SinkRefused, SinkRowsRefused, SinkUnavailable, SourceRefused
 from tasks.sinks.outputs import COUNT, NUMBER, TEXT, TIME
 from tasks.source.connections import Database
 from tasks.source.dialects import PostgreSQL, SQLite
@@ -24,15 +25,16 @@ class TargetDatabase(Database):
 
     def translate(self, error: Exception) -> EvergreenError:
         """See `Database.translate`."""
-        kind, problem = self.classify(error)
+        kind, text = self.classify(error)
+        problem = re.sub(r"Failed to execute query '.*':\s+(?=ERROR)", "", text)  # the query is ours, and long
         if kind in ("invalid", "refused"):
             right = "the right to select, insert and delete, and to create the table if it does not exist"
             return SinkRefused(f"{problem}. Correct {self.variable} or the secret, or grant {right}")
-        if kind == "mismatch":
-            return SinkMismatch(
-                f"{problem}. Nothing was changed. Correct the table or its schema, or choose another table"
-            )
-        return SinkUnavailable(f"{problem}. The next run tries again")
+        if kind != "mismatch":
+            return SinkUnavailable(f"{problem}. The next run tries again")
+        if re.search(r"SQLSTATE:? 2[23]", problem) or type(error).__name__ in ("DataError", "IntegrityError"):
+            return SinkRowsRefused(f"{problem}. Nothing was changed. Correct the table, or the rows")
+        return SinkMismatch(f"{problem}. Nothing was changed. Correct the table or its schema, or choose another table")
 
 
 class PostgreSQLTable:

@@ -33,6 +33,7 @@ class Target(Protocol):
             SinkUnavailable: it does not respond.
             SinkRefused: it does not accept us.
             SinkMismatch: it has other columns or types.
+            SinkRowsRefused: it does not take these rows.
         """
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from configs.publish import Sink
-from tasks.errors import EvergreenError, PartitionChanged, SinkMismatch
+from tasks.errors import EvergreenError, PartitionChanged, SinkRowsRefused
 from tasks.ledger.claims import Claims
 from tasks.resources import Resources
 from tasks.sinks.kinds import open_target
@@ -102,4 +102,4 @@ def _send(item: Unsent, res: Resources) -> Sent:
 
 def _shown(error: Exception, item: Unsent, res: Resources) -> EvergreenError:
     """A library's error about the rows, without their values if the model has personal columns."""
-    return SinkMismatch(f"publish.{item.name}: {item.partition} could not be sent: {error_text(res.config, error)}")
+    return SinkRowsRefused(f"publish.{item.name}: {item.partition} could not be sent: {error_text(res.config, error)}")

@@ -98,6 +98,7 @@ def test_every_key_of_model_yaml_is_either_allowed_or_refused_on_purpose():
         "personal",
         "retention",
         "contract",
+        "publish",
         "champion",
     }
     assert set(ModelConfig.model_fields) == allowed | refused

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import SinkMismatch, SinkRefused, SinkUnavailable
+from tasks.errors import SinkMismatch, SinkRefused, SinkRowsRefused, SinkUnavailable
 from tasks.sinks.records import failures
 from tests.conftest import free_port
 from tests.tasks.sinks.targets import DAY, configure, predict, query, send_all
@@ -50,7 +50,12 @@ def test_a_database_that_does_not_answer_or_cannot_be_used(tiny, monkeypatch, ad
 def test_a_table_that_does_not_take_the_rows_keeps_what_it_had(tiny, tmp_path, monkeypatch):
     with new_database("postgresql", tmp_path) as address:
         monkeypatch.setenv(ADDRESS, address)
-        refuse(tiny, SinkMismatch, 'schema "nowhere" does not exist', {**TABLE, "table": "nowhere.predictions"})
+        refuse(
+            tiny,
+            SinkMismatch,
+            'reports: [A-Z_]+: .libpq. ERROR: +schema "nowhere" does not exist',
+            {**TABLE, "table": "nowhere.predictions"},
+        )
         columns = "model text, partition text, as_of timestamptz, model_version text, parcel text, sent timestamptz"
         run(address, f"CREATE TABLE predictions ({columns}, prediction real)")
         way = 'ALTER TABLE "predictions" ALTER COLUMN "prediction" TYPE double precision'
@@ -60,10 +65,10 @@ def test_a_table_that_does_not_take_the_rows_keeps_what_it_had(tiny, tmp_path, m
             address,
             "ALTER TABLE predictions ADD COLUMN loaded timestamptz DEFAULT now(), ADD CHECK (parcel NOT LIKE '%-2')",
         )
-        refuse(tiny, SinkMismatch, "violates check constraint.*Nothing was changed", TABLE)
+        refuse(tiny, SinkRowsRefused, "violates check constraint.*Nothing was changed", TABLE)
         assert query(address, "SELECT parcel FROM predictions") == [("earlier",)]
         text = refuse(
-            tiny, SinkMismatch, "SQLSTATE 23514.*personal data", {**TABLE, "personal": "keep"}, personal=["parcel"]
+            tiny, SinkRowsRefused, "SQLSTATE 23514.*personal data", {**TABLE, "personal": "keep"}, personal=["parcel"]
         )
         assert f"{DAY}-2" not in text
 
