@@ -94,9 +94,7 @@ def test_a_history_is_sent_newest_first_within_a_limit_and_continued(published, 
         patch.setattr(sending, "SECONDS", -1.0)
         state = backfill(model="tiny", start=DAY, end="2024-03-14", return_state=True)
         assert state.is_completed()
-        assert (
-            "11 outputs left to send, by the next run" in state.message
-        )  # four to two places, three assessed days to one
+        assert "12 outputs left to send, by the next run" in state.message  # of four days to three places
         assert sent(published) == []
     state = process(model="tiny", partition=DAY, return_state=True)
     assert "left to send" not in state.message
