@@ -99,8 +99,8 @@ def render(file: str, name: str) -> str:
     return environment().get_template(f"{file}.j2").render(name=name)
 
 
-def print_plan(name: str, plan: "Plan", written: list[Path]) -> None:
-    """Print what was inferred, what to check, and the next command."""
+def print_plan(name: str, plan: "Plan", written: list[Path], page: Path | None = None) -> None:
+    """Print what was inferred, what to check, the profile page, and the next command."""
     from ops.profiling.summary import points_to_check, summary_table
 
     console = terminal(wide=True)
@@ -108,13 +108,16 @@ def print_plan(name: str, plan: "Plan", written: list[Path]) -> None:
     for point in points_to_check(plan):
         console.print(f"check: {for_terminal(point)}", style="yellow")
     console.print("\n".join(f"wrote {path.relative_to(ROOT)}" for path in written))
+    if page:
+        console.print(f"Open the profile of the data: {page.relative_to(ROOT) if page.is_relative_to(ROOT) else page}")
     keys = plan.periods.keys
     console.print(f"Next, a first champion, and the newest {len(keys) - plan.periods.first} partitions:\n")
     console.print(f"    make play MODEL={name} FROM={keys[plan.periods.first]} TO={keys[-1]}")
 
 
 def from_data(given: argparse.Namespace) -> None:
-    """Write a model from data, and print the summary, the warnings of `make lint` and the next command."""
+    """Write a model from data and its profile page, and print the summary, the warnings of `make lint` and the next command."""
+    from ops.profiling.page import write_page
     from ops.profiling.plan import Options
     from ops.workable import warnings
     from tasks.resources import open_resources
@@ -122,8 +125,10 @@ def from_data(given: argparse.Namespace) -> None:
     ask = input if sys.stdin.isatty() and sys.stdout.isatty() else None
     options = Options(given.source, given.time, given.key, given.target, given.by, given.delay, ask)
     plan, written = model_from_data(given.name, options)
-    print_plan(given.name, plan, written)
-    for warning in warnings(open_resources(given.name)):
+    res = open_resources(given.name)
+    found = list(warnings(res))
+    print_plan(given.name, plan, written, write_page(given.name, plan, found, res.settings))
+    for warning in found:
         print(f"warning: {warning}", file=sys.stderr)
 
 

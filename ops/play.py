@@ -32,6 +32,7 @@ from ops.terminal import Bar, print_error, terminal
 from tasks.contracts import FOR_PEOPLE, Stage
 from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
+from tasks.reports.refusals import last_refusal, record_error
 from tasks.resources import Resources, open_resources
 from tasks.source.extent import PERIOD
 from tasks.storage.partitions import NoPartition, between
@@ -110,9 +111,10 @@ class Play:
         self.backfill(earlier[-(self.res.config.training.window.partitions or len(earlier)) :])
         last = earlier[-1]
         while problem := training_problem(last, self.res):
-            last, keys = keys[0], keys[1:]
-            if not keys:
+            if len(keys) < 2:
+                record_error(self.res.ref(last).complete, problem, self.res)
                 raise StackError(f"{problem}; or choose a later TO")
+            last, keys = keys[0], keys[1:]
             self.backfill([last])
         self.train_first_champion(last)
         return keys
@@ -140,8 +142,6 @@ class Play:
                 f"version {challenger.version} passed the gate and waits for your approval: prefect deployment run promote/manual "
                 f'-p model={name} -p by=YOU -p reason="..."; then run the same command again, which continues'
             )
-        from tasks.reports.refusals import last_refusal
-
         refusal = last_refusal(self.res)
         change = f"\nTo change in configs/{name}/model.yaml: {refusal.advice}" if refusal else ""
         raise StackError(

@@ -1,4 +1,4 @@
-"""The files of `make model FROM=`, and the DuckDB session that reads them."""
+"""The data of `make model FROM=`: local files, or a table of a database in one; and the DuckDB session that reads them."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from configs.flat import literal
 from configs.settings import ROOT
+from ops.profiling.database import ADDRESS, read_table
 from ops.profiling.values import Data, UnusableData
 from tasks.source.csv_lines import is_csv, read_header
 from tasks.source.files import matches, path_pattern
@@ -22,16 +23,28 @@ SOURCE = "source file"
 """Its column with the file of a row."""
 
 
-def find_data(given: str) -> Data:
-    """Return the files of a file, a pattern or a folder.
+def find_data(given: str, time: str = "") -> Data:
+    """Return the data of a file, a pattern, a folder, or a table of a database (`connection:table`).
+
+    Args:
+        given: The value of `FROM=`.
+        time: The value of `TIME=`, which a large table needs.
 
     Raises:
         UnusableData: There is no such file, or files of different kinds.
+        EvergreenError: A database refuses the connection or the table, or does not answer.
     """
     if "://" in given:
         raise UnusableData(
-            f"FROM={given}: `make model` looks at files of this machine; copy a sample of the rows, and use its path"
+            f"FROM={given}: `make model` looks at files of this machine and at tables of a database (connection:table); copy a sample of "
+            f"the rows, and use its path"
         )
+    if (match := ADDRESS.fullmatch(given)) and not Path(given).exists():
+        return read_table(match[1], match[2], time)
+    return _local_files(given)
+
+
+def _local_files(given: str) -> Data:
     path = _relative(Path(given).expanduser())
     path = _all_files(path) if (ROOT / path).is_dir() else path
     files = [file for file in matches(path) if file.name.lower().endswith(SUFFIXES) and file.stat().st_size]

@@ -23,6 +23,8 @@ COUNT, NOT_NULL, BETWEEN, IN_SET = (
         "column_values_to_be_in_set",
     )
 )
+FAR_OUTSIDE = "those far outside are reported only"
+"""Part of the comment of a range beyond which there are values."""
 FAR = 10
 """Robust ranges outside of the robust range from which on values are far from the others."""
 
@@ -108,7 +110,7 @@ def _range(column: Column, names: Mapping[str, str]) -> Check | None:
     above = 0.0 if greatest <= 0 else _rounded(end + width, width, ceil)
     kwargs = {"min_value": _plain(below), "max_value": _plain(above)}
     comment = f"99.8 % of the values are from {low:.4g} to {high:.4g}, all from {least:.4g} to {greatest:.4g}"
-    comment += "; those far outside are reported only, `severity: warning` would quarantine their rows" if far else ""
+    comment += f"; {FAR_OUTSIDE}, `severity: warning` would quarantine their rows" if far else ""
     return Check(BETWEEN, "info" if far else "warning", (), {"column": names[column.name], **kwargs}, comment)
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import duckdb
 
 PERIOD = {"M": "month", "W": "week", "D": "day", "H": "hour"}
+PARTITION_FORMAT = {"M": "%Y-%m", "W": "%G-W%V", "D": "%Y-%m-%d", "H": "%Y-%m-%dT%H"}
+"""Formats of the names of partitions, as in `strftime`."""
 LEAST_PARTITIONS, LEAST_ROWS = 12, 50
 PLAYED = 3
 """Partitions that the first `make play` plays after the first champion."""
@@ -201,7 +203,7 @@ def _partitions(
 ) -> tuple[tuple[str, ...], Sequence[int]]:
     """Return the names of the partitions that the rows cover to their end, and the rows of each partition with rows."""
     start = f"date_trunc('{PERIOD[every]}', timezone({literal(zone)}, {quoted(time)}))"
-    form = {"M": "%Y-%m", "W": "%G-W%V", "D": "%Y-%m-%d", "H": "%Y-%m-%dT%H"}[every]
+    form = PARTITION_FORMAT[every]
     query = (
         f"SELECT strftime(CAST({start} AS TIMESTAMP), '{form}'), "  # noqa: S608
         f"timezone({literal(zone)}, CAST({start} AS TIMESTAMP) + INTERVAL 1 {PERIOD[every]}), count(*) "

@@ -12,8 +12,10 @@ from configs.flat import quoted
 from configs.schema import RESERVED_COLUMNS, TIME_KEY
 from ops.profiling.column_types import ISO, read_types
 from ops.profiling.data import differing_types, find_data, open_rows
+from ops.profiling.database import with_time
 from ops.profiling.dated import with_dates
 from ops.profiling.describe import describe
+from ops.profiling.distributions import Distributions, read_distributions
 from ops.profiling.expectations import Check, expectations, seasonal
 from ops.profiling.features import Features, choose_features
 from ops.profiling.limits import loss_of_prior
@@ -47,6 +49,7 @@ class Plan:
         names: Name in model.yaml of each column in the files.
         sql_reasons: Why the model needs SQL; empty if a flat file is enough.
         floor: Highest loss of the gate, and the worst partition's loss by a constant prediction.
+        distributions: What the profile page draws.
     """
 
     data: Data
@@ -63,6 +66,7 @@ class Plan:
     names: Mapping[str, str]
     sql_reasons: tuple[str, ...]
     floor: tuple[float, float]
+    distributions: Distributions
 
 
 def make_plan(options: Options, now: datetime | None = None) -> Plan:
@@ -71,7 +75,7 @@ def make_plan(options: Options, now: datetime | None = None) -> Plan:
     Raises:
         UnusableData: No model can be made from them.
     """
-    data = find_data(options.source)
+    data = find_data(options.source, options.time)
     with tempfile.TemporaryDirectory() as folder:
         con = open_rows(data, folder)
         try:
@@ -89,6 +93,7 @@ def _plan(con: "duckdb.DuckDBPyConnection", data: Data, options: Options, now: d
         if name:
             require_column(columns, option, name)
     time = choose_time(con, columns, options.time)
+    data, columns[time.name] = with_time(data, columns[time.name])
     target, label_time, key = _roles(con, columns, time, options)
     span = read_span(con, time.name, target.name, columns[time.name].zone or "UTC")
     every = choose_every(span, options.by, None, columns[time.name].zone or "UTC")
@@ -111,8 +116,23 @@ def _plan(con: "duckdb.DuckDBPyConnection", data: Data, options: Options, now: d
     found = seasonal(con, features, time.name, periods, span.length / timedelta(days=1))
     reasons = sql_reasons(data, columns, time.name, key, target, label_time, features, names)
     floor = loss_of_prior(con, time.name, target, outcome, periods)
+    drawn = read_distributions(con, columns.values(), time.name, target, outcome, periods)
     return Plan(
-        data, columns, time, key, target, label_time, features, periods, span, checks, found, names, reasons, floor
+        data,
+        columns,
+        time,
+        key,
+        target,
+        label_time,
+        features,
+        periods,
+        span,
+        checks,
+        found,
+        names,
+        reasons,
+        floor,
+        drawn,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from configs.base import span_text
+from ops.profiling.distributions import is_personal
 from ops.profiling.periods import PERIOD
 from ops.profiling.plan import Plan
 from tasks.contracts.escape import for_terminal
@@ -16,15 +17,16 @@ MOST = 12
 def summary_table(plan: Plan) -> Table:
     """Return a row for each decision: its value, and what it was inferred from."""
     table = Table("", "value", "inferred from", box=None, title_justify="left")
-    for what, value, reason in _rows(plan):
+    for what, value, reason in summary_rows(plan):
         table.add_row(what, *(for_terminal(text) for text in (value, reason)))
     return table
 
 
-def _rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
+def summary_rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Yield each decision: what was decided, its value, and what it was inferred from."""
     periods, target = plan.periods, plan.target
     rows = plan.columns[plan.time.name].rows
-    yield "rows", f"{rows:,}", f"{plan.data.path}: {len(plan.data.files)} file{'s' if len(plan.data.files) > 1 else ''}"
+    yield "rows", f"{rows:,}", f"{plan.data.path}: {plan.data.origin}"
     yield "time", plan.time.name, plan.time.reason
     yield "key", plan.key.name, plan.key.reason
     yield "target", f"{target.name} ({target.kind})", f"{target.reason}; {target.kind_reason}"
@@ -59,4 +61,8 @@ def points_to_check(plan: Plan) -> list[str]:
             f"Is an outcome known {delay} after the prediction? Else give DELAY=, or a model learns from labels that nobody had"
         )
     points += [f"{name}: {note}" for name, note in plan.features.notes.items()]
+    if personal := [plan.names[column.name] for column in plan.features.all if is_personal(column.name)]:
+        points.append(
+            f"Do values of {', '.join(personal)} belong to people? Then list them in `personal` of model.yaml"
+        )
     return points

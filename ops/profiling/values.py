@@ -9,6 +9,7 @@ from typing import Literal
 from configs.base import Every
 from configs.errors import ConfigError
 from configs.kinds import Kind
+from configs.source import Table
 
 ColumnType = Literal["number", "text", "time", "empty", "other"]
 
@@ -26,12 +27,23 @@ class Data:
         files: The files, sorted.
         is_csv: Whether they are text.
         every: Period of one file, if the path has dates.
+        table: The table of a database whose rows the only file has, with the types of columns that need one. None for files.
+        older: Number of older rows of the table that were not read.
     """
 
     path: str
     files: tuple[Path, ...]
     is_csv: bool
     every: Every | None = None
+    table: Table | None = None
+    older: int = 0
+
+    @property
+    def origin(self) -> str:
+        """Number of files, or the table."""
+        if self.table:
+            return f"{self.table.place}{f', without {self.older:,} older rows' if self.older else ''}"
+        return f"{len(self.files)} file{'s' if len(self.files) > 1 else ''}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The files of a model from its plan: model.yaml, and SQL if the files need it."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from math import ceil
 from typing import Any
@@ -12,6 +11,8 @@ from configs.flat import quoted
 from configs.schema import HOURS
 from ops.profiling import sql
 from ops.profiling.column_types import ISO
+from ops.profiling.database import source_table
+from ops.profiling.expectations import Check
 from ops.profiling.features import CLOSE
 from ops.profiling.periods import PERIOD
 from ops.profiling.plan import Plan, table_format
@@ -62,17 +63,14 @@ def model_yaml(name: str, plan: Plan) -> str:
 
 def _roles(plan: Plan) -> dict[str, Any]:
     target, clock, key = plan.target, plan.columns[plan.time.name], plan.key
-    table: dict[str, Any] = {"path": plan.data.path}
-    table |= {"every": plan.data.every} if plan.data.every else {}
-    table |= {"time_format": form} if (form := table_format(plan)) else {}
-    files = f"{len(plan.data.files)} file{'s' if len(plan.data.files) > 1 else ''}, {clock.rows:,} rows"
+    files = f"{plan.data.origin}, {clock.rows:,} rows"
     why = f"{files}; SQL, since {'; '.join(plan.sql_reasons)}" if plan.sql_reasons else f"{files}; no SQL is needed"
     span = f"{plan.span.first:%Y-%m-%d} to {plan.span.last:%Y-%m-%d}"
     left_out = f"; left out, with too few rows: {', '.join(target.left_out)}" if target.left_out else ""
     return {
         "description": f"{target.name} of the rows of {plan.data.path}, predicted at {clock.name}.",
         "zone_reason": _zone_reason(plan),
-        "flat": not plan.sql_reasons, "table": table, "source_reason": why,
+        "flat": not plan.sql_reasons, "table": _table(plan), "source_reason": why,
         "key": plan.names.get(key.name, key.name), "key_reason": key.reason,
         "time": plan.names[clock.name], "time_reason": f"{plan.time.reason}; {_stored_times(clock)}; {span}",
         "target": plan.names[target.name], "target_reason": target.reason, "kind": target.kind, "kind_reason": target.kind_reason,
@@ -80,6 +78,19 @@ def _roles(plan: Plan) -> dict[str, Any]:
         "classes_reason": ", ".join(f"{value}: {count:,}" for value, count in target.counts.items()) + left_out,
         "delay": span_text(plan.periods.delay),
     }  # fmt: skip
+
+
+def _table(plan: Plan) -> dict[str, Any]:
+    """Return the table of `source`: files, or a table of a database."""
+    if plan.data.table:
+        numbers = {column.name for column in plan.features.numeric}
+        numbers |= {plan.target.name} if plan.target.kind != "multiclass" else set()
+        texts = {column.name for column in plan.features.categorical} | {plan.key.name}
+        same = {name for name, own in plan.names.items() if name == own}
+        return source_table(plan.data, plan.columns, numbers & same, texts & same)
+    table: dict[str, Any] = {"path": plan.data.path}
+    table |= {"every": plan.data.every} if plan.data.every else {}
+    return table | ({"time_format": form} if (form := table_format(plan)) else {})
 
 
 def _zone_reason(plan: Plan) -> str:
@@ -111,7 +122,7 @@ def _columns(plan: Plan) -> dict[str, Any]:
         ],
         "excluded": list(plan.features.excluded.items()),
         "rows": f"{plan.span.rows:,}",
-        "checks": [{"entry": _entry(check), "comment": check.comment} for check in plan.checks],
+        "checks": [expectation_line(check) for check in plan.checks],
         "seasonal": [plan.names[name] for name in plan.seasonal],
         "seasonal_reason": _seasonal_reason(plan),
     }
@@ -141,11 +152,14 @@ def _note(column: Column, plan: Plan) -> str:
     )
 
 
-def _entry(check: Any) -> Mapping[str, Any]:
+def expectation_line(check: Check, severity: str = "") -> str:
+    """Return an expectation as an entry of model.yaml on one line, with its comment. `severity` replaces that of the check."""
+    given = severity or check.severity
     entry: dict[str, Any] = {"type": check.type}
-    entry |= {"severity": check.severity} if check.severity != "critical" else {}
+    entry |= {"severity": given} if given != "critical" else {}
     entry |= {"columns": list(check.columns)} if check.columns else {}
-    return entry | ({"kwargs": dict(check.kwargs)} if check.kwargs else {})
+    entry |= {"kwargs": dict(check.kwargs)} if check.kwargs else {}
+    return f"{yaml_value(entry)} # {yaml_comment(check.comment)}"
 
 
 def _seasonal_reason(plan: Plan) -> str:
@@ -169,6 +183,7 @@ def _rules(plan: Plan) -> dict[str, Any]:
     days = 7 if periods.every == "D" else 2 if periods.every == "W" else 1
     return {
         "holdout": span_text(periods.holdout),
+        "partitions": len(periods.keys) if plan.data.older else 0,
         "min_partitions": max(1, ceil((3 * periods.holdout + 2 * periods.delay) / length)),
         "min_rows": min_rows, "min_rows_reason": f"a fifth of the about {first:,} rows before the first training, from 50 to 1000",
         "max_rows": SAMPLE if many else 0, "params": PARAMS, "space": SPACE, "trials": 0 if many else 4 if first > 100_000 else 8,

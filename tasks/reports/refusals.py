@@ -69,8 +69,13 @@ def recording_failure(as_of: datetime | None, res: Resources) -> Iterator[None]:
     except EvergreenError as error:
         with suppress(EvergreenError):  # without any partition there is no newest moment
             as_of = as_of or newest_moment(res)
-        _write(as_of or datetime.now(UTC), res, verdicts=[], error=first_line(str(error)))
+        record_error(as_of or datetime.now(UTC), str(error), res)
         raise
+
+
+def record_error(as_of: datetime, text: str, res: Resources) -> None:
+    """Write down why a training failed, or cannot be started."""
+    _write(as_of, res, verdicts=[], error=first_line(text))
 
 
 def _write(as_of: datetime, res: Resources, **content: Any) -> None:

@@ -20,20 +20,9 @@ from ops.profiling.plan import Options, Plan
 from ops.profiling.values import UnusableData
 from ops.workable import warnings
 from tasks.resources import open_resources
-from tests.conftest import use_folder
 from tests.unseen import CATEGORICAL, NOT_USED, NUMERIC, START, orders, write
 
 KINDS = ("binary", "multiclass", "regression")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository without models."""
-    (tmp_path / "configs").mkdir()
-    text = (ROOT / "prefect.yaml").read_text()
-    (tmp_path / "prefect.yaml").write_text(text)
-    use_folder(tmp_path, tmp_path / "configs", "", monkeypatch)
-    return tmp_path
 
 
 def made(root: Path, source: str, **given: Any) -> tuple[Plan, ModelConfig]:
