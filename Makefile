@@ -1,6 +1,6 @@
 # Requires python3 (3.11 or newer) and make. The first target that needs anything else installs it into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play up down restart-worker serve status audit compare backup restore deploy model unit test test-all lint format bench ci clean lock
+.PHONY: help setup demo play up down restart-worker serve status audit compare backup restore deploy model suggest unit test test-all lint format bench ci clean lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -75,6 +75,10 @@ deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|pr
 model: setup ## create a model from data: make model NAME=trains FROM=trains.parquet [TIME= KEY= TARGET= BY= DELAY=]; without FROM, empty files
 	@test -n "$(NAME)" || { echo "error: which name? make model NAME=trains" >&2; exit 1; }
 	@$(BIN)/python -m ops.new_model "$(NAME)" --from "$(FROM)" --time "$(TIME)" --key "$(KEY)" --target "$(TARGET)" --by "$(BY)" --delay "$(DELAY)"
+
+suggest: setup ## show the expectations, learned again from the newest valid rows, as a diff: make suggest MODEL=flights [PARTITIONS=12] [APPLY=1]
+	@test -n "$(MODEL)" || { echo "error: which model? make suggest MODEL=flights" >&2; exit 1; }
+	@$(BIN)/python -m ops.suggest "$(MODEL)" --partitions "$(PARTITIONS)" --apply "$(APPLY)"
 
 unit: setup ## run the tests that need no server; under a minute
 	@$(BIN)/python -m pytest -n $(CORES) -m unit $(T)

@@ -124,6 +124,7 @@ NOT_RUN = {
     "make play MODEL=trains": Exclusion("plays a model that a reader has added", "tests/e2e/test_play.py"),
     "make model NAME=trains": Exclusion("makes a model from a reader's file", "tests/e2e/test_new_model.py"),
     "make play MODEL=power": Exclusion("plays three months after a first training", "tests/e2e/test_new_model.py"),
+    "make suggest MODEL=power": Exclusion("needs the partitions of that play", "tests/ops/profiling/test_suggest.py"),
     "make test": Exclusion("is what runs the tests"),
     "make test-all": Exclusion("is what runs this test"),
     "make ci": Exclusion("is what runs the tests"),
