@@ -31,6 +31,7 @@ from ops.programs import home_of
 from ops.terminal import Bar, print_error, terminal
 from tasks.contracts import FOR_PEOPLE, Stage
 from tasks.contracts.escape import for_terminal
+from tasks.contracts.words import first_line
 from tasks.errors import EvergreenError
 from tasks.reports.refusals import last_refusal, record_error
 from tasks.resources import Resources, open_resources
@@ -83,9 +84,12 @@ class Play:
 
         try:
             self.run(activity, deployment, model=self.model, **parameters)
-        except RunFailed:
+        except RunFailed as error:
             blocked = {key: reason for key in keys if (reason := blocked_reason(key, self.res))}
-            if not blocked or any(self.res.lake.failure(stage, key) for stage in Stage for key in keys):
+            failures = ((key, self.res.lake.failure(stage, key)) for key in keys for stage in Stage)
+            if failed := next((f"{key}: {first_line(text)}" for key, text in failures if text), ""):
+                raise RunFailed(f"{error}\n{failed}") from error
+            if not blocked:
                 raise
             for key, reason in blocked.items():
                 self.console.print(f"  {key} is blocked and left out: {for_terminal(reason)}", style="yellow")

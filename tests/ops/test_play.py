@@ -1,13 +1,18 @@
 """Which partitions a play trains on, plays and skips."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ops.errors import StackError
+from ops.play import Play
 from ops.play_range import is_complete, split_range, training_partitions, training_problem
-from tasks.contracts import Promotion
+from ops.runs import RunFailed
+from tasks.contracts import Promotion, Stage
+from tasks.reports.health import alerts
 from tasks.resources import Resources, open_resources
 from tasks.steps.collect import COLLECT
 from tasks.steps.ingest import INGEST
@@ -88,3 +93,37 @@ def test_a_blocked_day_is_complete_and_a_day_that_was_only_ingested_is_not(tiny:
     advance(COLLECT, res.ref(DAYS[0]), res)
     assert is_complete(res, DAYS[0])
     assert not is_complete(res, DAYS[1])
+
+
+def test_a_play_that_cannot_train_records_what_to_change(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line of the play and `make status` are the same."""
+    res = open_resources("tiny")
+    for key in DAYS[:7]:
+        for step in (INGEST, VALIDATE, COLLECT):
+            advance(step, res.ref(key), res)
+    play = Play(res, Console())
+    monkeypatch.setattr(play, "backfill", lambda keys: None)  # it is done already
+    with pytest.raises(StackError) as error:
+        play.prepare(DAYS[:7], DAYS[7:8])
+    problem = str(error.value).removesuffix("; or choose a later TO")
+    assert "training.window.min_rows is 200, but there are 147 labelled rows before 2024-03-03" in problem
+    alert = next(alert for alert in alerts(res) if "no champion yet" in alert.message)
+    assert alert.message == "it has no champion yet: the last training, as of 2024-03-09, failed"
+    assert alert.action == f"{problem}. Then prefect deployment run train/tiny"
+
+
+def test_a_failed_run_ends_with_the_reason_of_the_first_partition_that_failed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    res = open_resources("tiny")
+    play = Play(res, Console())
+
+    def fail(*_: str, **__: str) -> None:
+        path = res.lake.path(Stage.RAW, DAYS[1], "failure")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"error": "OSError: the disk is full\nmore"}))
+        raise RunFailed("backfill/manual ended as Failed")
+
+    monkeypatch.setattr(play, "run", fail)
+    with pytest.raises(RunFailed, match=f"ended as Failed\n{DAYS[1]}: OSError: the disk is full$"):
+        play.run_over(DAYS[:3], "backfill", "backfill/manual")
