@@ -59,7 +59,11 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     WithJsonSchema({"type": "string", "pattern": r"^([0-9]+\s*(min|h|D|W)|P.+)$"}),
 ]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+LONGEST_NAME = 40
+"""Characters of the column for a model's name in the ledger."""
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=LONGEST_NAME)]
+NameOfModel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(-[a-z0-9_]+)?$", max_length=LONGEST_NAME)]
+"""A model's name. The models of `for_each` have a hyphen before their value."""
 Every = Literal["M", "W", "D", "H"]
 
 

@@ -14,7 +14,10 @@ def flat_sql(config: ModelConfig) -> tuple[str, str]:
 
     Keys, categories and groups are cast to text. Outcomes are cast, and left out if they are null, when they are read.
     """
-    time, within = time_sql(config), f"{time_sql(config)} >= $start AND {time_sql(config)} < $end"
+    time, within = (
+        time_sql(config),
+        f"{time_sql(config)} >= $start AND {time_sql(config)} < $end{of_value(config, ' AND ')}",
+    )
     text = [
         f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in (*config.features.categorical, *config.groups)
     ]
@@ -26,6 +29,13 @@ def flat_sql(config: ModelConfig) -> tuple[str, str]:
         f"SELECT {', '.join(columns)} FROM {FLAT} WHERE {within}",  # noqa: S608  (from model.yaml)
         f"SELECT {key}, {outcome}, {known_at} FROM {FLAT} WHERE {within}",  # noqa: S608
     )
+
+
+def of_value(config: ModelConfig, before: str) -> str:
+    """Return SQL, after `before`, that selects the rows of the model's value of `for_each`; empty if it has all rows of the file."""
+    if config.for_each is None:
+        return ""
+    return f"{before}{quoted(config.for_each.column)} = {literal(str(config.for_each.values[0]))}"
 
 
 def time_sql(config: ModelConfig) -> str:

@@ -9,12 +9,21 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, Strict
+from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, NameOfModel, Strict
 from configs.contract import Contract
 from configs.expectations import SUPPORTED, ColumnKind, impossible_values, unknown_expectation
 from configs.features import Features
+from configs.for_each import ForEach
 from configs.gate import Gate, PromotionConfig
 from configs.kinds import HIGHER_IS_BETTER, KINDS, LOSSES, LOWER_IS_BETTER, METRICS, Kind, Loss
 from configs.monitoring import ChampionConfig, Monitoring
@@ -157,7 +166,13 @@ class Expectation(Strict):
 class ModelConfig(Strict):
     """The configuration of one model."""
 
-    name: Name = Field(description="name of the model and of its folder")
+    extends: str | None = Field(
+        None,
+        exclude=True,
+        description="YAML file, relative to this one, whose keys hold unless this file has them too; mappings are merged, lists replaced",
+    )
+    for_each: ForEach | None = None
+    name: NameOfModel = Field(description="name of the model and of its folder")
     description: str = Field(description="what is predicted, for which rows, and when; shown on pages")
     partition: Partitioning
     source: Source
@@ -192,6 +207,12 @@ class ModelConfig(Strict):
     def columns(self) -> tuple[str, ...]:
         """The columns that `source.sql` must return."""
         return (self.key, self.time, *self.features.all, *self.groups)
+
+    @model_serializer(mode="wrap")
+    def _omit_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `for_each` if there is none, so that digests are those of records from before this key existed."""
+        content: dict[str, Any] = serialize(self)
+        return {name: value for name, value in content.items() if value is not None or name != "for_each"}
 
     @model_validator(mode="before")
     @classmethod
@@ -243,6 +264,16 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"{', '.join(taken)}: reserved for {', '.join(RESERVED_COLUMNS)}; use another column name in source.sql, or in the file"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _for_each_has_a_column_of_its_own(self) -> Self:
+        if self.for_each and self.for_each.column in (self.key, self.time, self.target.column):
+            raise ValueError(
+                f"for_each.column: {self.for_each.column} is the key, the time or the target; use another column"
+            )
+        if self.for_each and self.for_each.column in self.personal:
+            raise ValueError(f"personal: {self.for_each.column} is in the names of the models, so it cannot be hidden")
         return self
 
     @model_validator(mode="after")

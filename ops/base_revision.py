@@ -1,11 +1,13 @@
 """The models' folders of a git revision, beside those of the working tree."""
 
+import os.path
 import subprocess
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
 from configs.errors import ConfigError
+from configs.fleets import files_of
 
 
 def commit_of(base: str, configs: Path) -> str:
@@ -24,22 +26,26 @@ def commit_of(base: str, configs: Path) -> str:
     return commit.decode().strip()
 
 
-def extract_model(name: str, commit: str, configs: Path, folder: Path) -> bool:
-    """Write a model's folder of a commit into `folder`. Return False if the commit has no such model."""
-    if not _git(configs, "ls-tree", commit, "--", f"{name}/model.yaml"):
-        return False
-    archive = _git(configs, "archive", "--format=tar", commit, "--", name)
-    with tarfile.open(fileobj=BytesIO(archive or b"")) as files:
-        files.extractall(folder, filter="data")
-    return True
+def extract_models(commit: str, configs: Path, folder: Path) -> None:
+    """Write the models' folders of a commit, and the files that they extend, into `folder`. An empty one if the commit has none."""
+    folder.mkdir(exist_ok=True)
+    archive = _git(configs, "archive", "--format=tar", commit, "--", ".")
+    if archive:
+        with tarfile.open(fileobj=BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
 
 
-def same_files(one: Path, other: Path) -> bool:
-    """Return whether two folders have the same files with the same bytes."""
-    contents = [
-        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()} for folder in (one, other)
-    ]
-    return contents[0] == contents[1]
+def same_model(name: str, one: Path, other: Path) -> bool:
+    """Return whether a model is of the same files with the same bytes in two folders of models."""
+    return _files(name, one) == _files(name, other)
+
+
+def _files(name: str, configs: Path) -> dict[str, bytes]:
+    """The files that a model is made from: those of its folders, and those that its model.yaml extends."""
+    paths = {path for path in files_of(name, configs) if path.is_file()}
+    folders = {path.parent for path in paths if path.name == "model.yaml"}
+    paths |= {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return {os.path.relpath(path, configs): path.read_bytes() for path in paths}
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from configs.errors import ConfigError, UnknownModel
 from configs.load import Model, configs_folder, load_model, model_names
 from configs.settings import Settings, disable_telemetry, load_settings
-from ops.base_revision import commit_of, extract_model, same_files
+from ops.base_revision import commit_of, extract_models, same_model
 from ops.play_range import training_partitions
 from ops.programs import home_of
 from ops.terminal import print_error
@@ -81,9 +81,9 @@ def compare_model(name: str, request: Request, progress: Console) -> tuple[list[
         Markdown lines, and False if the changed model cannot be loaded or replayed.
     """
     base_configs, configs = request.folder / "configs", configs_folder()
-    is_known = extract_model(name, request.commit, configs, base_configs)
-    base_name = for_markdown(request.base_name)
-    if is_known and same_files(base_configs / name, configs / name):
+    extract_models(request.commit, configs, base_configs)
+    is_known, base_name = name in model_names(base_configs), for_markdown(request.base_name)
+    if is_known and same_model(name, base_configs, configs):
         return [f"Nothing has changed since {base_name}."], True
     try:
         change = load_model(name)
@@ -207,12 +207,8 @@ def changed_models(commit: str) -> list[str]:
     """Return the models of the working tree whose folder differs from that of the commit."""
     configs = configs_folder()
     with tempfile.TemporaryDirectory() as folder:
-        return [
-            name
-            for name in model_names()
-            if not extract_model(name, commit, configs, Path(folder))
-            or not same_files(Path(folder) / name, configs / name)
-        ]
+        extract_models(commit, configs, Path(folder))
+        return [name for name in model_names() if not same_model(name, Path(folder), configs)]
 
 
 def main() -> int:

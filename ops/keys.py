@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from configs.base import span_text
 from configs.retraining import Retraining
 from configs.schema import ModelConfig
 from configs.settings import ROOT
@@ -82,7 +83,7 @@ def default_of(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, timedelta):
-        return f"{value / timedelta(days=1):g}D"
+        return span_text(value)
     if isinstance(value, BaseModel) or value in ((), {}):
         return ""
     return str(value)

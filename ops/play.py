@@ -147,7 +147,7 @@ class Play:
                 f'-p model={name} -p by=YOU -p reason="..."; then run the same command again, which continues'
             )
         refusal = last_refusal(self.res)
-        change = f"\nTo change in configs/{name}/model.yaml: {refusal.advice}" if refusal else ""
+        change = f"\nTo change in {self.res.model.folder / 'model.yaml'}: {refusal.advice}" if refusal else ""
         raise StackError(
             f"the gate refused the first version of {name}, so there is no champion as of {key}. `make status MODEL={name}` has "
             f"each rule that refused, its value and its limit. A later FROM is more training data.{change}"

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from configs.errors import ConfigError
+from configs.fleets import files_of
 from configs.load import configs_folder, model_names
 from configs.schema import ModelConfig
 from tasks.resources import LiveResources, open_resources
@@ -35,7 +36,7 @@ class ModelFolders:
         """
         names, changed = list(model_names()), []
         for name in names:
-            stamp = _stamp(configs_folder() / name / "model.yaml")
+            stamp = self._stamp(name)
             if stamp == self._stamps.get(name) and not self._is_due(name):
                 continue
             self._stamps[name] = stamp
@@ -52,6 +53,10 @@ class ModelFolders:
             for mapping in (self.resources, self.errors, self._stamps, self._retry_at):
                 mapping.pop(removed, None)
         return names, changed
+
+    def _stamp(self, name: str) -> object:
+        """Return a value that changes when model.yaml changes, or a file that it extends or that makes the model."""
+        return [_stamp(path) for path in files_of(name, configs_folder())]
 
     def _record_failure(self, name: str, error: Exception) -> None:
         message = str(error) if isinstance(error, ConfigError) else type(error).__name__

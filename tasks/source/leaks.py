@@ -43,7 +43,7 @@ def check_leaks(model: Model, ref: PartitionRef, threads: int = 2) -> bool:
         if changed.any():
             at = int(changed.argmax())
             flat = config.source.file
-            place = flat.path if flat else model.folder / config.source.sql
+            place = flat.path if flat else model.file(config.source.sql)
             before, after = (show(name, _plain(frame[name].iloc[at])) for frame in (full, known))
             raise LeakFound(
                 f"{place}: feature {name!r} uses data from after the prediction time (target "

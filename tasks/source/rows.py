@@ -120,7 +120,7 @@ def _query(
         types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
         try:
             flat = model.config.source.file
-            _require_declared(flat.path if flat else model.folder / file, types, declared)
+            _require_declared(flat.path if flat else model.file(file), types, declared)
         except SourceMismatch as error:
             if relation.limit(1).fetchall():  # the columns of a file without rows have no type
                 raise SourceMismatch(f"{error}{_first_texts(model.config, types, files)}") from None
@@ -134,7 +134,7 @@ def _query(
         order = quoted(first) if second == target.column else f"{quoted(second)}, {quoted(first)}"
         rows = relation.project(columns).order(order).to_arrow_table()
         if not model.config.source.file:
-            _require_exact_keys(con, model.folder / file, rows, model.config.key)
+            _require_exact_keys(con, model.file(file), rows, model.config.key)
         return rows
 
 

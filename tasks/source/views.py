@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 
-from configs.flat import quoted, time_key_sql
+from configs.flat import of_value, quoted, time_key_sql
 from configs.schema import TIME_KEY, ModelConfig
 from configs.source import Table
 from tasks.errors import SourceMismatch
@@ -70,7 +70,10 @@ def _common_type(config: ModelConfig, groups: Sequence[Group], name: str) -> tup
 
 def text_columns(config: ModelConfig) -> set[str]:
     """The columns of model.yaml that are read as text, in lower case."""
-    return {column.lower() for column in (config.key, *config.features.categorical, *config.groups)}
+    return {
+        column.lower()
+        for column in (config.key, *config.features.categorical, *config.groups, *_column_of_values(config))
+    }
 
 
 def _kind(group: Group, name: str) -> str:
@@ -138,19 +141,25 @@ def flat_view(config: ModelConfig, table: Table, groups: Sequence[Group], stored
         sql |= _flat_columns(config, table, group, stored)
         columns = [f"{value} AS {quoted(name)}" for name, value in sql.items()]
         selects.append(f"SELECT {', '.join(columns)} FROM {group.reader(skip_bad_lines=stored)}")  # noqa: S608
-    return f"SELECT *{time_key_sql(config)} FROM ({' UNION ALL '.join(selects)})"  # noqa: S608
+    own = of_value(config, " WHERE ") if stored else ""  # the query of the rows has the condition itself
+    return f"SELECT *{time_key_sql(config)} FROM ({' UNION ALL '.join(selects)}){own}"  # noqa: S608
 
 
 def declared_columns(config: ModelConfig) -> tuple[str, ...]:
     """The columns that a flat file must have."""
-    names = (*config.columns, config.target.column)
-    return tuple(name for name in names if name != TIME_KEY)
+    names = (*config.columns, config.target.column, *_column_of_values(config))
+    return tuple(dict.fromkeys(name for name in names if name != TIME_KEY))
+
+
+def _column_of_values(config: ModelConfig) -> tuple[str, ...]:
+    """The column of `for_each`, which is read as text unless it is a numeric feature."""
+    return (config.for_each.column,) if config.for_each else ()
 
 
 def _flat_columns(config: ModelConfig, table: Table, group: Group, stored: bool) -> dict[str, str]:
     """SQL of each declared column of a flat file."""
     kinds, features, target = group.types, config.features, config.target
-    texts = {*features.categorical, *config.groups, config.key}
+    texts = {*features.categorical, *config.groups, config.key, *_column_of_values(config)} - {*features.numeric}
     texts |= {target.column} if target.kind == "multiclass" else set()
     sql = {}
     for name in declared_columns(config):

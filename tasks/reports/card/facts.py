@@ -33,10 +33,10 @@ def write_facts(training: Training, version: Version, importance: Mapping[str, f
 
 
 def _texts(res: LiveResources) -> dict[str, str]:
-    """Return model.yaml and the SQL, without credentials; nothing of a model with personal columns, whose values may be in them."""
+    """Return model.yaml, the files that it extends and the SQL, without credentials; nothing if there are personal columns."""
     if res.config.personal:
         return {"config": "", "sql": ""}
-    config = (res.model.folder / "model.yaml").read_text(encoding="utf-8")
+    config = "\n".join(path.read_text(encoding="utf-8") for path in res.model.files)
     return {
         "config": without_credentials(config),
         "sql": without_credentials(f"{res.model.source_sql}\n{res.model.labels_sql}"),

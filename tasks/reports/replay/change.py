@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-import yaml
-
+from configs.content import read_content
 from configs.load import Model
 from tasks.contracts import Decision, Interval, PolicyRun
 from tasks.contracts.escape import for_markdown
@@ -45,8 +44,8 @@ def _rules(model: Model) -> Any:
 
 
 def _content(model: Model) -> Any:
-    """Return model.yaml as it was written, without the keys that change no result."""
-    content = yaml.safe_load((model.folder / "model.yaml").read_text(encoding="utf-8"))
+    """Return model.yaml as it was written, with the files that it extends, without the keys that change no result."""
+    content = read_content(model.files[0]).merged
     return {key: value for key, value in content.items() if key not in IGNORED}
 
 
