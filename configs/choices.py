@@ -1,5 +1,6 @@
 """Types of flow parameters. The Prefect UI builds its forms from them, with the existing models as choices."""
 
+import fnmatch
 import re
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +26,32 @@ def _exists(name: str) -> str:
     if name not in names:
         raise ValueError(f"there is no model {name!r}; there are: {', '.join(names) or 'none yet'}")
     return name
+
+
+class _OptionalChoice:
+    """The same for a parameter that may be left out."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": model_names()}
+
+
+def select_models(patterns: str) -> list[str]:
+    """Return the models that match patterns such as `store-*` or `store-a,store-b`, sorted.
+
+    Raises:
+        ValueError: A pattern matches no model.
+    """
+    names, selected = model_names(), set[str]()
+    for pattern in (part.strip() for part in patterns.split(",") if part.strip()):
+        if not (matches := fnmatch.filter(names, pattern)):
+            raise ValueError(f"no model matches {pattern!r}; there are: {', '.join(names) or 'none yet'}")
+        selected.update(matches)
+    return sorted(selected)
+
+
+def _selection(patterns: str) -> str:
+    select_models(patterns)
+    return patterns
 
 
 def _version_number(value: Any) -> str:
@@ -61,6 +88,9 @@ def _moment(moment: datetime) -> datetime:
 RESERVED_NAMES = ("evergreen", "evergreen serving")
 """Authors of the ledger rows that nobody has asked for."""
 ModelName = Annotated[str, AfterValidator(_exists), _Choice()]
+OptionalModelName = Annotated[str | None, AfterValidator(lambda name: name and _exists(name)), _OptionalChoice()]
+ModelSelection = Annotated[str, AfterValidator(_selection)]
+"""Patterns of model names, such as `store-*` or `store-a,store-b`; empty for none."""
 NonEmpty = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
 PersonName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable), AfterValidator(_person)]
 PartitionKey = Annotated[str, AfterValidator(str.strip)]

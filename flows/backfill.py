@@ -16,7 +16,7 @@ from prefect import flow, runtime
 from prefect.states import Cancelled, State
 from pydantic import Field
 
-from configs.choices import ModelName, PartitionKey
+from configs.choices import ModelSelection, OptionalModelName, PartitionKey
 from tasks.backfill.execute import execute_plan
 from tasks.backfill.plan import make_plan, open_request
 from tasks.backfill.plan_files import require_plan, resolve_request, save_plan
@@ -26,8 +26,9 @@ from tasks.contracts import ChampionChoice, Mode, Order, Runner, StageChoice
 from tasks.lifecycle.sending import Sending, send_outputs
 from tasks.orchestration.run_names import name_by_range
 from tasks.orchestration.run_tags import end_run, tag_failed_run, tag_run
+from tasks.orchestration.selection import one_model, run_each
 from tasks.orchestration.timeouts import seconds_of
-from tasks.reports.artifacts import outcome_state, publish_backfill, publish_model, publish_plan
+from tasks.reports.artifacts import outcome_state, publish_backfill, publish_model, publish_plan, publish_selection
 from tasks.steps.order import STEPS_BY_CHOICE
 
 STAGES: list[StageChoice] = list(STEPS_BY_CHOICE)
@@ -36,7 +37,7 @@ NOTHING: dict[str, Any] = {}
 
 @flow(name="backfill", timeout_seconds=seconds_of("backfill"), flow_run_name=name_by_range, on_failure=[tag_failed_run])
 def backfill(
-    model: ModelName,
+    model: OptionalModelName = None,
     start: PartitionKey = "",
     end: PartitionKey = "",
     stages: list[StageChoice] = STAGES,
@@ -49,6 +50,7 @@ def backfill(
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2,
     runner: Runner = "threads",
     dask: str = "",
+    models: ModelSelection = "",
 ) -> State:
     """Bring a range of partitions up to date. A failed partition is recorded, and the others continue.
 
@@ -74,6 +76,7 @@ def backfill(
         concurrency: Partitions that are processed in parallel.
         runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.
         dask: Address of the Dask scheduler, such as tcp://127.0.0.1:8786.
+        models: Several models instead, by patterns such as store-* or store-a,store-b. Each gets a run of its own.
 
     Raises:
         NoPartition, MissingSource: The range does not match the model's partitions, or is outside its source.
@@ -81,7 +84,9 @@ def backfill(
         UnknownPlan, PlanChanged: The plan does not exist, or the steps to run have changed.
         ClusterUnreachable, ClusterMismatch: The Dask cluster does not respond, or does not share the storage.
     """
-    request = resolve_request(model, start, end, stages, mode, order, champion, override, plan)
+    if models:
+        return end_run(*publish_selection(run_each(backfill, models)))
+    request = resolve_request(one_model(model), start, end, stages, mode, order, champion, override, plan)
     res = open_request(request, runtime.flow_run.get_id() or "")
     current = make_plan(request, res)
     line = publish_plan(res, current, dry_run)

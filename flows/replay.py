@@ -15,11 +15,12 @@ from prefect import flow, runtime
 from prefect.states import State
 from pydantic import Field
 
-from configs.choices import ModelName, PartitionKey
+from configs.choices import ModelSelection, OptionalModelName, PartitionKey
 from tasks.backfill.workers import Workers
 from tasks.contracts import Runner
 from tasks.orchestration.run_names import name_by_range
 from tasks.orchestration.run_tags import end_run, tag_failed_run
+from tasks.orchestration.selection import one_model, run_each
 from tasks.orchestration.timeouts import seconds_of
 from tasks.replay.persistence_baseline import persistence
 from tasks.replay.policies import policies as named_policies
@@ -27,6 +28,7 @@ from tasks.replay.result import Replay
 from tasks.replay.setup import cost_of, metric_of, open_replayed_model, prepare_replay
 from tasks.replay.standings import evaluate_policies
 from tasks.replay.tasks import ReplayJob, run_policies
+from tasks.reports.artifacts import publish_selection
 from tasks.reports.artifacts.replays import publish_replay
 
 NOTHING: dict[str, Any] = {}
@@ -35,7 +37,8 @@ ALL: list[str] = []
 
 @flow(name="replay", timeout_seconds=seconds_of("replay"), flow_run_name=name_by_range, on_failure=[tag_failed_run])
 def replay(
-    model: ModelName,
+    model: OptionalModelName = None,
+    *,
     start: PartitionKey,
     end: PartitionKey,
     policies: list[str] = ALL,
@@ -47,6 +50,7 @@ def replay(
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2,
     runner: Runner = "threads",
     dask: str = "",
+    models: ModelSelection = "",
 ) -> State:
     """Simulate policies on a range of past partitions, each with the data that production had at that time. Changes nothing.
 
@@ -68,6 +72,7 @@ def replay(
         concurrency: Policies that are simulated in parallel.
         runner: `threads` of this run, or the workers of a `dask` cluster that share its storage.
         dask: Address of the Dask scheduler, such as tcp://127.0.0.1:8786.
+        models: Several models instead, by patterns such as store-* or store-a,store-b. Each gets a run of its own.
 
     Raises:
         ConfigError: A policy or the metric does not exist, or the override is wrong.
@@ -75,13 +80,15 @@ def replay(
         NoChampion: The gate refused the first version.
         FutureRead: The code read data from after the simulated time.
     """
-    live = open_replayed_model(model, override, runtime.flow_run.get_id() or "")
+    if models:
+        return end_run(*publish_selection(run_each(replay, models)))
+    live = open_replayed_model(one_model(model), override, runtime.flow_run.get_id() or "")
     compared_by = metric_of(live.config, metric)
     retraining_cost = cost_of(live.config, compared_by, cost)
     in_loss = compared_by == live.config.target.eval_loss  # the unit of `retraining.cost`
     selected = named_policies(live.config, policies, given, retraining_cost if in_loss else None)
     setup = prepare_replay(start, end, live)
-    job = ReplayJob(model, override, live.flow_run, setup)
+    job = ReplayJob(live.config.name, override, live.flow_run, setup)
     runs, trainings = run_policies(selected, job, Workers(runner, concurrency, dask), oracle)
     findings = evaluate_policies(runs, trainings, compared_by, retraining_cost, live.config)
     baseline = persistence(setup.refs, live)

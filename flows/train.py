@@ -8,18 +8,20 @@
 Started as a subflow of `retrain`, or by hand:
 
     prefect deployment run train/flights -p as_of=2013-04-02T00:00:00-04:00
+    prefect deployment run train/manual -p models="store-*"
 """
 
 from prefect import flow, runtime
 from prefect.states import State
 
-from configs.choices import AsOf, ModelName, NonEmpty
+from configs.choices import AsOf, ModelSelection, NonEmpty, OptionalModelName
 from tasks.lifecycle.outbox import deliver
 from tasks.lifecycle.train_and_judge import train_and_judge
 from tasks.orchestration.run_names import name_by_moment
 from tasks.orchestration.run_tags import end_run, tag_failed_run
+from tasks.orchestration.selection import one_model, run_each
 from tasks.orchestration.timeouts import seconds_of
-from tasks.reports.artifacts import publish_training
+from tasks.reports.artifacts import publish_selection, publish_training
 from tasks.reports.card.page import publish_card
 from tasks.reports.card.unfitted import publish_unfitted
 from tasks.reports.refusals import record_refusal, recording_failure
@@ -28,9 +30,10 @@ from tasks.resources import open_resources
 
 @flow(name="train", timeout_seconds=seconds_of("train"), flow_run_name=name_by_moment, on_failure=[tag_failed_run])
 def train(
-    model: ModelName,
+    model: OptionalModelName = None,
     as_of: AsOf | None = None,
     reason: NonEmpty = "by hand",
+    models: ModelSelection = "",
 ) -> State:
     """Train on all labels that have matured as of `as_of`. A version that passes the gate becomes challenger, then champion.
 
@@ -42,6 +45,7 @@ def train(
         model: Name of the model; a folder in `configs/`.
         as_of: As-of time of the training. By default, that of the newest partition.
         reason: Why. It is recorded in the ledger.
+        models: Several models instead, by patterns such as store-* or store-a,store-b. Each gets a run of its own.
 
     Returns:
         The training, to a flow that calls this one.
@@ -50,7 +54,9 @@ def train(
         MissingPartition: A partition of the window was never validated. Run `backfill`.
         NotEnoughData: The window is too short, or has only one class.
     """
-    res = open_resources(model, runtime.flow_run.get_id() or "")
+    if models:
+        return end_run(*publish_selection(run_each(train, models)))
+    res = open_resources(one_model(model), runtime.flow_run.get_id() or "")
     deliver(res)
     with recording_failure(as_of, res):
         training = train_and_judge(as_of, reason, res)

@@ -1,6 +1,7 @@
 """Names of flow runs: verb, model and what the run is about, as in `process flights 2013-12`. A repeated name gets a number."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ def name_by_moment() -> str:
     """Return `train flights as of 2013-05-02`, or `train flights as of the newest partition`."""
     parameters = runtime.flow_run.parameters
     moment = str(parameters["as_of"])[:10] if parameters.get("as_of") else "the newest partition"
-    return numbered(f"train {parameters['model']} as of {moment}")
+    return numbered(f"train {_subject(parameters)} as of {moment}")
 
 
 def name_by_version() -> str:
@@ -61,13 +62,18 @@ def name_by_fact() -> str:
 def name_by_range() -> str:
     """Return `backfill flights 2013-01 to 2013-03`, `... (dry run)`, `backfill flights plan 1f0c2a9b77de`, or `verify flights`."""
     parameters = runtime.flow_run.parameters
-    flow, model = runtime.flow_run.flow_name, parameters["model"]
+    flow, model = runtime.flow_run.flow_name, _subject(parameters)
     if parameters.get("plan") and not parameters.get("start"):
         return numbered(f"{flow} {model} plan {parameters['plan']}")
     text = f"{flow} {model} {parameters['start']} to {parameters['end']}"
     if not parameters.get("start") and not parameters.get("end"):
         text = f"{flow} {model}: {parameters.get('mode')} all partitions"
     return numbered(text + (" (dry run)" if parameters.get("dry_run") else ""))
+
+
+def _subject(parameters: Mapping[str, Any]) -> str:
+    """The model that a run is about, or the patterns of several."""
+    return str(parameters.get("model") or parameters.get("models"))
 
 
 def name_by_minute() -> str:

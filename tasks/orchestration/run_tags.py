@@ -71,7 +71,12 @@ def _send(flow_run: Any, tags: set[str]) -> None:
 def _parameter_tags(parameters: Mapping[str, Any]) -> set[str]:
     """The model, partition, range and version that a run is about."""
     start, end = parameters.get("start"), parameters.get("end")
-    about = [parameters.get("model"), parameters.get("partition"), f"{start} to {end}" if start and end else ""]
+    about = [
+        parameters.get("model"),
+        parameters.get("models"),
+        parameters.get("partition"),
+        f"{start} to {end}" if start and end else "",
+    ]
     version = parameters.get("version")
     return {*(str(value) for value in about if value), *([f"v{version}"] if version else [])}
 

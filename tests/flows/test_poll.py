@@ -12,7 +12,7 @@ from configs.settings import ROOT
 from flows.assess import assess
 from flows.poll import poll
 from flows.process import process
-from ops.new_model import render
+from ops.rendering import render
 from tasks.orchestration.api import open_api
 from tasks.orchestration.on_arrival import TAG, start_arrived
 from tests.conftest import day_file

@@ -14,7 +14,7 @@ from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_env
 from ops.check import SHARED, find_problems, flow_of, main, read_deployments
-from ops.new_model import render
+from ops.rendering import render
 from tasks.contracts import FOR_PEOPLE
 from tasks.orchestration.events import EVENT
 
@@ -111,7 +111,7 @@ def test_trigger_names_are_unique(deployments: list[dict[str, Any]]) -> None:
 
 def test_manual_deployments_are_for_every_model(deployments: list[dict[str, Any]]) -> None:
     shared = {(flow_of(d), d["name"]) for d in deployments if d["name"] in SHARED}
-    manual = ("audit", "backfill", "promote", "replay", "reproduce", "rollback")
+    manual = ("audit", "backfill", "promote", "replay", "reproduce", "rollback", "train")
     assert shared == {*((name, "manual") for name in manual), ("remind", "all"), ("poll", "all")}
 
 

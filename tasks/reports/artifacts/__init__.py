@@ -12,6 +12,7 @@ from tasks.reports.artifacts.decisions import (
 )
 from tasks.reports.artifacts.model import publish_model
 from tasks.reports.artifacts.partitions import publish_assess, publish_process, step_table
+from tasks.reports.artifacts.selection import publish_selection
 from tasks.reports.artifacts.training import publish_training
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "publish_process",
     "publish_promotion",
     "publish_reproduction",
+    "publish_selection",
     "publish_training",
     "step_table",
 ]
