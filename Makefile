@@ -69,8 +69,8 @@ restore: setup ## restore a backup into an empty stack, start it and audit every
 	@test -n "$(FROM)" || { echo "error: which backup? make restore FROM=backups/2026-01-31T02-00-00Z" >&2; exit 1; }
 	@$(BIN)/python -m ops.restore "$(FROM)"
 
-deploy: setup ## deploy prefect.yaml to a Prefect server: make deploy ENV=dev|prod
-	@$(BIN)/python -m ops.deploy --env $(ENV)
+deploy: setup ## deploy prefect.yaml and the models of for_each: make deploy ENV=dev|prod [MODELS='store-*']
+	@$(BIN)/python -m ops.deploy --env $(ENV) --models "$(MODELS)"
 
 model: setup ## create a model from data: make model NAME=trains FROM=trains.parquet [TIME= KEY= TARGET= BY= DELAY=]; without FROM, empty files
 	@test -n "$(NAME)" || { echo "error: which name? make model NAME=trains" >&2; exit 1; }

@@ -114,7 +114,7 @@ def fill_source(source: Any, column: str, value: str | int) -> Any:
 def _filled(key: str, content: Any, column: str, value: str | int) -> Any:
     if isinstance(content, str) and key in QUERIES:
         return render_value(content, column, value)
-    if isinstance(content, str) and key == "path" and f"{{{column}}}" in content:
+    if isinstance(content, str) and key in ("path", "delta") and f"{{{column}}}" in content:
         if NOT_IN_PATHS.search(str(value)):
             raise ValueError(
                 f"values: {value!r} cannot be in a path, but {content} has {{{column}}}; use ${column} in SQL"

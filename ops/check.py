@@ -6,7 +6,7 @@ without declaring it is a problem before a run refuses it. Rules that are valid 
 """
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
 from ops.candidate_values import unfit_parameters
+from ops.generated import generated_deployments
 from ops.workable import warnings
 from tasks.errors import UnreadableContract
 from tasks.resources import open_resources
@@ -60,7 +61,18 @@ def find_problems(models: Iterable[str], deployments: Iterable[Mapping[str, Any]
         for name in sorted(by_name.keys() - names - {*SHARED})
         for deployment in by_name[name]
     ]
-    return [*missing, *unknown, *(p for group in by_name.values() for d in group for p in deployment_problems(d, root))]
+    twice = [
+        f"deployment {flow}/{name} is in prefect.yaml twice, or there although `for_each` generates it; remove it there"
+        for name, group in by_name.items()
+        for flow, count in Counter(map(flow_of, group)).items()
+        if count > 1
+    ]
+    return [
+        *missing,
+        *unknown,
+        *twice,
+        *(p for group in by_name.values() for d in group for p in deployment_problems(d, root)),
+    ]
 
 
 def deployment_problems(deployment: Mapping[str, Any], root: Path = ROOT) -> list[str]:
@@ -94,8 +106,9 @@ def main() -> int:
         models = model_names()
         invalid = {name: error for name in models if (error := _config_error(name))}
         valid = [name for name in models if name not in invalid]
+        deployments = [*read_deployments(), *generated_deployments(valid)]
         problems = [*map(str, invalid.values()), *broken_contracts(valid), *shared_targets(valid)]
-        problems += find_problems(models, read_deployments())
+        problems += find_problems(models, deployments)
         for line in (w for name in valid for w in warnings(open_resources(name))):
             print(f"warning: {line}", file=sys.stderr)
     except ConfigError as error:

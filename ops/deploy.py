@@ -13,10 +13,14 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from configs.choices import select_models
 from configs.errors import ConfigError
-from configs.load import load_model, model_names
+from configs.load import configs_folder, load_model, model_names
 from configs.settings import ROOT, Settings, disable_telemetry, load_env, load_settings
+from ops.check import read_deployments
+from ops.deploy_models import deploy_selected
 from ops.errors import DeployFailed, StackError
+from ops.generated import generated_deployments
 from ops.notify import ADDRESS, BLOCK, ensure_notifications
 from ops.terminal import print_error
 from tasks.source.prefect_access import limit_name
@@ -44,20 +48,48 @@ ATTEMPTS = 3
 BUSY = ("503 Service Unavailable", "ReadTimeout", "ConnectTimeout")
 """Prefect's output in that case. Other failures are permanent."""
 
+OWN = (
+    "deploy.py",
+    "deploy_models.py",
+    "generated.py",
+    "rendering.py",
+    "schedule_times.py",
+    "templates/deployments.yaml.j2",
+)
+"""Files of ops/ on which deployments depend."""
+
 RUN_EVENTS = ("prefect.flow-run.*",)
 """A heartbeat, or any change of state. Its event has the state's name, and a flow may give a state a name of its own."""
 
 
-def deploy(settings: Settings) -> None:
+def deploy(settings: Settings, models: str = "") -> None:
     """Create or update the pool, the deployments and the automations. Running it again changes nothing.
 
-    Deploying enables triggers and schedules again that a person has paused in the UI.
+    Deploying prefect.yaml enables triggers and schedules again that a person has paused in the UI. Of the models of `for_each`, and
+    of a selection, only deployments that have changed are created again.
+
+    Args:
+        settings: The settings.
+        models: Patterns of the models to deploy, such as `store-*`; by default everything is deployed.
 
     Raises:
+        ConfigError: A pattern matches no model.
         DeployFailed: Prefect refused. The message has the end of its output.
         StackError: The server does not respond.
     """
+    try:
+        names = select_models(models) if models else model_names()
+    except ValueError as error:
+        raise ConfigError(f"MODELS={models}: {error}") from None
     asyncio.run(prepare(settings))
+    if not models:
+        deploy_file()
+    own = [d for d in read_deployments() if models and d["name"] in names]
+    asyncio.run(deploy_selected([*own, *generated_deployments(names)], settings))
+
+
+def deploy_file() -> None:
+    """Create the deployments of prefect.yaml with Prefect's own command."""
     for attempt in range(1, ATTEMPTS + 1):
         code, output = deploy_all()
         if code == 0:
@@ -190,10 +222,13 @@ def lost_runs() -> "AutomationCore":
 def fingerprint() -> str:
     """Return the digest of everything that a deployment depends on, so that an unchanged deployment is skipped."""
     digest = hashlib.sha256()
-    files = [*(ROOT / "flows").rglob("*.py"), *(p for p in (ROOT / "configs").rglob("*") if p.is_file())]
-    for path in sorted({ROOT / "prefect.yaml", ROOT / "uv.lock", ROOT / "ops" / "deploy.py", *files}):
+    folders = {ROOT / "configs", configs_folder()}
+    files = [*(ROOT / "flows").rglob("*.py"), *(p for folder in folders for p in folder.rglob("*") if p.is_file())]
+    own = [ROOT / "ops" / name for name in OWN]
+    for path in sorted({ROOT / "prefect.yaml", ROOT / "uv.lock", *own, *files}):
         if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     notifications = [os.environ.get(name, "") for name in (ADDRESS, BLOCK)]
     digest.update(hashlib.sha256("\0".join(notifications).encode()).digest())
     return digest.hexdigest()
@@ -203,17 +238,21 @@ def main() -> int:
     """Load the variables of an environment and create its deployments."""
     parser = argparse.ArgumentParser(prog="python -m ops.deploy", description=deploy.__doc__)
     parser.add_argument(
+        "--models", default="", help="patterns of the models to deploy, such as store-*; by default all"
+    )
+    parser.add_argument(
         "--env",
         default="dev",
         help="which configs/env/<env>.env to load; variables that are already set take precedence",
     )
+    arguments = parser.parse_args()
     try:
-        for name, value in load_env(parser.parse_args().env).items():
+        for name, value in load_env(arguments.env).items():
             os.environ.setdefault(name, value)
         disable_telemetry()
         settings = load_settings()
         os.environ.setdefault("PREFECT_API_URL", f"{settings.prefect_url}/api")
-        deploy(settings)
+        deploy(settings, arguments.models)
     except (ConfigError, StackError) as error:
         return print_error(error)
     return 0

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-
 from configs.errors import ConfigError
 from configs.settings import ROOT
 from ops.check import SHARED, read_deployments
+from ops.rendering import BLOCK, render
 from ops.terminal import print_error, terminal
 from tasks.contracts.escape import for_terminal
 from tasks.errors import EvergreenError
@@ -24,9 +23,7 @@ from tasks.errors import EvergreenError
 if TYPE_CHECKING:
     from ops.profiling.plan import Options, Plan
 
-TEMPLATES = Path(__file__).with_name("templates")
 FILES = ("model.yaml", "source.sql", "labels.sql")
-BLOCK = "deployments.yaml"
 
 
 def new_model(name: str, root: Path = ROOT) -> list[Path]:
@@ -82,21 +79,6 @@ def check_name(name: str, root: Path = ROOT) -> None:
         raise ConfigError(f"NAME={name}: configs/{name} exists already; choose another name, or delete that first")
     if name in SHARED or name in {deployment["name"] for deployment in read_deployments(root / "prefect.yaml")}:
         raise ConfigError(f"NAME={name}: prefect.yaml has deployments of that name already; choose another name")
-
-
-def environment() -> jinja2.Environment:
-    """Return the environment of the templates in ops/templates."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  (YAML and SQL)
-    )
-
-
-def render(file: str, name: str) -> str:
-    """Return a file of ops/templates, rendered with the model's name."""
-    return environment().get_template(f"{file}.j2").render(name=name)
 
 
 def print_plan(name: str, plan: "Plan", written: list[Path], page: Path | None = None) -> None:

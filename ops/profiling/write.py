@@ -52,7 +52,7 @@ def yaml_comment(text: Any) -> str:
 
 def model_yaml(name: str, plan: Plan) -> str:
     """Return the text of model.yaml."""
-    from ops.new_model import environment
+    from ops.rendering import environment
 
     jinja = environment()
     jinja.filters |= {"y": yaml_value, "c": yaml_comment}

@@ -15,10 +15,11 @@ def results(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """Exit code and output of each call of Prefect's command. No command is run."""
     results: list[tuple[int, str]] = []
 
-    async def do_nothing(settings: Settings) -> None:
+    async def do_nothing(*arguments: object) -> None:
         return None
 
     monkeypatch.setattr(deploy, "prepare", do_nothing)
+    monkeypatch.setattr(deploy, "deploy_selected", do_nothing)
     monkeypatch.setattr(deploy, "deploy_all", lambda: results.pop(0))
     return results
 

@@ -9,7 +9,8 @@ from configs.errors import ConfigError
 from configs.load import load_model, model_names
 from configs.settings import ROOT
 from ops.check import find_problems, read_deployments
-from ops.new_model import BLOCK, new_model, render
+from ops.new_model import new_model
+from ops.rendering import BLOCK, render
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""Deployments of the models of `for_each`: the same as those of `make model`, spread over time, and deployed only if they have changed."""
+
+import asyncio
+import re
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+
+from configs.load import load_model
+from configs.settings import ROOT, load_settings
+from ops.check import find_problems, flow_of
+from ops.deploy import prepare
+from ops.deploy_models import deploy_selected
+from ops.generated import generated_deployments
+from ops.rendering import render
+from ops.schedule_times import moment_within, times, times_of
+from tests.fleet import write_stores
+from tests.ops.test_deployments import in_words
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EVERGREEN_CONFIGS", str(tmp_path))
+    write_stores(tmp_path, ["a", "b"])
+    return tmp_path
+
+
+def without_times(deployments: list[dict[str, Any]], name: str) -> str:
+    """Return deployments as text, without their own times and with X for the model's name."""
+    for deployment in deployments:
+        for schedule in deployment.get("schedules", ()):
+            deployment["description"] = deployment["description"].replace(in_words(schedule), "WHEN")
+            schedule["cron"] = "CRON"
+    return yaml.safe_dump(deployments).replace(name, "X")
+
+
+def test_they_are_those_that_make_model_writes(configs: Path) -> None:
+    generated = [d for d in generated_deployments() if d["name"] == "store-a"]
+    written = yaml.safe_load((ROOT / "prefect.yaml").read_text() + render("deployments.yaml", "new_one"))["deployments"]
+    assert len(generated) == 5
+    assert without_times(generated, "store-a") == without_times(
+        [d for d in written if d["name"] == "new_one"], "new_one"
+    )
+
+
+def test_a_fact_of_one_model_starts_the_retraining_of_no_other(configs: Path) -> None:
+    matches = {d["name"]: d["triggers"][0]["match"] for d in generated_deployments() if flow_of(d) == "retrain"}
+    assert matches == {name: {"prefect.resource.id": f"evergreen.model.{name}"} for name in ("store-a", "store-b")}
+
+
+def test_lint_requires_no_block_and_refuses_one(configs: Path) -> None:
+    generated = generated_deployments()
+    assert find_problems(["store-a", "store-b"], generated) == []
+    twice = [*generated, next(d for d in generated if flow_of(d) == "train")]
+    assert find_problems(["store-a", "store-b"], twice) == [
+        "deployment train/store-a is in prefect.yaml twice, or there although `for_each` generates it; remove it there"
+    ]
+
+
+def test_schedules_are_spread_and_stay_where_they_are(configs: Path) -> None:
+    write_stores(configs, range(100))
+    before = {d["name"]: d["schedules"][0]["cron"] for d in generated_deployments() if flow_of(d) == "process"}
+    minutes = Counter(int(cron.split()[0]) for cron in before.values())
+    assert {cron.split(maxsplit=1)[1] for cron in before.values()} == {"6 * * *"}, "all between 06:00 and 07:00"
+    assert len(minutes) > 40
+    assert max(minutes.values()) <= 8
+    write_stores(configs, range(50, 120))
+    after = {d["name"]: d["schedules"][0]["cron"] for d in generated_deployments() if flow_of(d) == "process"}
+    assert all(after[name] == before[name] for name in after.keys() & before.keys())
+
+
+def test_spread_is_declared(configs: Path) -> None:
+    path = configs / "store" / "model.yaml"
+    path.write_text(path.read_text().replace("values: [a, b]", "values: [a, b], spread: 0min"))
+    model = load_model("store-a")
+    assert model.for_each
+    assert times_of(model.config, model.for_each.spread).process.line == "0 6 * * *"
+
+
+@pytest.mark.parametrize(
+    ("every", "zone", "later", "process", "assess", "words"),
+    [
+        ("D", "UTC", 17, "17 6 * * *", "17 7 * * *", "Every day at 06:17 UTC"),
+        ("D", "Europe/Berlin", 24 * 60 + 90, "30 7 * * *", "30 8 * * *", "Every day at 07:30 in Berlin"),
+        ("H", "UTC", 29, "29 * * * *", "59 * * * *", "Every hour, 29 minutes past"),
+        ("W", "UTC", 6 * 24 * 60, "0 6 * * 0", "0 7 * * 0", "Every Sunday at 06:00 UTC"),
+        ("M", "America/New_York", 24 * 60, "0 6 2 * *", "0 7 2 * *", "At 06:00 in New York on day 2 of each month"),
+    ],
+)
+def test_schedules_follow_from_the_partitions(
+    every: Any, zone: str, later: int, process: str, assess: str, words: str
+) -> None:
+    own = times(every, zone, timedelta(minutes=later))
+    assert (own.process.line, own.assess.line, own.process.words) == (process, assess, words)
+
+
+def test_a_moment_is_within_the_spread() -> None:
+    assert {moment_within(f"store-{n}", timedelta(minutes=3)) for n in range(60)} == {
+        timedelta(minutes=n) for n in range(3)
+    }
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_only_changed_deployments_are_deployed_again(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def deploy() -> tuple[str, str]:
+        asyncio.run(deploy_selected(generated_deployments(), load_settings()))
+        shown = capsys.readouterr()
+        return re.sub(r"in \d+ s", "in S s", shown.out), shown.err
+
+    assert PREFECT_API_URL.value()
+    asyncio.run(prepare(load_settings()))
+    assert deploy() == ("deployed 10 deployments of models in S s; 0 were unchanged\n", "")
+    assert deploy() == ("deployed 0 deployments of models in S s; 10 were unchanged\n", "")
+    assert asyncio.run(automations("process store-a on source.updated")) == 1
+    asyncio.run(remove("process store-a on source.updated"))
+    assert deploy()[0] == "deployed 1 deployments of models in S s; 9 were unchanged\n", "its automation was deleted"
+    assert asyncio.run(automations("process store-a on source.updated")) == 1
+    write_stores(configs, ["b", "c"])
+    out, error = deploy()
+    assert out == "deployed 5 deployments of models in S s; 5 were unchanged\n"
+    assert error.startswith("warning: model store-a does not exist any more, but these deployments do: ")
+    assert "process/store-a" in error
+
+
+async def automations(name: str) -> int:
+    async with get_client() as client:
+        return len(await client.read_automations_by_name(name))
+
+
+async def remove(name: str) -> None:
+    async with get_client() as client:
+        for automation in await client.read_automations_by_name(name):
+            await client.delete_automation(automation.id)
