@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from configs.load import model_names
-from tasks.contracts.words import percent
+from tasks.contracts.words import number, percent
 from tasks.reports.health import GOOD, Severity
 from tasks.reports.pages.model import TREND
 from tasks.reports.pages.template import render_template
@@ -34,8 +35,10 @@ def render_hub(pages: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) 
 
 
 def _row(page: Mapping[str, Any]) -> dict[str, Any]:
-    """One model's row in the index. The keys `days`, `order` and `skill_sort` are what the columns are sorted by."""
+    """One model's row in the index. The keys `days`, `order`, `skill_sort`, `loss_sort` and `fall_sort` are what rows are sorted by."""
     champion, trend = page["champion"], page["trend"]
+    losses = [part["loss"] for part in page["partitions"] if part["loss"] is not None]
+    fall = median(trend) - trend[-1] if trend else None
     first = page["alerts"][0] if page["alerts"] else {"message": "", "action": ""}
     return {
         "model": page["model"],
@@ -51,7 +54,10 @@ def _row(page: Mapping[str, Any]) -> dict[str, Any]:
         "more": max(0, len(page["alerts"]) - 1),
         "points": sparkline(trend),
         "skill": percent(trend[-1]) if trend else "",
-        "skill_sort": trend[-1] if trend else -1,
+        "skill_sort": trend[-1] if trend else "",
+        "loss": f"{number(losses[-1])} {page['loss']}" if losses else "",
+        "loss_sort": losses[-1] if losses else "",
+        "fall_sort": "" if fall is None else round(fall, 4),
         "last_run": page["last_run"],
         "next_run": page["next_run"],
     }

@@ -30,7 +30,7 @@ from tasks.resources import Resources
 from tasks.storage.files import digest_json, replacing
 from tasks.storage.folders import make_folder
 
-LAYOUT_VERSION = 9
+LAYOUT_VERSION = 10
 """Raise it when a template changes: pages of another version are written again."""
 
 

@@ -215,21 +215,31 @@ views.forms = (root, data) => {
   draw();
 };
 
-// The table of all models: filters and sorts the rows that are there.
+// The table of all models: filters, ranks and sorts the rows that are there. A row without a value is last.
+const RANKS = [["alert", "most severe alert", 1], ["skill", "lowest skill", 1], ["fall", "largest fall below its median skill", -1], ["loss", "highest loss", -1], ["name", "name", 1]];
 views.models = (root) => {
-  const body = root.querySelector("tbody"), rows = [...body.rows], search = element("input", { type: "search" }), states = [...new Set(rows.map((row) => row.dataset.state))];
+  const body = root.querySelector("tbody"), rows = [...body.rows], heads = [...root.querySelectorAll("thead th")];
+  const search = element("input", { type: "search" }), count = element("span", { className: "soft", attributes: { role: "status" } });
+  const states = [...new Set(rows.map((row) => row.dataset.state))];
   let chosen = "";
-  const draw = () => { for (const row of rows) row.hidden = (chosen && row.dataset.state !== chosen) || !row.textContent.toLowerCase().includes(search.value.toLowerCase()); };
+  const draw = () => {
+    const text = search.value.toLowerCase();
+    for (const row of rows) row.hidden = (chosen && row.dataset.state !== chosen) || !row.textContent.toLowerCase().includes(text);
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+  };
+  const order = (key, sign, sorted = -1) => {
+    const ranked = (a, b) => (key(a) === "") - (key(b) === "") || sign * compare(key(a), key(b)) || compare(a.dataset.name, b.dataset.name);
+    body.append(...rows.sort(ranked));
+    heads.forEach((head, at) => head.setAttribute("aria-sort", at !== sorted ? "none" : sign > 0 ? "ascending" : "descending"));
+  };
+  const rank = choice("ranked by", RANKS.map(([name, text]) => [name, text]), "alert", (value) => { const [name, , sign] = RANKS.find(([own]) => own === value); order((row) => row.dataset[name], sign); });
   search.oninput = draw;
-  root.prepend(element("p", { className: "controls" }, element("label", { className: "choice" }, "containing ", search), choice("state", [["", "all"], ...states.map((state) => [state, state])], "", (value) => { chosen = value; draw(); })));
-  root.querySelectorAll("thead th").forEach((head, at) => {
+  root.prepend(element("p", { className: "controls" }, element("label", { className: "choice" }, "containing ", search), choice("state", [["", "all"], ...states.map((state) => [state, state])], "", (value) => { chosen = value; draw(); }), rank, count));
+  heads.forEach((head, at) => {
     let sign = -1;
-    head.replaceChildren(element("button", { type: "button", className: "sort", textContent: head.textContent, onclick: () => {
-      sign = -sign;
-      const key = (row) => row.cells[at].dataset.sort ?? row.cells[at].textContent;
-      body.append(...rows.sort((a, b) => sign * compare(key(a), key(b))));
-    } }));
+    head.replaceChildren(element("button", { type: "button", className: "sort", textContent: head.textContent, onclick: () => { sign = -sign; order((row) => row.cells[at].dataset.sort ?? row.cells[at].textContent, sign, at); } }));
   });
+  draw();
 };
 
 const start = async (root) => {
