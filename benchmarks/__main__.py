@@ -4,8 +4,8 @@
     python -m benchmarks NAME ...    some of them, or a study that takes longer; writes nothing
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
-Studies, which print their own tables: always, backfill, drift, elec2, gate, new_model, pages, policy, poll, replay, server,
-sink_database, source_database.
+Studies, which print their own tables: always, backfill, drift, elec2, fleet, gate, new_model, pages, policy, poll, replay,
+server, sink_database, source_database.
 """
 
 import importlib
@@ -37,6 +37,7 @@ STUDIES = (
     "backfill",
     "drift",
     "elec2",
+    "fleet",
     "gate",
     "new_model",
     "pages",
