@@ -132,6 +132,16 @@ NOT_RUN = {
     "make lock": Exclusion("asks PyPI for newer packages"),
     "make bench": Exclusion("measures, for a quarter of an hour"),
     "make compare": Exclusion("replays two models of a git checkout, for minutes", "tests/ops/test_compare.py"),
+    "make deploy MODELS='store-*'": Exclusion("deploys a reader's models", "tests/ops/test_generated.py"),
+    'prefect deployment run backfill/manual -p models="store-*"': Exclusion(
+        "runs a reader's models", "tests/flows/test_selection.py"
+    ),
+    'prefect deployment run train/manual -p models="store-*"': Exclusion(
+        "runs a reader's models", "tests/flows/test_selection.py"
+    ),
+    'prefect deployment run replay/manual -p models="store-a,store-b"': Exclusion(
+        "runs a reader's models", "tests/flows/test_selection.py"
+    ),
     "make deploy ENV=prod": Exclusion(
         "is for other servers; deploying to them is the same", "tests/ops/test_deploy.py"
     ),

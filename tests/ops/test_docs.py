@@ -20,6 +20,7 @@ from configs.settings import ROOT, Settings, load_env
 from ops.check import flow_of, read_deployments
 from tests.commands import BLOCKS, COMMAND, IN_BLOCKS, NOT_RUN, ONLY_IN_PROSE, PAGES, REPLACEMENTS, Block
 from tests.e2e.test_commands import AFTER, BEFORE, LONG_RUNNING
+from tests.fleet import write_stores
 
 OUTSIDE = (
     "EVERGREEN_TEST_",
@@ -96,8 +97,13 @@ def test_a_make_target_and_its_variables_exist(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", commands_with("prefect deployment run "))
-def test_a_deployment_run_has_a_deployment_and_parameters_that_exist(line: str) -> None:
+def test_a_deployment_run_has_a_deployment_and_parameters_that_exist(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values are parsed as Prefect's command parses them: as JSON if possible, otherwise as text."""
+    if "models=" in line:
+        write_stores(tmp_path, ["a", "b"])
+        monkeypatch.setenv("EVERGREEN_CONFIGS", str(tmp_path))
     _, _, _, name, *options = shlex.split(line)
     deployment = next(d for d in read_deployments() if f"{flow_of(d)}/{d['name']}" == name)
     path, function = deployment["entrypoint"].split(":")
