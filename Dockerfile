@@ -24,4 +24,4 @@ ENV EVERGREEN_GIT_COMMIT=$GIT_COMMIT EVERGREEN_POOL=evergreen PYTHONUNBUFFERED=1
 ENV PREFECT_HOME=/home/evergreen/.prefect MPLCONFIGDIR=/tmp/matplotlib PYTHONDONTWRITEBYTECODE=1
 USER evergreen
 # Flow runs are started as `.venv/bin/python -m prefect.engine` in this folder: prefect.yaml says so.
-CMD ["sh", "-c", "exec .venv/bin/python -m prefect --no-prompt worker start --type process --pool \"$EVERGREEN_POOL\""]
+CMD [".venv/bin/python", "-m", "ops.worker"]

@@ -6,6 +6,7 @@ stack load `configs/env/<env>.env`. Secrets, such as a database password, come o
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     evidently_port: int = Field(8000, ge=1, le=65535)
     pages_port: int = Field(8300, ge=1, le=65535)
     serving_port: int = Field(8080, ge=1, le=65535)
+    metrics_port: int = Field(8400, ge=1, le=65535)
     serving_mb: float = Field(10, gt=0, description="largest body of a scoring request, in megabytes")
     serving_rows: int = Field(10_000, ge=1, description="most rows in a scoring request")
     serving_seconds: float = Field(10, gt=0, description="seconds within which a scoring request's body must arrive")
@@ -54,6 +56,10 @@ class Settings(BaseSettings):
     prefect_link: str = Field("", description="base URL of links to Prefect's UI; by default the local server")
     evidently_link: str = Field("", description="the same for Evidently's UI")
     pages_link: str = Field("", description="the same for the models' pages")
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="format of the logs of worker, runs, scoring server and metrics: text, or one JSON object a line",
+    )
     pool: str = Field("evergreen", description="Prefect work pool that the deployments use")
     run_limit: int = Field(4, ge=1, description="flow runs that the worker runs in parallel")
     threads: int = Field(2, ge=1, description="cores that one run uses: BLAS, OpenMP, DuckDB, XGBoost")
@@ -109,6 +115,11 @@ class Settings(BaseSettings):
     def serving_url(self) -> str:
         """Base URL of the serving API."""
         return f"http://{self.host}:{self.serving_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Base URL of the metrics of models, ledger and queues."""
+        return f"http://{self.host}:{self.metrics_port}"
 
     @property
     def prefect_ui(self) -> str:

@@ -48,7 +48,7 @@ def remind() -> State:
             unsent |= {name: sending.message} if sending.failed else {}
             publish_model(res)
         except (EvergreenError, ValueError) as error:
-            get_run_logger().error("%s: %s", name, error)
+            get_run_logger().error("%s: %s", name, error, extra={"model": name})
             failed.append(name)
     try:
         with open_api() as post:

@@ -4,6 +4,7 @@ A server can fail repeatedly while every health check passes, and only its log s
 tests of whole stacks search all logs of a home for records of level ERROR and for tracebacks.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -143,6 +144,23 @@ def _errors(file: Path) -> Iterator[LogError]:
         yield replace(records[at], run=runs.get(at, ""))
 
 
+def as_text(line: str) -> str:
+    """Return a line of `tasks/log_format.py` in the format of Prefect's text, with its traceback. Other lines stay as they are."""
+    if not line.startswith('{"time": '):
+        return line
+    try:
+        entry = json.loads(line)
+        about = f"{entry['logger']} - "
+        if entry.get("run") and entry.get("run_name"):
+            kind, name = ("Task", entry["task"]) if entry.get("task") else ("Flow", entry["run_name"])
+            about = f"{kind} run {name!r} ({entry['run']}) - "
+        moment = entry["time"].replace("T", " ").removesuffix("Z")
+        text = f"{moment} | {entry['level']:<7} | {about}{entry['message']}\n"
+    except (ValueError, KeyError, TypeError, AttributeError):  # a program was killed while it wrote the line
+        return line
+    return text + (f"{entry['exception']}\n" if entry.get("exception") else "")
+
+
 def _is_error(record: LogError) -> bool:
     first = record.text.partition("\n")[0]
     died = record.program == "supervisord" and DEATH.search(first)
@@ -167,10 +185,11 @@ def _runs(records: Sequence[LogError]) -> dict[int, str]:
 
 
 def _records(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield each record of a log with the number of its first line."""
+    """Yield each record of a log with the number of its first line. A line of JSON is yielded as the text of the same record."""
     begin, lines = 1, list[str]()
     with file.open(encoding="utf-8", errors="replace") as log:
-        for number, line in enumerate(log, start=1):
+        for number, raw in enumerate(log, start=1):
+            line = as_text(raw)
             if lines and RECORD.match(line):
                 yield begin, "".join(lines).rstrip("\n")
                 lines.clear()

@@ -7,7 +7,6 @@ Addresses and limits are settings (`EVERGREEN_SERVING_PORT`, ...); a token comes
 
 import argparse
 import asyncio
-import logging
 import os
 import resource
 import sys
@@ -22,6 +21,7 @@ from serving.follower import Follower
 from serving.reading import Bodies, Limits
 from serving.shadow import Shadow
 from serving.sink import Sink
+from tasks.log_format import set_up_logging
 from tasks.storage.files import open_root
 from tasks.storage.folders import make_home
 
@@ -80,7 +80,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(settings)
     app = make_app(make_service(settings, token))
     uvicorn.run(
         app,

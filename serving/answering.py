@@ -97,7 +97,8 @@ def _predict_canary(canary: CanaryRun, inputs: InputRows) -> np.ndarray | None:
     try:
         predictions = canary.served.predict(inputs)
     except Exception as error:  # noqa: BLE001  (no failure of a challenger may fail the request)
-        log.warning("version %s of %s failed to predict its canary rows: %s", version, model, type(error).__name__)
+        name, about = type(error).__name__, {"model": model, "version": version}
+        log.warning("version %s of %s failed to predict its canary rows: %s", version, model, name, extra=about)
     canary.record(inputs.rows, inputs.rows if predictions is None else 0, (time.perf_counter() - started) * 1000)
     outcome = "failed" if predictions is None else "answered"
     metrics.with_labels(metrics.CANARY, model, version, outcome).inc(inputs.rows)

@@ -235,7 +235,14 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
             response = problem.response(call.id)
         except Exception as error:  # noqa: BLE001  (its text may contain values of the request, so only the traceback is logged)
             frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s to %s failed with %s at\n%s", call.id, model, type(error).__name__, frames)
+            log.error(
+                "request %s to %s failed with %s at\n%s",
+                call.id,
+                model,
+                type(error).__name__,
+                frames,
+                extra={"model": model},
+            )
             detail = f"the server's log has the traceback of request {call.id}"
             response = Problem(500, "internal", "The server failed", detail).response(call.id)
         label = model if state else "unknown"

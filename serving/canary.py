@@ -104,7 +104,8 @@ def refuse(canary: CanaryRun, res: Resources) -> bool:
     staged = res.ledger.challenger()
     if staged is None or staged.version != canary.served.version:
         return True
-    log.error("%s: challenger %s is refused: %s", staged.model, staged.version, canary.broken)
+    about = {"model": staged.model, "version": staged.version}
+    log.error("%s: challenger %s is refused: %s", staged.model, staged.version, canary.broken, extra=about)
     return _append("refuse", f"it exceeded a budget of the canary: {canary.broken}", canary, staged, res)
 
 
@@ -128,5 +129,6 @@ def _append(
             res.ledger.append(row)
         return True
     except sa.exc.SQLAlchemyError as error:  # such as a read-only user: the canary ends nevertheless
-        log.error("the ledger cannot record `%s` of version %s: %s", action, staged.version, type(error).__name__)
+        name, about = type(error).__name__, {"model": staged.model, "version": staged.version}
+        log.error("the ledger cannot record `%s` of version %s: %s", action, staged.version, name, extra=about)
         return False

@@ -61,7 +61,7 @@ class ModelFolders:
     def _record_failure(self, name: str, error: Exception) -> None:
         message = str(error) if isinstance(error, ConfigError) else type(error).__name__
         if name not in self.errors:
-            log.error("the folder of %s cannot be read: %s", name, message)
+            log.error("the folder of %s cannot be read: %s", name, message, extra={"model": name})
         self.errors[name] = f"its folder cannot be read: {message}"
         self._retry_at[name] = time.monotonic() + RETRY_SECONDS
 

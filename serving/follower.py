@@ -131,7 +131,9 @@ class Follower:
         except sa.exc.SQLAlchemyError:
             raise
         except Exception as error:  # noqa: BLE001  (one model's failure must not stop the others)
-            log.error("the versions of %s cannot be updated: %s; retrying", name, type(error).__name__)
+            log.error(
+                "the versions of %s cannot be updated: %s; retrying", name, type(error).__name__, extra={"model": name}
+            )
             self._retry_at[name] = time.monotonic() + RETRY_SECONDS
         self._sequences[name] = newest
 
@@ -204,7 +206,8 @@ class Follower:
         write_last_served(self.folder, name, served.ref if served else None)
         metrics.CHANGES.labels(name).inc()
         metrics.VERSION.labels(name).set(float(served.version) if served else 0)
-        log.info("%s: the champion in use is now version %s", name, served.version if served else "none")
+        about = {"model": name, "version": served.version if served else ""}
+        log.info("%s: the champion in use is now version %s", name, about["version"] or "none", extra=about)
 
     def _load(self, name: str, wanted: VersionRef, res: LiveResources) -> ServedVersion:
         """Return a version that is loaded and tested. Recent versions stay in memory, so that a rollback takes no time."""
@@ -238,7 +241,8 @@ class Follower:
             self._retry_at[name] = time.monotonic() + delay
         if not isinstance(error, DownloadPending):
             metrics.LOAD_FAILURES.labels(name).inc()
-            log.error("%s: version %s could not be loaded: %s", name, wanted.version, message)
+            about = {"model": name, "version": wanted.version}
+            log.error("%s: version %s could not be loaded: %s", name, wanted.version, message, extra=about)
         return message
 
     def _follow_challenger(self, name: str, row: Promotion | None, res: LiveResources) -> None:

@@ -22,7 +22,10 @@ def write_last_served(folder: Path, model: str, ref: VersionRef | None) -> None:
         with replacing(path) as draft:
             draft.write_text(json.dumps(asdict(ref), default=str), encoding="utf-8")
     except OSError as error:
-        log.error("%s: cannot save that version %s is served: %s", model, ref.version if ref else "none", error)
+        about = {"model": model, "version": ref.version if ref else ""}
+        log.error(
+            "%s: cannot save that version %s is served: %s", model, about["version"] or "none", error, extra=about
+        )
 
 
 def read_last_served(folder: Path, model: str) -> VersionRef | None:
@@ -33,5 +36,5 @@ def read_last_served(folder: Path, model: str) -> VersionRef | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.error("%s: the version that was served last cannot be read: %s", model, error)
+        log.error("%s: the version that was served last cannot be read: %s", model, error, extra={"model": model})
         return None

@@ -70,8 +70,10 @@ class Shadow:
                 self.sink.put(served.scored_rows(SHADOW, request.inputs, predictions, request.call, request.positions))
                 outcome = "answered"
             except Exception as error:  # noqa: BLE001  (no failure of a challenger may end this thread)
-                name = type(error).__name__
-                log.warning("version %s of %s failed in shadow mode: %s", served.version, served.model, name)
+                name, about = type(error).__name__, {"model": served.model, "version": served.version}
+                log.warning(
+                    "version %s of %s failed in shadow mode: %s", served.version, served.model, name, extra=about
+                )
                 outcome = "failed"
             metrics.with_labels(metrics.SHADOW, served.model, served.version, outcome).inc(request.inputs.rows)
             with self._count:

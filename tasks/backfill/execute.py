@@ -193,10 +193,11 @@ def advance_partitions(
         )
         outcomes.append(outcome)
         if outcome.failed or outcome.blocked:
-            log.error("%s %s: %s", res.title, key, outcome.failed or outcome.blocked)
+            log.error("%s %s: %s", res.title, key, outcome.failed or outcome.blocked, extra={"partition": key})
         elif not outcome.occupied and not outcome.untouched:
             ran = [verb for verb, state, _ in outcome.passed if state == "made"]
-            log.info("%s %s: %s", res.title, key, ", ".join(ran) or "nothing left to do")
+            text = ", ".join(ran) or "nothing left to do"
+            log.info("%s %s: %s", res.title, key, text, extra={"partition": key})
     return outcomes
 
 

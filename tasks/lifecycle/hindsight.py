@@ -142,7 +142,11 @@ def roll_back_hurt(res: Resources, as_of: datetime) -> None:
     try:
         roll_back(effect.previous, AUTOMATION, verdict_text(effect), max(effect.as_of, champion.as_of), res)
     except EvergreenError as error:
-        run_log().error("version %s hurt, but the rollback failed; the next run tries again: %s", effect.version, error)
+        text, about = (
+            "version %s hurt, but the rollback failed; the next run tries again: %s",
+            {"version": effect.version},
+        )
+        run_log().error(text, effect.version, error, extra=about)
 
 
 def verdict_text(effect: Hindsight) -> str:

@@ -82,7 +82,8 @@ def _send(version: str, entries: dict[str, dict[str, Any]], res: LiveResources) 
     try:
         res.registry.log_points(res.registry.cached_version(version).run_id, points)
     except UnknownVersion as error:
-        run_log().warning("the performance of version %s is not in MLflow: %s", version, error)
+        text = "the performance of version %s is not in MLflow: %s"
+        run_log().warning(text, version, error, extra={"version": version})
     except RegistryUnavailable as error:
         run_log().warning("MLflow does not have the newest performance; the next `assess` sends it: %s", error)
         return False

@@ -116,7 +116,8 @@ def advance_challenger(res: Resources, as_of: datetime | None = None) -> Promoti
     assert champion
     matured = matured_shadow(staged, champion, res, as_of)
     if len(matured) < needed:
-        run_log().info("challenger v%s: %d of %d shadow partitions have matured", staged.version, len(matured), needed)
+        text, about = "challenger v%s: %d of %d shadow partitions have matured", {"version": staged.version}
+        run_log().info(text, staged.version, len(matured), needed, extra=about)
         return None
     decision, comparison = judge_in_shadow(version, champion, matured, res)
     evidence, moment = decision_evidence(decision, comparison), matured[-1].matured

@@ -206,6 +206,7 @@ def record_and_emit(fact: Fact, res: Resources) -> None:
             fact.partition,
             fact.payload.get("told", ""),
             fact.id,
+            extra={"model": fact.model, "partition": fact.partition},
         )
 
 
@@ -215,5 +216,6 @@ def resend_undecided(res: Resources, now: datetime | None = None) -> list[Fact]:
     late = [f for f in res.ledger.undecided() if f.recorded_at and now - f.recorded_at > RESEND_AFTER]
     for fact in late:
         emit(fact, res.ledger.chained("fact", fact.id))
-        run_log().warning("fact %s (%s %s) has no decision yet; emitted again", fact.id, fact.model, fact.partition)
+        text, about = "fact %s (%s %s) has no decision yet; emitted again", {"partition": fact.partition}
+        run_log().warning(text, fact.id, fact.model, fact.partition, extra=about)
     return late

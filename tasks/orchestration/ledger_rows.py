@@ -46,5 +46,6 @@ def append_row(
         flow_run=res.flow_run,
     )
     written = res.ledger.append(row)
-    run_log().info("row %d: version %s, %s: %s", written.sequence, written.version, written.action, reason)
+    about = {"model": written.model, "version": written.version}
+    run_log().info("row %d: version %s, %s: %s", written.sequence, written.version, written.action, reason, extra=about)
     return written

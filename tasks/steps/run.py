@@ -9,6 +9,7 @@ from typing import Protocol
 from tasks.contracts import Freshness, PartitionRef, PartitionRun, Record, Stage, Window
 from tasks.errors import EvergreenError
 from tasks.ledger.claims import Claim
+from tasks.log_format import log_fields
 from tasks.resources import Resources
 from tasks.steps.collect import COLLECT
 from tasks.steps.order import OPTIONAL, SHADOW_STEPS
@@ -62,7 +63,7 @@ def run_steps(
     results: list[tuple[str, str, str]] = []
     unavailable: set[Stage] = set()
     newly_blocked = ""
-    with ExitStack() as claim:
+    with ExitStack() as claim, log_fields(model=res.config.name, partition=ref.key):
         for step in steps:
             rerun = again(step)
             status, inputs = inspect_step(step, ref, res)

@@ -38,11 +38,12 @@ def advance_partition(
 ) -> Record:
     """Run one step of one partition, and log the result in the run's log."""
     record = advance(step, ref, res, again, inputs)
-    log = run_log()
+    log, about = run_log(), {"partition": ref.key, "version": record.data.get("version")}
     if record.status == "blocked":
-        log.error("%s is blocked at %s: %s", ref, step.stage, record.reason)
+        log.error("%s is blocked at %s: %s", ref, step.stage, record.reason, extra=about)
     else:
-        log.info("%s %s: %d rows in %.2f s", step.verb, ref, record.rows, record.run.seconds if record.run else 0)
+        seconds = record.run.seconds if record.run else 0
+        log.info("%s %s: %d rows in %.2f s", step.verb, ref, record.rows, seconds, extra=about)
     return record
 
 
@@ -60,7 +61,7 @@ def run_partition(ref: PartitionRef, steps: tuple[Step, ...], res: Resources) ->
             )
         )
     except SourceUnavailable as error:
-        log.error("%s: %s", ref, error)
+        log.error("%s: %s", ref, error, extra={"partition": ref.key})
         return PartitionRun(ref.key, (("read", "failed", str(error)),), newly_blocked=str(error))
 
 

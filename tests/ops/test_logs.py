@@ -1,6 +1,7 @@
 """Which records of a stack's logs count as errors. The lines have the formats of the real programs."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,30 @@ def test_the_demo_shows_the_programs_whose_logs_have_errors(tmp_path: Path) -> N
     heading, line = printed.getvalue().strip().splitlines()
     assert heading == "The logs should have no errors, but have:"
     assert line.strip().startswith("worker: 6 errors in its log, first ")
+
+
+def json_line(level: str, message: str, **more: str) -> str:
+    entry = {"time": "2026-11-28T23:29:10.356Z", "level": level, "logger": "serving", "message": message, **more}
+    return json.dumps(entry) + "\n"
+
+
+def test_errors_in_json_logs_are_those_of_text(tmp_path: Path) -> None:
+    about = {"run": RUN, "run_name": "process flights 2013-01"}
+    traceback = "Traceback (most recent call last):\nKeyError: 'x'"
+    logs = {
+        "serving": json_line("INFO", "3 ERROR: no level")
+        + json_line("ERROR", "it failed\nin two lines", model="flights")
+        + json_line("WARNING", "with a traceback", exception=traceback)
+        + '{"time": "2026-11-28T23:29:1',
+        "worker": "Worker 'local' started!\n"
+        + json_line("ERROR", "Finished in state Failed('blocked')", **about)
+        + json_line("ERROR", "no", **about, task="score 2013-01")
+        + json_line("ERROR", "the server does not answer"),
+    }
+    home = home_with(tmp_path, logs)
+    assert [(e.program, e.line, e.run) for e in log_errors(home)] == [
+        ("serving", 2, ""), ("serving", 3, ""), ("worker", 2, RUN), ("worker", 3, RUN), ("worker", 4, ""),
+    ]  # fmt: skip
+    assert [e.line for e in server_errors(home) if e.program == "worker"] == [4]
+    first, *_ = log_errors(home)
+    assert str(first) == f"{home}/logs/serving.log:2: 2026-11-28 23:29:10.356 | ERROR   | serving - it failed"

@@ -67,7 +67,7 @@ def publish_card(training: Training, res: LiveResources) -> None:
         with replacing(res.settings.pages / card_name(res.config.name, version.version)) as draft:
             draft.write_text(page, encoding="utf-8")
         write_facts(training, version, importance, res)
-        run_log().info("model card of version %s written", version.version)
+        run_log().info("model card of version %s written", version.version, extra={"version": version.version})
 
 
 def _links(res: LiveResources) -> str:
