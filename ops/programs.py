@@ -41,25 +41,16 @@ def programs(settings: Settings) -> tuple[Program, ...]:
     """Return the programs in the order in which they start. They stop in reverse order."""
     prefect = (sys.executable, "-m", "prefect")
     server = ("server", "start", "--host", settings.host, "--port", settings.prefect_port)
-    worker = (
-        "worker",
-        "start",
-        "--type",
-        "process",
-        "--pool",
-        settings.pool,
-        "--name",
-        "local",
-        "--limit",
-        settings.run_limit,
-    )
+    worker = (sys.executable, "-m", "ops.worker", "--name", "local", "--limit", settings.run_limit)
+    metrics = (sys.executable, "-m", "ops.metrics")
     return (
         _server("prefect", settings.prefect_url, "/api/health", settings, (*prefect, *server)),
         _server("mlflow", settings.mlflow_address, "/health", settings, mlflow_command(settings)),
         _server("evidently", settings.evidently_url, "/api/version", settings, evidently_command(settings)),
         _server("pages", settings.pages_url, "/", settings, pages_command(settings)),
-        _scoring_server(settings),
-        Program("worker", _quote((*prefect, "--no-prompt", *worker)), ROOT, autostart=False),
+        _in_root(_server("serving", settings.serving_url, "/health", settings, serving_command(settings))),
+        _in_root(_server("metrics", settings.metrics_url, "/metrics", settings, metrics)),
+        Program("worker", _quote(worker), ROOT, autostart=False),
     )
 
 
@@ -82,6 +73,11 @@ def pages_command(settings: Settings) -> tuple[object, ...]:
     """Return the command of a web server for static files, which the models' pages are."""
     listen = (settings.pages_port, "--bind", settings.host, "--directory", settings.pages)
     return (sys.executable, "-P", ROOT / "ops" / "page_server.py", *listen)
+
+
+def serving_command(settings: Settings) -> tuple[object, ...]:
+    """Return the command of the scoring server."""
+    return (sys.executable, "-m", "serving", "--host", settings.host, "--port", settings.serving_port)
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -127,11 +123,9 @@ def _server(name: str, url: str, health: str, settings: Settings, command: tuple
     return Program(name, _quote(command), home_of(settings), url, url + health, settings.host, port, setting)
 
 
-def _scoring_server(settings: Settings) -> Program:
-    """Return the scoring server, which runs in the repository's root because it imports the repository's packages."""
-    listen = ("--host", settings.host, "--port", settings.serving_port)
-    server = _server("serving", settings.serving_url, "/health", settings, (sys.executable, "-m", "serving", *listen))
-    return replace(server, directory=ROOT)
+def _in_root(program: Program) -> Program:
+    """Return a server that runs in the repository's root, because it imports the repository's packages."""
+    return replace(program, directory=ROOT)
 
 
 def _quote(command: tuple[object, ...]) -> str:

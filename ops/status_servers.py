@@ -44,6 +44,7 @@ def print_servers(states: Mapping[str, bool], settings: Settings, console: Conso
         "evidently": settings.evidently_url,
         "pages": settings.pages_url,
         "serving": settings.serving_url,
+        "metrics": settings.metrics_url,
     }
     console.print("[bold]Servers[/]")
     for name, up in states.items():

@@ -1,7 +1,9 @@
 """The resources of one model that flows and steps use: config, lake, ledger, claims and registry."""
 
 import functools
+import resource
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -188,9 +190,9 @@ class Resources:
         return self.settings.git_commit or git_commit(ROOT)
 
     def run_info(self, started: datetime) -> RunInfo:
-        """Return the run's information for a record, with the seconds since `started`."""
+        """Return the run's information for a record, with the seconds since `started` and the process's peak memory."""
         seconds = round((datetime.now(UTC) - started).total_seconds(), 3)
-        return RunInfo(started, seconds, self.flow_run, self.commit)
+        return RunInfo(started, seconds, self.flow_run, self.commit, peak_bytes=peak_memory())
 
 
 class LiveResources(Resources):
@@ -227,6 +229,12 @@ def open_resources(name: str, flow_run: str = "", variant: Variant = PRODUCTION)
         ConfigError: the folder is missing, or its config or the variant's is invalid.
     """
     return live_resources(load_model(name, override=variant.override), load_settings(), flow_run, variant)
+
+
+def peak_memory() -> int:
+    """Return the most resident memory that this process has had, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB, macOS in bytes
 
 
 def uncommitted_files(root: Path) -> list[str]:

@@ -149,6 +149,8 @@ NOT_RUN = {
     "python -m data.flights.rebuild": Exclusion("downloads from PyPI", "tests/data/test_archive.py"),
     "python -m data.electricity.rebuild": Exclusion("downloads from PyPI", "tests/data/test_archive.py"),
     "python -m ops.keys --write": Exclusion("writes a page of the docs", "tests/ops/test_keys.py"),
+    "python -m ops.metrics": Exclusion("is started by `make up`", "tests/ops/test_metrics.py"),
+    "python -m ops.worker": Exclusion("is started by `make up`", "tests/ops/test_stack.py"),
     "uv add s3fs": Exclusion("changes what is installed", "tests/flows/test_backfill_elsewhere.py"),
     "mlflow models serve": Exclusion("is named as a reference, not to be typed"),
     "EVERGREEN_NOTIFY_URL=mailto://user:password@example.com make up": Exclusion(
@@ -171,6 +173,7 @@ class Replacement(NamedTuple):
 
 REPLACEMENTS = [
     Replacement("127.0.0.1:8080", "127.0.0.1:{serving}", "the test's stack has ports of its own"),
+    Replacement("127.0.0.1:8400", "127.0.0.1:{metrics}", "the test's stack has ports of its own"),
     Replacement("make serve", "EVERGREEN_SERVING_PORT={port} make serve", "the stack has one at its own port"),
     Replacement(
         "evidently ui --workspace $EVERGREEN_HOME/evidently",

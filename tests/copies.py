@@ -61,7 +61,7 @@ class Copy:
         (folder / ".venv").symlink_to(sys.prefix)
         ports = {
             f"EVERGREEN_{name}_PORT": str(free_port())
-            for name in ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES", "SERVING")
+            for name in ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES", "SERVING", "METRICS")
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
         self.prefect = f"http://127.0.0.1:{ports['EVERGREEN_PREFECT_PORT']}"

@@ -65,6 +65,7 @@ class RunInfo:
     Attributes:
         files: SHA-256 of the other files that it wrote (quarantined rows, a page), by their path below the model's folder in the lake.
         checksum: Digest of all other values of the record. Empty in records of v0.1, as `files` is.
+        peak_bytes: Most resident memory of the process until it wrote the record, so of earlier steps in it too. 0 if it is not known.
     """
 
     started: datetime
@@ -73,6 +74,7 @@ class RunInfo:
     git_commit: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     checksum: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)

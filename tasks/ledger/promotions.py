@@ -219,6 +219,13 @@ def newest_sequences(url: str) -> dict[str, int]:
         return {str(model): int(sequence) for model, sequence in con.execute(query)}
 
 
+def newest_entries(url: str) -> dict[str, int]:
+    """Return the number of each model's newest entry of the chain, with one query. It grows with all that is written about a model."""
+    query = sa.select(chain.c.model, sa.func.max(chain.c.number)).group_by(chain.c.model)
+    with open_database(url).connect() as con:
+        return {str(model): int(number) for model, number in con.execute(query)}
+
+
 def stage_of(version: str, rows: Sequence[Promotion]) -> ModelStage:
     """Return the stage of a version after `rows` (oldest first), empty if no row is about it."""
     own = [row for row in rows if row.version == version]

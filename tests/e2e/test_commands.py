@@ -39,6 +39,7 @@ class CommandRunner:
         self.copy = copy
         self.values = {
             "serving": copy.env["EVERGREEN_SERVING_PORT"],
+            "metrics": copy.env["EVERGREEN_METRICS_PORT"],
             "dask": str(free_port()),
             "plan": "none yet",
         }

@@ -136,10 +136,13 @@ def test_a_one_line_program_is_valid_python(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", commands_with("curl "))
-def test_a_request_to_the_scoring_server_uses_a_documented_path(line: str) -> None:
+def test_a_request_to_a_server_uses_a_documented_path(line: str) -> None:
     if "$PREFECT_API_URL/events" in line:
         return  # tests/e2e/test_arrivals.py sends such an event
     (url,) = [urlsplit(word) for word in shlex.split(line) if word.startswith("http")]
+    if url.port == Settings.model_fields["metrics_port"].default:
+        assert url.path == "/metrics"
+        return
     assert url.port == Settings.model_fields["serving_port"].default
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     assert f"`{url.path.replace('/flights/', '/<model>/')}`" in page.replace("`POST ", "`")

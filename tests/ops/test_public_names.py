@@ -48,6 +48,7 @@ from tasks.sinks.records import Sent
 from tasks.steps import decay
 from tasks.steps.drift_verdict import judge_drift
 from tasks.steps.order import ALL
+from tests.ops.test_prometheus_files import exported
 
 PAGE = ROOT / "docs" / "public-names.md"
 Names = Mapping[str, tuple[str, ...]]
@@ -245,6 +246,10 @@ def settings() -> Names:
     return dict.fromkeys(sorted(variables | {f"EVERGREEN_{name.upper()}" for name in Settings.model_fields}), ())
 
 
+def metrics() -> Names:
+    return {name: tuple(sorted(labels)) for name, labels in sorted(exported().items()) if name != "up"}
+
+
 SECTIONS = {
     "Deployments and their parameters": deployments,
     "Model aliases in MLflow": aliases,
@@ -256,6 +261,7 @@ SECTIONS = {
     "Keys of a record": records,
     "Steps and what they write": steps,
     "MLflow tags": mlflow_tags,
+    "Metrics and their labels": metrics,
     "Top-level keys of model.yaml": model_keys,
     "Python interface": catalogue_load,
     "Make targets": make_targets,

@@ -49,8 +49,8 @@ def free_ports(count: int) -> list[int]:
 
 def settings_in(folder: Path, **more: Any) -> Settings:
     """Return settings of a separate stack: home and lake in a folder, on free ports."""
-    names = ("prefect", "mlflow", "evidently", "pages", "serving")
-    ports = {f"{name}_port": port for name, port in zip(names, free_ports(5), strict=True)}
+    names = ("prefect", "mlflow", "evidently", "pages", "serving", "metrics")
+    ports = {f"{name}_port": port for name, port in zip(names, free_ports(len(names)), strict=True)}
     values: dict[str, Any] = {"home": folder / "home", "lake": str(folder / "lake"), **ports, **more}
     return Settings(**values)
 
@@ -118,7 +118,7 @@ def test_the_configuration_has_every_program_and_supports_percent_signs_in_folde
 
 def test_servers_listen_on_loopback_only(tmp_path: Path) -> None:
     servers = [program for program in programs(settings_in(tmp_path)) if program.port]
-    assert [p.name for p in servers] == ["prefect", "mlflow", "evidently", "pages", "serving"]
+    assert [p.name for p in servers] == ["prefect", "mlflow", "evidently", "pages", "serving", "metrics"]
     assert all(re.search(r" --(host|bind) 127\.0\.0\.1 ", f"{program.command} ") for program in servers)
 
 
@@ -210,7 +210,9 @@ def ask(settings: Settings, path: str) -> list[dict]:
 
 @pytest.mark.servers
 def test_up_starts_everything(real: Settings) -> None:
-    assert stack.running(real) == dict.fromkeys(("prefect", "mlflow", "evidently", "pages", "serving", "worker"), True)
+    assert stack.running(real) == dict.fromkeys(
+        ("prefect", "mlflow", "evidently", "pages", "serving", "metrics", "worker"), True
+    )
     deployed = {d["name"] for d in ask(real, "deployments")}
     assert {"manual", "flights"} <= deployed
     assert (real.home / "prefect" / "prefect.db").exists()
