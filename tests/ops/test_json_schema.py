@@ -14,7 +14,7 @@ from configs.load import parse_config
 from configs.schema import ModelConfig
 from configs.settings import ROOT
 from ops.json_schema import COMMENT, FILE, model_schema
-from ops.new_model import render
+from ops.rendering import render
 from tests.conftest import MODEL_YAML
 
 FILES = {path.parent.name: path.read_text() for path in sorted((ROOT / "configs").glob("*/model.yaml"))}
