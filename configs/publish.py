@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.addresses import secret_problem
 from configs.base import Name, Strict
 
 Output = Literal["predictions", "quarantine", "performance", "decisions"]
@@ -56,8 +57,8 @@ class Sink(Strict):
             raise ValueError(f"table: {self.table!r} is not a name such as ml.predictions")
         if self.path is not None and (problem := _path_problem(self.path)):
             raise ValueError(f"path: {self.path!r}: {problem}")
-        if "@" in (self.delta or self.path or "").partition("://")[2].partition("/")[0]:
-            raise ValueError("an address in model.yaml has no user or password; use `connection`")
+        if problem := secret_problem(self.delta or self.path or ""):
+            raise ValueError(problem)
         return self
 
     @property

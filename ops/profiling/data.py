@@ -1,15 +1,19 @@
 """The data of `make model FROM=`: local files, or a table of a database in one; and the DuckDB session that reads them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.addresses import address_problem
 from configs.flat import literal
 from configs.settings import ROOT
+from configs.source import Table
 from ops.profiling.database import ADDRESS, read_table
 from ops.profiling.values import Data, UnusableData
 from tasks.source.csv_lines import is_csv, read_header
 from tasks.source.files import matches, path_pattern
+from tasks.source.remote import RemoteFiles
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,13 +39,23 @@ def find_data(given: str, time: str = "") -> Data:
         EvergreenError: A database refuses the connection or the table, or does not answer.
     """
     if "://" in given:
-        raise UnusableData(
-            f"FROM={given}: `make model` looks at files of this machine and at tables of a database (connection:table); copy a sample of "
-            f"the rows, and use its path"
-        )
+        return _remote_files(given)
     if (match := ADDRESS.fullmatch(given)) and not Path(given).exists():
         return read_table(match[1], match[2], time)
     return _local_files(given)
+
+
+def _remote_files(address: str) -> Data:
+    """Copy the files at an address. The credentials are those of the library's environment variables."""
+    if problem := address_problem(address, None):
+        raise UnusableData(f"FROM={address}: {problem}")
+    remote = RemoteFiles(Table(path=address), personal=False)
+    found = [file for file in remote.matches(address) if file.name.lower().endswith(SUFFIXES) and file.size]
+    if not found:
+        raise UnusableData(
+            f"FROM={address}: no file with rows is there; give a Parquet or CSV file, or a pattern of some"
+        )
+    return _of_one_kind(address, address, [remote.copy(file) for file in found])
 
 
 def _local_files(given: str) -> Data:
@@ -52,6 +66,10 @@ def _local_files(given: str) -> Data:
         raise UnusableData(
             f"FROM={given}: no file with rows matches {path}; give a Parquet or CSV file, a pattern, or a folder"
         )
+    return _of_one_kind(given, path, files)
+
+
+def _of_one_kind(given: str, path: str, files: Sequence[Path]) -> Data:
     kinds = {is_csv(file) for file in files}
     if len(kinds) > 1:
         raise UnusableData(

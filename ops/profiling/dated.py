@@ -14,6 +14,7 @@ from configs.settings import ROOT
 from ops.profiling.data import SOURCE
 from ops.profiling.describe import ROWS
 from ops.profiling.values import Data
+from tasks.source.origins import origin
 from tasks.storage.partitions import floor, next_start
 
 if TYPE_CHECKING:
@@ -36,11 +37,15 @@ def with_dates(con: "duckdb.DuckDBPyConnection", data: Data, time: str, zone: st
     """Return the files with a dated path, if the names of all have a date and all rows are within the file's period."""
     if len(data.files) < 2:
         return data
-    names = [str(file.relative_to(ROOT) if file.is_relative_to(ROOT) else file) for file in data.files]
     spans = _spans(con, time, zone)
+    names = {origin(file).removeprefix(f"{ROOT}/"): spans.get(str(file)) for file in data.files}
     for every, pattern, directives in FORMS:
         paths = {re.sub(pattern, directives, name.replace("%", "%%"), count=1) for name in names}
-        if len(paths) == 1 and "%" in (path := paths.pop()) and all(_fits(path, name, every, spans) for name in names):
+        if (
+            len(paths) == 1
+            and "%" in (path := paths.pop())
+            and all(_fits(path, name, every, span) for name, span in names.items())
+        ):
             return replace(data, path=path, every=every)
     return data
 
@@ -52,9 +57,8 @@ def _spans(con: "duckdb.DuckDBPyConnection", time: str, zone: str) -> dict[str, 
     return {str(Path(f)): tuple(t.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in (a, b)) for f, a, b in rows}
 
 
-def _fits(path: str, name: str, every: Every, spans: dict[str, tuple[datetime, datetime]]) -> bool:
+def _fits(path: str, name: str, every: Every, span: tuple[datetime, datetime] | None) -> bool:
     start = parse_date(path, name, every)
     if start is None or floor(start, every) != start:
         return False
-    span = spans.get(str(ROOT / name))
     return span is None or (start <= span[0] and span[1] < next_start(start, every))

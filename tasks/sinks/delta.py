@@ -29,7 +29,7 @@ class DeltaTarget:
         import pyarrow as pa
         from deltalake import write_deltalake
 
-        options = storage_options(self.name, self.sink, self.config)
+        options = storage_options(self.name, self.sink)
         count, problem = 0, list[Exception]()
 
         def parts() -> "Iterator[pa.RecordBatch]":
@@ -55,7 +55,7 @@ class DeltaTarget:
                 storage_options=options or None,
             )
         except Exception as error:  # noqa: BLE001  (a traceback has the causes of an error, and their texts may have secrets)
-            raise translate(problem[0] if problem else error, self.name, self.sink, self.config, options) from None
+            raise translate(problem[0] if problem else error, self.name, self.sink, self.config) from None
         return count
 
     def _check(self, schema: "pa.Schema", options: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ class FileTarget:
         """See `Target`. A reader finds the earlier file or the new one."""
         import pyarrow.parquet as pq
 
-        options, count = storage_options(self.name, self.sink, self.config), 0
+        options, count = storage_options(self.name, self.sink), 0
         address = str(self.sink.path).format(model=self.config.name, partition=partition)
         try:
             is_local = "://" not in address or address.startswith("file://")
@@ -35,5 +35,5 @@ class FileTarget:
                     writer.write_table(table)
                     count += table.num_rows
         except Exception as error:  # noqa: BLE001  (a traceback has the causes of an error, and their texts may have secrets)
-            raise translate(error, self.name, self.sink, self.config, options) from None
+            raise translate(error, self.name, self.sink, self.config) from None
         return count

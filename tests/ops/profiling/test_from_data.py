@@ -308,7 +308,7 @@ def test_data_that_do_not_suffice_are_refused_with_what_is_missing(root: Path, c
     assert "unseen" not in (root / "prefect.yaml").read_text()
 
 
-@pytest.mark.parametrize("given", ["nowhere.parquet", "s3://bucket/rows.parquet", "."])
+@pytest.mark.parametrize("given", ["nowhere.parquet", "https://user:password@host/rows.parquet", "."])
 def test_a_source_that_is_none_is_refused(root: Path, given: str) -> None:
     (root / "empty").mkdir()
     with pytest.raises(ConfigError, match="FROM="):

@@ -137,7 +137,10 @@ TABLE = {"connection": "warehouse", "table": "predictions"}
         ({"out": {"path": "x.parquet"}}, "has no {partition}"),
         ({"out": {"path": "{day}/{partition}.parquet"}}, "{day} is unknown"),
         ({"out": {"path": "{partition}.csv"}}, r"must end with \.parquet"),
-        ({"out": {"path": "s3://key:secret@bucket/{partition}.parquet"}}, "no user or password; use `connection`"),
+        (
+            {"out": {"path": "s3://key:secret@bucket/{partition}.parquet"}},
+            "a user or password must not be in model.yaml",
+        ),
         ({"out": {**TABLE, "outputs": "x"}}, "unknown key; did you mean 'output'"),
         (
             {"out": TABLE, "other": {**TABLE, "output": "quarantine"}},
