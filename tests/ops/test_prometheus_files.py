@@ -136,7 +136,7 @@ def test_the_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """Prometheus' own checker. CI installs it, so it is not skipped there."""
+    """Prometheus' own checker, of Debian's package. The workflow that runs the slow tests installs it."""
     path = shutil.which(os.environ.get("EVERGREEN_TEST_PROMTOOL", "promtool"))
     if path is None:
         reason = "no promtool at EVERGREEN_TEST_PROMTOOL; on Debian: apt-get install prometheus"
@@ -146,7 +146,7 @@ def promtool() -> str:
     return path
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [("check", "config", CONFIG), ("check", "rules", RULES), ("test", "rules", CASES)]
 )
@@ -155,7 +155,7 @@ def test_promtool_accepts_rules_cases_and_configuration(promtool: str, arguments
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_promtool_parses_the_expressions_of_the_board(promtool: str, tmp_path: Path) -> None:
     rules = [{"record": f"board:{at}", "expr": text} for at, (_, text) in enumerate(expressions())]
     (tmp_path / "board.yaml").write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
