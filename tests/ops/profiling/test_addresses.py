@@ -11,7 +11,8 @@ from tasks.source.rows import read_source
 from tasks.storage.lake import table_digest
 from tasks.storage.partitions import partition
 from tests.buckets import key_variables, new_bucket
-from tests.ops.profiling.test_from_data import made, orders
+from tests.ops.profiling.test_from_data import made
+from tests.unseen import orders
 
 
 def test_dated_files_in_a_bucket_become_a_model(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
