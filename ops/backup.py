@@ -34,6 +34,7 @@ from tasks.resources import git_commit
 from tasks.storage.files import digest_file, open_root
 from tasks.storage.folders import make_folder, make_home
 from tasks.storage.lake import Lake
+from tasks.storage.personal import FILE as PERSONAL_KEY
 
 FORMAT = 1
 MANIFEST, ARTIFACTS = "manifest.json", "artifacts"
@@ -71,6 +72,8 @@ def backup(settings: Settings, parent: Path) -> Path:
         with ledger_locked(settings.database):
             kinds = {name: copy_database(urls[name], draft / name) for name in ("ledger", "mlflow")}
         kinds["prefect"] = copy_database(urls["prefect"], draft / "prefect")
+        if (key := home_of(settings) / PERSONAL_KEY).is_file():
+            shutil.copy(key, draft / PERSONAL_KEY)
         files = artifacts(settings)
         if isinstance(files, Path) and files.is_dir():  # there is none before the first version
             shutil.copytree(files, draft / ARTIFACTS, dirs_exist_ok=True)

@@ -24,6 +24,7 @@ from ops.terminal import print_error, terminal
 from tasks.errors import EvergreenError
 from tasks.resources import open_resources
 from tasks.storage.folders import make_folder, make_home
+from tasks.storage.personal import FILE as PERSONAL_KEY
 
 
 def restore(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -41,7 +42,15 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
             raise StackError(
                 f"the backup has {name} from {kind}, but the settings name {urls[name].get_backend_name()}; use the same kind"
             )
-    make_home(home_of(settings))
+    home = make_home(home_of(settings))
+    if (folder / PERSONAL_KEY).is_file():
+        if (home / PERSONAL_KEY).is_file() and (home / PERSONAL_KEY).read_bytes() != (
+            folder / PERSONAL_KEY
+        ).read_bytes():
+            raise StackError(
+                f"{home / PERSONAL_KEY} is another key than that of the backup, so hashes would not match; move it away"
+            )
+        shutil.copy(folder / PERSONAL_KEY, home / PERSONAL_KEY)
     if isinstance(files, Path) and (folder / ARTIFACTS).is_dir():
         draft = files.with_name(f"{files.name}.part")
         shutil.rmtree(draft, ignore_errors=True)

@@ -51,6 +51,8 @@ def move_away(folder: Path) -> None:
 
 def test_a_restored_stack_has_the_same_ledger_and_passes_the_audit(stack, monkeypatch):
     settings = load_settings()
+    key = stack / ".evergreen" / "personal.key"
+    key.write_bytes(b"the key of personal hashes")
     folder = backup(settings, stack / "backups")
     before = json.loads((folder / MANIFEST).read_text())
     assert before["ledger"]["tiny"]["entries"] > 0
@@ -58,6 +60,7 @@ def test_a_restored_stack_has_the_same_ledger_and_passes_the_audit(stack, monkey
     move_away(stack)
     content = restore(settings, folder)
     assert verify(settings, content) == []
+    assert key.read_bytes() == b"the key of personal hashes"
     assert (stack / "artifacts" / "1" / "model.skops").read_bytes() == b"a model"
     assert (
         json.loads((backup(settings, stack / "backups" / "again") / MANIFEST).read_text())["ledger"] == before["ledger"]
@@ -70,6 +73,12 @@ def test_what_is_missing_or_damaged_is_named_and_nothing_is_changed(stack):
     with pytest.raises(StackError, match="has files"):
         restore(settings, folder)
     move_away(stack)
+    (stack / ".evergreen").mkdir()
+    (folder / "personal.key").write_bytes(b"one")
+    (stack / ".evergreen" / "personal.key").write_bytes(b"another")
+    with pytest.raises(StackError, match="is another key"):
+        restore(settings, folder)
+    (folder / "personal.key").unlink()
     whole = (folder / "ledger").read_bytes()
     (folder / "ledger").write_bytes(whole[:-1])
     with pytest.raises(StackError, match="ledger is damaged; use another backup"):
