@@ -2,6 +2,7 @@
 
 import functools
 import os.path
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,18 @@ import yaml
 from configs.errors import ConfigError
 
 KEY = "extends"
+INTEGER = "tag:yaml.org,2002:int"
+DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 010 and 12:30 as text. By YAML 1.1 they are the numbers 8 and 750, which nobody means."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, DECIMAL if tag == INTEGER else pattern) for tag, pattern in pairs]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
 @functools.lru_cache(maxsize=64)
 def _parse_text(text: str) -> Any:
     """Parse YAML. The models of one file share the result, and nobody changes it."""
-    return yaml.safe_load(text)
+    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
 
 
 def _depth(content: Any, location: tuple[Any, ...]) -> int:

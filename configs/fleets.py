@@ -94,6 +94,8 @@ def _replaced(path: Path, common: Content) -> Content:
             f"{path}: extends: is missing, but {common.files[0]} makes the model {path.parent.name}; "
             f"write extends: ../{common.files[0].parent.name}/{FILE}"
         )
+    if MANY in content.parts[0][1]:
+        raise ConfigError(f"{path}: {MANY}: is that of {common.files[0]}, which makes this model; remove it here")
     require_name(content, content.parts[0][1].get("name", path.parent.name), path.parent.name)
     return content
 

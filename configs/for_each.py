@@ -12,6 +12,8 @@ from configs.base import LONGEST_NAME, Duration, Strict, span_text
 
 QUERIES = ("query", "fingerprint")
 """Keys of a table with SQL for its database, in which the parameter is replaced too."""
+SELECTING = ("path", "delta", "query")
+"""Keys of a table that decide which rows it has."""
 LONGEST_SPREAD = timedelta(hours=12)
 """All runs of a day begin on that day."""
 NOT_IN_PATHS = re.compile(r"[/\\*?%\[\]{}]")
@@ -109,6 +111,27 @@ def fill_source(source: Any, column: str, value: str | int) -> Any:
     if not isinstance(source, Mapping):
         return source
     return {key: _filled(key, content, column, value) for key, content in source.items()}
+
+
+def selects(before: Any, after: Any) -> bool:
+    """Whether the value selects the rows of every table: by a path, a Delta table or a query, and not only by a fingerprint.
+
+    Args:
+        before: The section `source` as in the file.
+        after: The same with the value in it, see `fill_source`.
+    """
+    pairs = list(zip(_tables(before), _tables(after), strict=True))
+    return bool(pairs) and all(any(own.get(key) != filled.get(key) for key in SELECTING) for own, filled in pairs)
+
+
+def _tables(source: Any) -> list[Mapping[str, Any]]:
+    tables = source.get("tables") if isinstance(source, Mapping) else None
+    listed = (
+        [source.get("file"), *(tables.values() if isinstance(tables, Mapping) else ())]
+        if isinstance(source, Mapping)
+        else []
+    )
+    return [table for table in listed if isinstance(table, Mapping)]
 
 
 def _filled(key: str, content: Any, column: str, value: str | int) -> Any:

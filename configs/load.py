@@ -11,7 +11,7 @@ from configs.content import Content, merge, read_content
 from configs.errors import ConfigError
 from configs.flat import flat_sql
 from configs.fleets import MANY, find_model, for_each_of, names_in, require_name
-from configs.for_each import ForEach, fill_source, render_value
+from configs.for_each import ForEach, fill_source, render_value, selects
 from configs.messages import explain
 from configs.override import require_allowed
 from configs.schema import ModelConfig
@@ -79,7 +79,7 @@ def load_model(name: str, folder: Path | None = None, override: Mapping[str, Any
         source = fill_source(content.merged.get("source"), for_each.column, value)
     except ValueError as error:
         raise ConfigError(f"{content.file_of((MANY, 'values'))}: {MANY}: {error}") from None
-    is_selected = source != content.merged.get("source")
+    is_selected = selects(content.merged.get("source"), source)
     by_column = not is_selected or not source.get("file")
     own = {MANY: of_value.model_dump(mode="json") if by_column else None}
     config = _validated(content, {**content.merged, "source": source, "name": name, **own}, override or {})

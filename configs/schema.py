@@ -210,9 +210,9 @@ class ModelConfig(Strict):
 
     @model_serializer(mode="wrap")
     def _omit_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `for_each` if there is none, so that digests are those of records from before this key existed."""
+        """Leave out `for_each` and `publish` if there is none, so that digests are those of before these keys existed."""
         content: dict[str, Any] = serialize(self)
-        return {name: value for name, value in content.items() if value is not None or name != "for_each"}
+        return {name: value for name, value in content.items() if value or name not in ("for_each", "publish")}
 
     @model_validator(mode="before")
     @classmethod

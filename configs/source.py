@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from configs.addresses import address_problem, delta_problem
 from configs.base import Duration, Every, Name, Strict
@@ -95,6 +95,12 @@ class Table(Strict):
     )
     outcomes: tuple[str, ...] = Field((), description="columns that are known only at `outcomes_known_at`")
     outcomes_known_at: str | None = Field(None, description="SQL expression: time when the outcomes become known")
+
+    @model_serializer(mode="wrap")
+    def _omit_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `delta` if there is none, so that digests are those of before this key existed."""
+        content: dict[str, Any] = serialize(self)
+        return {name: value for name, value in content.items() if value is not None or name != "delta"}
 
     @model_validator(mode="after")
     def _outcomes_have_a_time(self) -> Self:

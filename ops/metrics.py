@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -21,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from configs.errors import ConfigError
+from configs.fleets import files_of
 from configs.load import configs_folder, model_names
 from configs.settings import Settings, disable_telemetry, load_settings
 from ops.api import post
@@ -128,7 +128,7 @@ class Exporter(Collector):
         return state
 
     def _read(self, name: str, entry: int) -> ModelState:
-        known, config = self._known.get(name), _config_stamp(configs_folder() / name)
+        known, config = self._known.get(name), _config_stamp(name)
         if known is None or known.config != config:
             self._known.pop(name, None)
             known = _Known(config, open_resources(name), ModelState(name), None)
@@ -155,9 +155,11 @@ class Exporter(Collector):
         return [Sample("evergreen_prefect_up", (), 1), *runs]
 
 
-def _config_stamp(folder: Path) -> object:
-    """Return a value that changes when a file of a model's config changes."""
-    return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file())
+def _config_stamp(name: str) -> object:
+    """Return a value that changes when a file of a model's config changes, or one that it extends or that makes the model."""
+    folders = dict.fromkeys(path.parent for path in files_of(name, configs_folder()) if path.parent.is_dir())
+    paths = (path for folder in folders for path in sorted(folder.iterdir()) if path.is_file())
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
 
 
 def serve(exporter: Exporter, host: str, port: int) -> None:

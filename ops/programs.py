@@ -42,7 +42,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
     prefect = (sys.executable, "-m", "prefect")
     server = ("server", "start", "--host", settings.host, "--port", settings.prefect_port)
     worker = (sys.executable, "-m", "ops.worker", "--name", "local", "--limit", settings.run_limit)
-    metrics = (sys.executable, "-m", "ops.metrics")
+    metrics = (sys.executable, "-m", "ops.metrics", "--host", settings.host, "--port", settings.metrics_port)
     return (
         _server("prefect", settings.prefect_url, "/api/health", settings, (*prefect, *server)),
         _server("mlflow", settings.mlflow_address, "/health", settings, mlflow_command(settings)),

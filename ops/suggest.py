@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from configs.content import read_content
 from configs.errors import ConfigError
 from configs.load import parse_config
 from configs.settings import ROOT
@@ -37,14 +38,35 @@ def suggestion(res: Resources, partitions: int | None = None) -> tuple[str, str,
         ConfigError: No partition was validated, or the expectations of model.yaml are not a list of which each line is an entry.
     """
     path = res.model.folder / "model.yaml"
+    _require_own_list(res, path)
     checks, source = learn(res, partitions)
     text = rewritten(path, checks, source)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "model.yaml"
-        draft.write_text(text, encoding="utf-8")
-        config = parse_config(draft)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, suffix=".yaml", encoding="utf-8"
+    ) as draft:  # beside it, for `extends`
+        draft.write(text)
+        draft.flush()
+        config = parse_config(Path(draft.name))
     check_arguments(config)
     return text, source, contract_problem(replace(res.model, config=config), read_history(res.lake))
+
+
+def _require_own_list(res: Resources, path: Path) -> None:
+    """Require that the expectations are those of this model alone.
+
+    Raises:
+        ConfigError: Other models have them too.
+    """
+    if res.model.for_each:
+        raise ConfigError(
+            f"{path}: its expectations are those of all models of its for_each, and one model's rows do not suffice for them; "
+            f"give {res.model.name} a folder of its own, with `extends` and its expectations"
+        )
+    content = read_content(path)
+    if (own := content.file_of(("expectations",))) != path and "expectations" in content.merged:
+        raise ConfigError(
+            f"{path}: its expectations are those of {own}, which other models may extend; copy the list into {path}"
+        )
 
 
 def diff(path: Path, text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fsspec
+import s3fs
 
 from tests.conftest import free_port
 
@@ -24,6 +25,7 @@ def new_bucket(name: str) -> Iterator[str]:
     endpoint = f"http://127.0.0.1:{port}"
     script = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    s3fs.S3FileSystem.clear_instance_cache()  # instances keep the address of an earlier server
     options = {"key": "testing", "secret": "testing", "endpoint_url": endpoint}
     try:
         deadline = time.monotonic() + 60

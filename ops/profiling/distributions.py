@@ -17,7 +17,7 @@ _PERSON = "customer|user|client|patient|member|employee|person|contact|guest|dri
 PERSONAL = re.compile(
     rf"(^|[_\-\s])(e?mail|phone|mobile|tel|fax|(first|last|sur|full)_?name|({_PERSON})(_?(id|no|number|name|key|code))?|name|address|street|"
     r"city|zip|postal_?code|postcode|birth\w*|dob|ssn|social_security|passport|iban|(account|card)_?(no|number|id)|tax_?id|licen[cs]e|ip|"
-    r"lat|latitude|lon|lng|longitude|gender|sex|religion|ethnicity|nationality)([_\-\s]|$)",
+    r"lat|latitude|lon|lng|longitude|gender|sex|religion|ethnicity|nationality)\d*([_\-\s]|$)",
     re.IGNORECASE,
 )
 """Names of columns whose values may belong to people. Their values are not on the page."""

@@ -195,10 +195,10 @@ def state_digests(res: Resources, until: datetime) -> dict[str, str]:
 
     The names are part of a plan's digest.
     """
-    model = res.model
+    model, config = res.model, res.config.model_dump(mode="json", exclude={"publish"})
     champions = [] if res.variant.champion else [c for c in res.ledger.champions() if c.as_of < until]
     return {
-        "model.yaml or its SQL": digest_json([res.config.model_dump(mode="json"), model.source_sql, model.labels_sql]),
+        "model.yaml or its SQL": digest_json([config, model.source_sql, model.labels_sql]),
         "a stage's code": digest_json({step.verb: step.version for step in steps_of(res.config)}),
         "the champions": digest_json([[c.sequence, c.version, c.as_of] for c in champions]),
     }

@@ -83,7 +83,7 @@ class ReplayCache:
         self.claims = Claims(live.settings.database, f"{live.title}: replay", live.flow_run)
         self._measured = [[str(at), vars(query)] for at, query in sorted(registry.measured.items())]
         self._rules = config.model_dump(
-            mode="json", exclude={"retraining", "replay", "description", "dictionary", "contract"}
+            mode="json", exclude={"retraining", "replay", "description", "dictionary", "contract", "publish"}
         )
 
     def result(self, kind: Any, inputs: Callable[[], Any], compute: Callable[[], Any]) -> Any:

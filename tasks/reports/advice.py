@@ -71,7 +71,9 @@ def _not_judged(verdict: Mapping[str, Any], config: ModelConfig) -> str:
         return f"gate.gain.min_blocks is {least}, the holdout has {match[1]} blocks; {lower}{longer}"
     key = key_of_rule(verdict["rule"])
     if key == "gate.fairness":
-        number, rule = _fairness(verdict["rule"], config)
+        if (found := _fairness(verdict["rule"], config)) is None:
+            return _without_rule(verdict)
+        number, rule = found
         return (
             f"gate.fairness[{number}].min_rows is {rule.min_rows}, but the holdout's groups by {rule.column} have fewer ({note}); "
             f"lower it, merge groups, or {longer}"
@@ -106,7 +108,9 @@ def _limit(verdict: Mapping[str, Any], config: ModelConfig) -> str:
     if key in ("gate.gain", "gate.refresh"):
         return f"{verdict['rule']} is {value:.4g}, its limit {limit:.4g}; the champion is as good: wait for more partitions"
     if key == "gate.fairness":
-        number, rule = _fairness(verdict["rule"], config)
+        if (found := _fairness(verdict["rule"], config)) is None:
+            return _without_rule(verdict)
+        number, rule = found
         key = f"gate.fairness[{number}].at_most ({rule.metric} by {rule.column})"
     higher = key.rpartition(".")[2] in HIGHER_IS_BETTER
     passing = _rounded(value, up=not higher)
@@ -118,10 +122,14 @@ def _limit(verdict: Mapping[str, Any], config: ModelConfig) -> str:
     )
 
 
-def _fairness(rule: str, config: ModelConfig) -> tuple[int, Any]:
-    """Return position and config of a fairness rule, by the rule's name."""
+def _without_rule(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['rule']} did not pass, and model.yaml no longer has this rule; train again"
+
+
+def _fairness(rule: str, config: ModelConfig) -> tuple[int, Any] | None:
+    """Return position and config of a fairness rule, by the rule's name; None if model.yaml no longer has it."""
     named = {f"fairness: {own.metric} by {own.column}": (at, own) for at, own in enumerate(config.gate.fairness)}
-    return next(pair for name, pair in named.items() if rule.endswith(name))
+    return next((pair for name, pair in named.items() if rule.endswith(name)), None)
 
 
 def _rounded(value: float, up: bool) -> str:

@@ -9,6 +9,8 @@ from configs.choices import select_models
 from configs.errors import ConfigError, UnknownModel
 from configs.load import load_model, model_names
 from configs.schema import ModelConfig
+from configs.settings import ROOT
+from tasks.storage.files import digest_json
 from tests.fleet import write_stores
 
 SOURCE = "SELECT sale, sold_at, size, discount FROM sales WHERE sold_at >= $start AND sold_at < $end AND shop = $store"
@@ -216,10 +218,57 @@ def test_a_personal_column_cannot_be_in_the_names(configs: Path) -> None:
         load_model("store-a", configs)
 
 
-def test_the_config_of_other_models_has_the_digest_of_before() -> None:
-    """Of the release before these keys. A change of the schema that changes it has to be deliberate."""
-    dumped = load_model("flights").config.model_dump(mode="json")
-    assert not {"extends", "for_each"} & dumped.keys()
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("flights", "c7a5bbc679aff18b3b75d3100bf9fdb26599117d76ec9dec3c4bc8de04a1bf5a"),
+        ("electricity", "636fe3252bd8e597cfcd9a1306fc0a771ef073281bb0c1f2535a4fc1c342d836"),
+    ],
+)
+def test_new_keys_that_are_not_used_leave_the_digest_of_a_config_as_it_was(name: str, digest: str) -> None:
+    """The digests are those that commit e1c2056 printed, before `extends`, `for_each`, `publish` and `delta`. A change of the bundled
+    model.yaml changes them too: then compute them again with that commit's schema."""
+    assert digest_json(load_model(name, ROOT / "configs").config.model_dump(mode="json")) == digest
+
+
+def test_a_value_that_selects_no_rows_does_not_count_as_a_selection(configs: Path) -> None:
+    table = {
+        "connection": "shop",
+        "table": "sales",
+        "time": "sold_at",
+        "fingerprint": "SELECT count(*) FROM sales WHERE store = $store",
+    }
+    edit(configs / "store" / "model.yaml", source={"file": table})
+    assert """"store" = 'a'""" in load_model("store-a", configs).source_sql
+
+
+def test_a_lookup_of_each_model_does_not_select_the_rows_of_another_table(configs: Path) -> None:
+    plain = "SELECT sale, sold_at, size, discount FROM sales WHERE sold_at >= $start AND sold_at < $end"
+    use_sql(configs, plain, LABELS)
+    content = yaml.safe_load((configs / "store" / "model.yaml").read_text())
+    content["source"]["tables"]["lookup"] = {"path": "data/{store}.csv"}
+    (configs / "store" / "model.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"does not use \$store, so all models of for_each would have the same rows"):
+        load_model("store-a", configs)
+    content["source"]["tables"]["sales"] = {"delta": "data/{store}"}
+    (configs / "store" / "model.yaml").write_text(yaml.safe_dump(content))
+    model = load_model("store-a", configs)
+    assert model.config.source.tables["sales"].delta == "data/a"
+
+
+def test_codes_are_text_as_they_are_written(configs: Path) -> None:
+    path = configs / "store" / "model.yaml"
+    content = yaml.safe_load(path.read_text())
+    del content["for_each"]
+    path.write_text("for_each: {column: store, values: [001, 010, 12:30, 7]}\n" + yaml.safe_dump(content))
+    assert model_names(configs) == ["store-001", "store-010", "store-12_30", "store-7"]
+    assert """"store" = '010'""" in load_model("store-010", configs).source_sql
+
+
+def test_the_folder_of_one_model_has_no_for_each_of_its_own(configs: Path) -> None:
+    path = add_own(configs, for_each={"column": "shop", "values": ["b"]})
+    with pytest.raises(ConfigError, match=f"{path}: for_each: is that of"):
+        load_model("store-a", configs)
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def test_a_window_ends_a_label_delay_before_its_moment_within_a_partition(delaye
     assert later.partitions == tuple(day(n) for n in range(7)), "a part of the day has matured"
     assert later.end == moment + timedelta(hours=6) - DELAY
     assert later.holdout_start == later.end - rules.holdout
-    with pytest.raises(NotEnoughData, match="3 validated partitions with matured labels"):
+    with pytest.raises(NotEnoughData, match="3 validated partitions have matured labels"):
         choose_window(delayed.config, states, delayed.ref(day(6)).complete, rules)
 
 

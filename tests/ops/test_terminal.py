@@ -21,7 +21,7 @@ from tasks.resources import open_resources
 from tests.conftest import free_port
 from tests.terminals import ESCAPES, WIDTH, Output, on_terminal, piped
 
-SERVERS = ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES", "SERVING")
+SERVERS = ("PREFECT", "MLFLOW", "EVIDENTLY", "PAGES", "SERVING", "METRICS")
 
 
 def screen() -> Console:
@@ -225,7 +225,7 @@ def test_the_status_of_stopped_servers_is_plain_in_a_pipe_and_has_the_command_to
     assert (output.code, output.err) == (1, "")
     assert "\x1b" not in output.out
     assert "\r" not in output.out
-    first = "Alerts: 1 error\n  error: prefect, mlflow, evidently, pages, serving and worker are down\n"
+    first = "Alerts: 1 error\n  error: prefect, mlflow, evidently, pages, serving, metrics and worker are down\n"
     assert output.out.startswith(first + "    `make up` starts the programs that are down.\nModels\n")
     assert f"  prefect    down {load_settings().prefect_url}\n" in output.out
     assert "\n  flights: not started, 12 partitions, 2013-01 to 2013-12\n" in output.out

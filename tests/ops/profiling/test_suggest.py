@@ -215,3 +215,22 @@ def test_a_list_on_one_line_is_an_error(model: Path, capsys: pytest.CaptureFixtu
     code, _, err = run(capsys)
     assert code == 2
     assert "expectations: the list is on one line in brackets; write each entry in a line" in err
+
+
+def test_expectations_that_other_models_have_too_are_left_to_a_person(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = model.read_text()
+    listed = text[text.index("expectations:") :]
+    end = re.search(r"\n\w", listed)
+    own = listed[: end.start() + 1] if end else listed
+    (model.parents[1] / "base.yaml").write_text(own)
+    model.write_text(text.replace(own, "extends: ../base.yaml\n"))
+    code, _, err = run(capsys)
+    assert code == 2
+    assert f"its expectations are those of {model.parents[1] / 'base.yaml'}" in err
+    (model.parents[1] / "base.yaml").write_text("description: of all\n")
+    model.write_text(text.replace("description:", "extends: ../base.yaml\n# description:", 1))
+    code, _, err = run(capsys)
+    assert code == 0, err
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.yaml"]

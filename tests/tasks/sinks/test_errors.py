@@ -76,7 +76,7 @@ def test_a_table_that_does_not_take_the_rows_keeps_what_it_had(tiny, tmp_path, m
 def test_a_connection_of_files_must_be_a_json_object_and_is_not_shown(tiny, monkeypatch):
     sink = {"path": "s3://bucket/{partition}.parquet", "connection": "warehouse"}
     monkeypatch.setenv(ADDRESS, PASSWORD)
-    refuse(tiny, SinkRefused, "is no JSON object of storage options.*correct EVERGREEN_CONNECTION_WAREHOUSE", sink)
+    refuse(tiny, SinkRefused, "are not a JSON object such as.*correct EVERGREEN_CONNECTION_WAREHOUSE", sink)
     options = {"key": "hunter2-key", "secret": PASSWORD, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
     monkeypatch.setenv(ADDRESS, json.dumps(options | {"config_kwargs": {"retries": {"max_attempts": 0}}}))
     refuse(tiny, SinkUnavailable, r"publish\.out: s3://bucket/.*The next run tries again", sink)
