@@ -67,7 +67,7 @@ backup: setup ## copy ledger, MLflow and Prefect while they run: make backup [TO
 
 restore: setup ## restore a backup into an empty stack, start it and audit every model: make restore FROM=backups/...
 	@test -n "$(FROM)" || { echo "error: which backup? make restore FROM=backups/2026-01-31T02-00-00Z" >&2; exit 1; }
-	@$(BIN)/python -m ops.restore "$(FROM)"
+	@$(BIN)/python -m ops.restore "$(FROM)" --verify "$(VERIFY)"
 
 deploy: setup ## deploy prefect.yaml and the models of for_each: make deploy ENV=dev|prod [MODELS='store-*']
 	@$(BIN)/python -m ops.deploy --env $(ENV) --models "$(MODELS)"

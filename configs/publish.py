@@ -79,13 +79,19 @@ def _path_problem(path: str) -> str:
     return "" if path.endswith(".parquet") else "must end with .parquet"
 
 
-def publish_problem(sinks: Mapping[str, Sink], sent: Mapping[Output, tuple[str, ...]]) -> str:
+def publish_problem(
+    sinks: Mapping[str, Sink], sent: Mapping[Output, tuple[str, ...]], is_one_of_many: bool = False
+) -> str:
     """Return why these sinks cannot work together or with the columns that they send, beginning with the key; empty if they can.
 
     Args:
         sinks: The sinks by their name.
         sent: The columns of the model that each output has.
+        is_one_of_many: Whether it is a model of `for_each`, which others share the sinks with.
     """
+    for name, sink in sinks.items() if is_one_of_many else ():
+        if sink.path and "{model}" not in sink.path:
+            return f"publish.{name}.path: has no {{model}}, so the models of for_each would replace each other's files; add it"
     return next(_problems(sinks, sent), "")
 
 

@@ -28,7 +28,7 @@ from configs.gate import Gate, PromotionConfig
 from configs.kinds import HIGHER_IS_BETTER, KINDS, LOSSES, LOWER_IS_BETTER, METRICS, Kind, Loss
 from configs.monitoring import ChampionConfig, Monitoring
 from configs.paths import folder_problem
-from configs.publish import Sink, publish_problem
+from configs.publish import Output, Sink, publish_problem
 from configs.replay import Replay
 from configs.retention import Retention
 from configs.retraining import Retraining
@@ -317,7 +317,8 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _sinks_fit_the_columns(self) -> Self:
-        if problem := publish_problem(self.publish, {"predictions": (self.key, self.time), "quarantine": self.columns}):
+        sent: dict[Output, tuple[str, ...]] = {"predictions": (self.key, self.time), "quarantine": self.columns}
+        if problem := publish_problem(self.publish, sent, is_one_of_many="-" in self.name):
             raise ValueError(problem)
         return self
 

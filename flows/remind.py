@@ -11,6 +11,7 @@ Started by its schedule, so that facts recorded while the server was down are de
 """
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from httpx import HTTPError
@@ -37,15 +38,12 @@ from tasks.resources import open_resources
 def remind() -> State:
     """Send the facts and outputs of every model again, and report what is late. An error of one model does not stop the others."""
     sent, overdue, failed, hung, unsent = 0, list[Fact](), [], [], dict[str, str]()
-    deadline = time.monotonic() + SECONDS
     for name in model_names():
         try:
             res = open_resources(name, runtime.flow_run.get_id() or "")
             deliver(res)
             sent += len(follow_up(res))
             overdue += report_overdue(res)
-            sending = send_outputs(res, deadline)
-            unsent |= {name: sending.message} if sending.failed else {}
             publish_model(res)
         except (EvergreenError, ValueError) as error:
             get_run_logger().error("%s: %s", name, error, extra={"model": name})
@@ -56,6 +54,11 @@ def remind() -> State:
     except (HTTPError, PrefectException) as error:
         get_run_logger().error("runs that hang could not be looked for: %s", error)
         failed.append("hung runs")
+    deadline = time.monotonic() + SECONDS
+    for name in model_names():  # at the end, since nothing else may wait for a sink
+        with suppress(EvergreenError, ValueError):  # reported above
+            sending = send_outputs(open_resources(name, runtime.flow_run.get_id() or ""), deadline)
+            unsent |= {name: sending.message} if sending.failed else {}
     line = (
         f"Sent again: {sent} fact{'s' if sent > 1 else ''} without a decision."
         if sent

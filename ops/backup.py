@@ -28,7 +28,6 @@ from ops.programs import home_of
 from ops.terminal import print_error, terminal
 from tasks.contracts import Stage
 from tasks.errors import EvergreenError
-from tasks.ledger.database import open_database
 from tasks.ledger.tables import claims, holders, metadata
 from tasks.resources import git_commit
 from tasks.storage.files import digest_file, open_root
@@ -69,12 +68,14 @@ def backup(settings: Settings, parent: Path) -> Path:
     draft = make_home(folder.with_suffix(".part"))
     try:
         urls = databases(settings)
-        with ledger_locked(settings.database):
+        files = artifacts(settings)
+        with ledger_locked(urls["ledger"]):
+            rows = ledger_rows(urls["ledger"])
+            require_whole(rows, urls["mlflow"], files)
             kinds = {name: copy_database(urls[name], draft / name) for name in ("ledger", "mlflow")}
         kinds["prefect"] = copy_database(urls["prefect"], draft / "prefect")
         if (key := home_of(settings) / PERSONAL_KEY).is_file():
             shutil.copy(key, draft / PERSONAL_KEY)
-        files = artifacts(settings)
         if isinstance(files, Path) and files.is_dir():  # there is none before the first version
             shutil.copytree(files, draft / ARTIFACTS, dirs_exist_ok=True)
         content = {
@@ -83,7 +84,7 @@ def backup(settings: Settings, parent: Path) -> Path:
             "commit": settings.git_commit or git_commit(ROOT),
             "databases": kinds,
             "artifacts": ARTIFACTS if isinstance(files, Path) else files,
-            "ledger": ledger_rows(urls["ledger"]),
+            "ledger": rows,
             "lake": {"address": settings.lake, "outputs": lake_outputs(settings)},
             "files": digests(draft),
         }
@@ -95,22 +96,45 @@ def backup(settings: Settings, parent: Path) -> Path:
     return folder
 
 
+def require_whole(rows: Mapping[str, Any], mlflow: sa.URL, files: Path | str) -> None:
+    """Require that MLflow's database and artifacts are there if the ledger has rows, since one is of no use without the other.
+
+    Raises:
+        StackError: something is missing.
+    """
+    where = "set MLFLOW_BACKEND_STORE_URI and MLFLOW_ARTIFACTS_DESTINATION as its server has them"
+    if rows and mlflow.get_backend_name() == "sqlite" and not Path(mlflow.database or "").is_file():
+        raise StackError(f"MLflow's database {mlflow.database} does not exist, but the ledger has rows; {where}")
+    if rows and isinstance(files, Path) and not files.is_dir():
+        raise StackError(f"MLflow's artifacts {files} do not exist, but the ledger has rows; {where}")
+
+
 @contextlib.contextmanager
-def ledger_locked(url: str) -> Iterator[None]:
-    """Keep other processes from writing rows of the ledger. Reading is not affected, nor are claims in PostgreSQL."""
-    engine = open_database(url)
-    tables = ", ".join(table.name for table in metadata.sorted_tables if table not in (claims, holders))
+def ledger_locked(url: sa.URL) -> Iterator[None]:
+    """Keep other processes from writing rows of the ledger. Reading is not affected, nor are claims in PostgreSQL.
+
+    The ledger is not migrated: the first backup by newer code has it as it was.
+    """
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise StackError(
+            f"the ledger {url.database} does not exist; set EVERGREEN_DATABASE_URL or EVERGREEN_HOME as the workers have them"
+        )
+    engine = sa.create_engine(url)
     try:
         with engine.connect() as con:
             if engine.dialect.name == "sqlite":
                 con.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                written = [table.name for table in metadata.sorted_tables if table not in (claims, holders)]
+                present = [name for name in written if sa.inspect(con).has_table(name)]
                 con.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-                con.exec_driver_sql(f"LOCK TABLE {tables} IN SHARE MODE")
+                con.exec_driver_sql(f"LOCK TABLE {', '.join(present)} IN SHARE MODE") if present else None
             yield
             con.rollback()
     except sa.exc.DBAPIError as error:
         raise StackError(f"the ledger cannot be locked: {error.orig}; run it again") from error
+    finally:
+        engine.dispose()
 
 
 def copy_database(url: sa.URL, target: Path) -> str:
@@ -131,13 +155,19 @@ def copy_database(url: sa.URL, target: Path) -> str:
     return "postgresql"
 
 
+def for_tools(url: sa.URL) -> sa.URL:
+    """Return the address of a database of PostgreSQL as its own tools and drivers understand it. asyncpg calls `sslmode` `ssl`."""
+    query = {("sslmode" if name == "ssl" else name): value for name, value in url.query.items()}
+    return url.set(drivername="postgresql", query=query)
+
+
 def run_tool(tool: str, url: sa.URL, *arguments: str) -> None:
     """Run a tool of PostgreSQL with a database. The password is given in the environment, since other users see a command line.
 
     Raises:
         StackError: the tool is not installed, or fails.
     """
-    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    address = for_tools(url).set(password=None).render_as_string(hide_password=False)
     password = {"PGPASSWORD": url.password} if url.password else {}
     command = [tool, f"--dbname={address}", "--no-password", *arguments]
     try:
@@ -154,12 +184,17 @@ def run_tool(tool: str, url: sa.URL, *arguments: str) -> None:
 
 def ledger_rows(url: sa.URL) -> dict[str, dict[str, Any]]:
     """Return for each model the number and the hash of the newest entry of its chain."""
-    table = metadata.tables["chain"]
-    with open_database(url.render_as_string(hide_password=False)).connect() as con:
-        rows = con.execute(
-            sa.select(table.c.model, table.c.number, table.c.hash).order_by(table.c.model, table.c.number)
-        )
-        return {model: {"entries": number, "hash": value} for model, number, value in rows}
+    table, engine = metadata.tables["chain"], sa.create_engine(url)
+    try:
+        with engine.connect() as con:
+            if not sa.inspect(con).has_table(table.name):
+                return {}  # of v0.1
+            rows = con.execute(
+                sa.select(table.c.model, table.c.number, table.c.hash).order_by(table.c.model, table.c.number)
+            )
+            return {model: {"entries": number, "hash": value} for model, number, value in rows}
+    finally:
+        engine.dispose()
 
 
 def lake_outputs(settings: Settings) -> dict[str, dict[str, int]]:
@@ -197,7 +232,7 @@ def main() -> int:
         with console.status("copying ledger, MLflow and Prefect"):
             folder = backup(settings, make_folder((ROOT / (given or "backups")).resolve()))
         console.print(describe(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))), soft_wrap=True)
-    except (ConfigError, StackError, EvergreenError) as error:
+    except (ConfigError, StackError, EvergreenError, OSError, shutil.Error, sa.exc.SQLAlchemyError) as error:
         return print_error(error)
     return 0
 

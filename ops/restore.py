@@ -7,21 +7,34 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from rich.console import Console
 
 from configs.errors import ConfigError
 from configs.load import model_names
 from configs.settings import ROOT, Settings, load_settings
 from ops import stack, supervision
-from ops.backup import ARTIFACTS, FORMAT, MANIFEST, artifacts, databases, digests, lake_outputs, ledger_rows, run_tool
+from ops.backup import (
+    ARTIFACTS,
+    FORMAT,
+    MANIFEST,
+    artifacts,
+    databases,
+    digests,
+    for_tools,
+    lake_outputs,
+    run_tool,
+)
 from ops.errors import StackError
 from ops.programs import home_of
 from ops.terminal import print_error, terminal
 from tasks.errors import EvergreenError
+from tasks.ledger.database import open_database
+from tasks.ledger.tables import metadata
 from tasks.resources import open_resources
 from tasks.storage.folders import make_folder, make_home
 from tasks.storage.personal import FILE as PERSONAL_KEY
@@ -61,6 +74,7 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
         kinds, key=["prefect", "mlflow", "ledger"].index
     ):  # the ledger last: without it, nothing counts as restored
         put_database(folder / name, urls[name])
+    open_database.cache_clear()  # what is open is the ledger that was here before
     return content
 
 
@@ -97,9 +111,12 @@ def require_empty(settings: Settings, urls: Mapping[str, sa.URL], files: Path | 
         )
     for name, url in urls.items():
         if url.get_backend_name() == "sqlite":
-            there = Path(url.database or "").exists()
+            path = Path(url.database or "")
+            there = path.exists() or any(
+                path.parent.glob(f"{path.name}-*")
+            )  # a journal would be replayed over what is restored
         else:
-            engine = sa.create_engine(url)
+            engine = sa.create_engine(for_tools(url))
             there = bool(sa.inspect(engine).get_table_names())
             engine.dispose()
         if there:
@@ -129,10 +146,10 @@ def verify(settings: Settings, content: Mapping[str, Any]) -> list[str]:
     from tasks.lifecycle.audit import audit
 
     url, problems = databases(settings)["ledger"], []
-    found = ledger_rows(url)
     for model, entry in content["ledger"].items():
-        if found.get(model) != entry:
-            problems.append(f"{model}: the ledger ends with {found.get(model)}, the backup with {entry}")
+        if (found := hash_of(url, model, entry["entries"])) != entry["hash"]:
+            shown = found[:12] or "nothing"
+            problems.append(f"{model}: entry {entry['entries']} of the ledger is {shown}, and was {entry['hash'][:12]}")
     for model in sorted(set(model_names()) & content["ledger"].keys()):
         problems += [f"{model}: {problem}" for problem in audit(open_resources(model), None, None).problems]
     outputs = lake_outputs(settings)
@@ -146,33 +163,70 @@ def verify(settings: Settings, content: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def main() -> int:
-    """Restore, start the stack and audit. Exit status 1 if there are problems."""
-    parser = argparse.ArgumentParser(prog="make restore", usage="make restore FROM=folder", description=__doc__)
-    parser.add_argument("folder")
-    folder, console = ROOT / parser.parse_args().folder, terminal()
+def hash_of(url: sa.URL, model: str, number: int) -> str:
+    """Return the hash of an entry of a model's chain, empty if there is none."""
+    table, engine = metadata.tables["chain"], sa.create_engine(url)
     try:
-        settings = load_settings()
-        with console.status("verifying and copying"):
-            content = restore(settings, folder)
-        console.print(
-            f"Restored {folder}, made {content['made_at']} at commit {content['commit'][:10]}.", soft_wrap=True
-        )
-        stack.up(settings, console)
-        os.environ.update(stack.environment(settings))
-        with console.status("auditing"):
-            problems = verify(settings, content)
-    except (ConfigError, StackError, EvergreenError) as error:
-        return print_error(error)
+        with engine.connect() as con:
+            query = sa.select(table.c.hash).where(table.c.model == model, table.c.number == number)
+            return con.execute(query).scalar() or ""
+    finally:
+        engine.dispose()
+
+
+def servers_elsewhere() -> bool:
+    """Whether variables name the databases or addresses of servers that `make up` does not start."""
+    names = (
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_ARTIFACTS_DESTINATION",
+        "MLFLOW_TRACKING_URI",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    )
+    return any(os.environ.get(name) for name in names)
+
+
+def print_result(problems: Sequence[str], content: Mapping[str, Any], console: Console) -> None:
+    """Print the problems, or what agrees."""
     for problem in problems:
         console.print(f"problem: {problem}", style="red", soft_wrap=True, markup=False)
     if not problems:
         models = ", ".join(content["ledger"]) or "no model"
-        console.print(
-            f"Verified: chain, digests and MLflow's tags of {models} agree, and the lake has all outputs.",
-            soft_wrap=True,
-        )
-    return 1 if problems else 0
+        text = f"Verified: chain, digests and MLflow's tags of {models} agree, and the lake has all outputs."
+        console.print(text, soft_wrap=True)
+
+
+def main() -> int:
+    """Restore, audit, and start the stack. Exit status 1 if there are problems; then nothing was started."""
+    parser = argparse.ArgumentParser(
+        prog="make restore", usage="make restore FROM=folder [VERIFY=1]", description=__doc__
+    )
+    parser.add_argument("folder")
+    parser.add_argument("--verify", default="", help="1: only audit what was restored, with the servers running")
+    given, console, elsewhere = parser.parse_args(), terminal(), servers_elsewhere()
+    folder = ROOT / given.folder
+    try:
+        settings = load_settings()
+        with console.status("verifying and copying"):
+            content = read_manifest(folder) if given.verify else restore(settings, folder)
+        if not given.verify:
+            made = f"made {content['made_at']} at commit {content['commit'][:10]}"
+            console.print(f"Restored {folder}, {made}.", soft_wrap=True)
+        if elsewhere and not given.verify:
+            console.print(f"Start your servers, then audit: make restore FROM={given.folder} VERIFY=1", soft_wrap=True)
+            return 0
+        if not elsewhere:  # by its database, before a worker runs and writes anything
+            os.environ["MLFLOW_TRACKING_URI"] = databases(settings)["mlflow"].render_as_string(hide_password=False)
+        with console.status("auditing"):
+            problems = verify(settings, content)
+        print_result(problems, content, console)
+        if problems:
+            return 1
+        if not elsewhere and not given.verify:
+            del os.environ["MLFLOW_TRACKING_URI"]
+            stack.up(settings, console)
+    except (ConfigError, StackError, EvergreenError, OSError, shutil.Error, sa.exc.SQLAlchemyError) as error:
+        return print_error(error)
+    return 0
 
 
 if __name__ == "__main__":

@@ -63,9 +63,14 @@ def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
         res: The model's resources.
         deadline: When to begin with no further partition, by `time.monotonic()`. By default after `SECONDS`.
     """
-    items, result, log = find_unsent(res), Sending(), run_log()
-    deadline = time.monotonic() + SECONDS if deadline is None else deadline
+    deadline, result, log = time.monotonic() + SECONDS if deadline is None else deadline, Sending(), run_log()
     down: set[str] = set()
+    try:
+        items = find_unsent(res)
+    except Exception as error:  # noqa: BLE001  (nothing may depend on a sink)
+        log.error("%s: what its sinks have cannot be read: %s", res.config.name, error)
+        result.failed["all sinks"], result.errors["all sinks"] = 1, str(error)
+        return result
     for name, count in Counter(item.name for item in items).items():
         log.info("%s: %s to send to %s", res.config.name, counted(count, "partition"), name)
     for at, item in enumerate(items):
@@ -88,7 +93,7 @@ def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
     return result
 
 
-@as_task("send {item.partition} to {item.name}", retried=True)
+@as_task("send {item.partition} to {item.name}")  # not retried: the next run does, and nothing waits for a sink
 def send_partition(item: Unsent, res: Resources) -> Sent | None:
     """Send one partition to one sink, and log it."""
     sent = send(item, res)

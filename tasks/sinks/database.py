@@ -12,12 +12,13 @@ from tasks.errors import EvergreenError, SinkMismatch, SinkRefused, SinkRowsRefu
 from tasks.sinks.outputs import COUNT, NUMBER, TEXT, TIME
 from tasks.source.connections import Database
 from tasks.source.dialects import PostgreSQL, SQLite
+from tasks.storage.files import digest_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SECONDS = 1800.0
-"""Longest time of one statement."""
+SECONDS = 600.0
+"""Longest time of one statement. A lock of others is waited for half a minute."""
 
 
 class TargetDatabase(Database):
@@ -130,7 +131,8 @@ class DatabaseTarget:
             _run(cursor, own.lock(self.table))  # another process may be creating it
             listed = ", ".join(f"{quoted(name)} {own.types[kind]}" for name, kind in wanted.items())
             _run(cursor, f"CREATE TABLE IF NOT EXISTS {self.quoted} ({listed})")
-            index = quoted(f"{self.table.rpartition('.')[2][:40]}_by_partition")
+            name = self.table.rpartition(".")[2]
+            index = quoted(f"{name[:40]}_{digest_json(name)[:6]}_by_partition")
             _run(cursor, f"CREATE INDEX IF NOT EXISTS {index} ON {self.quoted} {own.index}")
         present = self.database.dialect.column_types(con, f"SELECT * FROM {self.quoted}")  # noqa: S608
         if problems := list(self._differences(present, wanted, own)):

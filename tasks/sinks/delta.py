@@ -7,8 +7,8 @@ from configs.flat import literal
 from configs.publish import Sink
 from configs.schema import ModelConfig
 from configs.settings import ROOT
-from tasks.errors import SinkMismatch
-from tasks.sinks.storage import storage_options, translate
+from tasks.errors import EvergreenError, SinkMismatch
+from tasks.sinks.storage import rows_refused, storage_options, translate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ class DeltaTarget:
 
         where = f"model = {literal(self.config.name)} AND partition = {literal(partition)}"
         try:
-            self._check(schema, options)
+            self._create_or_check(schema, options)
             reader = pa.RecordBatchReader.from_batches(schema, parts())
             write_deltalake(
                 self.address,
@@ -55,11 +55,15 @@ class DeltaTarget:
                 storage_options=options or None,
             )
         except Exception as error:  # noqa: BLE001  (a traceback has the causes of an error, and their texts may have secrets)
+            if problem and not isinstance(problem[0], EvergreenError):  # our own rows, not the table
+                raise rows_refused(problem[0], self.name, self.sink, self.config) from None
             raise translate(problem[0] if problem else error, self.name, self.sink, self.config) from None
         return count
 
-    def _check(self, schema: "pa.Schema", options: Mapping[str, Any]) -> None:
-        """Require that an existing table has these columns. Further ones become null.
+    def _create_or_check(self, schema: "pa.Schema", options: Mapping[str, Any]) -> None:
+        """Create the table, so that of two first commits of a partition one fails too; or require that an existing one has these columns.
+
+        Further columns become null.
 
         Raises:
             SinkMismatch: it has not.
@@ -68,6 +72,7 @@ class DeltaTarget:
 
         stored = dict(options) or None
         if not DeltaTable.is_deltatable(self.address, storage_options=stored):
+            DeltaTable.create(self.address, schema, mode="ignore", partition_by=PARTITION_BY, storage_options=stored)
             return
         present = {f.name: str(f.type) for f in DeltaTable(self.address, storage_options=stored).schema().fields}
         wanted = {f.name: f for f in Schema.from_arrow(schema).fields}

@@ -8,7 +8,8 @@ from upath import UPath
 from configs.publish import Sink
 from configs.schema import ModelConfig
 from configs.settings import ROOT
-from tasks.sinks.storage import storage_options, translate
+from tasks.errors import EvergreenError
+from tasks.sinks.storage import rows_refused, storage_options, translate
 from tasks.storage.files import open_root, replacing
 
 if TYPE_CHECKING:
@@ -31,9 +32,18 @@ class FileTarget:
             is_local = "://" not in address or address.startswith("file://")
             path = open_root(address, ROOT) if is_local else UPath(address, use_listings_cache=False, **options)
             with replacing(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
-                for table in rows:
+                for table in self._own(rows):
                     writer.write_table(table)
                     count += table.num_rows
         except Exception as error:  # noqa: BLE001  (a traceback has the causes of an error, and their texts may have secrets)
             raise translate(error, self.name, self.sink, self.config) from None
         return count
+
+    def _own(self, rows: "Iterator[pa.Table]") -> "Iterator[pa.Table]":
+        """The rows. An error while they are made is about them, and not about the place."""
+        try:
+            yield from rows
+        except EvergreenError:
+            raise
+        except Exception as error:  # noqa: BLE001  (each library has its own)
+            raise rows_refused(error, self.name, self.sink, self.config) from None

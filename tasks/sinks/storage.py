@@ -4,7 +4,7 @@ from typing import Any
 
 from configs.publish import Sink
 from configs.schema import ModelConfig
-from tasks.errors import EvergreenError, SinkRefused, SinkUnavailable, SourceRefused
+from tasks.errors import EvergreenError, SinkRefused, SinkRowsRefused, SinkUnavailable, SourceRefused
 from tasks.source import secret_values
 from tasks.source.secret_values import without_options
 from tasks.storage.personal import error_text
@@ -28,3 +28,11 @@ def translate(error: Exception, name: str, sink: Sink, config: ModelConfig) -> E
         return error
     text = without_options(" ".join(error_text(config, error).split()), sink.connection)
     return SinkUnavailable(f"publish.{name}: {sink.place}: {text[:500]}. Nothing was changed. The next run tries again")
+
+
+def rows_refused(error: Exception, name: str, sink: Sink, config: ModelConfig) -> EvergreenError:
+    """An error of the rows of one partition: other partitions are sent."""
+    text = " ".join(error_text(config, error).split())
+    return SinkRowsRefused(
+        f"publish.{name}: {sink.place}: these rows cannot be sent: {text[:500]}. Nothing was changed"
+    )

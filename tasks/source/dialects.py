@@ -122,7 +122,7 @@ class PostgreSQL(Generic):
         con = super().connect(address, seconds, writes)
         settings = {
             "timezone": "UTC", "datestyle": "ISO", "extra_float_digits": "1", "statement_timeout": str(int(seconds * 1000)),
-            **({} if writes else {"default_transaction_read_only": "on"}),
+            **({"lock_timeout": "30s"} if writes else {"default_transaction_read_only": "on"}),
         }  # fmt: skip
         with closing(con.cursor()) as cursor:
             for name, value in settings.items():

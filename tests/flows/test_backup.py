@@ -106,7 +106,7 @@ def test_while_ledger_and_mlflow_are_copied_no_row_is_written_and_afterwards_all
     writer.start()
     try:
         folders = [backup(settings, stack / "backups" / str(at)) for at in range(3)]
-        with ledger_locked(settings.database):
+        with ledger_locked(databases(settings)["ledger"]):
             before = written[0]
             assert not end.wait(0.5)
             assert written[0] <= before + 1  # one was under way
@@ -119,8 +119,37 @@ def test_while_ledger_and_mlflow_are_copied_no_row_is_written_and_afterwards_all
         with sqlite3.connect(folder / "ledger") as con:
             counts.append(con.execute("SELECT count(*) FROM facts WHERE id LIKE 'fact-%'").fetchone()[0])
             entries = con.execute("SELECT max(number) FROM chain WHERE model = 'tiny'").fetchone()[0]
-        assert json.loads((folder / MANIFEST).read_text())["ledger"]["tiny"]["entries"] >= entries
+        assert json.loads((folder / MANIFEST).read_text())["ledger"]["tiny"]["entries"] == entries
     assert counts == sorted(counts)
+
+
+def test_a_restored_ledger_that_lost_entries_is_a_problem(stack):
+    settings = load_settings()
+    folder = backup(settings, stack / "backups")
+    move_away(stack)
+    content = restore(settings, folder)
+    with sqlite3.connect(stack / "ledger.db") as con:
+        con.execute("DELETE FROM chain")
+    assert any("of the ledger is nothing, and was" in problem for problem in verify(settings, content))
+
+
+def test_a_backup_without_mlflow_or_without_a_ledger_is_refused(stack, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", str(stack / "elsewhere"))
+    with pytest.raises(StackError, match="elsewhere do not exist, but the ledger has rows"):
+        backup(load_settings(), stack / "backups")
+    monkeypatch.setenv("EVERGREEN_DATABASE_URL", f"sqlite:///{stack}/no-ledger.db")
+    with pytest.raises(StackError, match=r"no-ledger.db does not exist; set EVERGREEN_DATABASE_URL"):
+        backup(load_settings(), stack / "backups")
+    assert not (stack / "no-ledger.db").exists()
+
+
+def test_a_journal_of_an_earlier_database_is_not_replayed(stack):
+    settings = load_settings()
+    folder = backup(settings, stack / "backups")
+    move_away(stack)
+    (stack / "ledger.db-wal").write_bytes(b"rows of the lost database")
+    with pytest.raises(StackError, match="is there already"):
+        restore(settings, folder)
 
 
 def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(stack, monkeypatch):
@@ -149,14 +178,16 @@ def test_a_ledger_in_postgresql_is_dumped_and_restored(workspace, database, monk
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", database)
     settings = load_settings()
     Ledger(database, "tiny").record_fact(fact(1))
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{workspace}/none.db")
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{workspace}/mlflow.db")
+    sqlite3.connect(workspace / "mlflow.db").close()
     folder = backup(settings, workspace / "backups")
     assert json.loads((folder / MANIFEST).read_text())["databases"] == {
         "ledger": "postgresql",
-        "mlflow": "",
+        "mlflow": "sqlite",
         "prefect": "",
     }
     shutil.rmtree(workspace / "artifacts")
+    (workspace / "mlflow.db").unlink()
     with pytest.raises(StackError, match="is there already"):
         restore(settings, folder)
     assert Ledger(database, "tiny").has_fact("fact-1")
