@@ -29,10 +29,10 @@ def _exists(name: str) -> str:
 
 
 class _OptionalChoice:
-    """The same for a parameter that may be left out."""
+    """The same for a parameter that may be left out. The forms of the Prefect UI then send null."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": model_names()}
+        return {"anyOf": [{"type": "string", "enum": model_names()}, {"type": "null"}]}
 
 
 def select_models(patterns: str) -> list[str]:

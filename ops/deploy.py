@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ from configs.choices import select_models
 from configs.errors import ConfigError
 from configs.load import configs_folder, load_model, model_names
 from configs.settings import ROOT, Settings, disable_telemetry, load_env, load_settings
-from ops.check import read_deployments
-from ops.deploy_models import deploy_selected
+from ops.check import flow_of, read_deployments
+from ops.deploy_models import deploy_selected, models_in_form, read_all
 from ops.errors import DeployFailed, StackError
-from ops.generated import generated_deployments
+from ops.generated import generated_deployments, unreadable_models
 from ops.notify import ADDRESS, BLOCK, ensure_notifications
 from ops.terminal import print_error
 from tasks.source.prefect_access import limit_name
@@ -65,8 +66,8 @@ RUN_EVENTS = ("prefect.flow-run.*",)
 def deploy(settings: Settings, models: str = "") -> None:
     """Create or update the pool, the deployments and the automations. Running it again changes nothing.
 
-    Deploying prefect.yaml enables triggers and schedules again that a person has paused in the UI. Of the models of `for_each`, and
-    of a selection, only deployments that have changed are created again.
+    Deploying prefect.yaml enables triggers and schedules again that a person has paused in the UI. Of the models of `for_each`, only
+    deployments that have changed are created again, and what a person has paused stays paused.
 
     Args:
         settings: The settings.
@@ -77,33 +78,53 @@ def deploy(settings: Settings, models: str = "") -> None:
         DeployFailed: Prefect refused. The message has the end of its output.
         StackError: The server does not respond.
     """
+    for error in unreadable_models().values():
+        print(f"warning: deployments that `for_each` generates from it stay as they are: {error}", file=sys.stderr)
     try:
         names = select_models(models) if models else model_names()
     except ValueError as error:
         raise ConfigError(f"MODELS={models}: {error}") from None
     asyncio.run(prepare(settings))
     if not models:
-        deploy_file()
-    own = [d for d in read_deployments() if models and d["name"] in names]
-    asyncio.run(deploy_selected([*own, *generated_deployments(names)], settings))
+        deploy_file("--all")
+    elif own := asyncio.run(file_deployments(names)):
+        deploy_file(*(argument for name in own for argument in ("--name", name)))
+    asyncio.run(deploy_selected(generated_deployments(names), settings))
 
 
-def deploy_file() -> None:
-    """Create the deployments of prefect.yaml with Prefect's own command."""
+async def file_deployments(models: Sequence[str]) -> list[str]:
+    """Return the deployments of prefect.yaml that these models need: their own, and those for all models whose form lacks one of them."""
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        existing = await read_all(client, "deployments")
+    forms = {f"{flow_of(d)}/{d['name']}": models_in_form(d) for d in existing if d["entrypoint"]}
+    needed = []
+    for declared in read_deployments(ROOT / "prefect.yaml"):
+        name = f"{flow_of(declared)}/{declared['name']}"
+        lacks_one = declared["name"] == "manual" and not set(models) <= set(forms.get(name, ()))
+        if declared["name"] in models or lacks_one:
+            needed.append(name)
+    return needed
+
+
+def deploy_file(*which: str) -> None:
+    """Create deployments of prefect.yaml with Prefect's own command, whose arguments are those that select them."""
     for attempt in range(1, ATTEMPTS + 1):
-        code, output = deploy_all()
+        code, output = run_prefect_deploy(*which)
         if code == 0:
             break
         if attempt == ATTEMPTS or not any(text in output for text in BUSY):
-            raise DeployFailed(f"`prefect --no-prompt deploy --all` failed; the end of its output:\n{output[-3000:]}")
+            command = " ".join(["prefect --no-prompt deploy", *which])
+            raise DeployFailed(f"`{command}` failed; the end of its output:\n{output[-3000:]}")
     for line in output.splitlines():
         if "successfully created" in line:
             print("deployed", line.split("'")[1])
 
 
-def deploy_all() -> tuple[int, str]:
+def run_prefect_deploy(*arguments: str) -> tuple[int, str]:
     """Run Prefect's own command and return its exit code and output."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

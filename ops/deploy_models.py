@@ -11,14 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from configs.load import model_names
 from configs.settings import Settings
 from ops.errors import DeployFailed
-from ops.generated import pull_steps
+from ops.generated import gone_models, pull_steps
 from ops.terminal import Bar, terminal
 from tasks.storage.files import digest_json
 
@@ -77,17 +76,6 @@ async def deploy_selected(declared: Sequence[Mapping[str, Any]], settings: Setti
             )
 
 
-def gone_models(existing: Iterable[Mapping[str, Any]], pool: str) -> dict[str, list[str]]:
-    """Return the deployments on the server, by a model that does not exist any more. Those of other pools belong to others."""
-    known, gone = set(model_names()), dict[str, list[str]]()
-    for deployment in existing:
-        model, entrypoint = deployment["parameters"].get("model"), str(deployment["entrypoint"])
-        ours = deployment["work_pool_name"] == pool and entrypoint.startswith("flows/")
-        if ours and model and deployment["name"] == model and model not in known:
-            gone.setdefault(model, []).append(f"{entrypoint.rpartition(':')[2]}/{model}")
-    return gone
-
-
 async def deploy_models(
     client: "PrefectClient",
     declared: Sequence[Mapping[str, Any]],
@@ -105,19 +93,35 @@ async def deploy_models(
     steps = pull_steps()
     wanted = [_wanted(deployment, steps) for deployment in declared]
     flows = {flow: await client.create_flow_from_name(flow) for flow in sorted({one.flow for one in wanted})}
-    versions = {(d["flow_id"], d["name"]): d["version"] for d in existing}
-    automations = {automation["name"] for automation in await read_all(client, "automations")}
+    on_server = {(d["flow_id"], d["name"]): d for d in existing}
+    enabled = {automation["name"]: automation["enabled"] for automation in await read_all(client, "automations")}
+
+    def current(one: Wanted) -> Mapping[str, Any]:
+        return on_server.get((str(flows[one.flow]), one.content["name"]), {})
 
     def is_unchanged(one: Wanted) -> bool:
-        same = versions.get((str(flows[one.flow]), one.content["name"])) == one.version
-        return same and {trigger.name for trigger in one.triggers} <= automations
+        return (
+            current(one).get("version") == one.version and {trigger.name for trigger in one.triggers} <= enabled.keys()
+        )
 
     changed = [one for one in wanted if not is_unchanged(one)]
     for done, one in enumerate(changed, 1):
-        is_new = (str(flows[one.flow]), one.content["name"]) not in versions
-        await _create_patiently(client, one, flows[one.flow], is_new)
+        kept = _with_pauses(one, current(one), enabled)
+        await _create_patiently(client, kept, flows[one.flow], is_new=not current(one))
         progress(done, len(changed))
     return [one.name for one in changed]
+
+
+def _with_pauses(wanted: Wanted, current: Mapping[str, Any], enabled: Mapping[str, bool]) -> Wanted:
+    """Return a deployment with what a person has paused on the server: all of it, its schedules by slug, its automations by name."""
+    active = {schedule["slug"]: schedule["active"] for schedule in current.get("schedules", ())}
+    schedules = [{**s, "active": s["active"] and active.get(s["slug"], True)} for s in wanted.content["schedules"]]
+    triggers = [
+        trigger.model_copy(update={"enabled": trigger.enabled and enabled.get(str(trigger.name), True)})
+        for trigger in wanted.triggers
+    ]
+    content = {**wanted.content, "schedules": schedules, "paused": current.get("paused", False)}
+    return replace(wanted, content=content, triggers=triggers)
 
 
 async def _create_patiently(client: "PrefectClient", wanted: Wanted, flow_id: UUID, is_new: bool) -> None:
@@ -157,7 +161,8 @@ def _wanted(declared: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> 
     from pydantic import TypeAdapter
 
     flow = str(declared["entrypoint"]).rpartition(":")[2]
-    pool, limit = declared["work_pool"], declared.get("concurrency_limit") or {}
+    pool, limit = declared["work_pool"], declared.get("concurrency_limit")
+    limit = limit if isinstance(limit, Mapping) else {"limit": limit}
     schedules = [
         {"schedule": {"cron": s["cron"], "timezone": s["timezone"]}, "slug": s["slug"], "active": True}
         for s in declared.get("schedules", ())
@@ -172,8 +177,8 @@ def _wanted(declared: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> 
         "work_queue_name": pool.get("work_queue_name"),
         "job_variables": dict(pool["job_variables"]),
         "schedules": schedules,
-        "concurrency_limit": limit.get("limit"),
-        "concurrency_options": {"collision_strategy": limit["collision_strategy"]} if limit else None,
+        "concurrency_limit": limit["limit"],
+        "concurrency_options": {k: v for k, v in limit.items() if k != "limit"} or None,
     }
     adapter: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
     triggers = [adapter.validate_python(dict(t)) for t in declared.get("triggers", ())]
@@ -183,8 +188,20 @@ def _wanted(declared: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> 
 def _form(flow: str, model: str) -> dict[str, Any]:
     """Return the form of a flow's parameters, with this model as the only choice: other models do not change the deployment."""
     form = json.loads(_forms(flow))
-    form["properties"]["model"]["enum"] = [model]
+    _choices(form["properties"]["model"])["enum"] = [model]
     return dict(form)
+
+
+def models_in_form(deployment: Mapping[str, Any]) -> list[str]:
+    """Return the choices of `model` in the form of a deployment on the server; none if it has no such parameter."""
+    properties = (deployment["parameter_openapi_schema"] or {}).get("properties", {})
+    return list(_choices(properties.get("model", {})).get("enum", ()))
+
+
+def _choices(field: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a field's schema with its `enum`: that of its first type, if it may be left out."""
+    nested: dict[str, Any] = field["anyOf"][0] if "anyOf" in field else field
+    return nested
 
 
 @functools.cache

@@ -25,6 +25,32 @@ def generated_deployments(names: Iterable[str] | None = None) -> list[dict[str, 
     return list(_with_definitions(blocks)["deployments"] or ()) if blocks else []
 
 
+def unreadable_models() -> dict[str, ConfigError]:
+    """Return the errors of models whose files are not valid, by model; by folder if a `for_each` cannot be read."""
+    errors = {}
+    for name in model_names():
+        try:
+            load_model(name)
+        except ConfigError as error:
+            errors[name] = error
+    return errors
+
+
+def gone_models(existing: Iterable[Mapping[str, Any]], pool: str) -> dict[str, list[str]]:
+    """Return the deployments on the server, by a model that does not exist any more. Those of other pools belong to others.
+
+    The models of a file that cannot be read are unknown, so they are not gone.
+    """
+    known, unreadable, gone = set(model_names()), unreadable_models(), dict[str, list[str]]()
+    for deployment in existing:
+        model, entrypoint = deployment["parameters"].get("model"), str(deployment["entrypoint"])
+        ours = deployment["work_pool_name"] == pool and entrypoint.startswith("flows/")
+        is_gone = model not in known and str(model).partition("-")[0] not in unreadable
+        if ours and model and deployment["name"] == model and is_gone:
+            gone.setdefault(model, []).append(f"{entrypoint.rpartition(':')[2]}/{model}")
+    return gone
+
+
 def pull_steps() -> list[dict[str, Any]]:
     """Return the steps of prefect.yaml before each run."""
     return list(_with_definitions("")["pull"])
@@ -34,7 +60,7 @@ def _block(name: str) -> str:
     try:
         model = load_model(name)
     except ConfigError:
-        return ""  # `make lint` and its own runs report it
+        return ""  # `make deploy`, `make lint` and its own runs report it
     return render(BLOCK, name, times_of(model.config, model.for_each.spread)) if model.for_each else ""
 
 

@@ -20,7 +20,7 @@ def results(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
     monkeypatch.setattr(deploy, "prepare", do_nothing)
     monkeypatch.setattr(deploy, "deploy_selected", do_nothing)
-    monkeypatch.setattr(deploy, "deploy_all", lambda: results.pop(0))
+    monkeypatch.setattr(deploy, "run_prefect_deploy", lambda *arguments: results.pop(0))
     return results
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 
 from configs.errors import ConfigError
 from configs.load import model_names
@@ -169,7 +170,22 @@ def test_every_parameter_has_help_and_every_model_is_a_choice(deployments: list[
             schema.properties, True
         )
         if name not in ("remind", "poll"):  # they run for all models
-            assert schema.properties["model"]["enum"] == model_names()
+            model = schema.properties["model"]
+            assert model.get("anyOf", [model])[0]["enum"] == model_names()
+
+
+@pytest.mark.parametrize("name", ["backfill", "replay", "train"])
+def test_the_form_of_a_run_of_several_models_takes_no_model(name: str) -> None:
+    """The Prefect UI sends null for a field without a value."""
+    schema = parameter_schema(getattr(importlib.import_module(f"flows.{name}"), name)).model_dump(exclude_unset=True)
+
+    def refused(**model: str | None) -> list[str]:
+        parameters = {"models": "f*", "start": "2013-01", "end": "2013-02", **model}
+        own = {key: value for key, value in parameters.items() if key in schema["properties"]}
+        return [error.json_path for error in validate(own, schema)]
+
+    assert refused(model=None) == refused() == refused(model="flights") == []
+    assert refused(model="trains") == ["$.model"]
 
 
 def test_a_wrong_argument_of_an_expectation_is_an_error(

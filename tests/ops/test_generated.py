@@ -12,12 +12,14 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
+from configs.errors import ConfigError
 from configs.load import load_model
 from configs.settings import ROOT, load_settings
+from ops import deploy
 from ops.check import find_problems, flow_of
 from ops.deploy import prepare
-from ops.deploy_models import deploy_selected
-from ops.generated import generated_deployments
+from ops.deploy_models import deploy_selected, models_in_form
+from ops.generated import generated_deployments, gone_models
 from ops.rendering import render
 from ops.schedule_times import moment_within, times, times_of
 from tests.fleet import write_stores
@@ -126,6 +128,121 @@ def test_only_changed_deployments_are_deployed_again(configs: Path, capsys: pyte
     assert out == "deployed 5 deployments of models in S s; 5 were unchanged\n"
     assert error.startswith("warning: model store-a does not exist any more, but these deployments do: ")
     assert "process/store-a" in error
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_a_person_has_paused_stays_paused_after_a_change(configs: Path) -> None:
+    def deploy() -> None:
+        asyncio.run(deploy_selected(generated_deployments(["store-a"]), load_settings()))
+
+    trigger = "retrain store-a on facts"
+    asyncio.run(prepare(load_settings()))
+    deploy()
+    asyncio.run(pause("process/store-a", "train/store-a", trigger))
+    path = configs / "store" / "model.yaml"
+    path.write_text(path.read_text().replace("values: [a, b]", "values: [a, b], spread: 0min"))
+    deploy()
+    assert asyncio.run(state_of("process/store-a")) == ("0 6 * * *", False, False), "the new time, still paused"
+    assert asyncio.run(state_of("assess/store-a")) == ("0 7 * * *", True, False)
+    asyncio.run(touch("train/store-a", "retrain/store-a"))
+    deploy()
+    assert asyncio.run(state_of("train/store-a")) == ("", True, True)
+    assert asyncio.run(is_enabled(trigger)) is False
+    assert asyncio.run(is_enabled("process store-a on source.updated")) is True
+
+
+async def pause(schedule_of: str, deployment: str, automation: str) -> None:
+    """Pause the schedule of a deployment, another deployment, and an automation, as the Prefect UI does."""
+    async with get_client() as client:
+        own = await client.read_deployment_by_name(schedule_of)
+        await client.update_deployment_schedule(own.id, own.schedules[0].id, active=False)
+        await client.pause_deployment((await client.read_deployment_by_name(deployment)).id)
+        await client.pause_automation((await client.read_automations_by_name(automation))[0].id)
+
+
+async def touch(*deployments: str) -> None:
+    """Give deployments another version, so that they are deployed again."""
+    async with get_client() as client:
+        for name in deployments:
+            own = await client.read_deployment_by_name(name)
+            body = {"name": own.name, "flow_id": str(own.flow_id), "version": "earlier", "paused": own.paused}
+            await client.request("POST", "/deployments/", json=body)
+
+
+async def state_of(deployment: str) -> tuple[str, bool, bool]:
+    """Return the time of its schedule, whether that is active, and whether the deployment is paused."""
+    async with get_client() as client:
+        own = await client.read_deployment_by_name(deployment)
+    schedules = [(str(s.schedule.cron), s.active) for s in own.schedules]
+    return *(schedules[0] if schedules else ("", True)), own.paused
+
+
+async def is_enabled(automation: str) -> bool:
+    async with get_client() as client:
+        return (await client.read_automations_by_name(automation))[0].enabled
+
+
+def test_the_models_of_a_file_that_cannot_be_read_are_not_gone(
+    configs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    existing = [
+        {
+            "name": name,
+            "parameters": {"model": name},
+            "entrypoint": "flows/train.py:train",
+            "work_pool_name": "evergreen",
+        }
+        for name in ("store-a", "store-old", "shop-a")
+    ]
+    assert gone_models(existing, "evergreen") == {"store-old": ["train/store-old"], "shop-a": ["train/shop-a"]}
+    path = configs / "store" / "model.yaml"
+    path.write_text(path.read_text().replace("values: [a, b]", "values: [a, b"))
+    assert gone_models(existing, "evergreen") == {"shop-a": ["train/shop-a"]}
+    with pytest.raises(ConfigError, match=r"no model matches 'store-\*'"):
+        deploy.deploy(load_settings(), "store-*")
+    assert (
+        f"warning: deployments that `for_each` generates from it stay as they are: {path}: " in capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+def test_a_selection_deploys_a_block_of_prefect_yaml_as_it_is(
+    configs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval, a schedule that is not active, a limit as a number; and the forms of all models have the new one."""
+    root = tmp_path_factory.mktemp("root")
+    for path in ROOT.iterdir():
+        if path.name != "prefect.yaml":
+            (root / path.name).symlink_to(path)
+    (configs / "flights").symlink_to(ROOT / "configs" / "flights")
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for block in content["deployments"]:
+        if (flow_of(block), block["name"]) == ("process", "flights"):
+            block |= {"schedules": [{"interval": 3600, "active": False}], "concurrency_limit": 2}
+            del block["description"], block["tags"]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(deploy, "ROOT", root)
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+
+    deploy.deploy(load_settings(), "flights,store-a")
+    own = asyncio.run(described("process/flights"))
+    assert [(s["schedule"]["interval"], s["active"]) for s in own["schedules"]] == [(3600, False)]
+    assert own["global_concurrency_limit"]["limit"] == 2
+    names = ["flights", "store-a", "store-b"]
+    assert models_in_form(asyncio.run(described("promote/manual"))) == names
+    assert models_in_form(asyncio.run(described("train/manual"))) == names
+    assert models_in_form(asyncio.run(described("train/store-a"))) == ["store-a"]
+
+    write_stores(configs, ["a", "b", "c"])
+    assert asyncio.run(deploy.file_deployments(["store-b"])) == []
+    assert "promote/manual" in asyncio.run(deploy.file_deployments(["store-c"]))
+
+
+async def described(deployment: str) -> dict[str, Any]:
+    async with get_client() as client:
+        flow, _, name = deployment.partition("/")
+        return dict((await client.request("GET", f"/deployments/name/{flow}/{name}")).json())
 
 
 async def automations(name: str) -> int:
