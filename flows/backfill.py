@@ -85,7 +85,7 @@ def backfill(
         ClusterUnreachable, ClusterMismatch: The Dask cluster does not respond, or does not share the storage.
     """
     if models:
-        return end_run(*publish_selection(run_each(backfill, models)))
+        return end_run(*run_each(backfill, models, publish_selection))
     request = resolve_request(one_model(model), start, end, stages, mode, order, champion, override, plan)
     res = open_request(request, runtime.flow_run.get_id() or "")
     current = make_plan(request, res)

@@ -81,7 +81,7 @@ def replay(
         FutureRead: The code read data from after the simulated time.
     """
     if models:
-        return end_run(*publish_selection(run_each(replay, models)))
+        return end_run(*run_each(replay, models, publish_selection))
     live = open_replayed_model(one_model(model), override, runtime.flow_run.get_id() or "")
     compared_by = metric_of(live.config, metric)
     retraining_cost = cost_of(live.config, compared_by, cost)

@@ -55,7 +55,7 @@ def train(
         NotEnoughData: The window is too short, or has only one class.
     """
     if models:
-        return end_run(*publish_selection(run_each(train, models)))
+        return end_run(*run_each(train, models, publish_selection))
     res = open_resources(one_model(model), runtime.flow_run.get_id() or "")
     deliver(res)
     with recording_failure(as_of, res):

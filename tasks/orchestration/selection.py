@@ -1,7 +1,7 @@
 """Run a flow for each of several models, each as a subflow run. An error of one does not stop the others."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from prefect import runtime
 from prefect.states import State
@@ -10,9 +10,12 @@ from configs.choices import select_models
 from configs.errors import ConfigError
 from tasks.orchestration.prefect_tasks import run_log
 
+Published = TypeVar("Published")
+NOT_STARTED, NOT_ENDED = "Not started", "Not ended"
+
 
 class ModelRun(NamedTuple):
-    """The run of one model: how it ended, its message, and the id of its flow run, empty if none was started."""
+    """The run of one model: how it ended, its message, and the id of its flow run, empty if none has ended."""
 
     model: str
     state: str
@@ -36,12 +39,16 @@ def one_model(model: str | None) -> str:
     return model
 
 
-def run_each(flow: Callable[..., Any], models: str) -> list[ModelRun]:
+def run_each(flow: Callable[..., Any], models: str, publish: Callable[[Sequence[ModelRun]], Published]) -> Published:
     """Run the current run's flow again for each selected model, in the order of their names, with the run's other parameters.
 
     Args:
         flow: The flow. It has the parameters `model` and `models`.
         models: Patterns of models, such as `store-*`.
+        publish: Publishes the runs at the end, also if this run is stopped before it.
+
+    Returns:
+        What `publish` returned.
 
     Raises:
         ConfigError: Both `model` and `models` are given.
@@ -50,10 +57,21 @@ def run_each(flow: Callable[..., Any], models: str) -> list[ModelRun]:
     parameters.pop("models")
     if model := parameters.pop("model", None):
         raise ConfigError(f"model is {model!r} and models is {models!r}; give one of them")
-    runs = []
-    for name in select_models(models):
-        state: State[Any] = flow(model=name, **parameters, return_state=True)
-        runs.append(ModelRun(name, state.name or "", state.message or "", str(state.state_details.flow_run_id or "")))
-        log = run_log()
-        (log.error if runs[-1].has_failed else log.info)("%s: %s: %s", name, runs[-1].state, runs[-1].message)
-    return runs
+    runs = [
+        ModelRun(name, NOT_STARTED, "the run of the selection was stopped before", "") for name in select_models(models)
+    ]
+    try:
+        for at, (name, *_) in enumerate(runs):
+            runs[at] = ModelRun(name, NOT_ENDED, "the run of the selection was stopped", "")
+            runs[at] = _run_one(flow, name, parameters)
+    finally:
+        published = publish(runs)
+    return published
+
+
+def _run_one(flow: Callable[..., Any], model: str, parameters: dict[str, Any]) -> ModelRun:
+    state: State[Any] = flow(model=model, **parameters, return_state=True)
+    run = ModelRun(model, state.name or "", state.message or "", str(state.state_details.flow_run_id or ""))
+    log = run_log()
+    (log.error if run.has_failed else log.info)("%s: %s: %s", model, run.state, run.message)
+    return run

@@ -6,11 +6,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 
 from flows.backfill import backfill
 from flows.train import train
 from tasks.contracts import Stage
+from tasks.orchestration.selection import run_each
+from tasks.reports.artifacts import publish_selection
 from tasks.resources import open_resources
 from tests.conftest import use_folder
 from tests.fleet import sales, write_stores
@@ -83,6 +86,29 @@ def test_one_of_model_and_models_is_required(stores: Path) -> None:
     state = train(models="shop-*", return_state=True)
     assert state.is_failed()
     assert "no model matches 'shop-*'; there are: store-a, store-b, store-c" in str(state.message)
+
+
+def test_a_selection_that_is_stopped_has_its_table(stores: Path) -> None:
+    @flow(name="stopped")
+    def each(model: str = "", models: str = "") -> str:
+        if models:
+            return str(run_each(each, models, publish_selection))
+        if model == "store-b":
+            raise KeyboardInterrupt
+        return model
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011  (Prefect's own, by how the run was stopped)
+        each(models="store-*")
+    table = latest("models-stopped")["data"]
+    assert "stopped: 1 of 3 models completed; not store-b, store-c." in table.replace("\\", "")
+    rows = {
+        line.split("|")[1].strip().strip("[").partition("]")[0]: line
+        for line in table.splitlines()
+        if "store" in line and line[0] == "|"
+    }
+    assert "| Completed |" in rows["store-a"]
+    assert "| Not ended |" in rows["store-b"]
+    assert "| Not started |" in rows["store-c"]
 
 
 def test_rows_of_another_store_do_not_change_a_model(stores: Path, tmp_path: Path) -> None:
