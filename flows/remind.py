@@ -57,8 +57,10 @@ def remind() -> State:
     deadline = time.monotonic() + SECONDS
     for name in model_names():  # at the end, since nothing else may wait for a sink
         with suppress(EvergreenError, ValueError):  # reported above
-            sending = send_outputs(open_resources(name, runtime.flow_run.get_id() or ""), deadline)
+            res = open_resources(name, runtime.flow_run.get_id() or "")
+            sending = send_outputs(res, deadline)
             unsent |= {name: sending.message} if sending.failed else {}
+            publish_model(res) if sending.had_work else None
     line = (
         f"Sent again: {sent} fact{'s' if sent > 1 else ''} without a decision."
         if sent

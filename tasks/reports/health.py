@@ -15,8 +15,7 @@ from tasks.lifecycle.lateness import late_partition, nothing_scored, old_champio
 from tasks.orchestration.schedules import Schedule
 from tasks.reports.refusals import last_refusal
 from tasks.resources import Resources
-from tasks.sinks.records import failures
-from tasks.sinks.send import find_unsent
+from tasks.sinks.send import failing
 from tasks.source.extent import why_no_partition
 from tasks.steps.decay import decay_at
 from tasks.steps.drift_verdict import drift_verdicts, suggestion
@@ -207,8 +206,9 @@ def _overdue_alerts(res: Resources, now: datetime) -> Iterator[Alert]:
 def _sink_alerts(res: Resources) -> Iterator[Alert]:
     """Places that `publish` names and that do not have all outputs, since the last attempt failed."""
     for name, sink in res.config.publish.items():
-        for key, error, at in [*failures(res.lake, name)][:1]:
-            count = counted(len(find_unsent(res, name)), "partition")
+        failed, unsent = failing(res, name)
+        for key, error, at in failed[:1]:
+            count = counted(unsent, "partition")
             reason = first_line(error.removeprefix(f"publish.{name}: "))
             message = f"{count} of {sink.output} not sent to {name}; {key} failed at {at:%Y-%m-%d %H:%M} UTC: {reason}"
             yield Alert(Severity.ERROR, message, "The next run tries again, or now: prefect deployment run remind/all")

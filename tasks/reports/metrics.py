@@ -16,6 +16,8 @@ from tasks.contracts import PartitionRef, Record, Stage
 from tasks.errors import CorruptPartition
 from tasks.reports.newest import newest_assessed
 from tasks.resources import Resources
+from tasks.sinks.records import FOLDER as SENT
+from tasks.sinks.send import failing
 from tasks.steps.drift_verdict import drift_verdicts
 from tasks.steps.order import SHADOW_STEPS, steps_of
 from tasks.steps.step import Step
@@ -62,6 +64,10 @@ METRICS: Mapping[str, Metric] = {
     "evergreen_decisions_total": Metric("Decisions of the policy", ("model", "action")),
     "evergreen_retrainings_total": Metric("Retrainings that have ended", ("model", "outcome")),
     "evergreen_retraining_seconds_total": Metric("Cost of all retrainings in seconds", ("model",)),
+    "evergreen_outputs_unsent": Metric(
+        "Outputs that a place which publish names does not have since an attempt failed; 0 if none failed",
+        ("model", "sink"),
+    ),
 }
 """All metrics of a model. Names that end in `_total` only grow."""
 
@@ -122,6 +128,7 @@ def describe(res: Resources) -> ModelState:
         *_performance_values(res),
         *_drift_values(res),
         *_ledger_values(res),
+        *_sink_values(res),
     ]
     return ModelState(res.config.name, tuple(values), tuple(f"{r.stage}/{r.partition}.json" for r in newest.values()))
 
@@ -144,7 +151,8 @@ def newest_record(step: Step, res: Resources) -> Record | None:
 def folder_stamp(res: Resources) -> object:
     """Return a value that changes when an output of the model is written or removed; None for a lake that is no local folder."""
     root = res.lake.root
-    return tuple(_changed(root / stage) for stage in Stage) if isinstance(root, Path) else None
+    folders = [*Stage, *(f"{SENT}/{name}" for name in res.config.publish)]
+    return tuple(_changed(root / name) for name in folders) if isinstance(root, Path) else None
 
 
 def record_stamp(state: ModelState, res: Resources) -> object:
@@ -187,6 +195,12 @@ def _partition_values(newest: Mapping[Step, Record], res: Resources) -> Iterator
 def _begins(step: Step, ref: PartitionRef) -> datetime:
     """Return when a step of a partition can begin."""
     return ref.matured if step.moment == "matured" else ref.complete
+
+
+def _sink_values(res: Resources) -> Iterator[Sample]:
+    for name in res.config.publish:
+        failed, unsent = failing(res, name)
+        yield Sample("evergreen_outputs_unsent", (res.config.name, name), unsent if failed else 0)
 
 
 def _performance_values(res: Resources) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ from tasks.ledger.claims import Claims
 from tasks.resources import Resources
 from tasks.sinks.kinds import open_target
 from tasks.sinks.outputs import Content, arrow_type, batches, columns, contents
-from tasks.sinks.records import Sent, read_sent, write_failure, write_sent
+from tasks.sinks.records import Sent, failures, read_sent, write_failure, write_sent
 from tasks.storage.personal import error_text
 
 
@@ -42,6 +42,13 @@ def find_unsent(res: Resources, name: str = "") -> list[Unsent]:
     sinks = {key: sink for key, sink in res.config.publish.items() if name in ("", key)}
     found = [item for key, sink in sinks.items() for item in _unsent(key, sink, res)]
     return sorted(found, key=lambda item: item.partition, reverse=True)
+
+
+def failing(res: Resources, name: str) -> tuple[list[tuple[str, str, datetime]], int]:
+    """Partition, error and time of the failures of a sink that it still does not have, newest first, and how many outputs it has not."""
+    noted = [*failures(res.lake, name)]
+    unsent = {item.partition for item in find_unsent(res, name)} if noted else set[str]()
+    return [failure for failure in noted if failure[0] in unsent], len(unsent)
 
 
 def _unsent(name: str, sink: Sink, res: Resources) -> Iterator[Unsent]:

@@ -1,5 +1,7 @@
 """Runs send outputs to the places of `publish`. One that is down fails no run, is an alert, and gets everything later."""
 
+from datetime import UTC, datetime
+
 import pytest
 from prefect.client.orchestration import get_client
 
@@ -10,6 +12,7 @@ from flows.remind import remind
 from tasks.contracts import Stage
 from tasks.lifecycle import sending
 from tasks.reports.health import Severity, alerts
+from tasks.reports.metrics import describe
 from tasks.resources import open_resources
 from tasks.sinks.records import read_sent
 from tests.conftest import free_port
@@ -40,6 +43,11 @@ def tags(state) -> set[str]:
         return set(client.read_flow_run(state.state_details.flow_run_id).tags)
 
 
+def unsent_metric(res) -> dict[str, float]:
+    samples = describe(res).samples(datetime.now(UTC))
+    return {sample.labels[1]: sample.value for sample in samples if sample.name == "evergreen_outputs_unsent"}
+
+
 def sent(folder) -> list[str]:
     return sorted(path.stem for path in (folder / "out").glob("*.parquet"))
 
@@ -62,6 +70,7 @@ def test_a_sink_that_is_down_fails_no_run_is_an_alert_and_gets_all_when_it_is_ba
     assert alert.severity == Severity.ERROR
     assert alert.message.startswith(f"2 partitions of predictions not sent to warehouse; {NEXT} failed at ")
     assert "hunter2" not in alert.message
+    assert unsent_metric(res) == {"warehouse": 2, "files": 0, "lake": 0}
     state = remind(return_state=True)
     assert "tiny: Not sent to warehouse: 2 partitions" in state.message
     assert "warning" in tags(state)
@@ -73,6 +82,7 @@ def test_a_sink_that_is_down_fails_no_run_is_an_alert_and_gets_all_when_it_is_ba
     expected = [(key, res.lake.done(Stage.PREDICTIONS, key).rows) for key in (DAY, NEXT)]
     assert rows == [(key, count, count) for key, count in expected]
     assert not [alert for alert in alerts(res) if "warehouse" in alert.message]
+    assert unsent_metric(res)["warehouse"] == 0
     state = process(model="tiny", partition=DAY, return_state=True)
     assert "warning" not in tags(state)
 
