@@ -244,6 +244,7 @@ def test_then_scores_as_production_would_have_and_now_has_its_own_folder(promote
     assert production == {name: file for name, file in before.items() if not name.startswith("variants/")}
 
 
+@pytest.mark.slow
 def test_another_config_has_its_own_folder_and_a_wrong_one_is_refused_with_the_nearest_key(promoted):
     res = open_resources("tiny")
     before = contents(res.lake)

@@ -155,6 +155,7 @@ def test_processing_again_changes_no_byte_and_sends_nothing(processed):
     assert len(open_resources("tiny").ledger.facts()) == 1
 
 
+@pytest.mark.slow
 def test_a_fact_leads_to_one_decision_and_one_training_however_often_its_event_comes(processed):
     res = open_resources("tiny")
     fact = res.ledger.facts()[0]

@@ -87,6 +87,7 @@ def test_a_sink_that_is_down_fails_no_run_is_an_alert_and_gets_all_when_it_is_ba
     assert "warning" not in tags(state)
 
 
+@pytest.mark.slow
 def test_performance_is_sent_when_a_partition_is_assessed(published):
     from deltalake import DeltaTable
 
@@ -98,6 +99,7 @@ def test_performance_is_sent_when_a_partition_is_assessed(published):
     assert set(rows["partition"]) == {DAY}
 
 
+@pytest.mark.slow
 def test_a_history_is_sent_newest_first_within_a_limit_and_continued(published, monkeypatch):
     monkeypatch.setenv(ADDRESS, f"sqlite:///{published}/warehouse.db")
     with monkeypatch.context() as patch:

@@ -91,6 +91,7 @@ def wait_for_event(row: Promotion) -> None:
     pytest.fail(f"no event of row {row.sequence}, {row.action}")
 
 
+@pytest.mark.slow
 def test_a_challenger_scores_in_shadow_mode_and_is_promoted_if_it_is_good_enough(after_shift):
     configure(after_shift, shadow={"partitions": 2})
     version = train(model="tiny", reason="after the shift").version

@@ -62,7 +62,7 @@ def bucket(monkeypatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_month_of_flights_is_the_same_from_every_place_with_postgresql(tmp_path, bucket, monkeypatch):
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
     expected = digests(load_model("flights", ROOT / "configs"))
