@@ -107,7 +107,7 @@ def main() -> int:
         invalid = {name: error for name in models if (error := _config_error(name))}
         valid = [name for name in models if name not in invalid]
         deployments = [*read_deployments(), *generated_deployments(valid)]
-        problems = [*map(str, invalid.values()), *broken_contracts(valid), *shared_targets(valid)]
+        problems = [*map(str, invalid.values()), *broken_contracts(valid), *shared_targets(valid), *same_names(models)]
         problems += find_problems(models, deployments)
         for line in (w for name in valid for w in warnings(open_resources(name))):
             print(f"warning: {line}", file=sys.stderr)
@@ -145,6 +145,14 @@ def shared_targets(models: Iterable[str]) -> Iterator[str]:
             if not other.startswith(f"{name}:") and (sink.path or output != sink.output):
                 way = "add {model} to its path" if sink.path else "choose another table, since they have other columns"
                 yield f"{model.folder / 'model.yaml'}: publish.{key}: {sink.place} is also that of {other}; {way}"
+
+
+def same_names(models: Iterable[str]) -> Iterator[str]:
+    """Yield the models whose names differ in - and _ only: Prefect's keys of pages have no _, so their pages would be one."""
+    known: dict[str, str] = {}
+    for name in models:
+        if (other := known.setdefault(name.replace("-", "_"), name)) != name:
+            yield f"the models {other} and {name} differ in - and _ only, so their pages in Prefect would be one; rename one of them"
 
 
 def _config_error(name: str) -> ConfigError | None:

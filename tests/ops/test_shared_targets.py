@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from ops.check import shared_targets
+from ops.check import same_names, shared_targets
 
 TABLE = {"connection": "warehouse", "table": "ml.outputs"}
 
@@ -38,3 +38,8 @@ def test_two_models_share_only_a_table_of_the_same_output(tiny, first, second, m
         assert "configs/other/model.yaml: publish.two: " in problems[0]
         assert "is also that of tiny: publish.one" in problems[0]
         assert message in problems[0]
+
+
+def test_names_that_are_one_in_prefect_are_refused():
+    (problem,) = same_names(["s-a_b", "s_a-b", "store-a", "store-b"])
+    assert problem.startswith("the models s-a_b and s_a-b differ in - and _ only")
