@@ -173,6 +173,7 @@ def database() -> Iterator[str]:
         con.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.mark.slow  # needs pg_dump, of Debian's postgresql-client
 def test_a_ledger_in_postgresql_is_dumped_and_restored(workspace, database, monkeypatch):
     as_stack(workspace, monkeypatch)
     monkeypatch.setenv("EVERGREEN_DATABASE_URL", database)
