@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.generated import features, flights, model
 from benchmarks.harness import Row, Spent, in_this_process, in_turns, row
-from configs.schema import Expectation
+from configs.expectations import Expectation
 from tasks.validation.expectations import _batch, _checks, _run, validate_frame
 
 if TYPE_CHECKING:

@@ -1,12 +1,16 @@
-"""The expectations of Great Expectations, and which values can occur in a column. Great Expectations is not imported."""
+"""Schema of `expectations:` in model.yaml, with all names of Great Expectations, which is not imported."""
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any, Literal
 
+from pydantic import Field, field_validator
+
+from configs.base import Strict
 from configs.nearest import hint
 
+Severity = Literal["critical", "warning", "info"]
 ColumnKind = Literal["number", "text", "time"]
 
 _NAMES = (
@@ -112,3 +116,37 @@ def _hint(value: Any, kind: ColumnKind | None) -> str:
     if isinstance(value, bool):
         return "; YAML reads NO, yes, off ... as true or false: write it in quotes"
     return "; write it in quotes"
+
+
+class Expectation(Strict):
+    """One Great Expectations check.
+
+    Rows that fail a critical or warning check are quarantined, also if `mostly` tolerates them. If more rows fail a
+    critical check than `mostly` allows, the partition is blocked.
+    """
+
+    type: str = Field(
+        description="name in Great Expectations, in snake case; docs/names.md lists them with their arguments",
+        json_schema_extra={"enum": [*SUPPORTED]},
+    )
+    severity: Severity = Field(
+        "critical",
+        description="critical: quarantines rows, and blocks the partition if more fail than `mostly` allows; "
+        "warning: quarantines rows; info: reports only. A not-null check with `mostly` below 1 quarantines no rows",
+    )
+    columns: tuple[str, ...] = Field((), description="one check per column; or give `column` in kwargs")
+    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as in Great Expectations")
+
+    @field_validator("type")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        if problem := unknown_expectation(value):
+            raise ValueError(problem)
+        return value
+
+    def checks(self) -> Iterator[dict[str, Any]]:
+        """Yield the arguments of each check: one per column."""
+        if not self.columns:
+            yield dict(self.kwargs)
+        for column in self.columns:
+            yield {"column": column, **self.kwargs}

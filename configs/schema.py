@@ -4,39 +4,34 @@ The description of a field is the documentation of its key (`python -m ops.keys`
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import (
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
-from configs.base import EXAMPLE, PATTERN, Duration, Every, Name, NameOfModel, Strict
+from configs.base import EXAMPLE, PATTERN, Name, NameOfModel, Strict
 from configs.contract import Contract
-from configs.expectations import SUPPORTED, ColumnKind, impossible_values, unknown_expectation
+from configs.expectations import ColumnKind, Expectation, impossible_values
 from configs.features import Features
 from configs.for_each import ForEach
 from configs.gate import Gate, PromotionConfig
-from configs.kinds import HIGHER_IS_BETTER, KINDS, LOSSES, LOWER_IS_BETTER, METRICS, Kind, Loss
+from configs.kinds import HIGHER_IS_BETTER, KINDS, LOWER_IS_BETTER, METRICS
 from configs.monitoring import ChampionConfig, Monitoring
+from configs.partitioning import HOURS, Partitioning
 from configs.paths import folder_problem
 from configs.publish import Output, Sink, publish_problem
 from configs.replay import Replay
 from configs.retention import Retention
 from configs.retraining import Retraining
 from configs.source import Source
+from configs.target import Target
 from configs.training import TrainingConfig
 
-HOURS: Mapping[Every, int] = {"M": 31 * 24, "W": 7 * 24, "D": 24, "H": 1}
-"""Maximum number of hours in a period, without the hour of a clock change."""
 RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("prediction", "model_version", "as_of", "variant"),
     "labels": ("known_at",),
@@ -46,121 +41,6 @@ RESERVED_COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns that rows of the lake have in addition to the model's own. A test compares them with the rows that are written."""
 TIME_KEY = "time_as_text"
 """The key of a flat file whose `key` and `time` are the same column, such as one row a day."""
-LateRows = Literal["rescore", "append", "ignore"]
-Severity = Literal["critical", "warning", "info"]
-
-
-class Partitioning(Strict):
-    """How time is divided into partitions."""
-
-    every: Every = Field(description="length of a partition: M, W (from Monday), D or H")
-    timezone: str = Field("UTC", description="IANA time zone; partitions start at midnight in this zone")
-    grace: Duration = Field(
-        timedelta(0), description="time after a partition's end in which its last rows come; then it is processed"
-    )
-    late_rows: LateRows = Field(
-        "rescore",
-        description="rows that come or change later: rescore the partition from all of them, append new ones and keep the others as they "
-        "were, or ignore them",
-    )
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone_exists(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin") from None
-        return value
-
-    @model_validator(mode="after")
-    def _hours_are_utc(self) -> Self:
-        if self.every == "H" and self.timezone != "UTC":
-            raise ValueError("hourly partitions must be in UTC, since a local hour can occur twice")
-        return self
-
-
-def class_name(value: Any) -> Any:
-    """Return a whole number as text. YAML reads an unquoted yes, no, on or off as a boolean, which is no class."""
-    if isinstance(value, bool):
-        raise ValueError("YAML reads yes, no, on, off, true and false as booleans; put the class in quotation marks")
-    return str(value) if isinstance(value, int) else value
-
-
-ClassName = Annotated[
-    str, BeforeValidator(class_name), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
-]
-
-
-class Target(Strict):
-    """The target, and the label delay."""
-
-    column: Name = Field(description="name of the outcome column")
-    kind: Kind = Field(
-        "binary",
-        description="binary (0 or 1, true or false), multiclass (text or whole numbers) or regression (a number)",
-    )
-    classes: tuple[ClassName, ...] = Field(
-        (), description="multiclass: all classes, in the order of the probabilities; whole numbers are read as text"
-    )
-    loss: Loss | None = Field(None, description="loss for comparisons; regression: squared_error or absolute_error")
-    delay: Duration = Field(description="label delay: time from the prediction until the outcome is known")
-    max_bad_share: float = Field(
-        0.01, ge=0, le=1, description="share of invalid labels above which the partition's labels are blocked"
-    )
-
-    @property
-    def eval_loss(self) -> Loss:
-        """The loss by which models are compared."""
-        return self.loss or LOSSES[self.kind][0]
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
-        if duplicates := sorted({name for name in self.classes if self.classes.count(name) > 1}):
-            raise ValueError(f"classes: named twice: {', '.join(duplicates)}")
-        if self.kind == "multiclass" and len(self.classes) < 3:
-            raise ValueError("a multiclass target needs `classes`, at least three of them")
-        if self.kind != "multiclass" and self.classes:
-            raise ValueError(f"`classes` is for multiclass targets, this one is {self.kind}")
-        if self.eval_loss not in LOSSES[self.kind]:
-            raise ValueError(
-                f"the loss of a {self.kind} target must be {' or '.join(LOSSES[self.kind])}, not {self.loss}"
-            )
-        return self
-
-
-class Expectation(Strict):
-    """One Great Expectations check.
-
-    Rows that fail a critical or warning check are quarantined, also if `mostly` tolerates them. If more rows fail a
-    critical check than `mostly` allows, the partition is blocked.
-    """
-
-    type: str = Field(
-        description="name in Great Expectations, in snake case; docs/names.md lists them with their arguments",
-        json_schema_extra={"enum": [*SUPPORTED]},
-    )
-    severity: Severity = Field(
-        "critical",
-        description="critical: quarantines rows, and blocks the partition if more fail than `mostly` allows; "
-        "warning: quarantines rows; info: reports only. A not-null check with `mostly` below 1 quarantines no rows",
-    )
-    columns: tuple[str, ...] = Field((), description="one check per column; or give `column` in kwargs")
-    kwargs: Mapping[str, Any] = Field(default_factory=dict, description="arguments, as in Great Expectations")
-
-    @field_validator("type")
-    @classmethod
-    def _exists(cls, value: str) -> str:
-        if problem := unknown_expectation(value):
-            raise ValueError(problem)
-        return value
-
-    def checks(self) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of each check: one per column."""
-        if not self.columns:
-            yield dict(self.kwargs)
-        for column in self.columns:
-            yield {"column": column, **self.kwargs}
 
 
 class ModelConfig(Strict):

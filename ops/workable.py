@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from configs.base import span_text
-from configs.schema import HOURS, ModelConfig
+from configs.partitioning import HOURS
+from configs.schema import ModelConfig
 from ops.first_window import Sample, read_sample
 from tasks.contracts import Stage
 from tasks.errors import EvergreenError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from configs.base import Every, span_text
 from configs.flat import literal, quoted
-from configs.schema import HOURS
+from configs.partitioning import HOURS
 from ops.profiling.describe import ROWS
 from ops.profiling.values import Periods, TargetChoice, UnusableData
 

@@ -8,7 +8,7 @@ import yaml
 
 from configs.base import span_text
 from configs.flat import quoted
-from configs.schema import HOURS
+from configs.partitioning import HOURS
 from ops.profiling import sql
 from ops.profiling.column_types import ISO
 from ops.profiling.database import source_table

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
+from configs.target import Target
 from tasks.models.fairness import measure_gap
 from tasks.models.metrics import BINS, finite
 from tasks.storage.personal import hide_categories

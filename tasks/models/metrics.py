@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from configs.kinds import METRICS
-from configs.schema import Target
+from configs.target import Target
 from tasks.contracts import Interval
 from tasks.models.bootstrap import block_sums, draw_blocks, mean_bounds, measured_error_factor
 

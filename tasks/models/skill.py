@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs.schema import Target
+from configs.target import Target
 
 SHARES = 20
 

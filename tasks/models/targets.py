@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.schema import Target
+from configs.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd

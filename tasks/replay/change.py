@@ -9,8 +9,9 @@ import numpy as np
 
 from configs.kinds import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
 from configs.load import Model
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
 from configs.settings import Settings
+from configs.target import Target
 from tasks.contracts import Interval, PartitionRef, PartitionResult, PolicyRun, Stage
 from tasks.lifecycle.gate import visible_in_most_cases
 from tasks.models.bootstrap import block_sums, mean_bounds

@@ -126,7 +126,7 @@ class RemoteFiles:
         return []
 
     def _require_bucket(self, system: Any, name: str) -> None:
-        """Require that there is a bucket: a list of one that does not exist may be empty. Who may not list it all is not told."""
+        """Require that there is a bucket: the list of one that does not exist is empty. Who may not list the bucket skips the check."""
         with suppress(PermissionError):
             system.ls(name.partition("/")[0], refresh=True)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ConfigError
 from configs.flat import literal, quoted
 from configs.load import Model
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
+from configs.target import Target
 from tasks.contracts import PartitionRef
 from tasks.errors import SourceMismatch
 from tasks.source.csv_lines import find_text, is_csv

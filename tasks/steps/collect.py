@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from configs.features import LARGEST_NUMBER
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
+from configs.target import Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import BadData
 from tasks.resources import Resources

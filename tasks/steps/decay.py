@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs.monitoring import Decay
-from configs.schema import Target
+from configs.target import Target
 from tasks.contracts import Interval, PartitionRef, Period, Promotion, Record, Stage, Version
 from tasks.errors import UnknownVersion
 from tasks.models.bootstrap import block_sums, common_dependence, mean_bounds, mean_variance

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
+from configs.target import Target
 from tasks.contracts import PartitionRef, Stage
 from tasks.errors import UnknownVersion
 from tasks.models.metrics import finite, row_loss

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from configs.schema import Expectation, ModelConfig
+from configs.expectations import Expectation
+from configs.schema import ModelConfig
 from tasks.contracts import Record, Stage
 from tasks.contracts.published import ContractVersion, Promise, PublishedColumn, PublishedContract, Role
 from tasks.errors import UnreadableContract

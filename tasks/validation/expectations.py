@@ -11,9 +11,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
-from configs.expectations import unsatisfiable
+from configs.expectations import Expectation, unsatisfiable
 from configs.nearest import hint
-from configs.schema import Expectation, ModelConfig
+from configs.schema import ModelConfig
 from configs.settings import disable_telemetry
 from tasks.contracts import Finding, Validation
 from tasks.validation.reasons import (

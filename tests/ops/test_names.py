@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from configs.expectations import EXPECTATIONS, SQL_ONLY, SUPPORTED
+from configs.expectations import EXPECTATIONS, SQL_ONLY, SUPPORTED, Expectation
 from configs.kinds import HIGHER_IS_BETTER, KINDS, LOWER_IS_BETTER, METRICS, PARAMETERS
 from configs.load import load_model
-from configs.schema import Expectation
 from configs.settings import ROOT
 from ops.names import CLASSES, PAGE
 from tasks.contracts import Recipe

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.expectations import Expectation
 from configs.features import LARGEST_NUMBER, Features
-from configs.schema import Expectation, ModelConfig
+from configs.schema import ModelConfig
 from serving.contract import contract_of
 from serving.envelope import Table, read_table
 from serving.openapi import example_of, field_schema

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from configs.features import Features
-from configs.schema import Target
+from configs.target import Target
 from tasks.contracts import Period, Promotion, Record, Stage
 from tasks.lifecycle.estimates import EstimationError, estimate_interval, known_errors, validation_errors
 from tasks.steps.estimate import predict_loss

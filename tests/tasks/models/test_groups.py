@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from configs.load import parse_config
-from configs.schema import ModelConfig, Target
+from configs.schema import ModelConfig
+from configs.target import Target
 from tasks.models.groups import MOST, calibration_bins, fairness_gaps, group_columns, measure_groups
 from tests.conftest import MODEL_YAML
 

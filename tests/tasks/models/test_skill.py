@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from configs.schema import Target
+from configs.target import Target
 from tasks.models.metrics import row_loss
 from tasks.models.skill import prior_losses, relative_loss, summarise_outcomes
 from tasks.models.targets import predict_prior, prior_of

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn import metrics
 
 from configs.load import load_model
-from configs.schema import Target
+from configs.target import Target
 from tasks.models.bootstrap import block_sums, mean_bounds, paired_gain
 from tasks.models.metrics import calibration_error, intervals, measure, row_loss
 

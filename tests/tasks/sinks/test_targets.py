@@ -119,9 +119,8 @@ def test_rows_that_change_while_they_are_sent_are_left_to_the_next_run(res, plac
     assert not [*failures(res.lake, "out")]
 
 
+@pytest.mark.parametrize("place", ["sqlite", "postgresql", "delta"], indirect=True)
 def test_a_table_with_other_columns_is_left_as_it_is_and_the_error_has_the_way_out(tiny, place):
-    if place.kind == "files":
-        pytest.skip("each file has its own columns")
     res = configure(tiny, publish={"out": place.keys | {"output": "performance"}})
     from tasks.contracts import Stage
     from tests.tasks.sinks.targets import record

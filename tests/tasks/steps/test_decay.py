@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.monitoring import Decay
-from configs.schema import Target
+from configs.target import Target
 from tasks.contracts import Action, Interval, Period, Promotion, Recipe, Record, Stage, Version
 from tasks.models.bootstrap import block_sums, mean_bounds
 from tasks.models.metrics import LEVEL

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from configs.load import parse_config
-from configs.schema import Target
+from configs.target import Target
 from tasks.models.metrics import row_loss
 from tasks.steps.estimate import calibrate, expected_auc, expected_loss, predict_loss
 from tests.conftest import MODEL_YAML

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from configs.errors import ConfigError
-from configs.expectations import EXPECTATIONS
-from configs.schema import Expectation, ModelConfig
+from configs.expectations import EXPECTATIONS, Expectation
+from configs.schema import ModelConfig
 from configs.settings import ROOT
 from tasks.contracts import Finding, Validation
 from tasks.validation.expectations import check_arguments, structural_expectations, validate_frame
