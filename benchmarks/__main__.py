@@ -5,7 +5,7 @@
 
 Ratios: bootstrap, growth, ingest, monitoring, pipeline, reaction, scoring, serving, training, validation.
 Studies, which print their own tables: always, backfill, drift, elec2, fleet, gate, new_model, pages, policy, poll, replay,
-server, sink_database, source_database.
+server, sink_database, source_address, source_database.
 """
 
 import importlib
@@ -46,6 +46,7 @@ STUDIES = (
     "replay",
     "server",
     "sink_database",
+    "source_address",
     "source_database",
 )
 

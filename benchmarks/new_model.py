@@ -40,7 +40,7 @@ def report(console: Console) -> None:
         frame.to_csv(files[1], index=False)
         for file in files:
             spent = in_new_process(CODE.replace("ROOT", str(ROOT)).replace("FILE", str(file)))()
-            verdict = "" if file.suffix == ".csv" else f"; aim {AIM:.0f} s: {'met' if spent.wall <= AIM else 'MISSED'}"
+            verdict = f"; aim {AIM:.0f} s: {'met' if spent.wall <= AIM else 'MISSED'}"
             size = f"{len(frame):,} rows x {frame.shape[1]} columns"
             console.print(
                 f"{size}, {file.suffix[1:]}: {spent.wall:.1f} s, {spent.cpu:.1f} CPU s, {spent.mb:.0f} MB{verdict}"

@@ -17,11 +17,11 @@ INTEGER = "tag:yaml.org,2002:int"
 DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Reads 010 and 12:30 as text. By YAML 1.1 they are the numbers 8 and 750, which nobody means."""
 
 
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, DECIMAL if tag == INTEGER else pattern) for tag, pattern in pairs]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -110,7 +110,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
 @functools.lru_cache(maxsize=64)
 def _parse_text(text: str) -> Any:
     """Parse YAML. The models of one file share the result, and nobody changes it."""
-    return yaml.load(text, _Loader)  # noqa: S506  (a safe loader)
+    return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
 
 
 def _depth(content: Any, location: tuple[Any, ...]) -> int:

@@ -59,7 +59,7 @@ def remind() -> State:
         with suppress(EvergreenError, ValueError):  # reported above
             res = open_resources(name, runtime.flow_run.get_id() or "")
             sending = send_outputs(res, deadline)
-            unsent |= {name: sending.message} if sending.failed else {}
+            unsent |= {name: sending.message} if sending.tags else {}
             publish_model(res) if sending.had_work else None
     line = (
         f"Sent again: {sent} fact{'s' if sent > 1 else ''} without a decision."

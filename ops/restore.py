@@ -107,7 +107,7 @@ def require_empty(settings: Settings, urls: Mapping[str, sa.URL], files: Path | 
         raise StackError("the stack runs; run `make down`, and restore into an empty EVERGREEN_HOME")
     if isinstance(files, Path) and files.is_dir() and any(files.iterdir()):
         raise StackError(
-            f"{files} has files; a backup is restored into an empty stack: move it away, or set another EVERGREEN_HOME"
+            f"{files} has files, and a restore would overwrite them; move it away, or set another EVERGREEN_HOME"
         )
     for name, url in urls.items():
         if url.get_backend_name() == "sqlite":
@@ -121,7 +121,9 @@ def require_empty(settings: Settings, urls: Mapping[str, sa.URL], files: Path | 
             engine.dispose()
         if there:
             place = url.render_as_string(hide_password=True)
-            raise StackError(f"the database of {name}, {place}, is there already; move it away, or name an empty one")
+            raise StackError(
+                f"the database of {name}, {place}, is not empty, and a restore would overwrite it; name an empty one"
+            )
 
 
 def put_database(source: Path, url: sa.URL) -> None:

@@ -23,6 +23,7 @@ from ops.terminal import print_error
 from tasks.errors import EvergreenError
 from tasks.resources import Resources, open_resources
 from tasks.steps.publish import contract_problem
+from tasks.storage.files import replacing
 from tasks.storage.published_contract import read_history
 from tasks.validation.expectations import check_arguments
 
@@ -86,7 +87,8 @@ def suggest(name: str, partitions: int | None, apply: bool) -> None:
     if not change:
         print(f"{path}: the expectations are those of {source}; nothing to change", file=sys.stderr)
     elif apply:
-        path.write_text(text, encoding="utf-8")
+        with replacing(path) as copy:
+            copy.write_text(text, encoding="utf-8")
         print(f"wrote {path}, learned from {source}. `make lint` checks it", file=sys.stderr)
     else:
         note = (

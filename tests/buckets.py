@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,3 +41,10 @@ def new_bucket(name: str) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+def require_keys(endpoint: str, after: int) -> None:
+    """Let the server refuse unknown keys after this number of requests."""
+    address = f"{endpoint}/moto-api/reset-auth"
+    request = urllib.request.Request(address, str(after).encode(), {"Content-Type": "text/plain"})
+    assert urllib.request.urlopen(request).status == 200

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from configs.content import Loader
 from configs.errors import ConfigError
 from ops.profiling.expectations import BETWEEN, COUNT, FAR_OUTSIDE, IN_SET, NOT_NULL, Check
 from ops.profiling.write import expectation_line
@@ -128,12 +129,12 @@ def _columns(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _list_node(text: str) -> Any:
     """Return the YAML node of the list of expectations with the positions of its entries, None if there is none."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=Loader)
     nodes = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
     node = nodes.get("expectations")
     return node if isinstance(node, yaml.SequenceNode) else None
 
 
 def _value(text: str, node: Any) -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load(text[node.start_mark.index : node.end_mark.index])
+    value: dict[str, Any] = yaml.load(text[node.start_mark.index : node.end_mark.index], Loader)  # noqa: S506  (a safe loader)
     return value

@@ -26,17 +26,19 @@ class Sending:
         sent: Partitions by sink.
         failed: Partitions that were not sent, by sink, and the first error of each sink.
         left: Outputs of partitions for the next run, of all sinks.
+        unreadable: Why it is not known what the sinks have; empty if it is.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     errors: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    unreadable: str = ""
 
     @property
     def had_work(self) -> bool:
         """Whether anything was sent or failed."""
-        return bool(self.sent or self.failed)
+        return bool(self.sent or self.failed or self.unreadable)
 
     @property
     def message(self) -> str:
@@ -46,12 +48,17 @@ class Sending:
             f" Not sent to {name}: {counted(count, 'partition')}, tried again by the next run: {first_line(errors[name])}."
             for name, count in self.failed.items()
         )
+        text += (
+            f" Nothing sent, since the records of what was sent cannot be read: {self.unreadable}."
+            if self.unreadable
+            else ""
+        )
         return text + (f" {counted(self.left, 'output')} left to send, by the next run." if self.left else "")
 
     @property
     def tags(self) -> list[str]:
         """The tag of a run that a person should look at."""
-        return ["warning"] if self.failed else []
+        return ["warning"] if self.failed or self.unreadable else []
 
 
 def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
@@ -69,7 +76,7 @@ def send_outputs(res: Resources, deadline: float | None = None) -> Sending:
         items = find_unsent(res)
     except Exception as error:  # noqa: BLE001  (nothing may depend on a sink)
         log.error("%s: what its sinks have cannot be read: %s", res.config.name, error)
-        result.failed["all sinks"], result.errors["all sinks"] = 1, str(error)
+        result.unreadable = first_line(str(error))
         return result
     for name, count in Counter(item.name for item in items).items():
         log.info("%s: %s to send to %s", res.config.name, counted(count, "partition"), name)

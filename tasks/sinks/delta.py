@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from configs.flat import literal
 from configs.publish import Sink
 from configs.schema import ModelConfig
-from configs.settings import ROOT
 from tasks.errors import EvergreenError, SinkMismatch
 from tasks.sinks.storage import rows_refused, storage_options, translate
+from tasks.source.delta_log import delta_address
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,8 +21,8 @@ class DeltaTarget:
     """A Delta table, see `Target`."""
 
     def __init__(self, name: str, sink: Sink, config: ModelConfig) -> None:
-        self.name, self.sink, self.config, address = name, sink, config, str(sink.delta)
-        self.address = address if "://" in address else str(ROOT / address)
+        self.name, self.sink, self.config = name, sink, config
+        self.address = delta_address(str(sink.delta))
 
     def replace(self, partition: str, schema: "pa.Schema", rows: "Iterator[pa.Table]") -> int:
         """See `Target`. If another process commits the same partition in between, this commit fails, and the next run sends it."""
@@ -84,7 +84,7 @@ class DeltaTarget:
             if present.get(n, str(f.type)) != str(f.type)
         ]
         if problems:
-            way = "add it with `DeltaTable(...).alter.add_columns`, or " if missing else ""
+            way = "Add it with `DeltaTable(...).alter.add_columns`" if missing else "Correct the table"
             raise SinkMismatch(
-                f"publish.{self.name}: {self.sink.place}: {'; '.join(problems)}. Nothing was sent. {way}choose another table"
+                f"publish.{self.name}: {self.sink.place}: {'; '.join(problems)}. Nothing was sent. {way}, or choose another one"
             )

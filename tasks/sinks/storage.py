@@ -1,12 +1,13 @@
 """Options for targets at addresses, and errors of their libraries without secrets."""
 
+import re
 from typing import Any
 
 from configs.publish import Sink
 from configs.schema import ModelConfig
 from tasks.errors import EvergreenError, SinkRefused, SinkRowsRefused, SinkUnavailable, SourceRefused
 from tasks.source import secret_values
-from tasks.source.secret_values import without_options
+from tasks.source.storage_errors import storage_problem
 from tasks.storage.personal import error_text
 
 
@@ -26,8 +27,16 @@ def translate(error: Exception, name: str, sink: Sink, config: ModelConfig) -> E
     """A library's error as one that can be shown: on one line, without the values of the options."""
     if isinstance(error, EvergreenError):
         return error
-    text = without_options(" ".join(error_text(config, error).split()), sink.connection)
-    return SinkUnavailable(f"publish.{name}: {sink.place}: {text[:500]}. Nothing was changed. The next run tries again")
+    text = error_text(config, error)
+    kind, shown, action = storage_problem(error, text, sink.connection)
+    problem = f"publish.{name}: {sink.place}: {shown}. Nothing was changed"
+    if re.search(r"failed validation check|Check constraint", text):
+        return SinkRowsRefused(f"{problem}. Correct the rows, or the table's constraint")
+    return (
+        SinkUnavailable(f"{problem}. The next run tries again")
+        if kind == "unavailable"
+        else SinkRefused(f"{problem}. {action}")
+    )
 
 
 def rows_refused(error: Exception, name: str, sink: Sink, config: ModelConfig) -> EvergreenError:

@@ -4,39 +4,35 @@ The log has the smallest and the largest value of each column in each file. So a
 others: a new version of the table that is about other times leaves the partition fresh.
 """
 
-import re
 import threading
 import time
 from asyncio import CancelledError
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.flat import quoted
 from configs.load import Model
-from configs.settings import ROOT
 from configs.source import Table
 from tasks.errors import EvergreenError, SourceMismatch, SourceRefused, SourceUnavailable
 from tasks.source import prefect_access
 from tasks.source.database import MOMENT, DatabaseTable
-from tasks.source.delta_log import DataFile, Log, require_readable
-from tasks.source.dialects import Generic, Selection
+from tasks.source.delta_log import DataFile, Log, delta_address, require_readable
+from tasks.source.delta_session import Delta, DeltaQueries, Session
+from tasks.source.dialects import Selection
 from tasks.source.fetch import fetch
 from tasks.source.moments import EARLIEST, latest
 from tasks.source.queries import Queries
-from tasks.source.remote import REFUSED
-from tasks.source.secret_values import storage_options, variable, without_options
-from tasks.source.stored_times import LOCAL, ZONED
+from tasks.source.secret_values import storage_options
+from tasks.source.storage_errors import storage_problem
 from tasks.storage.personal import error_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 READ_SECONDS = 5
 """How long a version of the log is used, so that looking at all partitions of a model does not read it each time."""
-VIEW = "delta"
 _READ: dict[tuple[str, str | None], tuple[float, Log]] = {}
 _LOCK = threading.Lock()
 
@@ -79,8 +75,7 @@ class DeltaTable(DatabaseTable):
 
     @contextmanager
     def _queries(self) -> Iterator[Queries]:
-        limited = prefect_access.slot(self.table.connection) if self.table.connection else nullcontext()
-        with self._errors(), limited:
+        with self._errors(), prefect_access.slot(self.table.connection):
             session: Any = Session(self._log())
             yield DeltaQueries(self.config, self.table, session, Delta())
 
@@ -89,8 +84,7 @@ class DeltaTable(DatabaseTable):
 
     @property
     def _address(self) -> str:
-        address = str(self.table.delta)
-        return address if "://" in address else str(ROOT / address)
+        return delta_address(str(self.table.delta))
 
     def _log(self) -> Log:
         """The log at its newest version."""
@@ -129,86 +123,9 @@ class DeltaTable(DatabaseTable):
 
     def translate(self, error: Exception) -> EvergreenError:
         """An error of the library as one that can be shown, with what to do."""
-        text = re.sub(r"\x1b\[[0-9;]*m", "", error_text(self.config, error))
-        text = without_options(" ".join(text.split()), self.table.connection)[:400].rstrip(".")
-        kind, problem = type(error).__name__, f"{self.table.place}: {text}"
-        own = (
-            f"{variable(self.table.connection)} or the secret" if self.table.connection else "the worker's environment"
-        )
-        if kind == "TableNotFoundError" or "does not exist" in text:
-            return SourceRefused(f"{problem}. Correct `delta` in model.yaml, or create the table")
-        if re.search(REFUSED, text):
-            return SourceRefused(f"{problem}. Correct the credentials in {own}, or grant the right to list and to read")
-        if kind in ("TypeError", "ValueError") or re.search(
-            r"failed to parse|Invalid .*config|Unable to .* endpoint", text
-        ):
-            return SourceRefused(f"{problem}. Correct the options of the storage in {own}")
-        if kind in ("SchemaMismatchError", "ArrowInvalid") or "SchemaError" in text:
-            return SourceMismatch(f"{problem}. Correct the table in model.yaml, or change the table")
-        return SourceUnavailable(f"{problem}. Run it again when the storage is available")
-
-
-class DeltaQueries(Queries):
-    """The queries of a Delta table."""
-
-    def base(self, start: datetime, end: datetime) -> str:
-        """All rows of the table."""
-        return f"SELECT * FROM {quoted(VIEW)}"  # noqa: S608
-
-
-class Delta(Generic):
-    """Delta in the place of a database: the library runs SQL on the table, and opens only the data files that can have such rows."""
-
-    def __init__(self) -> None:
-        super().__init__("deltalake")
-
-    def column_types(self, con: Any, sql: str) -> dict[str, str]:
-        """The columns of the table and their types. Each query has the same ones."""
-        import pyarrow as pa
-
-        schema = pa.schema(con.log.table.schema().to_arrow())
-        return {field.name: _type_name(field.type) for field in schema}
-
-    def select(self, sql: str, types: Mapping[str, str], declared: Mapping[str, str]) -> Selection:
-        """The query itself: its columns have exact types."""
-        return Selection(sql, {})
-
-
-class Session:
-    """As much of a connection and its cursor as is used, on one version of a table."""
-
-    def __init__(self, log: Log) -> None:
-        from deltalake import QueryBuilder
-
-        self.log, self._builder = log, QueryBuilder().register(VIEW, log.table)
-        self._reader: Any = None
-
-    def cursor(self) -> "Session":
-        """Return a cursor, which is the session itself."""
-        return self
-
-    def execute(self, sql: str) -> None:
-        """Run a query. Its result is read while it is used."""
-        self._reader = self._builder.execute(sql)
-
-    def fetch_record_batch(self) -> "pa.RecordBatchReader":
-        """Return the result in batches."""
-        import pyarrow as pa
-
-        return pa.RecordBatchReader.from_stream(self._reader)
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return the rows of a short result."""
-        return [tuple(row.values()) for row in self.fetch_record_batch().read_all().to_pylist()]
-
-    def close(self) -> None:
-        """Do nothing: nothing is open but the result."""
-
-
-def _type_name(kind: "pa.DataType") -> str:
-    """DuckDB's name of a type, as far as it decides how a time is stored; else that of Arrow."""
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(kind):
-        return ZONED if kind.tz else LOCAL
-    return "DATE" if pa.types.is_date(kind) else str(kind)
+        text = error_text(self.config, error)
+        kind, shown, action = storage_problem(error, text, self.table.connection)
+        if type(error).__name__ in ("SchemaMismatchError", "ArrowInvalid") or "SchemaError" in text:
+            return SourceMismatch(f"{self.place}: {shown}. Correct the table in model.yaml, or change the table")
+        raised = SourceUnavailable if kind == "unavailable" else SourceRefused
+        return raised(f"{self.place}: {shown}. {action}")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from configs.database import EPOCHS
+from configs.settings import ROOT
 from tasks.errors import SourceMismatch
 from tasks.source.stored_times import NEAR, ZONED, StoredTime
 
@@ -17,6 +18,11 @@ ROUNDED = timedelta(milliseconds=1)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 READABLE = {"timestampNtz"}
 """Features of a table, beyond those of version 1, that are read."""
+
+
+def delta_address(given: str) -> str:
+    """Return the address of a table. A folder in model.yaml is relative to the repository."""
+    return given if "://" in given else str(ROOT / given)
 
 
 @dataclass(frozen=True)

@@ -90,22 +90,22 @@ class RemoteTable(FileTable):
 
     def covers(self, start: datetime, end: datetime) -> bool:
         """Whether it has a file for a range."""
-        return bool(self._found(start, end))
+        return bool(self._files_of(start, end))
 
     def fingerprint(self, start: datetime, end: datetime) -> list[tuple[str, int, str]]:
         """Name and size of each file, and its ETag or what else the storage has that changes with the content."""
-        return [(file.name, file.size, file.state) for file in self._found(start, end)]
+        return [(file.name, file.size, file.state) for file in self._files_of(start, end)]
 
     def files(self, start: datetime, end: datetime) -> list[Path]:
         """Local copies of the files of a range."""
         paths: list[Path] = []
         with ExitStack() as held:
-            for file in self._found(start, end):
+            for file in self._files_of(start, end):
                 paths.append(self.remote.copy(file))
                 held.enter_context(hold(paths[-1:]))
         return paths
 
-    def _found(self, start: datetime, end: datetime) -> list[RemoteFile]:
+    def _files_of(self, start: datetime, end: datetime) -> list[RemoteFile]:
         first, last = (t.astimezone(ZoneInfo(self._zone)).replace(tzinfo=None) for t in (start, end))
         every = self.table.every
         return [

@@ -14,9 +14,12 @@ def limit_name(connection: str) -> str:
 
 
 @contextmanager
-def slot(connection: str) -> Iterator[None]:
-    """Take a slot of the connection's concurrency limit, and wait for one if there is none. Outside of flow runs nothing is limited."""
-    if "prefect" not in sys.modules:
+def slot(connection: str | None) -> Iterator[None]:
+    """Take a slot of the connection's concurrency limit, and wait for one if there is none.
+
+    Nothing is limited without a connection, and outside of flow runs.
+    """
+    if connection is None or "prefect" not in sys.modules:
         yield
         return
     from prefect.concurrency.sync import concurrency

@@ -9,7 +9,7 @@ import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from tasks.errors import EvergreenError, SourceMismatch, SourceRefused, SourceUn
 from tasks.source import prefect_access
 from tasks.source.extracts import new_extract, use
 from tasks.source.origins import remember
-from tasks.source.secret_values import storage_options, variable, without_options
+from tasks.source.secret_values import storage_options
+from tasks.source.storage_errors import storage_problem
 from tasks.storage.files import replacing
 
 LISTED_SECONDS = 5
@@ -28,10 +29,9 @@ STATES = (
     *("ETag", "etag", "md5Hash", "generation", "Content-MD5", "Digest", "version_aware_id"),
     *("Last-Modified", "LastModified", "last_modified", "mtime", "created"),
 )
-"""What file systems tell about a file that changes with its content, the surest first."""
+"""Fields in the description of a file that change with its content, the most reliable one first."""
 GONE = 404
 """Status of a web server that has no such file."""
-REFUSED = r"Access Denied|AccessDenied|Forbidden|Unauthorized|InvalidAccessKeyId|SignatureDoesNotMatch|[Cc]redentials|\b40[13]\b"
 _LISTS: dict[tuple[str, str | None], tuple[float, "list[RemoteFile]"]] = {}
 _COPIES: "dict[tuple[RemoteFile, str | None], Path]" = {}
 _LOCK = threading.Lock()
@@ -68,7 +68,7 @@ class RemoteFiles:
         read, files = _LISTS.get(key, (0.0, []))
         if read and began - read <= LISTED_SECONDS:
             return files
-        with self._errors(pattern), self._slot():
+        with self._errors(pattern), prefect_access.slot(self.table.connection):
             listed = self._listed(pattern)
         with _LOCK:  # a slow thread must not replace a newer list
             if _LISTS.get(key, (0.0, []))[0] <= began:
@@ -86,11 +86,11 @@ class RemoteFiles:
             return copied
         folders = [part for part in file.address.partition("://")[2].split("/")[1:-1] if "=" in part]
         path = new_extract("/".join([*folders, file.name]))
-        with self._errors(file.address), self._slot(), replacing(path) as draft:
+        with self._errors(file.address), prefect_access.slot(self.table.connection), replacing(path) as draft:
             system, _ = self._system(self.table.path)
             system.get_file(file.key, str(draft))
-            found = self._file(file.address, system.info(file.key) | {"name": file.key})
-            if found != file or (file.size and draft.stat().st_size != file.size):
+            copied_state = self._file(file.address, system.info(file.key) | {"name": file.key})
+            if copied_state != file or (file.size and draft.stat().st_size != file.size):
                 _LISTS.clear()
                 raise SourceUnavailable(
                     f"{file.address} was written while it was read, or is incomplete. Run it again when it is complete"
@@ -106,9 +106,9 @@ class RemoteFiles:
         from fsspec.utils import glob_translate
 
         is_match = re.compile(glob_translate(name.replace("[", "[[]"))).match
-        found = system.find(re.split(r"[*?]", name)[0].rpartition("/")[0], detail=True)
-        files = [info for key, info in found.items() if info["type"] == "file" and is_match(key)]
-        if not found:
+        listed = system.find(re.split(r"[*?]", name)[0].rpartition("/")[0], detail=True)
+        files = [info for key, info in listed.items() if info["type"] == "file" and is_match(key)]
+        if not listed:
             self._require_bucket(system, name)
         start = pattern[: len(pattern) - len(name)] if pattern.endswith(name) else f"{pattern.partition('://')[0]}://"
         return sorted(self._file(f"{start}{info['name']}", info) for info in files)
@@ -148,9 +148,6 @@ class RemoteFiles:
         system, name = url_to_fs(address, use_listings_cache=False, **options)
         return system, str(name)
 
-    def _slot(self) -> Any:
-        return prefect_access.slot(self.table.connection) if self.table.connection else nullcontext()
-
     @contextmanager
     def _errors(self, address: str) -> Iterator[None]:
         """Translate the errors of a library."""
@@ -164,23 +161,10 @@ class RemoteFiles:
             ) from None  # a traceback has the causes of an error, and their texts the options
 
     def _translated(self, error: Exception, address: str) -> EvergreenError:
-        names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e}
-        shown = without_options(" ".join(str(error).split()), self.table.connection)[:300]
-        problem = f"{address}: {type(error).__name__}{'' if self.personal else f': {shown}'}".rstrip(".")
-        own = (
-            f"{variable(self.table.connection)} or the secret" if self.table.connection else "the worker's environment"
-        )
-        if isinstance(error, ImportError):
-            return SourceRefused(
-                f"{problem}. Add the package to pyproject.toml; of those of clouds, only s3fs is installed"
-            )
-        if isinstance(error, PermissionError) or names & {"NoCredentialsError"} or re.search(REFUSED, str(error)):
-            return SourceRefused(f"{problem}. Correct the credentials in {own}, or grant the right to list and to read")
-        if isinstance(error, FileNotFoundError):
-            return SourceRefused(f"{problem}. Correct the address in model.yaml, or create the bucket")
-        if isinstance(error, TypeError | ValueError):
-            return SourceRefused(f"{problem}. Correct the options of the storage in {own}")
-        return SourceUnavailable(f"{problem}. Run it again when the storage is available")
+        text = type(error).__name__ + ("" if self.personal else f": {error}")
+        kind, shown, action = storage_problem(error, text, self.table.connection)
+        raised = SourceUnavailable if kind == "unavailable" else SourceRefused
+        return raised(f"{address}: {shown}. {action}")
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A backup that is made while rows are written restores to a ledger and an MLflow that agree, on SQLite and on PostgreSQL."""
+"""A backup is of one moment of the ledger, is restored into an empty stack only, and what differs afterwards is a problem."""
 
 import json
 import shutil
@@ -114,13 +114,10 @@ def test_while_ledger_and_mlflow_are_copied_no_row_is_written_and_afterwards_all
         end.set()
         writer.join()
     assert written[0] > before
-    counts = []
     for folder in folders:
         with sqlite3.connect(folder / "ledger") as con:
-            counts.append(con.execute("SELECT count(*) FROM facts WHERE id LIKE 'fact-%'").fetchone()[0])
             entries = con.execute("SELECT max(number) FROM chain WHERE model = 'tiny'").fetchone()[0]
         assert json.loads((folder / MANIFEST).read_text())["ledger"]["tiny"]["entries"] == entries
-    assert counts == sorted(counts)
 
 
 def test_a_restored_ledger_that_lost_entries_is_a_problem(stack):
@@ -148,7 +145,7 @@ def test_a_journal_of_an_earlier_database_is_not_replayed(stack):
     folder = backup(settings, stack / "backups")
     move_away(stack)
     (stack / "ledger.db-wal").write_bytes(b"rows of the lost database")
-    with pytest.raises(StackError, match="is there already"):
+    with pytest.raises(StackError, match="is not empty, and a restore would overwrite it"):
         restore(settings, folder)
 
 
@@ -189,7 +186,7 @@ def test_a_ledger_in_postgresql_is_dumped_and_restored(workspace, database, monk
     }
     shutil.rmtree(workspace / "artifacts")
     (workspace / "mlflow.db").unlink()
-    with pytest.raises(StackError, match="is there already"):
+    with pytest.raises(StackError, match="is not empty, and a restore would overwrite it"):
         restore(settings, folder)
     assert Ledger(database, "tiny").has_fact("fact-1")
     with sa.create_engine(database, isolation_level="AUTOCOMMIT").connect() as con:

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from tasks.errors import SinkMismatch, SinkRefused, SinkRowsRefused, SinkUnavailable
 from tasks.sinks.records import failures
+from tests.buckets import key_variables, new_bucket, require_keys
 from tests.conftest import free_port
-from tests.tasks.sinks.targets import DAY, configure, predict, query, send_all
+from tests.tasks.sinks.targets import DAY, NEXT, configure, predict, query, send_all
 from tests.tasks.source.databases import ADDRESS, new_database, run
 
 PASSWORD = "pass-%F0-hunter2"
@@ -44,7 +46,7 @@ def refuse(tiny: Path, error: type, message: str, sink: dict, **keys) -> str:
 )
 def test_a_database_that_does_not_answer_or_cannot_be_used(tiny, monkeypatch, address, error, message):
     monkeypatch.setenv(ADDRESS, address.replace("PASSWORD", PASSWORD).replace("PORT", str(free_port())))
-    refuse(tiny, error, rf"publish\.out: .*{message}|{message}", TABLE)
+    refuse(tiny, error, message, TABLE)
 
 
 def test_a_table_that_does_not_take_the_rows_keeps_what_it_had(tiny, tmp_path, monkeypatch):
@@ -82,8 +84,35 @@ def test_a_connection_of_files_must_be_a_json_object_and_is_not_shown(tiny, monk
     refuse(tiny, SinkUnavailable, r"publish\.out: s3://bucket/.*The next run tries again", sink)
 
 
-@pytest.mark.parametrize("kind", ["delta", "path"])
-def test_a_folder_that_cannot_be_written(tiny, kind):
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("delta", SinkRefused, r"publish\.out: .*Correct the address in model.yaml"),
+        ("path", SinkUnavailable, r"publish\.out: .*The next run tries again"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(tiny, kind, error, message):
     (tiny / "taken").write_text("a file")
     place = f"{tiny}/taken/x" + ("" if kind == "delta" else "/{partition}.parquet")
-    refuse(tiny, SinkUnavailable, r"publish\.out: .*The next run tries again", {kind: place})
+    refuse(tiny, error, message, {kind: place})
+
+
+@pytest.mark.parametrize("kind", ["delta", "path"])
+def test_an_unknown_key_of_a_bucket_is_refused_and_not_an_outage(tiny, monkeypatch, kind):
+    with new_bucket("refused-of-tests") as endpoint:
+        require_keys(endpoint, after=0)
+        options = key_variables(endpoint) | {"AWS_ALLOW_HTTP": "true", "AWS_S3_ALLOW_UNSAFE_RENAME": "true"}
+        files = {"key": "testing", "secret": "testing", "endpoint_url": endpoint}
+        monkeypatch.setenv(ADDRESS, json.dumps(options if kind == "delta" else files))
+        place = "s3://refused-of-tests/x" + ("" if kind == "delta" else "/{partition}.parquet")
+        message = r"publish\.out: s3://.*Correct the credentials in EVERGREEN_CONNECTION_WAREHOUSE"
+        refuse(tiny, SinkRefused, message, {kind: place, "connection": "warehouse"})
+
+
+def test_rows_that_a_constraint_of_a_delta_table_refuses_do_not_stop_other_partitions(tiny):
+    sink = {"delta": f"{tiny}/lake-of-others"}
+    res = configure(tiny, publish={"out": sink})
+    predict(res, NEXT, 3)
+    send_all(res)
+    DeltaTable(sink["delta"]).alter.add_constraint({"no_second": f"partition <> '{DAY}'"})
+    refuse(tiny, SinkRowsRefused, "Correct the rows, or the table's constraint", sink)

@@ -216,7 +216,10 @@ def test_a_row_without_time_blocks_and_is_named(tiny, table):
 @pytest.mark.parametrize("change", ["table", "column", "feature"])
 def test_errors_say_what_to_do(tiny, table, change):
     keys: dict[str, Any] = {}
-    expected: tuple[type[Exception], str] = SourceRefused, "Correct `delta` in model.yaml, or create the table"
+    expected: tuple[type[Exception], str] = (
+        SourceRefused,
+        "Correct the address in model.yaml, or create the bucket or the table",
+    )
     if change == "table":
         table += "-other"
     if change == "column":

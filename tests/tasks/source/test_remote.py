@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import threading
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from tasks.source.kinds import open_tables
 from tasks.source.rows import read_labels, read_source
 from tasks.storage.lake import table_digest
 from tasks.storage.partitions import partition
-from tests.buckets import key_variables, new_bucket
+from tests.buckets import key_variables, new_bucket, require_keys
 from tests.conftest import free_port
 
 KEYS = ["2024-03-01", "2024-03-02", "2024-03-15"]
@@ -93,13 +92,6 @@ def test_only_a_changed_file_changes_its_partitions_and_is_read_again(tiny, buck
     assert arrivals(model, refs[-1].end) != seen
 
 
-def require_keys(after: int) -> None:
-    """Let the server of S3 refuse unknown keys after this many requests."""
-    address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-    request = urllib.request.Request(address, str(after).encode(), {"Content-Type": "text/plain"})
-    assert urllib.request.urlopen(request).status == 200
-
-
 @pytest.mark.parametrize("change", ["nobucket", "key", "down", "options", "package"])
 def test_errors_say_what_to_do_and_have_no_secret(tiny, bucket, monkeypatch, change):
     name, secret = Path(own_path(tiny)).name, "s3cret-of-the-test"
@@ -109,7 +101,7 @@ def test_errors_say_what_to_do_and_have_no_secret(tiny, bucket, monkeypatch, cha
     if change == "nobucket":
         path, expected = f"s3://no-such-bucket/{name}", (SourceRefused, "create the bucket")
     if change == "key":
-        require_keys(after=0)
+        require_keys(os.environ["AWS_ENDPOINT_URL"], after=0)
         expected = SourceRefused, "Correct the credentials in EVERGREEN_CONNECTION_STORE or the secret"
     if change == "down":
         options["endpoint_url"] = f"http://127.0.0.1:{free_port()}"
@@ -127,7 +119,7 @@ def test_errors_say_what_to_do_and_have_no_secret(tiny, bucket, monkeypatch, cha
         with pytest.raises(expected[0], match=expected[1]) as caught:
             read_source(model, partition(model.config, KEYS[0]))
     finally:
-        require_keys(after=10**9)
+        require_keys(os.environ["AWS_ENDPOINT_URL"], after=10**9)
     assert secret not in str(caught.value)
     assert caught.value.__cause__ is None
 
